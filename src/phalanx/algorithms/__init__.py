@@ -1,0 +1,1 @@
+"""Built-in training images; they use the container contract alone."""

@@ -1,0 +1,49 @@
+"""What the data room is told: the object store, the channels of an instance and where its output goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """How to reach S3. `endpoint` None means AWS's own for the region."""
+
+    endpoint: str | None
+    region: str
+    access_key: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One input channel of a training job (CreateTrainingJob.InputDataConfig), File mode."""
+
+    name: str
+    uri: str
+    distribution: Literal["FullyReplicated", "ShardedByS3Key"] = "FullyReplicated"
+    content_type: str | None = None
+    compression: Literal["None", "Gzip"] = "None"
+    record_wrapper: Literal["None", "RecordIO"] = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What an instance's /opt/ml says about the job: the files of /opt/ml/input/config."""
+
+    job: str
+    host: str
+    hosts: tuple[str, ...]
+    instance_type: str
+    hyperparameters: tuple[tuple[str, str], ...]
+    channels: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the artifacts of a job go: `uri` is OutputDataConfig.S3OutputPath."""
+
+    job: str
+    uri: str
+    compression: Literal["GZIP", "NONE"] = "GZIP"

@@ -1,0 +1,1 @@
+"""Where instances run: one contract, implemented for this host (`local`)."""

@@ -1,0 +1,1 @@
+"""PKI, IKE, XFRM, data planes, guards and counters of one instance."""

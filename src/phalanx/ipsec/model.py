@@ -1,0 +1,87 @@
+"""What the ipsec room is told about one instance's side of a job's mesh, and what it measures of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+PlaneName = Literal["kernel", "engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An instance's keys for one job: PEM texts, and the job's PPK (RFC 8784) as hex. Never printed, never on a disk."""
+
+    authority: str
+    certificate: str
+    private_key: str = field(repr=False)
+    ppk_id: str
+    ppk: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another instance of the job. `identity` is the subjectAltName (DNS) in its certificate; `fingerprint` its SHA-256."""
+
+    name: str
+    address: str
+    identity: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """When a CHILD_SA is rekeyed: after so many seconds, bytes or packets, whichever comes first."""
+
+    seconds: int = 3600
+    bytes: int = 2**40
+    packets: int = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSpec:
+    """One instance's side of a job's full mesh. Of a pair, the side that sorts first in `peers`' order initiates."""
+
+    job: str
+    name: str
+    address: str
+    identity: str
+    fingerprint: str
+    peers: tuple[Peer, ...]
+    credentials: Credentials
+    lifetimes: Lifetimes = Lifetimes()
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """The measured state of one pair, seen from `local`. Packets and bytes are inner traffic, summed over all rekeyed SAs."""
+
+    local: str
+    remote: str
+    established: bool
+    algorithm: str
+    key_bits: int
+    esn: bool
+    ppk: bool
+    ike: str
+    spi_in: str
+    spi_out: str
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    rekeys: int
+    local_certificate: str
+    remote_certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeshReport:
+    """What one instance's data plane, IKE daemon and kernel guard report of themselves at a moment."""
+
+    data_plane: PlaneName
+    pairs: tuple[PairReport, ...]
+    plaintext_blocked_out: int
+    plaintext_blocked_in: int
+    drops: Mapping[str, int]

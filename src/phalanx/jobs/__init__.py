@@ -1,0 +1,1 @@
+"""A job's life: preflight, state machine, evidence."""

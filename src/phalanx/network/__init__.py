@@ -1,0 +1,1 @@
+"""VPC router namespaces, ENIs and security groups on one host."""

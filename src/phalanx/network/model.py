@@ -1,0 +1,73 @@
+"""What the network room is told: security groups, network interfaces and the guards of encrypted jobs on one host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ENI_MTU = 9001
+"""MTU of an ENI in bytes: what EC2 gives an instance inside its VPC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One security-group rule, as EC2 evaluates it.
+
+    `protocol` is an IP protocol number as text, or "-1" for all. `from_port`/`to_port` bound the destination port of
+    protocols 6 and 17, or hold ICMP type and code for 1 and 58 (-1 means any), and mean nothing for others (EC2 ignores
+    them for protocol 50). Exactly one of `cidr` (IPv4 or IPv6 network) and `group` (id of the other side's group) is set.
+    """
+
+    direction: Literal["ingress", "egress"]
+    protocol: str
+    from_port: int | None = None
+    to_port: int | None = None
+    cidr: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """A security group and its rules."""
+
+    id: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eni:
+    """A network interface: its address and the groups that apply to it."""
+
+    id: str
+    address: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The router's guard over one encrypted job: between `addresses` only UDP 500 and ESP may pass (DESIGN §1.2)."""
+
+    job: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VpcState:
+    """All that the router of one VPC must enforce at a moment. `enis` are those attached on this host."""
+
+    vpc_id: str
+    groups: tuple[SecurityGroup, ...]
+    enis: tuple[Eni, ...]
+    guards: tuple[Guard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardCounters:
+    """What a router guard has counted between a job's instances since it was raised."""
+
+    ike_packets: int
+    ike_bytes: int
+    esp_packets: int
+    esp_bytes: int
+    dropped_packets: int
+    dropped_bytes: int

@@ -1,0 +1,46 @@
+"""What the runtime room is told about a container, and what it reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A container's ceilings: CPUs (quota, fractional), bytes of memory, number of processes."""
+
+    cpus: float
+    memory: int
+    pids: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One training container.
+
+    `image` is an image name in the store. `command` overrides ENTRYPOINT (None keeps the image's); `arguments` follow it.
+    `netns` is the path of the network namespace it joins; `hosts` the names it resolves; `opt_ml` the directory on the
+    host that appears at /opt/ml.
+    """
+
+    id: str
+    image: str
+    command: tuple[str, ...] | None
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    netns: str
+    hostname: str
+    hosts: Mapping[str, str]
+    opt_ml: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """State of a container. `exit_code` is set when exited (128+n for signal n); `out_of_memory` when the kernel killed it."""
+
+    state: Literal["absent", "created", "running", "exited"]
+    exit_code: int | None = None
+    out_of_memory: bool = False

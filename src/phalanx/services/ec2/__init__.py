@@ -1,0 +1,1 @@
+"""The operations of Amazon EC2 that Phalanx serves."""

@@ -1,0 +1,1 @@
+"""The operations of Amazon CloudWatch Logs that Phalanx serves."""

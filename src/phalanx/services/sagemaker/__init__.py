@@ -1,0 +1,1 @@
+"""The operations of Amazon SageMaker that Phalanx serves."""

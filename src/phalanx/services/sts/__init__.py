@@ -1,0 +1,1 @@
+"""The operations of AWS Security Token Service that Phalanx serves."""

@@ -1,0 +1,98 @@
+"""Training jobs, their transitions, logs and tags."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from phalanx.store.base import Base, Json
+
+
+class TrainingJob(Base):
+    """A training job: the request as accepted, and what became of it.
+
+    `status` and `secondary_status` are SageMaker's.
+    """
+
+    __tablename__ = "training_jobs"
+    __table_args__ = (
+        Index("ix_training_jobs_created", "created", "name"),
+        Index("ix_training_jobs_status", "status", "created"),
+    )
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str] = mapped_column(unique=True)
+    request: Mapped[Json]
+    status: Mapped[str]
+    secondary_status: Mapped[str]
+    failure_reason: Mapped[str | None]
+    stop_requested: Mapped[bool] = mapped_column(default=False)
+    created: Mapped[int]
+    modified: Mapped[int]
+    training_started: Mapped[int | None]
+    training_ended: Mapped[int | None]
+    instances: Mapped[int]
+    """InstanceCount."""
+    encrypted: Mapped[bool]
+    """EnableInterContainerTrafficEncryption as requested."""
+    plan: Mapped[Json | None]
+    """The instances that the fleet was told to prepare; null before Starting and after clean-up."""
+    model_uri: Mapped[str | None]
+    """S3 URI of the model artifact."""
+    metrics: Mapped[Json | None]
+    """Final value of each metric: {name: [value, time in ms]}."""
+    evidence: Mapped[Json | None]
+    """The signed encryption report, once the job has ended."""
+
+
+class Transition(Base):
+    """One entry of SecondaryStatusTransitions; `ended` of the last one is null until the job has ended."""
+
+    __tablename__ = "transitions"
+
+    job: Mapped[str] = mapped_column(ForeignKey("training_jobs.name", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    message: Mapped[str]
+    started: Mapped[int]
+    ended: Mapped[int | None]
+
+
+class LogStream(Base):
+    """A log stream `<job>/algo-N-<epoch>` of the group `/aws/sagemaker/TrainingJobs`. `position` is how far into the
+    instance's log file its events have been read, in bytes."""
+
+    __tablename__ = "log_streams"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    job: Mapped[str] = mapped_column(ForeignKey("training_jobs.name", ondelete="CASCADE"), index=True)
+    host: Mapped[str]
+    created: Mapped[int]
+    position: Mapped[int] = mapped_column(default=0)
+    events: Mapped[int] = mapped_column(default=0)
+    """Number of events stored; also the next event's number."""
+    first_event: Mapped[int | None]
+    last_event: Mapped[int | None]
+    last_ingestion: Mapped[int | None]
+
+
+class LogEvent(Base):
+    """One line of a log stream, numbered from 0 in the order it was written."""
+
+    __tablename__ = "log_events"
+
+    stream: Mapped[str] = mapped_column(ForeignKey("log_streams.name", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    timestamp: Mapped[int]
+    ingested: Mapped[int]
+    message: Mapped[str]
+
+
+class Tag(Base):
+    """A tag of any resource, by ARN (SageMaker)."""
+
+    __tablename__ = "tags"
+
+    arn: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
