@@ -47,7 +47,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A transaction that may change rows; committed at the end, rolled back on an exception.
 
-        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE), so that what it reads cannot go stale before it writes.
+        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE), so what it reads is still true when it writes.
         """
         with self._sessions() as session:
             session.connection(execution_options={"phalanx_write": True})

@@ -1,0 +1,21 @@
+"""What the AWS services may ask of the jobs room."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class JobControl(Protocol):
+    """The jobs room as `services` sees it. All calls are safe from any thread and return quickly."""
+
+    def wake(self) -> None:
+        """Look at the queue: a job was created, or one was asked to stop. Called after the transaction committed."""
+
+    def knows_image(self, uri: str) -> bool:
+        """Whether a training image URI names a built-in algorithm's repository or an image in the store."""
+
+    def has_objects(self, uri: str) -> bool:
+        """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist."""
+
+    def network_changed(self, vpc_id: str) -> None:
+        """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""
