@@ -27,6 +27,10 @@ class TrainingJob(Base):
     secondary_status: Mapped[str]
     failure_reason: Mapped[str | None]
     stop_requested: Mapped[bool] = mapped_column(default=False)
+    stage: Mapped[str] = mapped_column(default="starting")
+    """Where the runner is: starting, downloading, training, uploading, ending, ended."""
+    outcome: Mapped[Json | None]
+    """How the job ends, decided before it is taken down: {status, secondary_status, message, failure_reason}."""
     created: Mapped[int]
     modified: Mapped[int]
     training_started: Mapped[int | None]

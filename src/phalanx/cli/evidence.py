@@ -1,0 +1,91 @@
+"""`phalanx evidence`: the signed encryption report of a job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.jobs.evidence import Tampered, verify
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import TrainingJob
+
+
+def evidence(
+    job: Annotated[str | None, typer.Argument(help="Name of a training job that has ended.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report itself.")] = False,
+    verify_file: Annotated[Path | None, typer.Option("--verify", metavar="FILE", help="Check a report's signature.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Public key (base64) that must have signed it.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Show what was measured of a job's encryption, or verify a report offline."""
+    if verify_file is not None:
+        _verify(verify_file, key)
+    elif job is None:
+        fail("Name a job: phalanx evidence JOB, or check a file: phalanx evidence --verify FILE")
+    else:
+        found = load(data_dir, job)
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+        else:
+            show(found)
+
+
+def load(data_dir: Path, job: str) -> dict[str, Any]:
+    """The stored report of a job; ends the command with a word where there is none."""
+    path = data_dir / "phalanx.db"
+    if not path.exists():
+        fail(f"No service has run with the data directory {data_dir}.")
+    database = Database(sqlite_url(path))
+    with database.read() as session:
+        row = session.get(TrainingJob, job)
+    database.close()
+    if row is None:
+        fail(f"There is no training job {job} in {data_dir}.")
+    if row.evidence is None:
+        fail(f"The training job {job} is {row.status}: its report is made when it has ended.")
+    return row.evidence
+
+
+def _verify(path: Path, key: str | None) -> None:
+    try:
+        signer = verify(json.loads(path.read_text()), key)
+    except (OSError, ValueError) as error:
+        fail(f"{path} cannot be read as a report: {error}")
+    except Tampered as error:
+        fail(f"{path}: {error}")
+    typer.echo(f"{path}: untouched since it was signed by {signer}")
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a report for people."""
+    console = Console()
+    console.print(f"[bold]{report['job']}[/bold]  {report['note']}")
+    console.print(f"data plane: {report['data_plane'] or 'none'}   signed by: {report['signature']['public_key']}")
+    if report["pairs"]:
+        table = Table("from → to", "cipher", "IKE", "SPI", "rekeys", "packets", "bytes", "received")
+        for pair in report["pairs"]:
+            table.add_row(
+                f"{pair['local']} → {pair['remote']}",
+                f"{pair['algorithm']} {pair['key_bits']}",
+                pair["ike"] + (" + PPK" if pair["ppk"] else ""),
+                pair["spi"],
+                str(pair["rekeys"]),
+                f"{pair['packets']:,}",
+                f"{pair['bytes']:,}",
+                f"{pair['bytes_received']:,}" if pair["bytes_received"] is not None else "not measured",
+            )
+        console.print(table)
+    if report["router_guard"]:
+        guard = report["router_guard"]
+        console.print(
+            f"on the wire: {guard['esp_packets']:,} ESP and {guard['ike_packets']:,} IKE packets;"
+            f" plaintext packets stopped: {report['plaintext_packets_dropped']:,}"
+        )
+    for gap in report["gaps"]:
+        console.print(f"[yellow]not measured:[/yellow] {gap}")

@@ -1,0 +1,213 @@
+"""`phalanx serve`: the control plane, the embedded S3 server and this host's node agent."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import string
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from phalanx.cli.settings import (
+    ACCOUNT,
+    DEFAULT_DATA_DIR,
+    IMAGES,
+    REGION,
+    AdminKey,
+    DataDir,
+    Endpoints,
+    default_bucket,
+    fail,
+)
+from phalanx.data import objects
+from phalanx.data.model import ObjectStore
+from phalanx.data.server import S3Server
+from phalanx.fleet.base import FleetError
+from phalanx.fleet.local import LocalFleet
+from phalanx.jobs.evidence import Signer
+from phalanx.jobs.manager import Manager
+from phalanx.services.ec2.handlers import ensure_default_vpc
+from phalanx.services.ec2.handlers import service as ec2
+from phalanx.services.iam.handlers import service as iam
+from phalanx.services.logs.handlers import service as logs
+from phalanx.services.sagemaker.handlers import service as sagemaker
+from phalanx.services.sts.handlers import service as sts
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.identity import AccessKey
+from phalanx.wire.app import application
+from phalanx.wire.sigv4 import Principal
+
+S3_WATCH_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to answer on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to answer on.")] = 8770,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    s3_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PHALANX_S3_ENDPOINT",
+            help="Use this S3 (MinIO, Ceph, AWS …) with the keys in PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY"
+            " instead of the embedded server.",
+        ),
+    ] = None,
+) -> None:
+    """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fail(f"Another phalanx serve already uses {data_dir}. Give this one its own: --data-dir DIR")
+    # Bound now, so that a taken port is told at once; listened on only when all stands behind it.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
+    server = _Service(host, listener, data_dir, s3_endpoint)
+    try:
+        server.run()
+    except FleetError as error:
+        fail(str(error))
+    finally:
+        server.close()
+        os.close(lock)
+
+
+class _Service:
+    """All that runs in one `phalanx serve`, in the order in which it starts; stopped in the opposite order."""
+
+    def __init__(self, host: str, listener: socket.socket, data_dir: Path, s3_endpoint: str | None) -> None:
+        self._host = host
+        self._listener = listener
+        self._data_dir = data_dir
+        self._database = Database(sqlite_url(data_dir / "phalanx.db"))
+        self._database.migrate()
+        self._key = _admin_key(self._database, data_dir)
+        self._s3: S3Server | None = None
+        self._external = s3_endpoint
+        self._fleet = LocalFleet(data_dir, IMAGES)
+        self._manager: Manager | None = None
+        self._closing = threading.Event()
+
+    def run(self) -> None:
+        """Start everything, answer until SIGTERM or SIGINT."""
+        ensure_default_vpc(self._database, REGION, ACCOUNT)
+        store = self._object_store()
+        objects.ensure_bucket(store, default_bucket(REGION))
+        self._fleet.open()
+        self._manager = Manager(self._database, self._fleet, store, Signer(self._data_dir / "evidence.key"))
+        self._manager.open()
+        services = [
+            sagemaker(self._database, self._manager),
+            ec2(self._database, self._manager),
+            logs(self._database),
+            sts(),
+            iam(),
+        ]
+        app = application(services, self._principal, ACCOUNT, routes=[Route("/healthz", _healthy)])
+        port = self._listener.getsockname()[1]
+        shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
+        Endpoints(f"http://{shown}:{port}", store.endpoint or "", REGION).save(self._data_dir)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+
+        def leave(_number: int, _frame: FrameType | None) -> None:
+            server.should_exit = True
+
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, leave)
+        self._listener.listen(1024)
+        log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
+        server.config.load()
+        server.run(sockets=[self._listener])
+
+    def close(self) -> None:
+        """Stop everything that was started; running jobs go back to the queue."""
+        self._closing.set()
+        if self._manager is not None:
+            self._manager.close()
+        self._fleet.close()
+        if self._s3 is not None:
+            self._s3.stop()
+        self._database.close()
+
+    def _object_store(self) -> ObjectStore:
+        if self._external is not None:
+            access_key = os.environ.get("PHALANX_S3_ACCESS_KEY")
+            secret_key = os.environ.get("PHALANX_S3_SECRET_KEY")
+            if not access_key or not secret_key:
+                fail("An external S3 needs PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY in the environment.")
+            return ObjectStore(self._external, REGION, access_key, secret_key)
+        port = _s3_port(self._data_dir, self._host)
+        self._s3 = S3Server(self._data_dir / "s3", self._host, port, self._key.id, self._key.secret, self._data_dir / "s3.log")
+        self._s3.start()
+        threading.Thread(target=self._watch_s3, name="s3", daemon=True).start()
+        return ObjectStore(f"http://{self._host}:{port}", REGION, self._key.id, self._key.secret)
+
+    def _watch_s3(self) -> None:
+        while self._s3 is not None and not self._closing.wait(S3_WATCH_SECONDS):
+            if not self._s3.alive():
+                log.warning("the S3 server ended and is started again")
+                try:
+                    self._s3.start()
+                except Exception:
+                    log.exception("the S3 server cannot be started")
+
+    def _principal(self, access_key: str) -> Principal | None:
+        with self._database.read() as session:
+            row = session.get(AccessKey, access_key)
+        if row is None:
+            return None
+        return Principal(secret=row.secret, arn=f"arn:aws:iam::{ACCOUNT}:user/{row.user_name}", user_id=row.id)
+
+
+def _healthy(_request: object) -> PlainTextResponse:
+    return PlainTextResponse("ok\n")
+
+
+def _admin_key(database: Database, data_dir: Path) -> AdminKey:
+    """The administrator's access key: made once, kept in the store, and written to DIR/credentials where that is missing."""
+    with database.write() as session:
+        row = session.query(AccessKey).filter_by(user_name="admin").first()
+        if row is None:
+            alphabet = string.ascii_uppercase + "234567"
+            row = AccessKey(
+                id="AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)),
+                secret=secrets.token_urlsafe(30),
+                user_name="admin",
+                created=now_ms(),
+            )
+            session.add(row)
+        key = AdminKey(row.id, row.secret)
+    if AdminKey.load(data_dir) != key:
+        key.save(data_dir)
+    return key
+
+
+def _s3_port(data_dir: Path, host: str) -> int:
+    """The port that S3 had before, so that clients' environments stay valid; a free one at the first start."""
+    path = data_dir / "s3.port"
+    if not path.exists():
+        with socket.create_server((host, 0)) as probe:
+            path.write_text(str(probe.getsockname()[1]))
+    return int(path.read_text())

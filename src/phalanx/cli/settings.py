@@ -1,0 +1,83 @@
+"""Where a service keeps its state, and the facts about it that other commands need."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+ACCOUNT = os.environ.get("PHALANX_ACCOUNT", "123456789012")
+"""The account of every resource."""
+REGION = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-west-2"
+"""The region that clients are pointed at; any region in a signature is served."""
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", envvar="PHALANX_DATA_DIR", help="Where the service keeps everything.", show_default=True),
+]
+DEFAULT_DATA_DIR = Path("/var/lib/phalanx/default")
+IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
+"""Image store, shared by the services of a host: a cache that can be rebuilt, not state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a service answers; written by `phalanx serve` when it is ready."""
+
+    endpoint: str
+    s3: str
+    region: str
+
+    def save(self, data_dir: Path) -> None:
+        """Write to the data directory, all or nothing."""
+        partial = data_dir / "endpoints.new"
+        partial.write_text(json.dumps(asdict(self)))
+        partial.replace(data_dir / "endpoints.json")
+
+    @classmethod
+    def load(cls, data_dir: Path) -> Endpoints:
+        """Read them. Raises typer.Exit with a word to the user where no service has run."""
+        path = data_dir / "endpoints.json"
+        if not path.exists():
+            fail(f"No service has run with the data directory {data_dir}. Start one: phalanx serve --data-dir {data_dir}")
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """The administrator's access key."""
+
+    id: str
+    secret: str
+
+    def save(self, data_dir: Path) -> None:
+        """Write DIR/credentials, an AWS shared credentials file, readable by its owner alone."""
+        partial = data_dir / "credentials.new"
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(f"[default]\naws_access_key_id = {self.id}\naws_secret_access_key = {self.secret}\n")
+        partial.replace(data_dir / "credentials")
+
+    @classmethod
+    def load(cls, data_dir: Path) -> AdminKey | None:
+        """Read DIR/credentials; None where there is none."""
+        parser = configparser.ConfigParser(interpolation=None)
+        if not parser.read(data_dir / "credentials"):
+            return None
+        return cls(parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"])
+
+
+def default_bucket(region: str) -> str:
+    """The bucket that the SageMaker SDKs use by default."""
+    return f"sagemaker-{region}-{ACCOUNT}"
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong on standard error and end with status 1."""
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,62 @@
+"""The contract of a fleet: where instances run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from phalanx.data.logs import LogLine
+from phalanx.network.model import SecurityGroup
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
+
+
+class FleetError(Exception):
+    """A call to a fleet failed; the text says what and why."""
+
+
+class Unreachable(FleetError):
+    """No host answered; the call may be repeated, and the fleet is at work to reach one again."""
+
+
+class Refused(FleetError):
+    """A host answered that it cannot; repeating the call would not help."""
+
+
+class Fleet(Protocol):
+    """Hosts that run instances. Every call is idempotent and may be made from any thread; each may raise FleetError."""
+
+    def capacity(self) -> Capacity:
+        """CPUs and bytes of memory of all hosts."""
+
+    def has_image(self, image: str) -> bool:
+        """Whether an image of that name is there to run."""
+
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
+        """Make these the security-group rules of a VPC wherever it has instances; returns when they are in force."""
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        """Put instances on hosts. When this returns they are kept, and work towards PREPARED begins."""
+
+    def advance(self, ids: Sequence[str], goal: Phase) -> None:
+        """Set how far instances shall go; never back."""
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """Last known status of instances; one that is nowhere is absent from the answer."""
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """Return when statuses may have changed since version `seen`, or after `timeout` seconds; the version now."""
+
+    def stop(self, ids: Sequence[str], grace: float) -> None:
+        """SIGTERM to the training containers, SIGKILL after `grace` seconds."""
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        """Log lines from byte `offset`, and the offset to go on from; `final` once no more will be written."""
+
+    def measure(self, ids: Sequence[str]) -> list[Measurement]:
+        """Counters of data planes, IKE and guards, read now."""
+
+    def upload(self, ids: Sequence[str]) -> str:
+        """Upload the artifacts of a job's instances; the S3 URI of its model."""
+
+    def destroy(self, ids: Sequence[str]) -> None:
+        """Take instances down; when this returns nothing of them is left on any host."""

@@ -1,0 +1,204 @@
+"""The local fleet: this host, through one node agent in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from phalanx.data.logs import LogLine
+from phalanx.fleet.base import FleetError, Refused, Unreachable
+from phalanx.network.model import SecurityGroup
+from phalanx.node.agent import Agent
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
+from phalanx.node.names import Names
+from phalanx.node import protocol
+
+START_SECONDS = 60.0
+"""How long an agent may take until it answers: it first takes up the instances that an earlier one left."""
+CALL_SECONDS = 600.0
+"""Longest call: an upload, or taking down an instance that builds its image."""
+WATCH_SECONDS = 10.0
+"""How long one look at the statuses waits for a change."""
+
+log = structlog.get_logger()
+
+
+class LocalFleet:
+    """Starts the agent, keeps it running, and speaks to it. See `Fleet` for what the calls mean."""
+
+    def __init__(self, data_dir: Path, images: Path) -> None:
+        self._names = Names(data_dir)
+        self._images = images
+        self._process: subprocess.Popen[bytes] | None = None
+        self._condition = threading.Condition()
+        self._version = 0
+        self._statuses: dict[str, InstanceStatus] = {}
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="fleet", daemon=True)
+
+    def open(self) -> None:
+        """Find this service's agent or start one; returns when it answers. Raises FleetError."""
+        self._ensure_agent()
+        self._refresh()
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop the agent. Instances that still run stay, guarded, until a later agent takes them up."""
+        self._closing.set()
+        for pid in self._agents():
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + START_SECONDS
+        while self._agents() and time.monotonic() < deadline:
+            if self._process is not None:
+                self._process.poll()
+            time.sleep(0.02)
+
+    def capacity(self) -> Capacity:
+        """See Fleet."""
+        result: Capacity = self._call("capacity")
+        return result
+
+    def has_image(self, image: str) -> bool:
+        """See Fleet."""
+        return bool(self._call("has_image", image=image))
+
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
+        """See Fleet."""
+        self._call("enforce", vpc_id=vpc_id, groups=tuple(groups))
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        """See Fleet."""
+        self._call("place", specs=tuple(specs))
+        self._refresh()
+
+    def advance(self, ids: Sequence[str], goal: Phase) -> None:
+        """See Fleet."""
+        self._call("advance", ids=tuple(ids), goal=goal)
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """See Fleet."""
+        with self._condition:
+            return {id_: self._statuses[id_] for id_ in ids if id_ in self._statuses}
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """See Fleet."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._version != seen, timeout)
+            return self._version
+
+    def stop(self, ids: Sequence[str], grace: float) -> None:
+        """See Fleet."""
+        self._call("stop", ids=tuple(ids), grace=grace)
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        """See Fleet."""
+        result: tuple[list[LogLine], int] = self._call("logs", instance_id=instance_id, offset=offset, final=final)
+        return result
+
+    def measure(self, ids: Sequence[str]) -> list[Measurement]:
+        """See Fleet."""
+        result: list[Measurement] = self._call("measure", ids=tuple(ids))
+        return result
+
+    def upload(self, ids: Sequence[str]) -> str:
+        """See Fleet."""
+        return str(self._call("upload", ids=tuple(ids)))
+
+    def destroy(self, ids: Sequence[str]) -> None:
+        """See Fleet."""
+        self._call("destroy", ids=tuple(ids))
+
+    def _call(self, method: str, **arguments: object) -> Any:
+        try:
+            return protocol.call(self._names.agent_socket, Agent, method, CALL_SECONDS, **arguments)
+        except protocol.Unreachable as error:
+            raise Unreachable(str(error)) from error
+        except protocol.CallFailed as error:
+            raise Refused(str(error)) from error
+
+    def _refresh(self) -> None:
+        self._see(self._call("statuses", seen=-1, timeout=0.0))
+
+    def _see(self, statuses: Statuses) -> None:
+        with self._condition:
+            self._statuses = {status.id: status for status in statuses.instances}
+            self._version += 1
+            self._condition.notify_all()
+
+    def _watch(self) -> None:
+        seen = -1
+        while not self._closing.is_set():
+            try:
+                statuses: Statuses = self._call("statuses", seen=seen, timeout=WATCH_SECONDS)
+                if statuses.version != seen:
+                    seen = statuses.version
+                    self._see(statuses)
+            except FleetError as error:
+                if self._closing.is_set():
+                    return
+                log.warning("the node agent does not answer", reason=str(error))
+                seen = -1
+                try:
+                    self._ensure_agent()
+                except FleetError as failure:
+                    log.error("the node agent cannot be started", reason=str(failure))
+                    self._closing.wait(1.0)
+
+    def _ensure_agent(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        output = self._names.data_dir / "agent.log"
+        while time.monotonic() < deadline:
+            try:
+                self._call("capacity")
+                return
+            except FleetError as failure:
+                reason = str(failure)
+            if self._process is None or self._process.poll() is not None:
+                if self._process is not None and self._process.returncode not in (0, -signal.SIGKILL):
+                    reason = _last_line(output) or reason
+                if os.geteuid() != 0:
+                    raise FleetError(
+                        f"{reason}. The node agent needs root: run `phalanx serve` as root,"
+                        f" or start it with `sudo python -m phalanx.node --data-dir {self._names.data_dir}`"
+                    )
+                if not self._agents():
+                    # A session of its own: a signal to the control plane's terminal must not reach the data plane's keeper.
+                    with output.open("ab") as file:
+                        self._process = subprocess.Popen(
+                            [sys.executable, "-m", "phalanx.node", *self._arguments()],
+                            stdin=subprocess.DEVNULL,
+                            stdout=file,
+                            stderr=file,
+                            start_new_session=True,
+                        )
+            time.sleep(0.02)
+        raise FleetError(f"The node agent did not answer within {START_SECONDS:.0f} s: {reason}; its log is {output}")
+
+    def _arguments(self) -> list[str]:
+        return ["--data-dir", str(self._names.data_dir), "--images", str(self._images)]
+
+    def _agents(self) -> list[int]:
+        """Process ids of this service's agents, whoever started them."""
+        wanted = "\0".join(["-m", "phalanx.node", *self._arguments()]).encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if path.read_bytes().rstrip(b"\0").endswith(wanted):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue  # it ended while we looked
+        return found
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else ""

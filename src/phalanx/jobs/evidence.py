@@ -1,0 +1,153 @@
+"""The signed encryption report of a job: what was measured at its instances, never what was configured."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from phalanx import __version__
+from phalanx.jobs.plan import Plan
+from phalanx.node.messages import Measurement
+from phalanx.store.base import Json, now_ms
+from phalanx.store.jobs import TrainingJob
+
+
+class Tampered(Exception):
+    """A report's signature does not fit its content; the text says how."""
+
+
+class Signer:
+    """The service's Ed25519 key (RFC 8032), made on first use and kept in the data directory with mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            partial = path.with_suffix(".new")
+            partial.touch(mode=0o600)
+            partial.write_bytes(Ed25519PrivateKey.generate().private_bytes_raw())
+            os.replace(partial, path)
+        self._key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+
+    @property
+    def public_key(self) -> str:
+        """Base64 of the 32-byte public key."""
+        return base64.b64encode(self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+
+    def sign(self, report: Json) -> Json:
+        """The report with its `signature`, made over all other members."""
+        signature = {"algorithm": "Ed25519", "public_key": self.public_key}
+        value = self._key.sign(_canonical({**report, "signature": signature}))
+        return {**report, "signature": {**signature, "value": base64.b64encode(value).decode()}}
+
+
+def verify(report: Json, public_key: str | None = None) -> str:
+    """Check a report against the key it names, or against `public_key` (base64) where the reader knows the service's key.
+
+    Returns the public key that signed it. Raises Tampered.
+    """
+    try:
+        signature = dict(report["signature"])
+        value = base64.b64decode(signature.pop("value"), validate=True)
+        key = signature["public_key"]
+        if public_key is not None and key != public_key:
+            raise Tampered(f"The report was signed by {key}, not by {public_key}")
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True)).verify(
+            value, _canonical({**report, "signature": signature})
+        )
+    except InvalidSignature as error:
+        raise Tampered("The signature does not fit the report: it was changed after it was signed") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise Tampered(f"The report has no well-formed signature ({error})") from error
+    return str(key)
+
+
+def report(job: TrainingJob, plan: Plan | None, measurements: Sequence[Measurement], gaps: Sequence[str]) -> Json:
+    """The report of a job, unsigned. `gaps` are the reasons why something could not be measured."""
+    meshes = {item.host: item.mesh for item in measurements if item.mesh is not None}
+    guards = [item.guard for item in measurements if item.guard is not None]
+    # All instances of a host share one router guard, so its counters are taken once, not once per instance.
+    router = max(guards, key=lambda guard: (guard.dropped_packets, guard.esp_packets), default=None)
+    blocked = sum(mesh.plaintext_blocked_out + mesh.plaintext_blocked_in for mesh in meshes.values())
+    received = {(pair.remote, pair.local): pair for mesh in meshes.values() for pair in mesh.pairs}
+    pairs = []
+    for mesh in meshes.values():
+        for pair in mesh.pairs:
+            arrived = received.get((pair.local, pair.remote))
+            pairs.append(
+                {
+                    "local": pair.local,
+                    "remote": pair.remote,
+                    "established": pair.established,
+                    "algorithm": pair.algorithm,
+                    "key_bits": pair.key_bits,
+                    "esn": pair.esn,
+                    "ike": pair.ike,
+                    "ppk": pair.ppk,
+                    "spi": pair.spi_out,
+                    "packets": pair.packets_out,
+                    "bytes": pair.bytes_out,
+                    "packets_received": arrived.packets_in if arrived else None,
+                    "bytes_received": arrived.bytes_in if arrived else None,
+                    "rekeys": pair.rekeys,
+                    "local_certificate": pair.local_certificate,
+                    "remote_certificate": pair.remote_certificate,
+                }
+            )
+    encrypted = bool(job.encrypted and job.instances > 1)
+    return {
+        "version": 1,
+        "phalanx": __version__,
+        "job": job.name,
+        "arn": job.arn,
+        "measured_at": now_ms(),
+        "encryption_requested": job.encrypted,
+        "encrypted": encrypted,
+        "note": _note(job),
+        "data_plane": next((mesh.data_plane for mesh in meshes.values()), None),
+        "instances": [
+            {
+                "host": placement.host,
+                "id": placement.id,
+                "address": placement.eni.address,
+                "eni": placement.eni.id,
+                "security_groups": list(placement.eni.groups),
+                "plaintext_blocked_out": meshes[placement.host].plaintext_blocked_out if placement.host in meshes else None,
+                "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
+                "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
+            }
+            for placement in (plan.placements if plan else ())
+        ],
+        "pairs": pairs,
+        "router_guard": {
+            "ike_packets": router.ike_packets,
+            "ike_bytes": router.ike_bytes,
+            "esp_packets": router.esp_packets,
+            "esp_bytes": router.esp_bytes,
+            "dropped_packets": router.dropped_packets,
+            "dropped_bytes": router.dropped_bytes,
+        }
+        if router
+        else None,
+        "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
+        "gaps": list(gaps),
+    }
+
+
+def _note(job: TrainingJob) -> str:
+    if job.encrypted and job.instances == 1:
+        return "One instance: nothing crosses a network between instances, so no IKE daemon and no data plane were started."
+    if job.encrypted:
+        return "All traffic between the instances was IPsec ESP, or was stopped."
+    return "Inter-container traffic encryption was not requested: traffic between the instances was not encrypted."
+
+
+def _canonical(report: Json) -> bytes:
+    # Sorted keys and no spaces: the same report gives the same bytes on every machine (RFC 8785's rules for what we use:
+    # strings, integers, booleans, null).
+    return json.dumps(report, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,148 @@
+"""The jobs room's head: takes jobs from the queue while there is room, and runs each in a thread."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from sqlalchemy import select, update
+
+from phalanx.algorithms import catalog
+from phalanx.data import objects
+from phalanx.data.model import ObjectStore
+from phalanx.fleet.base import Fleet, FleetError
+from phalanx.jobs import interfaces, plan, record
+from phalanx.jobs.evidence import Signer
+from phalanx.jobs.runner import Runner, World
+from phalanx.store.database import Database
+from phalanx.store.jobs import LogStream, TrainingJob
+
+RESERVED_BYTES = 1536 * 1024**2
+"""Host memory that admission reserves for an instance: a type is a ceiling, not a reservation (DESIGN §6)."""
+HOST_BYTES = 2 * 1024**3
+"""Host memory that instances never get: the service, S3 and the system."""
+QUEUE_SECONDS = 5.0
+"""How often the queue is looked at without being asked to."""
+
+log = structlog.get_logger()
+
+
+class Manager:
+    """Implements JobControl for the AWS services."""
+
+    def __init__(self, database: Database, fleet: Fleet, store: ObjectStore, signer: Signer) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._store = store
+        self._closing = threading.Event()
+        self._world = World(database, fleet, store, signer, self._closing)
+        self._awake = threading.Event()
+        self._runners: dict[str, tuple[threading.Thread, int]] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
+
+    def open(self) -> None:
+        """Begin: jobs that an earlier service left go on first."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop cleanly: running jobs go back to the queue, and their instances are taken down with all that guards them."""
+        self._closing.set()
+        self._awake.set()
+        self._thread.join()
+        for thread, _ in list(self._runners.values()):
+            thread.join()
+        for job in self._unfinished():
+            if job.plan is not None:
+                self._requeue(job)
+
+    def wake(self) -> None:
+        """See JobControl."""
+        self._awake.set()
+
+    def knows_image(self, uri: str) -> bool:
+        """See JobControl."""
+        return catalog.find(uri) is not None or self._fleet.has_image(uri)
+
+    def has_objects(self, uri: str) -> bool:
+        """See JobControl."""
+        return objects.has_objects(self._store, uri)
+
+    def network_changed(self, vpc_id: str) -> None:
+        """See JobControl."""
+        with self._database.read() as session:
+            rules = interfaces.security_groups(session, vpc_id)
+        self._fleet.enforce(vpc_id, rules)
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._awake.clear()
+            try:
+                self._admit()
+            except FleetError as error:
+                log.warning("the queue waits for the fleet", reason=str(error))
+            except Exception:
+                log.exception("the queue cannot be worked on")
+            self._awake.wait(QUEUE_SECONDS)
+
+    def _admit(self) -> None:
+        """Start runners for jobs in the order they were created; the first that finds no room makes the later ones wait."""
+        waiting = [job for job in self._unfinished() if job.name not in self._runners]
+        if not waiting:
+            return
+        room = max(self._fleet.capacity().memory - HOST_BYTES, RESERVED_BYTES)
+        for job in sorted(waiting, key=lambda job: (job.plan is None, job.created, job.name)):
+            need = job.instances * RESERVED_BYTES
+            with self._lock:
+                used = sum(memory for _, memory in self._runners.values())
+            if job.plan is None and not job.stop_requested and job.outcome is None:
+                if need > room:
+                    self._refuse(job.name)
+                elif used + need > room:
+                    self._queue(job.name)
+                    return
+            self._run(job.name, need)
+
+    def _run(self, name: str, memory: int) -> None:
+        def live() -> None:
+            try:
+                Runner(name, self._world).run()
+            finally:
+                with self._lock:
+                    self._runners.pop(name, None)
+                self._awake.set()
+
+        thread = threading.Thread(target=live, name=name, daemon=True)
+        with self._lock:
+            self._runners[name] = (thread, memory)
+        thread.start()
+
+    def _unfinished(self) -> list[TrainingJob]:
+        with self._database.read() as session:
+            statement = select(TrainingJob).where(TrainingJob.status.in_(("InProgress", "Stopping")))
+            return list(session.scalars(statement.order_by(TrainingJob.created, TrainingJob.name)))
+
+    def _queue(self, name: str) -> None:
+        with self._database.write() as session:
+            record.transition(session, session.get_one(TrainingJob, name), "Pending", "Training job waiting for capacity")
+
+    def _refuse(self, name: str) -> None:
+        with self._database.write() as session:
+            job = session.get_one(TrainingJob, name)
+            job.stage = "ending"
+            job.outcome = record.failed(
+                "CapacityError: Unable to provision requested ML compute capacity."
+                " Please retry using a different ML instance type."
+            ).to_json()
+
+    def _requeue(self, job: TrainingJob) -> None:
+        self._fleet.destroy(plan.Plan.from_json(job.plan or {}).ids)
+        with self._database.write() as session:
+            stored = session.get_one(TrainingJob, job.name)
+            interfaces.release(session, job.name)
+            stored.plan = None
+            if stored.outcome is None or stored.stage == "uploading":
+                stored.outcome = None
+                stored.stage = "starting"
+                record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
+            session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))

@@ -1,0 +1,167 @@
+"""From a stored request to instances: addresses, groups, keys and the specs that the fleet is given."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from phalanx.data.model import Channel, ObjectStore, Output, Workspace
+from phalanx.ipsec.pki import issue_mesh
+from phalanx.jobs import instance_types, interfaces
+from phalanx.network.model import Eni, Rule, SecurityGroup
+from phalanx.node.messages import InstanceSpec
+from phalanx.runtime.model import Limits
+from phalanx.store.base import Json
+from phalanx.store.jobs import TrainingJob
+
+PLATFORM_NETWORK = "10.215.0."
+"""First three octets of the network of a job without VpcConfig: a VPC of its own, so that all jobs can use the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One instance's place: what the store remembers of it while the job lives."""
+
+    id: str
+    host: str
+    eni: Eni
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The instances of a job and the VPC they are in. Holds no secret."""
+
+    vpc_id: str
+    placements: tuple[Placement, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Instance ids in the order of the hosts."""
+        return tuple(placement.id for placement in self.placements)
+
+    @property
+    def hosts(self) -> dict[str, str]:
+        """Address of each host, algo-1 first."""
+        return {placement.host: placement.eni.address for placement in self.placements}
+
+    def to_json(self) -> Json:
+        """As the store keeps it."""
+        return {
+            "vpc": self.vpc_id,
+            "instances": [
+                {"id": p.id, "host": p.host, "eni": p.eni.id, "address": p.eni.address, "groups": list(p.eni.groups)}
+                for p in self.placements
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, plan: Json) -> Plan:
+        """The plan that `to_json` wrote."""
+        return cls(
+            plan["vpc"],
+            tuple(
+                Placement(item["id"], item["host"], Eni(item["eni"], item["address"], tuple(item["groups"])))
+                for item in plan["instances"]
+            ),
+        )
+
+
+def make(session: Session, job: TrainingJob) -> Plan:
+    """Give each instance an id and an ENI. Raises interfaces.NoAddress where the subnets are full."""
+    hosts = [f"algo-{number}" for number in range(1, job.instances + 1)]
+    config = job.request.get("VpcConfig")
+    if config:
+        vpc_id = interfaces.check_vpc_config(session, config["Subnets"], config["SecurityGroupIds"])
+        allocated = interfaces.allocate(session, job.name, hosts, config["Subnets"], config["SecurityGroupIds"])
+        enis = [Eni(row.id, row.address, tuple(config["SecurityGroupIds"])) for row in allocated]
+    else:
+        vpc_id = "vpc-" + hashlib.sha256(job.arn.encode()).hexdigest()[:17]
+        group = platform_group(vpc_id).id
+        enis = [
+            Eni("eni-" + secrets.token_hex(9)[:17], f"{PLATFORM_NETWORK}{10 + index}", (group,))
+            for index in range(job.instances)
+        ]
+    return Plan(
+        vpc_id,
+        tuple(Placement("i-" + secrets.token_hex(9)[:17], host, eni) for host, eni in zip(hosts, enis, strict=True)),
+    )
+
+
+def platform_group(vpc_id: str) -> SecurityGroup:
+    """The group of a job's own platform VPC: its instances reach each other, and nothing else is there."""
+    group = "sg-" + vpc_id.removeprefix("vpc-")
+    return SecurityGroup(group, (Rule("ingress", "-1", group=group), Rule("egress", "-1", group=group)))
+
+
+def rules(session: Session, job: TrainingJob, vpc_id: str) -> tuple[SecurityGroup, ...]:
+    """The security groups that apply in a job's VPC as they stand now."""
+    if job.request.get("VpcConfig"):
+        return interfaces.security_groups(session, vpc_id)
+    return (platform_group(vpc_id),)
+
+
+def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpec, ...]:
+    """What the fleet is told of each instance; makes new keys on every call."""
+    request = job.request
+    algorithm = request["AlgorithmSpecification"]
+    resources = request["ResourceConfig"]
+    instance_type = instance_types.capacity(resources["InstanceType"])
+    hosts = plan.hosts
+    encrypted = job.encrypted and len(hosts) > 1
+    mesh = issue_mesh(job.name, list(hosts.items())) if encrypted else {}
+    command = algorithm.get("ContainerEntrypoint")
+    arguments = algorithm.get("ContainerArguments")
+    environment = {
+        **request.get("Environment", {}),
+        "TRAINING_JOB_NAME": job.name,
+        "TRAINING_JOB_ARN": job.arn,
+        "AWS_REGION": job.arn.split(":")[3],
+    }
+    return tuple(
+        InstanceSpec(
+            id=placement.id,
+            job=job.name,
+            host=placement.host,
+            index=index,
+            hosts=hosts,
+            vpc_id=plan.vpc_id,
+            eni=placement.eni,
+            mesh=mesh.get(placement.host),
+            image=algorithm["TrainingImage"],
+            command=tuple(command) if command else None,
+            # An own entrypoint stands alone; only the image's is given the word `train` (docker run IMAGE train).
+            arguments=tuple(arguments) if arguments else () if command else ("train",),
+            environment=environment,
+            limits=Limits(cpus=instance_type.vcpus, memory=instance_type.memory),
+            workspace=Workspace(
+                job=job.name,
+                host=placement.host,
+                hosts=tuple(hosts),
+                instance_type=resources["InstanceType"],
+                hyperparameters=tuple(request.get("HyperParameters", {}).items()),
+                channels=tuple(_channel(channel) for channel in request.get("InputDataConfig", [])),
+            ),
+            store=store,
+            output=Output(
+                job.name,
+                request["OutputDataConfig"]["S3OutputPath"],
+                request["OutputDataConfig"].get("CompressionType", "GZIP"),
+            ),
+        )
+        for index, placement in enumerate(plan.placements)
+    )
+
+
+def _channel(channel: Json) -> Channel:
+    source = channel["DataSource"]["S3DataSource"]
+    return Channel(
+        name=channel["ChannelName"],
+        uri=source["S3Uri"],
+        distribution=source.get("S3DataDistributionType", "FullyReplicated"),
+        content_type=channel.get("ContentType"),
+        compression=channel.get("CompressionType", "None"),
+        record_wrapper=channel.get("RecordWrapperType", "None"),
+    )

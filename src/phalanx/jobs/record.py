@@ -1,0 +1,78 @@
+"""What the jobs room writes down of a job: stages, transitions, outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from phalanx.store.base import Json, now_ms
+from phalanx.store.jobs import TrainingJob, Transition
+
+FAILURE_REASON_LIMIT = 1024
+"""Characters of DescribeTrainingJobResponse.FailureReason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ends: SageMaker's status, secondary status, message of the last transition and FailureReason."""
+
+    status: str
+    secondary_status: str
+    message: str
+    failure_reason: str | None = None
+
+    def to_json(self) -> Json:
+        """As the store keeps it."""
+        return {
+            "status": self.status,
+            "secondary_status": self.secondary_status,
+            "message": self.message,
+            "failure_reason": self.failure_reason,
+        }
+
+
+COMPLETED = Outcome("Completed", "Completed", "Training job completed")
+STOPPED = Outcome("Stopped", "Stopped", "Training job stopped")
+MAX_RUNTIME = Outcome(
+    "Stopped", "MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided; the job was stopped"
+)
+
+
+def failed(reason: str) -> Outcome:
+    """A failed job; `reason` begins with its class (`AlgorithmError:`, `ClientError:`, `InternalServerError:` …)."""
+    return Outcome("Failed", "Failed", "Training job failed", reason[:FAILURE_REASON_LIMIT])
+
+
+def transition(session: Session, job: TrainingJob, status: str, message: str) -> None:
+    """Append to SecondaryStatusTransitions, unless the last entry says the same. EndTime of one is StartTime of the next."""
+    now = now_ms()
+    last = session.scalars(
+        select(Transition).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
+    ).one_or_none()
+    if last is not None:
+        if (last.status, last.message) == (status, message):
+            return
+        last.ended = now
+    number = session.scalar(select(func.count()).select_from(Transition).where(Transition.job == job.name)) or 0
+    session.add(Transition(job=job.name, number=number, status=status, message=message, started=now, ended=None))
+    job.secondary_status = status
+    job.modified = now
+
+
+def close(session: Session, job: TrainingJob) -> None:
+    """Make the outcome the job's state: terminal from here on. The last transition ends as it starts, as in SageMaker."""
+    outcome = job.outcome or failed("InternalServerError: The job ended without an outcome.").to_json()
+    transition(session, job, outcome["secondary_status"], outcome["message"])
+    session.flush()
+    last = session.scalars(
+        select(Transition).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
+    ).one()
+    last.ended = last.started
+    job.status = outcome["status"]
+    job.failure_reason = outcome["failure_reason"]
+    job.stage = "ended"
+    job.plan = None
+    if job.training_started is not None and job.training_ended is None:
+        job.training_ended = last.started

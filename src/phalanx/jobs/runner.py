@@ -1,0 +1,295 @@
+"""The life of one training job, from its first stage to its last. Every stage may be repeated after a crash."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import update
+
+from phalanx.data.model import ObjectStore
+from phalanx.fleet.base import Fleet, FleetError, Refused
+from phalanx.jobs import evidence, interfaces, plan, preflight, record
+from phalanx.jobs.journal import Journal
+from phalanx.jobs.record import Outcome, failed
+from phalanx.node.messages import InstanceStatus, Phase
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database
+from phalanx.store.jobs import LogStream, TrainingJob
+
+STOP_GRACE_SECONDS = 120.0
+"""From SIGTERM to SIGKILL when a job is stopped or runs too long (SageMaker's container contract)."""
+FAILED_PEER_GRACE_SECONDS = 5.0
+"""What the other instances get once one has failed: the job is lost, they may only write their last words."""
+LOG_SECONDS = 1.0
+"""How often log lines are taken over while nothing else happens."""
+RETRY_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a runner needs of the service."""
+
+    database: Database
+    fleet: Fleet
+    store: ObjectStore
+    signer: evidence.Signer
+    closing: threading.Event
+
+
+class Ended(Exception):
+    """The job ends before its stages do; carries the outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+class Interrupted(Exception):
+    """The service is closing; the job goes on in the next one."""
+
+
+class Runner:
+    """Drives one job. What was reached is in the store (`stage`, `plan`, `outcome`), so that any later runner goes on."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self._name = name
+        self._world = world
+        self._log = log.bind(job=name)
+
+    def run(self) -> None:
+        """Work until the job is terminal, or the service closes."""
+        stages: dict[str, Callable[[TrainingJob], str]] = {
+            "starting": self._start,
+            "downloading": self._download,
+            "training": self._train,
+            "uploading": self._upload,
+            "ending": self._end,
+        }
+        while (job := self._load()).stage != "ended":
+            try:
+                following = stages[job.stage](job)
+            except Ended as end:
+                self._decide(end.outcome)
+                following = "ending"
+            except Interrupted:
+                return
+            except Refused as error:
+                if job.stage == "ending":
+                    self._pause(error)
+                    continue
+                self._decide(failed(_reason(str(error))))
+                following = "ending"
+            except FleetError as error:
+                self._pause(error)
+                continue
+            except Exception as error:
+                self._log.exception("stage failed", stage=job.stage)
+                if job.stage == "ending":
+                    self._pause(error)
+                    continue
+                self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
+                following = "ending"
+            self._log.info("stage ended", stage=job.stage, following=following)
+            if following != "ended":
+                with self._world.database.write() as session:
+                    session.get_one(TrainingJob, self._name).stage = following
+
+    def _start(self, job: TrainingJob) -> str:
+        self._abandon(job)
+        self._check(job)
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            record.transition(session, stored, "Starting", "Preparing the instances for training")
+            try:
+                made = plan.make(session, stored)
+            except interfaces.InterfaceError as error:
+                raise Ended(failed(f"ClientError: {error}")) from error
+            rules = plan.rules(session, stored, made.vpc_id)
+            stored.plan = made.to_json()
+        if len(made.ids) > 1 and job.encrypted:
+            reason = preflight.failure_reason(
+                {placement.host: placement.eni.groups for placement in made.placements}, made.hosts, rules
+            )
+            if reason:
+                raise Ended(failed(reason))
+        fleet = self._world.fleet
+        fleet.enforce(made.vpc_id, rules)
+        fleet.place(plan.specs(job, made, self._world.store))
+        # Every IKE daemon answers before the first initiates: no start-up retransmits.
+        self._await(made, Phase.PREPARED)
+        fleet.advance(made.ids, Phase.CONNECTED)
+        self._await(made, Phase.CONNECTED)
+        return "downloading"
+
+    def _download(self, job: TrainingJob) -> str:
+        made = self._plan(job)
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            stored.training_started = stored.training_started or now_ms()
+            record.transition(session, stored, "Downloading", "Downloading input data")
+        self._world.fleet.advance(made.ids, Phase.LOADED)
+        self._await(made, Phase.LOADED)
+        return "training"
+
+    def _train(self, job: TrainingJob) -> str:
+        made, fleet = self._plan(job), self._world.fleet
+        journal = Journal(self._world.database, fleet, job, made)
+        journal.open()
+        with self._world.database.write() as session:
+            record.transition(
+                session,
+                session.get_one(TrainingJob, self._name),
+                "Training",
+                "Training image download completed. Training in progress.",
+            )
+        fleet.advance(made.ids, Phase.RUNNING)
+        deadline = (job.training_started or now_ms()) + 1000 * job.request["StoppingCondition"].get(
+            "MaxRuntimeInSeconds", 86400
+        )
+        ending: Outcome | None = None
+        seen = -1
+        while True:
+            statuses = self._statuses(made)
+            journal.pump()
+            broken = [status for status in statuses if status.error or status.exit_code]
+            if broken and ending is None:
+                ending = _failure(broken)
+                fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS)
+            if all(status.phase == Phase.EXITED or status.error for status in statuses):
+                break
+            if ending is None and self._load().stop_requested:
+                ending = record.STOPPED
+                self._announce("Stopping", "Stopping the training job")
+                fleet.stop(made.ids, STOP_GRACE_SECONDS)
+            if ending is None and now_ms() > deadline:
+                ending = record.MAX_RUNTIME
+                fleet.stop(made.ids, STOP_GRACE_SECONDS)
+            seen = fleet.wait(seen, LOG_SECONDS)
+            self._stay()
+        journal.pump(final=True)
+        if ending is not None and ending.status == "Failed":
+            raise Ended(ending)
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            stored.outcome = (ending or record.COMPLETED).to_json()
+        return "uploading"
+
+    def _upload(self, job: TrainingJob) -> str:
+        made = self._plan(job)
+        self._announce("Uploading", "Uploading generated training model")
+        uri = self._world.fleet.upload(made.ids)
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            stored.model_uri = uri
+            stored.training_ended = now_ms()
+        return "ending"
+
+    def _end(self, job: TrainingJob) -> str:
+        database, fleet = self._world.database, self._world.fleet
+        made = plan.Plan.from_json(job.plan) if job.plan else None
+        if made is not None:
+            present = [id_ for id_ in made.ids if id_ in fleet.statuses(made.ids)]
+            if job.evidence is None:
+                fleet.stop(present, 0.0)
+                gaps, measurements = [], []
+                for id_ in present:
+                    try:
+                        measurements += fleet.measure([id_])
+                    except Refused as error:
+                        gaps.append(str(error))
+                signed = self._world.signer.sign(evidence.report(job, made, measurements, gaps))
+                with database.write() as session:
+                    session.get_one(TrainingJob, self._name).evidence = signed
+            fleet.destroy(present)
+        with database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            if stored.evidence is None:
+                stored.evidence = self._world.signer.sign(evidence.report(stored, None, [], []))
+            interfaces.release(session, self._name)
+            record.close(session, stored)
+        return "ended"
+
+    def _abandon(self, job: TrainingJob) -> None:
+        """A start that a crash cut short begins anew, with new addresses and new keys."""
+        if job.plan is None:
+            return
+        self._world.fleet.destroy(plan.Plan.from_json(job.plan).ids)
+        with self._world.database.write() as session:
+            interfaces.release(session, self._name)
+            session.get_one(TrainingJob, self._name).plan = None
+            session.execute(update(LogStream).where(LogStream.job == self._name).values(position=0))
+
+    def _await(self, made: plan.Plan, phase: Phase) -> None:
+        seen = -1
+        while True:
+            statuses = self._statuses(made)
+            for status in statuses:
+                if status.error:
+                    raise Ended(failed(status.error))
+            if all(status.phase >= phase for status in statuses):
+                return
+            self._check(self._load())
+            seen = self._world.fleet.wait(seen, LOG_SECONDS)
+            self._stay()
+
+    def _statuses(self, made: plan.Plan) -> list[InstanceStatus]:
+        known = self._world.fleet.statuses(made.ids)
+        for placement in made.placements:
+            if placement.id not in known:
+                raise Ended(failed(f"InternalServerError: Instance {placement.host} was lost with its host."))
+        return [known[id_] for id_ in made.ids]
+
+    def _check(self, job: TrainingJob) -> None:
+        if job.stop_requested:
+            raise Ended(record.STOPPED)
+
+    def _stay(self) -> None:
+        if self._world.closing.is_set():
+            raise Interrupted
+
+    def _pause(self, error: Exception) -> None:
+        self._log.warning("stage will be repeated", reason=str(error))
+        if self._world.closing.wait(RETRY_SECONDS):
+            raise Interrupted from error
+
+    def _plan(self, job: TrainingJob) -> plan.Plan:
+        if job.plan is None:
+            raise Ended(failed("InternalServerError: The job has no instances."))
+        return plan.Plan.from_json(job.plan)
+
+    def _announce(self, status: str, message: str) -> None:
+        with self._world.database.write() as session:
+            record.transition(session, session.get_one(TrainingJob, self._name), status, message)
+
+    def _decide(self, outcome: Outcome) -> None:
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            stored.outcome = outcome.to_json()
+
+    def _load(self) -> TrainingJob:
+        with self._world.database.read() as session:
+            return session.get_one(TrainingJob, self._name)
+
+
+def _failure(broken: list[InstanceStatus]) -> Outcome:
+    """FailureReason of the first instance that failed: by its own words if it left any (facts: container contract)."""
+    status = next((item for item in broken if item.error), None) or next((item for item in broken if item.failure), broken[0])
+    if status.error:
+        return failed(status.error)
+    if status.out_of_memory:
+        return failed(
+            "ClientError: Please use an instance type with more memory, or reduce the size of job data processed"
+            f" on an instance., exit code: {status.exit_code}"
+        )
+    return failed(f"AlgorithmError: {status.failure or ''}, exit code: {status.exit_code}")
+
+
+def _reason(text: str) -> str:
+    """A FailureReason always begins with its class."""
+    head = text.partition(":")[0]
+    return text if head.endswith("Error") and " " not in head else f"InternalServerError: {text}"

@@ -1,0 +1,91 @@
+"""The agent's process: `python -m phalanx.node --data-dir DIR --images DIR`. Runs as root; SIGTERM ends it."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from phalanx.node.agent import Agent
+from phalanx.node.names import Names
+from phalanx.node.protocol import LINE_LIMIT, answer
+
+log = structlog.get_logger()
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    agent: Agent
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        for line in iter(lambda: self.rfile.readline(LINE_LIMIT), b""):
+            self.wfile.write(answer(self.server.agent, line))
+            self.wfile.flush()
+
+
+def main() -> None:
+    """Serve until SIGTERM. A second agent of the same service ends at once."""
+    parser = argparse.ArgumentParser(prog="phalanx.node")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    options = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    names = Names(options.data_dir)
+    _mount(names.run_dir)
+    lock = os.open(names.run_dir / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"a node agent already serves {options.data_dir}")
+    agent = Agent(names, options.images)
+    agent.recover()
+    names.agent_socket.unlink(missing_ok=True)
+    # Bound under another name first: whoever finds the socket finds it answering.
+    starting = names.agent_socket.with_suffix(".new")
+    starting.unlink(missing_ok=True)
+    server = _Server(str(starting), _Connection)
+    server.agent = agent
+    starting.rename(names.agent_socket)
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=server.shutdown).start()
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log.info("agent ready", data_dir=str(options.data_dir))
+    server.serve_forever(poll_interval=0.1)
+    names.agent_socket.unlink(missing_ok=True)
+    agent.close()
+    if agent.empty():
+        os.close(lock)
+        _unmount(names.run_dir)
+
+
+def _mount(run_dir: Path) -> None:
+    """Make the run directory a tmpfs of its own: keys live in memory, and go with the mount."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not run_dir.is_mount():
+        options = "mode=0700,nosuid,nodev,noexec,size=512m"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "phalanx", str(run_dir)], check=True)
+
+
+def _unmount(run_dir: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(run_dir)], check=True)
+    run_dir.rmdir()
+
+
+if __name__ == "__main__":
+    main()

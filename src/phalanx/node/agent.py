@@ -1,0 +1,181 @@
+"""The node agent: all instances of one service on this host."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from phalanx.data import artifacts
+from phalanx.data import logs as container_logs
+from phalanx.data.logs import LogLine
+from phalanx.data.model import Output
+from phalanx.ipsec import probe
+from phalanx.network import namespace
+from phalanx.network.model import SecurityGroup
+from phalanx.network.router import Router
+from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
+from phalanx.node.names import Names
+from phalanx.node.vpcs import Vpcs
+from phalanx.node.worker import Worker
+from phalanx.runtime.containers import Containers
+from phalanx.runtime.images import Images
+
+VERIFY_SECONDS = 1.0
+"""How often the routers' rulesets are compared with what was applied."""
+
+log = structlog.get_logger()
+
+
+class Agent:
+    """What one host does for a service. Its methods are the calls that the fleet makes; all may be repeated."""
+
+    def __init__(self, names: Names, images: Path) -> None:
+        capabilities = probe.probe()
+        try:
+            plane, plane_error = probe.choose(capabilities), None
+        except probe.Unprotected as error:
+            plane, plane_error = None, str(error)
+        store = Images(images, names.run_dir / "podman")
+        self._names = names
+        self._rooms = Rooms(
+            names=names,
+            vpcs=Vpcs(names),
+            images=store,
+            containers=Containers(store, names.run_dir, names.data_dir / "instances", names.cgroup),
+            plane=plane,
+            plane_error=plane_error,
+        )
+        self._workers: dict[str, Worker] = {}
+        self._lock = threading.Lock()
+        self._condition = threading.Condition()
+        self._version = 0
+        self._closing = threading.Event()
+
+    def recover(self) -> None:
+        """Carry on with the instances an earlier agent left, and clear away what belongs to none."""
+        found = saved(self._names)
+        for spec, goal in found:
+            self._adopt(spec, goal)
+        self._sweep({spec.id for spec, _ in found}, {spec.vpc_id for spec, _ in found})
+        threading.Thread(target=self._verify, name="verify", daemon=True).start()
+
+    def capacity(self) -> Capacity:
+        """CPUs and bytes of memory of this host."""
+        return Capacity(cpus=os.cpu_count() or 1, memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+    def has_image(self, image: str) -> bool:
+        """Whether the host's image store holds an image of that name."""
+        return self._rooms.images.has(image)
+
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...]) -> None:
+        """Make these the security-group rules of a VPC on this host."""
+        self._rooms.vpcs.enforce(vpc_id, groups)
+
+    def place(self, specs: tuple[InstanceSpec, ...]) -> None:
+        """Take instances; they are kept when this returns, and work towards PREPARED begins."""
+        for spec in specs:
+            if spec.id not in self._workers:
+                Instance(spec, self._rooms).save(Phase.PREPARED)
+                self._adopt(spec, Phase.PREPARED)
+
+    def advance(self, ids: tuple[str, ...], goal: Phase) -> None:
+        """Set the goal of instances. Unknown ids are passed over: their absence shows in `statuses`."""
+        for worker in self._known(ids):
+            worker.advance(goal)
+
+    def statuses(self, seen: int, timeout: float) -> Statuses:
+        """All instances, as soon as something changed since version `seen`, or after `timeout` seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._version != seen or self._closing.is_set(), timeout)
+            with self._lock:
+                statuses: tuple[InstanceStatus, ...] = tuple(worker.status for worker in self._workers.values())
+            return Statuses(self._version, statuses)
+
+    def stop(self, ids: tuple[str, ...], grace: float) -> None:
+        """SIGTERM to the containers, SIGKILL after `grace` seconds."""
+        for worker in self._known(ids):
+            worker.stop(grace)
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        """Lines of a container's log from byte `offset`, and where to go on; `final` takes a last line without its end."""
+        path = self._rooms.containers.log_path(instance_id)
+        return container_logs.read(path, offset, 10_000, final=final) if path.exists() else ([], offset)
+
+    def measure(self, ids: tuple[str, ...]) -> list[Measurement]:
+        """What data planes, IKE daemons and guards report now."""
+        return [worker.instance.measure() for worker in self._known(ids)]
+
+    def upload(self, ids: tuple[str, ...]) -> str:
+        """Upload the merged artifacts of a job's instances; the S3 URI of the model. Raises DataError."""
+        workers = self._known(ids)
+        spec = workers[0].instance.spec
+        output: Output = spec.output
+        return artifacts.upload(spec.store, output, [worker.instance.opt_ml for worker in workers])
+
+    def destroy(self, ids: tuple[str, ...]) -> None:
+        """Take instances down; when this returns, nothing of them is left."""
+        workers = self._known(ids)
+        if not workers:
+            return
+        with ThreadPoolExecutor(len(workers)) as pool:
+            list(pool.map(Worker.destroy, workers))
+        with self._lock:
+            for worker in workers:
+                self._workers.pop(worker.instance.spec.id, None)
+        self._notify()
+
+    def close(self) -> None:
+        """End the threads; instances stay as they are."""
+        self._closing.set()
+        self._notify()
+        for worker in list(self._workers.values()):
+            worker.detach()
+
+    def empty(self) -> bool:
+        """Whether this host holds no instance of the service."""
+        return not self._workers
+
+    def _known(self, ids: Sequence[str]) -> list[Worker]:
+        with self._lock:
+            return [self._workers[id_] for id_ in ids if id_ in self._workers]
+
+    def _adopt(self, spec: InstanceSpec, goal: Phase) -> None:
+        worker = Worker(Instance(spec, self._rooms), goal, self._notify)
+        with self._lock:
+            self._workers[spec.id] = worker
+        worker.start()
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._condition:
+            self._version += 1
+            self._condition.notify_all()
+
+    def _sweep(self, instances: set[str], vpcs: set[str]) -> None:
+        """Clear away namespaces, containers and directories of no known instance: what a kill left half made or half gone."""
+        for container in self._rooms.containers.listing():
+            if container not in instances:
+                self._rooms.containers.remove(container)
+        keep = {self._names.instance_namespace(id_) for id_ in instances} | {self._names.router_namespace(id_) for id_ in vpcs}
+        for name in namespace.listing(self._names.namespaces):
+            if name not in keep:
+                for process in namespace.processes(name):
+                    os.kill(process, 9)
+                Router(name).destroy()
+        for path in self._names.run_dir.glob("i-*"):
+            if path.name not in instances:
+                erase(run_dir(self._names, path.name))
+
+    def _verify(self) -> None:
+        while not self._closing.wait(VERIFY_SECONDS):
+            try:
+                for vpc_id in self._rooms.vpcs.verify():
+                    log.warning("ruleset was changed by others and re-asserted", vpc=vpc_id)
+            except Exception:
+                log.exception("cannot verify the rulesets")

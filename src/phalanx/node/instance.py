@@ -1,0 +1,211 @@
+"""One instance on this host: the steps that bring it up, and how it is taken down. Every step may be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from phalanx.algorithms import catalog
+from phalanx.data import channels, workspace
+from phalanx.data.objects import DataError
+from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.model import PlaneName
+from phalanx.network import namespace
+from phalanx.node.messages import InstanceSpec, Measurement, Phase, decode, encode
+from phalanx.node.names import Names
+from phalanx.node.vpcs import Vpcs
+from phalanx.runtime.containers import Containers
+from phalanx.runtime.images import Images
+from phalanx.runtime.model import ContainerSpec, ContainerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What all instances of a host share."""
+
+    names: Names
+    vpcs: Vpcs
+    images: Images
+    containers: Containers
+    plane: PlaneName | None
+    """Data plane of this host; None where encryption is impossible, and `plane_error` says why."""
+    plane_error: str | None
+
+
+class InstanceError(Exception):
+    """A step failed for good; the text is the job's FailureReason."""
+
+
+class Instance:
+    """One instance. The spec lies on the run directory's tmpfs with the goal, so that a new agent carries on."""
+
+    def __init__(self, spec: InstanceSpec, rooms: Rooms) -> None:
+        self.spec = spec
+        self._rooms = rooms
+        self._namespace = rooms.names.instance_namespace(spec.id)
+        self._run_dir = run_dir(rooms.names, spec.id)
+        self._directory = rooms.names.instance_dir(spec.id)
+        self._member: Member | None = None
+
+    @property
+    def opt_ml(self) -> Path:
+        """The host's directory that the container sees as /opt/ml."""
+        return self._directory / "ml"
+
+    @property
+    def member(self) -> Member | None:
+        """This instance's side of the mesh; None without encryption. Raises InstanceError where the host cannot encrypt."""
+        if self.spec.mesh is not None and self._member is None:
+            if self._rooms.plane is None:
+                raise InstanceError(f"InternalServerError: This host cannot encrypt: {self._rooms.plane_error}")
+            ipsec = self._run_dir / "ipsec"
+            ipsec.mkdir(parents=True, exist_ok=True)
+            self._member = Member(self.spec.mesh, self._namespace, ipsec, self._rooms.plane)
+        return self._member
+
+    def save(self, goal: Phase) -> None:
+        """Keep spec and goal where the next agent finds them: in memory (tmpfs) only, since the spec holds keys."""
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = self._run_dir / "spec.new"
+        partial.touch(mode=0o600)
+        partial.write_text(json.dumps({"goal": goal, "spec": encode(InstanceSpec, self.spec)}))
+        partial.rename(self._run_dir / "spec.json")
+
+    def prepare(self) -> None:
+        """PREPARED: namespace, kernel guard, router guard and rules, ENI, then the IKE daemon: in this order."""
+        namespace.create(self._namespace)
+        member = self.member
+        if member:
+            member.guard()
+        self._rooms.vpcs.join(self.spec)
+        if member:
+            member.start()
+
+    def connect(self) -> None:
+        """CONNECTED: the mesh gate."""
+        if self.member is None:
+            return
+        try:
+            self.member.connect()
+            missing = self.missing_peers()
+        except MeshError as error:
+            raise InstanceError(f"InternalServerError: {error}") from error
+        if missing:
+            raise NotYet(f"no CHILD_SA yet with {', '.join(missing)}")
+
+    def missing_peers(self) -> list[str]:
+        """Names of peers to which no CHILD_SA stands in both directions, as the data plane reports it."""
+        if self.member is None or self.spec.mesh is None:
+            return []
+        established = self.member.established()
+        return [peer.name for peer in self.spec.mesh.peers if peer.name not in established]
+
+    def load(self, cancelled: threading.Event) -> None:
+        """LOADED: image built or found, /opt/ml made, channels downloaded; done once, even over restarts."""
+        algorithm = catalog.find(self.spec.image)
+        if algorithm is not None:
+            self._rooms.images.build(self._image, algorithm.context, lambda _: None)
+        elif not self._rooms.images.has(self._image):
+            raise InstanceError(f"ClientError: Cannot find the training image {self.spec.image} on the host.")
+        done = self._directory / "loaded"
+        if done.exists():
+            return
+        owner = self._rooms.containers.owner()
+        workspace.create(self.opt_ml, self.spec.workspace, owner)
+        try:
+            for channel in self.spec.workspace.channels:
+                into = self.opt_ml / "input" / "data" / channel.name
+                channels.download(
+                    self.spec.store, channel, self.spec.index, len(self.spec.hosts), into, owner, cancelled.is_set
+                )
+        except DataError as error:
+            raise InstanceError(str(error)) from error
+        done.touch()
+
+    def run(self) -> None:
+        """RUNNING: the container is started; one that has already run is left as it is."""
+        spec = self.spec
+        if self.container().state in ("running", "exited"):
+            return
+        self._rooms.containers.start(
+            ContainerSpec(
+                id=spec.id,
+                image=self._image,
+                command=spec.command,
+                arguments=spec.arguments,
+                environment=spec.environment,
+                netns=namespace.path(self._namespace),
+                hostname=spec.host,
+                hosts=spec.hosts,
+                opt_ml=str(self.opt_ml),
+                limits=spec.limits,
+            )
+        )
+
+    def container(self) -> ContainerStatus:
+        """State of the training container."""
+        return self._rooms.containers.status(self.spec.id)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the training container."""
+        self._rooms.containers.signal(self.spec.id, number)
+
+    def failure(self) -> str | None:
+        """Text of /opt/ml/output/failure."""
+        return workspace.failure(self.opt_ml)
+
+    def measure(self) -> Measurement:
+        """What data plane, IKE daemon and guards report now."""
+        member = self.member
+        return Measurement(
+            id=self.spec.id,
+            host=self.spec.host,
+            mesh=member.measure() if member else None,
+            guard=self._rooms.vpcs.counters(self.spec),
+        )
+
+    def destroy(self) -> None:
+        """Take everything down: user's processes, IKE and data plane, wire, guards, namespace, keys, files: in this order."""
+        self._rooms.containers.remove(self.spec.id)
+        if self.spec.mesh is not None and namespace.exists(self._namespace) and self.member:
+            self.member.stop()
+        self._rooms.vpcs.leave(self.spec)
+        namespace.delete(self._namespace)
+        workspace.destroy(self._directory)
+        erase(self._run_dir)
+
+    @property
+    def _image(self) -> str:
+        algorithm = catalog.find(self.spec.image)
+        return f"phalanx/{algorithm.name}" if algorithm else self.spec.image
+
+
+class NotYet(Exception):
+    """A step is not done but may be, if tried again."""
+
+
+def run_dir(names: Names, instance_id: str) -> Path:
+    """The instance's directory on the service's tmpfs."""
+    return names.run_dir / instance_id
+
+
+def saved(names: Names) -> list[tuple[InstanceSpec, Phase]]:
+    """Specs and goals of the instances that an earlier agent of this service left."""
+    found = []
+    for path in sorted(names.run_dir.glob("i-*/spec.json")):
+        content = json.loads(path.read_text())
+        found.append((decode(InstanceSpec, content["spec"]), Phase(content["goal"])))
+    return found
+
+
+def erase(directory: Path) -> None:
+    """Remove a directory of secrets; files are overwritten first, so that no page of the tmpfs keeps a key."""
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("r+b") as file:
+                file.write(bytes(os.fstat(file.fileno()).st_size))
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""What crosses the border between `fleet` and `node`: frozen, serialisable messages, and how they become JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from phalanx.data.model import ObjectStore, Output, Workspace
+from phalanx.ipsec.model import MeshReport, MeshSpec
+from phalanx.network.model import Eni, GuardCounters
+from phalanx.runtime.model import Limits
+
+T = TypeVar("T")
+
+
+class Phase(IntEnum):
+    """How far an instance has come; also the goal that the fleet sets for it. Phases only grow."""
+
+    NEW = 0
+    PREPARED = 1
+    """Network, guards and IKE daemon stand; nothing of the user runs."""
+    CONNECTED = 2
+    """Every peer has a CHILD_SA in both directions, measured (the mesh gate). At once true where nothing is encrypted."""
+    LOADED = 3
+    """Image and channels are there."""
+    RUNNING = 4
+    """The training container was started."""
+    EXITED = 5
+    """The training container has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """One instance of a job: everything a host needs to run it. Holds secrets: never on a disk, never in a log.
+
+    `hosts` are the names and addresses of all instances of the job; `mesh` is None where the job has one instance or is
+    not encrypted; `index` is this instance's place in `hosts`, from 0.
+    """
+
+    id: str
+    job: str
+    host: str
+    index: int
+    hosts: Mapping[str, str]
+    vpc_id: str
+    eni: Eni
+    mesh: MeshSpec | None
+    image: str
+    command: tuple[str, ...] | None
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    limits: Limits
+    workspace: Workspace
+    store: ObjectStore
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """What became of an instance. `error` is a FailureReason (`ClientError: …`, `InternalServerError: …`) and final.
+
+    `exit_code`, `out_of_memory` and `failure` (text of /opt/ml/output/failure) are known once the phase is EXITED.
+    `notes` are things that happened to its network and were mended, oldest first.
+    """
+
+    id: str
+    phase: Phase
+    error: str | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured at an instance: its mesh (None without encryption) and the router's guard over its job."""
+
+    id: str
+    host: str
+    mesh: MeshReport | None
+    guard: GuardCounters | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a host (or fleet) has for instances: CPUs, and bytes of memory."""
+
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """All instances of a host at a moment; `version` grows with every change."""
+
+    version: int
+    instances: tuple[InstanceStatus, ...]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def encode(kind: Any, value: object) -> Any:
+    """A message as JSON values; `kind` is its type."""
+    return _adapter(kind).dump_python(value, mode="json")
+
+
+def decode(kind: type[T], value: object) -> T:
+    """A message from JSON values. Raises pydantic.ValidationError where they are not of that type."""
+    result: T = _adapter(kind).validate_python(value, strict=False)
+    return result

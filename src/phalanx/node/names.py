@@ -1,0 +1,54 @@
+"""Names of what one service makes on a host. Each carries the service's tag, so that services on one host never meet."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN = Path("/run/phalanx")
+"""Parent of every service's run directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that follow from a service's data directory."""
+
+    data_dir: Path
+
+    @property
+    def tag(self) -> str:
+        """Six hex digits that tell this service from others on the host."""
+        return hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:6]
+
+    @property
+    def run_dir(self) -> Path:
+        """Private tmpfs of the service: keys, sockets, process ids. Short, since Unix socket paths end at 107 bytes."""
+        return RUN / self.tag
+
+    @property
+    def agent_socket(self) -> Path:
+        """Where the node agent answers."""
+        return self.run_dir / "agent.sock"
+
+    @property
+    def namespaces(self) -> str:
+        """What the names of all network namespaces of this service begin with."""
+        return f"phx-{self.tag}-"
+
+    def instance_namespace(self, instance_id: str) -> str:
+        """Network namespace of an instance (`i-…`)."""
+        return f"{self.namespaces}{instance_id}"
+
+    def router_namespace(self, vpc_id: str) -> str:
+        """Network namespace of a VPC's router (`vpc-…`)."""
+        return f"{self.namespaces}{vpc_id}"
+
+    @property
+    def cgroup(self) -> str:
+        """Parent cgroup of the service's containers."""
+        return f"phalanx-{self.tag}"
+
+    def instance_dir(self, instance_id: str) -> Path:
+        """Where an instance keeps its /opt/ml tree and logs, on disk."""
+        return self.data_dir / "instances" / instance_id

@@ -1,0 +1,67 @@
+"""How the agent is called: one JSON line each way on a Unix socket. Types come from the Agent's own signatures."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import socket
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from phalanx.node.messages import decode, encode
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Bytes of the longest request or answer."""
+
+
+class CallFailed(Exception):
+    """The agent refused or failed a call; the text says why."""
+
+
+class Unreachable(Exception):
+    """No agent answers on the socket."""
+
+
+def call(path: Path, agent: type, method: str, timeout: float, **arguments: object) -> Any:
+    """Call `method` of the agent behind a socket. Raises CallFailed or Unreachable."""
+    parameters, returns = _signature(agent, method)
+    request = {"method": method, "arguments": {name: encode(parameters[name], value) for name, value in arguments.items()}}
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(path))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile("rb") as stream:
+                line = stream.readline(LINE_LIMIT)
+    except OSError as error:
+        raise Unreachable(f"The node agent at {path} does not answer: {error}") from error
+    if not line.endswith(b"\n"):
+        raise Unreachable(f"The node agent at {path} closed the connection")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise CallFailed(answer["error"])
+    return decode(returns, answer["result"])
+
+
+def answer(agent: object, line: bytes) -> bytes:
+    """Serve one request line."""
+    try:
+        request = json.loads(line)
+        parameters, returns = _signature(type(agent), request["method"])
+        arguments = {name: decode(parameters[name], value) for name, value in request["arguments"].items()}
+        result = encode(returns, getattr(agent, request["method"])(**arguments))
+        return json.dumps({"result": result}).encode() + b"\n"
+    except Exception as error:
+        # The caller decides what a failure means; to the agent no request may be fatal.
+        return json.dumps({"error": str(error) or type(error).__name__}).encode() + b"\n"
+
+
+@cache
+def _signature(agent: type, method: str) -> tuple[dict[str, Any], Any]:
+    if method.startswith("_"):
+        raise CallFailed(f"no such call: {method}")
+    hints = typing.get_type_hints(inspect.getattr_static(agent, method))
+    returns = hints.pop("return")
+    return hints, returns

@@ -1,0 +1,105 @@
+"""The VPCs of one host: who is attached to which router, under which rules and guards."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from phalanx.network import namespace
+from phalanx.network.model import Guard, GuardCounters, SecurityGroup, VpcState
+from phalanx.network.router import Router
+from phalanx.node.messages import InstanceSpec, decode, encode
+from phalanx.node.names import Names
+
+
+class Vpcs:
+    """Routers of this host's VPCs. Rules outlive the agent in the run directory; members are its instances."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._directory = names.run_dir / "vpcs"
+        self._directory.mkdir(exist_ok=True)
+        self._members: dict[str, dict[str, InstanceSpec]] = {}
+        self._routers: dict[str, Router] = {}
+        self._lock = threading.RLock()
+
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...]) -> None:
+        """Make these the rules of a VPC, now and for instances to come. Raises NetworkError; then nothing new passes."""
+        with self._lock:
+            path = self._path(vpc_id)
+            partial = path.with_suffix(".new")
+            partial.write_text(json.dumps(encode(tuple[SecurityGroup, ...], groups)))
+            partial.rename(path)
+            if vpc_id in self._members:
+                self._apply(vpc_id)
+
+    def join(self, spec: InstanceSpec) -> None:
+        """Attach an instance to its VPC: rules and guard first, then the wire. Idempotent."""
+        with self._lock:
+            self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
+            self._router(spec.vpc_id).ensure()
+            self._apply(spec.vpc_id)
+            self._router(spec.vpc_id).attach(spec.eni, self._names.instance_namespace(spec.id))
+
+    def leave(self, spec: InstanceSpec) -> None:
+        """Detach an instance; its job's guard falls with the last of them, its router with the VPC's last. Idempotent."""
+        with self._lock:
+            router = self._router(spec.vpc_id)
+            if namespace.exists(self._names.router_namespace(spec.vpc_id)):
+                router.detach(spec.eni.id)
+            members = self._members.get(spec.vpc_id, {})
+            members.pop(spec.id, None)
+            if members:
+                self._apply(spec.vpc_id)
+            else:
+                self._members.pop(spec.vpc_id, None)
+                self._routers.pop(spec.vpc_id, None)
+                router.destroy()
+                self._path(spec.vpc_id).unlink(missing_ok=True)
+
+    def counters(self, spec: InstanceSpec) -> GuardCounters | None:
+        """What the router's guard over the instance's job has counted; None where the job is not encrypted."""
+        if spec.mesh is None:
+            return None
+        with self._lock:
+            return self._router(spec.vpc_id).counters(spec.job)
+
+    def verify(self) -> list[str]:
+        """Re-assert the rules of every router whose ruleset is no longer what was applied; the VPCs where that was needed."""
+        mended = []
+        with self._lock:
+            for vpc_id in list(self._members):
+                if not self._router(vpc_id).verify(self._state(vpc_id)):
+                    self._apply(vpc_id)
+                    mended.append(vpc_id)
+        return mended
+
+    def known(self) -> set[str]:
+        """Ids of the VPCs that have members here."""
+        with self._lock:
+            return set(self._members)
+
+    def _router(self, vpc_id: str) -> Router:
+        return self._routers.setdefault(vpc_id, Router(self._names.router_namespace(vpc_id)))
+
+    def _apply(self, vpc_id: str) -> None:
+        self._router(vpc_id).apply(self._state(vpc_id))
+
+    def _state(self, vpc_id: str) -> VpcState:
+        members = self._members[vpc_id].values()
+        guards = {spec.job: Guard(spec.job, tuple(spec.hosts.values())) for spec in members if spec.mesh is not None}
+        return VpcState(
+            vpc_id=vpc_id,
+            groups=self._groups(vpc_id),
+            enis=tuple(spec.eni for spec in members),
+            guards=tuple(guards.values()),
+        )
+
+    def _groups(self, vpc_id: str) -> tuple[SecurityGroup, ...]:
+        # No rules pushed yet means no group that allows anything: default deny.
+        path = self._path(vpc_id)
+        return decode(tuple[SecurityGroup, ...], json.loads(path.read_text())) if path.exists() else ()
+
+    def _path(self, vpc_id: str) -> Path:
+        return self._directory / f"{vpc_id}.json"

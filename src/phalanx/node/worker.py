@@ -1,0 +1,171 @@
+"""The worker of one instance: a thread that brings it to its goal and then watches over it."""
+
+from __future__ import annotations
+
+import collections
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from phalanx.node.instance import Instance, InstanceError, NotYet
+from phalanx.node.messages import InstanceStatus, Phase
+
+WATCH_SECONDS = 0.5
+"""How often a running instance's container, IKE daemon and data plane are looked at."""
+MESH_SECONDS = 60.0
+"""How long pairs may stay without a CHILD_SA, at the start or after a fault, before the job fails."""
+RECOVERIES = 10
+"""How many times within MESH_SECONDS IKE or data plane are started again before the job fails."""
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Drives one instance. Raising the goal, stopping and destroying may be asked from any thread; steps run in one."""
+
+    def __init__(self, instance: Instance, goal: Phase, changed: Callable[[], None]) -> None:
+        self.instance = instance
+        self.status = InstanceStatus(instance.spec.id, Phase.NEW)
+        self._goal = goal
+        self._changed = changed
+        self._cancelled = threading.Event()
+        self._wake = threading.Event()
+        self._kill_at: float | None = None
+        self._unconnected_since: float | None = None
+        self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
+        self._log = log.bind(job=instance.spec.job, host=instance.spec.host, instance=instance.spec.id)
+        self._thread = threading.Thread(target=self._live, name=instance.spec.id, daemon=True)
+
+    def start(self) -> None:
+        """Begin to work towards the goal."""
+        self._thread.start()
+
+    def advance(self, goal: Phase) -> None:
+        """Set a later goal; kept over a restart of the agent before this returns. An earlier goal changes nothing."""
+        if goal > self._goal:
+            self._goal = goal
+            self.instance.save(goal)
+            self._wake.set()
+
+    def stop(self, grace: float) -> None:
+        """SIGTERM to the container now and SIGKILL after `grace` seconds; a shorter grace may follow, a longer one not."""
+        first = self._kill_at is None
+        deadline = time.monotonic() + grace
+        self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
+        if first and self.instance.container().state == "running":
+            self.instance.signal(signal.SIGTERM)
+        self._wake.set()
+
+    def destroy(self) -> None:
+        """Take the instance down; returns when nothing of it is left. Repeat it when it raised."""
+        self._cancelled.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.instance.destroy()
+
+    def detach(self) -> None:
+        """End the thread and leave the instance running, for a later agent."""
+        self._cancelled.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            while not self._cancelled.is_set() and self.status.error is None:
+                self._wake.clear()
+                if self.status.phase < min(self._goal, Phase.RUNNING):
+                    self._step()
+                elif self.status.phase == Phase.RUNNING:
+                    self._watch_container()
+                if self.status.phase < Phase.EXITED:
+                    self._watch_mesh()
+                    if self.status.phase >= min(self._goal, Phase.RUNNING):
+                        self._wake.wait(WATCH_SECONDS)
+                else:
+                    self._wake.wait()
+        except InstanceError as error:
+            self._fail(str(error))
+        except Exception as error:
+            self._log.exception("instance failed")
+            self._fail(f"InternalServerError: {type(error).__name__}: {error}")
+
+    def _step(self) -> None:
+        instance, phase = self.instance, Phase(self.status.phase + 1)
+        try:
+            match phase:
+                case Phase.PREPARED:
+                    instance.prepare()
+                case Phase.CONNECTED:
+                    instance.connect()
+                case Phase.LOADED:
+                    instance.load(self._cancelled)
+                case Phase.RUNNING:
+                    instance.run()
+        except NotYet as reason:
+            self._wait_for_mesh(str(reason))
+            self._wake.wait(0.02)
+            return
+        if not self._cancelled.is_set():
+            self._unconnected_since = None
+            self._log.info("instance reached", phase=phase.name)
+            self._update(replace(self.status, phase=phase))
+
+    def _watch_container(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self.instance.signal(signal.SIGKILL)
+        container = self.instance.container()
+        if container.state == "exited":
+            self._update(
+                replace(
+                    self.status,
+                    phase=Phase.EXITED,
+                    exit_code=container.exit_code,
+                    out_of_memory=container.out_of_memory,
+                    failure=self.instance.failure(),
+                )
+            )
+        elif container.state == "absent":
+            raise InstanceError("InternalServerError: The training container is gone from its host.")
+
+    def _watch_mesh(self) -> None:
+        """Mend what failed in IKE or the data plane. The guards hold the wire shut meanwhile."""
+        member = self.instance.member
+        if member is None or self.status.phase < Phase.PREPARED:
+            return
+        cause = member.health()
+        if cause is not None:
+            now = time.monotonic()
+            if len(self._recoveries) == RECOVERIES and now - self._recoveries[0] < MESH_SECONDS:
+                raise InstanceError(f"InternalServerError: Encryption failed {RECOVERIES} times within a minute: {cause}")
+            self._recoveries.append(now)
+            self._log.warning("encryption interrupted", cause=cause)
+            self._update(replace(self.status, notes=(*self.status.notes, f"{cause}; traffic stopped and keys were renewed")))
+            member.recover()
+        elif self.status.phase >= Phase.CONNECTED:
+            missing = self.instance.missing_peers()
+            if missing:
+                self._wait_for_mesh(f"no CHILD_SA with {', '.join(missing)}")
+            else:
+                self._unconnected_since = None
+
+    def _wait_for_mesh(self, reason: str) -> None:
+        now = time.monotonic()
+        self._unconnected_since = self._unconnected_since or now
+        if now - self._unconnected_since > MESH_SECONDS:
+            raise InstanceError(
+                f"InternalServerError: The encrypted connection of {self.instance.spec.host} is down: {reason}"
+                f" for {MESH_SECONDS:.0f} seconds; nothing was sent in the clear."
+            )
+
+    def _fail(self, reason: str) -> None:
+        self._log.warning("instance failed", reason=reason)
+        self._update(replace(self.status, error=reason))
+
+    def _update(self, status: InstanceStatus) -> None:
+        self.status = status
+        self._changed()
