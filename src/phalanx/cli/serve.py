@@ -11,7 +11,6 @@ import string
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import structlog
@@ -84,6 +83,8 @@ def serve(
         listener.bind((host, port))
     except OSError as error:
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
+    # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     server = _Service(host, listener, data_dir, s3_endpoint)
     try:
         server.run()
@@ -131,14 +132,8 @@ class _Service:
         Endpoints(f"http://{shown}:{port}", store.endpoint or "", REGION).save(self._data_dir)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
 
-        def leave(_number: int, _frame: FrameType | None) -> None:
-            server.should_exit = True
-
-        signal.signal(signal.SIGTERM, leave)
-        signal.signal(signal.SIGINT, leave)
         self._listener.listen(1024)
         log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
-        server.config.load()
         server.run(sockets=[self._listener])
 
     def close(self) -> None:

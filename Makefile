@@ -1,0 +1,24 @@
+# Phalanx: `make demo` shows it, `make test` proves it. Every target first runs `make setup`, which takes seconds once done.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check bench clean
+
+setup:
+	@tools/setup
+
+demo: setup
+	@examples/demo.sh
+
+test: setup check
+	@.venv/bin/pytest
+
+check: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+bench: setup
+	@.venv/bin/python -m bench $(if $(ONLY),--only $(ONLY))
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,22 @@
+"""The `phalanx` command and its parts."""
+
+from __future__ import annotations
+
+import typer
+
+from phalanx.cli.capture import capture
+from phalanx.cli.doctor import doctor
+from phalanx.cli.env import env
+from phalanx.cli.evidence import evidence
+from phalanx.cli.image import image
+from phalanx.cli.serve import serve
+
+app = typer.Typer(
+    help="Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, env, doctor, evidence, capture):
+    app.command()(command)
+app.add_typer(image, name="image")
