@@ -1,0 +1,143 @@
+"""The network interfaces of jobs: is a VpcConfig usable, which address does each instance get, which rules apply."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Literal, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from phalanx.network import model
+from phalanx.store.network import NetworkInterface, NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Subnet
+
+RESERVED_ADDRESSES = 5
+"""Addresses of every subnet that no interface gets: the first four and the last (Amazon VPC user guide, "Subnet sizing")."""
+
+
+class InterfaceError(ValueError):
+    """A VpcConfig cannot be used; the text is for the user."""
+
+
+class NoAddress(InterfaceError):
+    """The subnets have not enough free addresses."""
+
+
+def check_vpc_config(session: Session, subnets: Sequence[str], groups: Sequence[str]) -> str:
+    """The VPC that a VpcConfig's subnets and security groups are in.
+
+    Raises InterfaceError for one that does not exist, or that is in another VPC than the first subnet; worded as EC2
+    words it when it makes an interface.
+    """
+    subnet_vpcs = dict(session.execute(select(Subnet.id, Subnet.vpc_id).where(Subnet.id.in_(subnets))).tuples().all())
+    for subnet in subnets:
+        if subnet not in subnet_vpcs:
+            raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
+    query = select(SecurityGroup.id, SecurityGroup.vpc_id).where(SecurityGroup.id.in_(groups))
+    group_vpcs = dict(session.execute(query).tuples().all())
+    for group in groups:
+        if group not in group_vpcs:
+            raise InterfaceError(f"The security group '{group}' does not exist")
+    vpc_id = subnet_vpcs[subnets[0]]
+    for subnet in subnets:
+        if subnet_vpcs[subnet] != vpc_id:
+            raise InterfaceError(f"Subnet {subnets[0]} and subnet {subnet} belong to different networks.")
+    for group in groups:
+        if group_vpcs[group] != vpc_id:
+            raise InterfaceError(f"Security group {group} and subnet {subnets[0]} belong to different networks.")
+    return vpc_id
+
+
+def allocate(
+    session: Session, job: str, hosts: Sequence[str], subnets: Sequence[str], groups: Sequence[str]
+) -> list[NetworkInterface]:
+    """An interface for each host of a job, in the order of `hosts`; a host that has one keeps it.
+
+    The hosts take turns over the subnets, each the lowest free address; a full subnet is passed over. Raises NoAddress
+    where all are full, InterfaceError where a subnet does not exist.
+    """
+    found = {row.id: row for row in session.scalars(select(Subnet).where(Subnet.id.in_(subnets)).with_for_update())}
+    for subnet in subnets:
+        if subnet not in found:
+            raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
+    present = {row.host: row for row in session.scalars(select(NetworkInterface).filter_by(job=job))}
+    turns = _turns([(found[subnet], _free(session, found[subnet])) for subnet in dict.fromkeys(subnets)])
+    interfaces = []
+    for host in hosts:
+        if host not in present:
+            place = next(turns, None)
+            if place is None:
+                names = ", ".join(f"'{subnet}'" for subnet in dict.fromkeys(subnets))
+                where = f"subnet {names}" if len(found) == 1 else f"subnets {names}"
+                raise NoAddress(f"There are not enough free addresses in {where} for {len(hosts)} instances.")
+            present[host] = _interface(job, host, *place, groups)
+            session.add(present[host])
+        interfaces.append(present[host])
+    session.flush()
+    return interfaces
+
+
+def release(session: Session, job: str) -> None:
+    """Delete a job's interfaces; nothing happens where it has none."""
+    for interface in session.scalars(select(NetworkInterface).filter_by(job=job)):
+        session.delete(interface)
+    session.flush()
+
+
+def security_groups(session: Session, vpc_id: str) -> tuple[model.SecurityGroup, ...]:
+    """The security groups of a VPC and their rules, as the network room enforces them."""
+    rules: dict[str, list[model.Rule]] = {
+        group: [] for group in session.scalars(select(SecurityGroup.id).filter_by(vpc_id=vpc_id).order_by(SecurityGroup.id))
+    }
+    query = select(SecurityGroupRule).join(SecurityGroup, SecurityGroup.id == SecurityGroupRule.group_id)
+    for row in session.scalars(query.where(SecurityGroup.vpc_id == vpc_id).order_by(SecurityGroupRule.number)):
+        rules[row.group_id].append(
+            model.Rule(
+                direction=cast(Literal["ingress", "egress"], row.direction),
+                protocol=row.protocol,
+                from_port=row.from_port,
+                to_port=row.to_port,
+                cidr=row.cidr,
+                group=row.peer_group,
+            )
+        )
+    return tuple(model.SecurityGroup(group, tuple(of_group)) for group, of_group in rules.items())
+
+
+def _free(session: Session, subnet: Subnet) -> Iterator[str]:
+    """Free addresses of a subnet, lowest first."""
+    taken = set(session.scalars(select(NetworkInterface.address).filter_by(subnet_id=subnet.id)))
+    network = ipaddress.IPv4Network(subnet.cidr)
+    # The last address is one of the reserved ones; the others are the first.
+    for offset in range(RESERVED_ADDRESSES - 1, network.num_addresses - 1):
+        address = str(network[offset])
+        if address not in taken:
+            yield address
+
+
+def _turns(free: Sequence[tuple[Subnet, Iterator[str]]]) -> Iterator[tuple[Subnet, str]]:
+    """A free address of each subnet in turn, until all are full."""
+    rest = list(free)
+    while rest:
+        for entry in list(rest):
+            subnet, addresses = entry
+            address = next(addresses, None)
+            if address is None:
+                rest.remove(entry)
+            else:
+                yield subnet, address
+
+
+def _interface(job: str, host: str, subnet: Subnet, address: str, groups: Sequence[str]) -> NetworkInterface:
+    return NetworkInterface(
+        subnet_id=subnet.id,
+        vpc_id=subnet.vpc_id,
+        address=address,
+        description=f"Training job {job}, {host}",
+        job=job,
+        host=host,
+        memberships=[
+            NetworkInterfaceGroup(position=position, group_id=group) for position, group in enumerate(dict.fromkeys(groups))
+        ],
+    )

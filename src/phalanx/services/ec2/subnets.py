@@ -1,0 +1,153 @@
+"""CreateSubnet, DescribeSubnets, DeleteSubnet."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from phalanx.jobs.interfaces import RESERVED_ADDRESSES
+from phalanx.services.ec2 import tags
+from phalanx.services.ec2.cidr import MAX_PREFIX, MIN_PREFIX, parse_v4
+from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.zones import zone_id, zone_names
+from phalanx.store.network import NetworkInterface, Subnet, Vpc
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+_NOT_SERVED = (
+    "Ipv6CidrBlock",
+    "OutpostArn",
+    "Ipv6Native",
+    "Ipv4IpamPoolId",
+    "Ipv4NetmaskLength",
+    "Ipv6IpamPoolId",
+    "Ipv6NetmaskLength",
+)
+
+
+def create_subnet(session: Session, caller: Caller, request: Members) -> Members:
+    """CreateSubnet.
+
+    Raises AwsError InvalidVpcID.NotFound, InvalidSubnet.Range, InvalidSubnet.Conflict, InvalidParameterValue,
+    MissingParameter, UnsupportedOperation.
+    """
+    for member in _NOT_SERVED:
+        if request.get(member):
+            raise unsupported(f"The parameter {member} is not supported")
+    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    text = request.get("CidrBlock")
+    if text is None:
+        raise missing_parameter("cidrBlock")
+    network = parse_v4(text)
+    if network is None:
+        raise invalid_parameter(f"Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.")
+    inside = network.subnet_of(ipaddress.IPv4Network(vpc.cidr))
+    if not inside or not MIN_PREFIX <= network.prefixlen <= MAX_PREFIX:
+        raise AwsError("InvalidSubnet.Range", f"The CIDR '{text}' is invalid.")
+    for other in session.scalars(select(Subnet).filter_by(vpc_id=vpc.id)):
+        if network.overlaps(ipaddress.IPv4Network(other.cidr)):
+            raise AwsError("InvalidSubnet.Conflict", f"The CIDR '{text}' conflicts with another subnet")
+    zone = _zone(caller, request)
+    asked = tags.requested(request, "subnet")
+    subnet = Subnet(vpc_id=vpc.id, cidr=str(network), zone=zone)
+    session.add(subnet)
+    session.flush()
+    tags.attach(session, subnet.id, asked)
+    return {"Subnet": _described(subnet, caller, asked, 0)}
+
+
+def describe_subnets(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeSubnets. Raises AwsError InvalidSubnetID.NotFound, InvalidParameterValue, InvalidParameterCombination."""
+    counts = select(NetworkInterface.subnet_id, func.count()).group_by(NetworkInterface.subnet_id)
+    taken: dict[str, int] = dict(session.execute(counts).tuples().all())
+    filters: Filters[Subnet] = {
+        "subnet-id": lambda subnet: (subnet.id,),
+        "vpc-id": lambda subnet: (subnet.vpc_id,),
+        "cidr-block": lambda subnet: (subnet.cidr,),
+        "availability-zone": lambda subnet: (subnet.zone,),
+        "availability-zone-id": lambda subnet: (zone_id(subnet.zone),),
+        "available-ip-address-count": lambda subnet: (str(_free(subnet, taken.get(subnet.id, 0))),),
+        "default-for-az": lambda subnet: truth(subnet.is_default),
+        "map-public-ip-on-launch": lambda _: truth(False),
+        "owner-id": lambda _: (caller.account,),
+        "state": lambda _: ("available",),
+        "subnet-arn": lambda subnet: (_arn(subnet, caller),),
+    }
+    filters = {
+        **filters,
+        "vpcId": filters["vpc-id"],
+        "subnetId": filters["subnet-id"],
+        "cidr": filters["cidr-block"],
+        "cidrBlock": filters["cidr-block"],
+        "availabilityZone": filters["availability-zone"],
+        "availabilityZoneId": filters["availability-zone-id"],
+        "defaultForAz": filters["default-for-az"],
+    }
+    attached = tags.Tags(session, "subnet")
+    rows = matching(request, find_all(session, Subnet, request.get("SubnetIds", [])), filters, attached.of)
+    shown, more = page(request, rows, lambda subnet: subnet.id, "SubnetIds")
+    described = [_described(subnet, caller, attached.of(subnet), taken.get(subnet.id, 0)) for subnet in shown]
+    return {"Subnets": described, **more}
+
+
+def delete_subnet(session: Session, caller: Caller, request: Members) -> Members:
+    """DeleteSubnet. Raises AwsError InvalidSubnetID.NotFound, DependencyViolation."""
+    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    if session.scalar(select(exists().where(NetworkInterface.subnet_id == subnet.id))):
+        raise dependency_violation(f"The subnet '{subnet.id}' has dependencies and cannot be deleted.")
+    tags.forget(session, [subnet.id])
+    session.delete(subnet)
+    return {}
+
+
+def _zone(caller: Caller, request: Members) -> str:
+    """The zone that a new subnet is in: the one asked for, by name or id, or the region's first."""
+    zones = zone_names(caller.region)
+    name, identity = request.get("AvailabilityZone"), request.get("AvailabilityZoneId")
+    if name is not None:
+        if name not in zones:
+            places = f"Subnets can currently only be created in the following availability zones: {', '.join(zones)}."
+            raise invalid_parameter(f"Value ({name}) for parameter availabilityZone is invalid. {places}")
+        return str(name)
+    if identity is not None:
+        by_id = {zone_id(zone): zone for zone in zones}
+        if identity not in by_id:
+            places = f"Subnets can currently only be created in the following availability zones: {', '.join(by_id)}."
+            raise invalid_parameter(f"Value ({identity}) for parameter availabilityZoneId is invalid. {places}")
+        return by_id[identity]
+    return zones[0]
+
+
+def _free(subnet: Subnet, taken: int) -> int:
+    return ipaddress.IPv4Network(subnet.cidr).num_addresses - RESERVED_ADDRESSES - taken
+
+
+def _arn(subnet: Subnet, caller: Caller) -> str:
+    return f"arn:aws:ec2:{caller.region}:{caller.account}:subnet/{subnet.id}"
+
+
+def _described(subnet: Subnet, caller: Caller, attached: Mapping[str, str], taken: int) -> Members:
+    return {
+        "SubnetId": subnet.id,
+        "SubnetArn": _arn(subnet, caller),
+        "VpcId": subnet.vpc_id,
+        "State": "available",
+        "CidrBlock": subnet.cidr,
+        "Ipv6CidrBlockAssociationSet": [],
+        "AvailabilityZone": subnet.zone,
+        "AvailabilityZoneId": zone_id(subnet.zone),
+        "AvailableIpAddressCount": _free(subnet, taken),
+        "DefaultForAz": subnet.is_default,
+        "MapPublicIpOnLaunch": False,
+        "MapCustomerOwnedIpOnLaunch": False,
+        "AssignIpv6AddressOnCreation": False,
+        "EnableDns64": False,
+        "Ipv6Native": False,
+        "OwnerId": caller.account,
+        "Tags": tags.as_members(attached),
+    }

@@ -1,0 +1,136 @@
+"""CreateVpc, DescribeVpcs, DeleteVpc, and the default VPC."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from phalanx.services.ec2 import security_groups, tags
+from phalanx.services.ec2.cidr import MAX_PREFIX, MIN_PREFIX, parse_v4
+from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.zones import zone_names
+from phalanx.store.database import Database
+from phalanx.store.network import NetworkInterface, SecurityGroup, Subnet, Vpc
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+_RESERVED = [ipaddress.IPv4Network(block) for block in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")]
+"""Blocks that no VPC may touch: this network, loopback, link-local, multicast and above."""
+
+_DEFAULT_CIDR = "172.31.0.0/16"
+_DEFAULT_SUBNETS = ("172.31.0.0/20", "172.31.16.0/20", "172.31.32.0/20")
+
+_NOT_SERVED = (
+    "Ipv6Pool",
+    "Ipv6CidrBlock",
+    "Ipv4IpamPoolId",
+    "Ipv4NetmaskLength",
+    "Ipv6IpamPoolId",
+    "Ipv6NetmaskLength",
+    "AmazonProvidedIpv6CidrBlock",
+    "VpcEncryptionControl",
+)
+
+
+def ensure_default_vpc(database: Database, region: str) -> None:
+    """Make the default VPC, its subnets (one in each zone of `region`) and its default group, where no VPC exists at all."""
+    with database.write() as session:
+        if session.scalar(select(exists().select_from(Vpc))):
+            return
+        vpc = _add_vpc(session, _DEFAULT_CIDR, is_default=True)
+        for cidr, zone in zip(_DEFAULT_SUBNETS, zone_names(region), strict=True):
+            session.add(Subnet(vpc_id=vpc.id, cidr=cidr, zone=zone, is_default=True))
+
+
+def create_vpc(session: Session, caller: Caller, request: Members) -> Members:
+    """CreateVpc. Raises AwsError InvalidVpc.Range, InvalidParameterValue, MissingParameter, UnsupportedOperation."""
+    for member in _NOT_SERVED:
+        if request.get(member):
+            raise unsupported(f"The parameter {member} is not supported")
+    if request.get("InstanceTenancy", "default") != "default":
+        raise unsupported("The tenancy value of a VPC must be 'default'")
+    text = request.get("CidrBlock")
+    if text is None:
+        raise missing_parameter("cidrBlock")
+    network = parse_v4(text)
+    if network is None:
+        raise invalid_parameter(f"Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.")
+    if not MIN_PREFIX <= network.prefixlen <= MAX_PREFIX or any(network.overlaps(block) for block in _RESERVED):
+        raise AwsError("InvalidVpc.Range", f"The CIDR '{text}' is invalid.")
+    asked = tags.requested(request, "vpc")
+    vpc = _add_vpc(session, str(network))
+    tags.attach(session, vpc.id, asked)
+    return {"Vpc": _described(vpc, caller, asked)}
+
+
+def describe_vpcs(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeVpcs. Raises AwsError InvalidVpcID.NotFound, InvalidParameterValue, InvalidParameterCombination."""
+    filters: Filters[Vpc] = {
+        "vpc-id": lambda vpc: (vpc.id,),
+        "cidr": lambda vpc: (vpc.cidr,),
+        "cidr-block-association.cidr-block": lambda vpc: (vpc.cidr,),
+        "cidr-block-association.association-id": lambda vpc: (_association(vpc),),
+        "cidr-block-association.state": lambda _: ("associated",),
+        "dhcp-options-id": lambda _: ("default",),
+        "is-default": lambda vpc: truth(vpc.is_default),
+        "owner-id": lambda _: (caller.account,),
+        "state": lambda vpc: (vpc.state,),
+    }
+    filters = {**filters, "isDefault": filters["is-default"], "cidrBlock": filters["cidr"], "vpcId": filters["vpc-id"]}
+    attached = tags.Tags(session, "vpc")
+    rows = matching(request, find_all(session, Vpc, request.get("VpcIds", [])), filters, attached.of)
+    shown, more = page(request, rows, lambda vpc: vpc.id, "VpcIds")
+    return {"Vpcs": [_described(vpc, caller, attached.of(vpc)) for vpc in shown], **more}
+
+
+def delete_vpc(session: Session, caller: Caller, request: Members) -> Members:
+    """DeleteVpc, with its default group. Raises AwsError InvalidVpcID.NotFound, DependencyViolation."""
+    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    groups = list(session.scalars(select(SecurityGroup).filter_by(vpc_id=vpc.id)))
+    used = session.scalar(select(exists().where(Subnet.vpc_id == vpc.id))) or session.scalar(
+        select(exists().where(NetworkInterface.vpc_id == vpc.id))
+    )
+    if used or any(not group.is_default for group in groups):
+        raise dependency_violation(f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
+    for group in groups:
+        security_groups.remove(session, group)
+    tags.forget(session, [vpc.id])
+    session.delete(vpc)
+    return {}
+
+
+def _add_vpc(session: Session, cidr: str, *, is_default: bool = False) -> Vpc:
+    vpc = Vpc(cidr=cidr, is_default=is_default)
+    session.add(vpc)
+    session.flush()
+    security_groups.add_default(session, vpc.id)
+    return vpc
+
+
+def _association(vpc: Vpc) -> str:
+    return "vpc-cidr-assoc-" + vpc.id.removeprefix("vpc-")
+
+
+def _described(vpc: Vpc, caller: Caller, attached: Mapping[str, str]) -> Members:
+    association = {
+        "AssociationId": _association(vpc),
+        "CidrBlock": vpc.cidr,
+        "CidrBlockState": {"State": "associated"},
+    }
+    return {
+        "VpcId": vpc.id,
+        "State": vpc.state,
+        "CidrBlock": vpc.cidr,
+        "CidrBlockAssociationSet": [association],
+        "Ipv6CidrBlockAssociationSet": [],
+        "DhcpOptionsId": "default",
+        "InstanceTenancy": "default",
+        "IsDefault": vpc.is_default,
+        "OwnerId": caller.account,
+        "Tags": tags.as_members(attached),
+    }
