@@ -1,0 +1,158 @@
+"""A fleet without hosts: instances do at once what the test's script says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from phalanx.data.logs import LogLine
+from phalanx.fleet.base import Refused, Unreachable
+from phalanx.ipsec.model import MeshReport, PairReport
+from phalanx.network.model import GuardCounters, SecurityGroup
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
+
+
+@dataclass
+class Script:
+    """How the instances of a stub fleet behave; keys are host names."""
+
+    exit_codes: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    errors: dict[Phase, str] = field(default_factory=dict)
+    hold: Phase | None = None
+    """Instances stay before this phase until they are stopped."""
+    logs: list[LogLine] = field(default_factory=list)
+    upload_error: str | None = None
+    unreachable: int = 0
+    """The next so many calls fail as if the host were away."""
+
+
+class StubFleet:
+    """Implements Fleet."""
+
+    def __init__(self, script: Script, memory: int = 24 * 1024**3) -> None:
+        self.script = script
+        self.specs: dict[str, InstanceSpec] = {}
+        self.rules: dict[str, tuple[SecurityGroup, ...]] = {}
+        self.most = 0
+        self._known: dict[str, InstanceStatus] = {}
+        self._memory = memory
+        self._condition = threading.Condition()
+        self._version = 0
+
+    def capacity(self) -> Capacity:
+        return Capacity(2, self._memory)
+
+    def has_image(self, image: str) -> bool:
+        return False
+
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
+        self._reach()
+        self.rules[vpc_id] = tuple(groups)
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        self._reach()
+        for spec in specs:
+            self.specs[spec.id] = spec
+            self._known[spec.id] = InstanceStatus(spec.id, Phase.NEW)
+        self.most = max(self.most, len(self._known))
+        self.advance([spec.id for spec in specs], Phase.PREPARED)
+
+    def advance(self, ids: Sequence[str], goal: Phase) -> None:
+        self._reach()
+        for id_ in ids:
+            if self.script.hold is not None and goal >= self.script.hold:
+                continue
+            if goal in self.script.errors:
+                self._set(id_, error=self.script.errors[goal])
+            elif goal == Phase.RUNNING:
+                host = self.specs[id_].host
+                self._set(
+                    id_,
+                    phase=Phase.EXITED,
+                    exit_code=self.script.exit_codes.get(host, 0),
+                    failure=self.script.failures.get(host),
+                )
+            else:
+                self._set(id_, phase=goal)
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        return {id_: self._known[id_] for id_ in ids if id_ in self._known}
+
+    def wait(self, seen: int, timeout: float) -> int:
+        with self._condition:
+            self._condition.wait_for(lambda: self._version != seen, min(timeout, 0.05))
+            return self._version
+
+    def stop(self, ids: Sequence[str], grace: float) -> None:
+        for id_ in ids:
+            if id_ in self._known and self._known[id_].phase < Phase.EXITED:
+                self._set(id_, phase=Phase.EXITED, exit_code=143)
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        return self.script.logs[offset:], len(self.script.logs)
+
+    def measure(self, ids: Sequence[str]) -> list[Measurement]:
+        return [self._measurement(self.specs[id_]) for id_ in ids]
+
+    def upload(self, ids: Sequence[str]) -> str:
+        self._reach()
+        if self.script.upload_error:
+            raise Refused(self.script.upload_error)
+        output = self.specs[ids[0]].output
+        return f"{output.uri}/{output.job}/output/model.tar.gz"
+
+    def destroy(self, ids: Sequence[str]) -> None:
+        self._reach()
+        for id_ in ids:
+            self._known.pop(id_, None)
+
+    def forget(self) -> None:
+        """Lose all instances, as when a host restarts."""
+        self._known.clear()
+
+    @property
+    def present(self) -> set[str]:
+        """Ids of the instances that exist."""
+        return set(self._known)
+
+    def _reach(self) -> None:
+        if self.script.unreachable:
+            self.script.unreachable -= 1
+            raise Unreachable("the host is away")
+
+    def _set(self, id_: str, **changes: object) -> None:
+        with self._condition:
+            self._known[id_] = replace(self._known[id_], **changes)
+            self._version += 1
+            self._condition.notify_all()
+
+    def _measurement(self, spec: InstanceSpec) -> Measurement:
+        if spec.mesh is None:
+            return Measurement(spec.id, spec.host, None, None)
+        pairs = tuple(
+            PairReport(
+                local=spec.host,
+                remote=peer.name,
+                established=True,
+                algorithm="AES_GCM_16",
+                key_bits=256,
+                esn=True,
+                ppk=True,
+                ike="AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384",
+                spi_in="c0000001",
+                spi_out="c0000002",
+                packets_in=10,
+                packets_out=12,
+                bytes_in=1000,
+                bytes_out=1200,
+                rekeys=0,
+                local_certificate="aa",
+                remote_certificate="bb",
+            )
+            for peer in spec.mesh.peers
+        )
+        return Measurement(
+            spec.id, spec.host, MeshReport("engine", pairs, 1, 0, {}), GuardCounters(4, 400, 22, 3000, 2, 100)
+        )
