@@ -1,0 +1,180 @@
+"""The HTTP endpoint: one address for every service, as an ASGI application.
+
+A request goes: whole body → whom is it for → who signed it → members → handler → answer. Everything after the body is
+synchronous and runs in a thread, because handlers and key look-ups may wait for the database.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import anyio
+import anyio.to_thread
+import structlog
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from phalanx.wire import sigv4
+from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, Ec2Api, JsonApi, QueryApi, api
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Service
+from phalanx.wire.sigv4 import HttpRequest, KeyLookup, Refused
+
+MAX_BODY = 4 << 20
+"""Bytes that a request's body may have. The largest that a client has reason to send is a megabyte (PutLogEvents)."""
+
+THREADS = 32
+"""Handlers that run at a time; more requests wait."""
+
+_log = structlog.get_logger(__name__)
+
+
+def application(
+    services: Sequence[Service],
+    keys: KeyLookup,
+    account: str,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Starlette:
+    """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
+
+    `routes` are served besides (such as /console/); everything else is answered with 404. `clock` says the time against which
+    signatures are checked. Raises ValueError for a handler without an operation of that name in its service's model.
+    """
+    endpoint = _Endpoint(services, keys, account, clock)
+    app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"]), *routes])
+    starlettes_own = app.router.default
+
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await starlettes_own(scope, receive, send)
+            return
+        request_id = str(uuid.uuid4())
+        await _send(send, JsonApi.error("UnknownOperationException", "Nothing is served here.", 404, request_id), request_id)
+
+    app.router.default = not_found
+    return app
+
+
+class _TooLarge(Exception):
+    """The body is larger than MAX_BODY."""
+
+
+class _Disconnected(Exception):
+    """The client went away before it had sent its body."""
+
+
+class _Endpoint:
+    """`POST /` and `GET /` of all services."""
+
+    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str, clock: Callable[[], datetime]) -> None:
+        apis = [api(service) for service in services]
+        self._by_signing_name = {one.signing_name: one for one in apis}
+        self._by_target = {one.target_prefix: one for one in apis if isinstance(one, JsonApi)}
+        self._ec2_versions = [b"Version=" + one.version.encode() for one in apis if isinstance(one, Ec2Api)]
+        self._keys = keys
+        self._account = account
+        self._clock = clock
+        self._limiter = anyio.CapacityLimiter(THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request (ASGI)."""
+        request_id = str(uuid.uuid4())
+        headers: dict[str, bytes] = {}
+        for raw_name, value in scope["headers"]:
+            name = raw_name.decode("latin-1")
+            headers[name] = value if name not in headers else headers[name] + b"," + value
+        request = HttpRequest(scope["method"], scope["query_string"], headers, b"")
+        try:
+            request = HttpRequest(request.method, request.query, headers, await _body(receive))
+            answer = await anyio.to_thread.run_sync(self._answer, request, request_id, limiter=self._limiter)
+        except _Disconnected:
+            return
+        except _TooLarge:
+            text = f"The request body is larger than {MAX_BODY} bytes."
+            answer = self._speaker(request).error("RequestEntityTooLargeException", text, 413, request_id)
+        await _send(send, answer, request_id)
+
+    def _answer(self, request: HttpRequest, request_id: str) -> Answer:
+        """The answer to a request; never raises."""
+        target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
+        addressee: Api | None = self._by_target.get(target)
+        speaker = self._speaker(request)
+        try:
+            claim = sigv4.claim(request)
+            addressee = addressee or self._by_signing_name.get(claim.service)
+            speaker = speaker if addressee is None else type(addressee)
+            signing_name = claim.service if addressee is None else addressee.signing_name
+            principal = sigv4.verify(request, claim, signing_name, self._keys, self._clock())
+            if addressee is None:
+                unknown = speaker.unknown_operation(target)
+                return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
+            caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id)
+            return self._serve(addressee, request, caller)
+        except Refused as refused:
+            _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
+            return speaker.refusal(refused, request_id)
+        except Exception:
+            _log.exception("request failed", request_id=request_id)
+            return speaker.error(INTERNAL_FAILURE.code, INTERNAL_FAILURE.message, INTERNAL_FAILURE.status, request_id)
+
+    def _speaker(self, request: HttpRequest) -> type[Api]:
+        """The protocol that a request seems to speak, for errors before its service is known."""
+        if "x-amz-target" in request.headers or b"json" in request.headers.get("content-type", b""):
+            return JsonApi
+        if any(version in request.query or version in request.body for version in self._ec2_versions):
+            return Ec2Api
+        return QueryApi
+
+    def _serve(self, addressee: Api, request: HttpRequest, caller: Caller) -> Answer:
+        try:
+            operation, members = addressee.read(request)
+        except AwsError as error:
+            return addressee.failure(error, caller.request_id)
+        try:
+            return addressee.answer(operation, operation.handler(caller, members), caller.request_id)
+        except AwsError as error:
+            return addressee.failure(error, caller.request_id)
+        except Exception:
+            _log.exception("operation failed", request_id=caller.request_id, service=addressee.name, operation=operation.name)
+            return addressee.failure(INTERNAL_FAILURE, caller.request_id)
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body. Raises _TooLarge only after it was received, or exceeds what is worth receiving: a client that is cut off
+    while it sends sees a broken connection and not the error."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= MAX_BODY:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if not message.get("more_body", False):
+            break
+        if size > 8 * MAX_BODY:
+            break
+    if size > MAX_BODY:
+        raise _TooLarge
+    return b"".join(chunks)
+
+
+async def _send(send: Send, answer: Answer, request_id: str) -> None:
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-amzn-requestid", request_id.encode()),
+    ]
+    if answer.error is not None:
+        headers.append((b"x-amzn-errortype", answer.error.encode("ascii", "replace")))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
