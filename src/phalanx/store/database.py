@@ -60,11 +60,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view that changes nothing."""
+        """A consistent view that changes nothing. What it loaded stays readable afterwards."""
         with self._sessions() as session:
             try:
                 yield session
             finally:
+                # Rolling back expires what the session still holds.
+                session.expunge_all()
                 session.rollback()
 
     def close(self) -> None:

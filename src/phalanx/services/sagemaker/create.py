@@ -1,0 +1,189 @@
+"""CreateTrainingJob: a job is refused for a reason, or it is stored whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from sqlalchemy import select
+
+from phalanx.jobs import instance_types
+from phalanx.jobs.control import JobControl
+from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
+from phalanx.services.sagemaker import tags
+from phalanx.services.sagemaker.errors import constraint, missing, validation
+from phalanx.services.sagemaker.fields import refuse_unsupported
+from phalanx.store.base import Json, now_ms
+from phalanx.store.database import Database
+from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+DEFAULT_MAX_RUNTIME = 86_400
+"""StoppingCondition.MaxRuntimeInSeconds where the request has none: one day, as in SageMaker."""
+LONGEST_RUNTIME = 28 * 86_400
+"""The most that SageMaker grants for one job, in seconds."""
+INSTANCES_PER_JOB = 100
+"""Most instances of one type in a job, unless the service is told otherwise."""
+
+_ECR = re.compile(r"(?P<registry>\d{12})\.dkr\.ecr[^/]*/(?P<repository>[^:@]+)")
+_S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
+
+
+def create(database: Database, control: JobControl, instances_per_job: int, caller: Caller, members: Members) -> Members:
+    """Check a request against all that the service model does not say, store the job, and wake the queue."""
+    request = _accepted(caller, members, instances_per_job)
+    _check_image(control, request)
+    _check_data(control, caller, request)
+    name = request["TrainingJobName"]
+    arn = f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:training-job/{name}"
+    with database.write() as session:
+        existing = session.scalar(select(TrainingJob.arn).where(TrainingJob.name == name))
+        if existing is not None:
+            raise AwsError(
+                "ResourceInUse",
+                "Training job names must be unique within an AWS account and region, "
+                f"and a training job with this name already exists ({existing})",
+            )
+        vpc = request.get("VpcConfig")
+        if vpc:
+            try:
+                check_vpc_config(session, vpc["Subnets"], vpc["SecurityGroupIds"])
+            except InterfaceError as error:
+                raise validation(str(error)) from error
+        now = now_ms()
+        session.add(
+            TrainingJob(
+                name=name,
+                arn=arn,
+                request=request,
+                status="InProgress",
+                secondary_status="Starting",
+                created=now,
+                modified=now,
+                instances=request["ResourceConfig"]["InstanceCount"],
+                encrypted=request["EnableInterContainerTrafficEncryption"],
+            )
+        )
+        session.flush()
+        session.add(Transition(job=name, number=0, status="Starting", message="Starting the training job", started=now))
+        session.add_all(Tag(arn=arn, key=tag["Key"], value=tag["Value"]) for tag in members.get("Tags", []))
+    control.wake()
+    return {"TrainingJobArn": arn}
+
+
+def _accepted(caller: Caller, members: Members, instances_per_job: int) -> Json:
+    """The request with SageMaker's defaults filled in and without its tags, which live on their own."""
+    algorithm = members.get("AlgorithmSpecification", {})
+    if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
+        raise validation("You can specify either AlgorithmName or TrainingImage in AlgorithmSpecification, not both.")
+    stopping = members.get("StoppingCondition", {})
+    if "MaxWaitTimeInSeconds" in stopping and not members.get("EnableManagedSpotTraining"):
+        raise validation("Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true")
+    refuse_unsupported(members)
+    if "AlgorithmSpecification" not in members:
+        raise missing("algorithmSpecification")
+    if "TrainingImage" not in algorithm:
+        raise validation("You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.")
+    if "ResourceConfig" not in members:
+        raise missing("resourceConfig")
+    _check_instances(members["ResourceConfig"], instances_per_job)
+    runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
+    if runtime > LONGEST_RUNTIME:
+        raise _limit("Longest run time for a training job", LONGEST_RUNTIME, runtime, "Seconds")
+    if members["RoleArn"].split(":")[4] != caller.account:
+        raise validation("RoleArn: Cross-account pass role is not allowed.")
+    tags.check(members.get("Tags", []))
+    return {
+        **{name: value for name, value in members.items() if name != "Tags"},
+        **_channels(members),
+        "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP", **members["OutputDataConfig"]},
+        "StoppingCondition": {**stopping, "MaxRuntimeInSeconds": runtime},
+        "EnableNetworkIsolation": members.get("EnableNetworkIsolation", False),
+        "EnableInterContainerTrafficEncryption": members.get("EnableInterContainerTrafficEncryption", False),
+        "EnableManagedSpotTraining": False,
+    }
+
+
+def _channels(members: Members) -> Json:
+    if "InputDataConfig" not in members:
+        return {}
+    return {"InputDataConfig": [_channel(number, channel) for number, channel in enumerate(members["InputDataConfig"], 1)]}
+
+
+def _channel(number: int, channel: Json) -> Json:
+    source = channel["DataSource"].get("S3DataSource")
+    if source is None:
+        raise missing(f"inputDataConfig.{number}.member.dataSource.s3DataSource")
+    return {
+        "CompressionType": "None",
+        "RecordWrapperType": "None",
+        **channel,
+        "DataSource": {"S3DataSource": {"S3DataDistributionType": "FullyReplicated", **source}},
+    }
+
+
+def _check_instances(resources: Json, instances_per_job: int) -> None:
+    for name in ("InstanceType", "InstanceCount"):
+        if name not in resources:
+            raise missing(f"resourceConfig.{name[0].lower()}{name[1:]}")
+    count, name = resources["InstanceCount"], resources["InstanceType"]
+    if count < 1:
+        raise constraint(f"'{count}'", "resourceConfig.instanceCount", "Member must have value greater than or equal to 1")
+    known = instance_types.CATALOGUE.get(name)
+    # A type whose hardware is not here is what an account without quota for it sees in SageMaker.
+    limit = instances_per_job if known is not None and known.gpus == 0 else 0
+    if count > limit:
+        hint = "" if limit else " This service has no such instances: choose a type without accelerators, such as ml.m5.xlarge."
+        raise _limit(f"{name} for training job usage", limit, count, "Instances", hint)
+
+
+def _limit(quota: str, limit: int, requested: int, unit: str, hint: str = "") -> AwsError:
+    return AwsError(
+        "ResourceLimitExceeded",
+        f"The account-level service limit '{quota}' is {limit} {unit}, with current utilization of 0 {unit} and a request "
+        f"delta of {requested} {unit}. Please use AWS Service Quotas to request an increase for this quota. "
+        "If AWS Service Quotas is not available, contact AWS support to request an increase for this quota." + hint,
+    )
+
+
+def _check_image(control: JobControl, request: Json) -> None:
+    uri = request["AlgorithmSpecification"]["TrainingImage"]
+    if control.knows_image(uri):
+        return
+    ecr = _ECR.match(uri)
+    if ecr is None:
+        raise validation(f"Cannot find the requested image: {uri}")
+    raise validation(
+        f"Cannot find repository: {ecr['repository']} in registry ID: {ecr['registry']} Please check if your ECR repository "
+        f"and image exist and role {request['RoleArn']} has proper pull permissions for SageMaker: "
+        "ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
+    )
+
+
+def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
+    channels = request.get("InputDataConfig", [])
+    names = [channel["ChannelName"] for channel in channels]
+    if repeated := _repeated(names):
+        raise validation(f"Channel names must be unique. InputDataConfig has more than one channel named {repeated}.")
+    uris = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in channels]
+    for uri in (*uris, request["OutputDataConfig"]["S3OutputPath"]):
+        if _S3_URI.fullmatch(uri) is None:
+            raise validation(f'The S3 URI "{uri}" is not valid. Give it as s3://bucket/prefix.')
+    for uri in dict.fromkeys(uris):
+        if not control.has_objects(uri):
+            bucket = uri.split("/")[2]
+            raise validation(
+                f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists '
+                f"in the selected region ({caller.region}), that objects exist under that S3 prefix, and that the role "
+                f'"{request["RoleArn"]}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+            )
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

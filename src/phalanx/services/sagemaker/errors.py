@@ -1,0 +1,25 @@
+"""The errors of SageMaker, in its own words as far as they are on record."""
+
+from __future__ import annotations
+
+from phalanx.wire.errors import AwsError
+
+
+def validation(message: str) -> AwsError:
+    """ValidationException: not in the service model, but what SageMaker answers to almost every bad request."""
+    return AwsError("ValidationException", message)
+
+
+def missing(path: str) -> AwsError:
+    """A member that SageMaker requires although the model does not say so. `path` in the service's lower camel case."""
+    return constraint("null", path, "Member must not be null")
+
+
+def constraint(value: str, path: str, rule: str) -> AwsError:
+    """A member that breaks a rule of the API reference."""
+    return validation(f"1 validation error detected: Value {value} at '{path}' failed to satisfy constraint: {rule}")
+
+
+def not_found() -> AwsError:
+    """What SageMaker says of an unknown training job, instead of the modelled ResourceNotFound (aws/aws-sdk#165)."""
+    return validation("Requested resource not found.")

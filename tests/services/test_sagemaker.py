@@ -1,0 +1,535 @@
+"""The SageMaker handlers, called directly, on a real SQLite file."""
+
+import copy
+import itertools
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from botocore.loaders import Loader
+from sqlalchemy import func, select
+
+from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.fields import FIELDS, Support
+from phalanx.services.sagemaker.service import service
+from phalanx.store import network
+from phalanx.store.base import Base, now_ms
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller
+
+CALLER = Caller("123456789012", "eu-central-1", "AKIAEXAMPLE", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE", "r-1")
+ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+XGBOOST = "492215442770.dkr.ecr.eu-central-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+UNKNOWN = "492215442770.dkr.ecr.eu-central-1.amazonaws.com/team/no-such:1"
+
+
+class StubControl:
+    """A jobs room that knows one image and one prefix, and counts what it is asked."""
+
+    def __init__(self):
+        self.woken = 0
+
+    def wake(self):
+        self.woken += 1
+
+    def knows_image(self, uri):
+        return uri == XGBOOST
+
+    def has_objects(self, uri):
+        return uri.startswith("s3://bucket/data")
+
+    def network_changed(self, vpc_id):
+        raise AssertionError("no handler here changes a network")
+
+
+def request(name="job-1", **changes):
+    members = {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {"TrainingImage": XGBOOST, "TrainingInputMode": "File"},
+        "RoleArn": ROLE,
+        "HyperParameters": {"num_round": "10"},
+        "InputDataConfig": [
+            {
+                "ChannelName": "train",
+                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/train"}},
+                "ContentType": "text/csv",
+            }
+        ],
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/output"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        "EnableInterContainerTrafficEncryption": True,
+    }
+    return {**members, **changes}
+
+
+def changed(path, value):
+    """A request with the member at a dotted path (digits are list indices) set, or removed where value is None."""
+    members = copy.deepcopy(request())
+    *parents, last = path.split(".")
+    node = members
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node.setdefault(part, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return members
+
+
+@pytest.fixture
+def world(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    Base.metadata.create_all(database.engine)
+    control = StubControl()
+    handlers = service(database, control).handlers
+
+    def call(operation, **members):
+        return handlers[operation](CALLER, members)
+
+    yield SimpleNamespace(database=database, control=control, call=call)
+    database.close()
+
+
+def refused(world, code, text, members):
+    """The request is refused with `code` and a message holding `text`; nothing is stored, nobody is woken."""
+    with pytest.raises(AwsError) as caught:
+        world.call("CreateTrainingJob", **members)
+    assert caught.value.code == code
+    assert caught.value.status == 400
+    assert text in caught.value.message
+    with world.database.read() as session:
+        for table in (TrainingJob, Transition, Tag):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+    assert world.control.woken == 0
+
+
+def test_create_stores_the_job_whole_and_wakes_the_queue(world):
+    arn = "arn:aws:sagemaker:eu-central-1:123456789012:training-job/job-1"
+    assert world.call("CreateTrainingJob", **request(Tags=[{"Key": "team", "Value": "a"}])) == {"TrainingJobArn": arn}
+    assert world.control.woken == 1
+    with world.database.read() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        assert (job.arn, job.status, job.secondary_status) == (arn, "InProgress", "Starting")
+        assert (job.instances, job.encrypted, job.stop_requested) == (2, True, False)
+        assert "Tags" not in job.request
+        assert [(each.number, each.status, each.message, each.ended) for each in session.scalars(select(Transition))] == [
+            (0, "Starting", "Starting the training job", None)
+        ]
+        assert [(tag.arn, tag.key, tag.value) for tag in session.scalars(select(Tag))] == [(arn, "team", "a")]
+
+
+def test_a_job_can_be_described_as_it_was_asked_for(world):
+    world.call("CreateTrainingJob", **request(Environment={"A": "1"}, EnableNetworkIsolation=True))
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    for name in (
+        "TrainingJobName",
+        "AlgorithmSpecification",
+        "RoleArn",
+        "HyperParameters",
+        "ResourceConfig",
+        "StoppingCondition",
+    ):
+        assert job[name] == request()[name]
+    assert job["Environment"] == {"A": "1"}
+    assert job["EnableNetworkIsolation"] is True
+    assert job["EnableInterContainerTrafficEncryption"] is True
+    assert job["EnableManagedSpotTraining"] is False
+    assert job["OutputDataConfig"] == {"S3OutputPath": "s3://bucket/output", "KmsKeyId": "", "CompressionType": "GZIP"}
+    (channel,) = job["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3DataDistributionType"] == "FullyReplicated"
+    assert (channel["CompressionType"], channel["RecordWrapperType"], channel["ContentType"]) == ("None", "None", "text/csv")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("InProgress", "Starting")
+    (transition,) = job["SecondaryStatusTransitions"]
+    assert transition == {
+        "Status": "Starting",
+        "StartTime": job["CreationTime"],
+        "StatusMessage": "Starting the training job",
+    }
+    assert job["CreationTime"].tzinfo is not None
+    absent = (
+        "ModelArtifacts",
+        "FailureReason",
+        "TrainingStartTime",
+        "TrainingEndTime",
+        "BillableTimeInSeconds",
+        "TuningJobArn",
+    )
+    assert not [name for name in (*absent, "Tags", "VpcConfig") if name in job]
+
+
+def test_an_ended_job_is_described_with_times_model_metrics_and_reason(world):
+    world.call("CreateTrainingJob", **request())
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        job.status = job.secondary_status = "Failed"
+        job.failure_reason = "AlgorithmError: , exit code: 1"
+        job.training_started, job.training_ended = job.created + 1_000, job.created + 62_400
+        job.model_uri = "s3://bucket/output/job-1/output/model.tar.gz"
+        job.metrics = {"validation:auc": [0.98, job.created + 50_000]}
+        session.get_one(Transition, ("job-1", 0)).ended = job.created + 1_000
+        ended = job.created + 62_400
+        session.add(
+            Transition(job="job-1", number=1, status="Failed", message="Training job failed", started=ended, ended=ended)
+        )
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    created = job["CreationTime"]
+    assert job["FailureReason"] == "AlgorithmError: , exit code: 1"
+    assert job["ModelArtifacts"] == {"S3ModelArtifacts": "s3://bucket/output/job-1/output/model.tar.gz"}
+    assert job["FinalMetricDataList"] == [
+        {"MetricName": "validation:auc", "Value": 0.98, "Timestamp": created + timedelta(seconds=50)}
+    ]
+    # Per instance: two instances ran 61 seconds each.
+    assert (job["TrainingTimeInSeconds"], job["BillableTimeInSeconds"]) == (61, 61)
+    assert job["TrainingEndTime"] - job["TrainingStartTime"] == timedelta(seconds=61.4)
+    first, last = job["SecondaryStatusTransitions"]
+    assert first["EndTime"] == created + timedelta(seconds=1)
+    assert last["EndTime"] == last["StartTime"]
+    assert last["StatusMessage"] == "Training job failed"
+
+
+def test_defaults_of_a_short_request(world):
+    members = request()
+    del members["InputDataConfig"], members["StoppingCondition"], members["EnableInterContainerTrafficEncryption"]
+    world.call("CreateTrainingJob", **members)
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 86_400}
+    assert job["EnableInterContainerTrafficEncryption"] is False
+    assert "InputDataConfig" not in job
+
+
+@pytest.mark.parametrize("operation", ["DescribeTrainingJob", "StopTrainingJob"])
+def test_unknown_jobs(world, operation):
+    with pytest.raises(AwsError, match=r"^Requested resource not found\.$") as caught:
+        world.call(operation, TrainingJobName="nope")
+    assert caught.value.code == "ValidationException"
+
+
+def test_a_name_is_used_once(world):
+    arn = world.call("CreateTrainingJob", **request())["TrainingJobArn"]
+    with pytest.raises(AwsError) as caught:
+        world.call("CreateTrainingJob", **request(Tags=[{"Key": "a", "Value": "b"}]))
+    assert caught.value.code == "ResourceInUse"
+    assert caught.value.message == (
+        "Training job names must be unique within an AWS account and region, "
+        f"and a training job with this name already exists ({arn})"
+    )
+    assert world.control.woken == 1
+    assert world.call("ListTags", ResourceArn=arn) == {"Tags": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("AlgorithmSpecification.AlgorithmName", "a", "either AlgorithmName or TrainingImage"),
+        ("AlgorithmSpecification", {"TrainingInputMode": "File"}, "You must specify either AlgorithmName or TrainingImage"),
+        ("AlgorithmSpecification", {"AlgorithmName": "a", "TrainingInputMode": "File"}, "AlgorithmSpecification.AlgorithmName"),
+        ("AlgorithmSpecification", None, "Value null at 'algorithmSpecification'"),
+        ("AlgorithmSpecification.TrainingInputMode", "Pipe", "AlgorithmSpecification.TrainingInputMode 'Pipe'"),
+        ("ResourceConfig", None, "Value null at 'resourceConfig' failed to satisfy constraint: Member must not be null"),
+        ("ResourceConfig.InstanceType", None, "Value null at 'resourceConfig.instanceType'"),
+        ("ResourceConfig.InstanceCount", None, "Value null at 'resourceConfig.instanceCount'"),
+        ("ResourceConfig.InstanceCount", 0, "Value '0' at 'resourceConfig.instanceCount' failed to satisfy constraint"),
+        ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "ResourceConfig.KeepAlivePeriodInSeconds 60"),
+        ("RoleArn", "arn:aws:iam::999999999999:role/Other", "RoleArn: Cross-account pass role is not allowed."),
+        ("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "s3://bucket/none", 'found under S3 URL "s3://bucket/none" given'),
+        ("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "https://s3.amazonaws.com/b/k", "is not valid"),
+        ("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "s3://Bad_Bucket/k", "is not valid"),
+        ("OutputDataConfig.S3OutputPath", "s3://x", "is not valid"),
+        ("InputDataConfig.0.DataSource", {}, "Value null at 'inputDataConfig.1.member.dataSource.s3DataSource'"),
+        ("StoppingCondition.MaxWaitTimeInSeconds", 7200, "Invalid MaxWaitTimeInSeconds. It is only supported when"),
+        ("EnableManagedSpotTraining", True, "EnableManagedSpotTraining True"),
+        ("CheckpointConfig", {"S3Uri": "s3://bucket/c"}, "CheckpointConfig is not supported"),
+        ("RetryStrategy", {"MaximumRetryAttempts": 1}, "RetryStrategy is not supported"),
+        ("FromTheFuture", {"A": 1}, "FromTheFuture is not supported"),
+        ("ResourceConfig.FromTheFuture", 1, "ResourceConfig.FromTheFuture is not supported"),
+        ("Tags", [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),
+        ("Tags", [{"Key": "aws:a", "Value": "1"}], "aws: prefixed tag key names are not allowed"),
+    ],
+)
+def test_bad_requests_are_refused_and_leave_nothing(world, path, value, text):
+    refused(world, "ValidationException", text, changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        (
+            "ResourceConfig.InstanceCount",
+            10_000,
+            "'ml.m5.large for training job usage' is 100 Instances, with current utilization",
+        ),
+        ("ResourceConfig.InstanceType", "ml.p3.2xlarge", "'ml.p3.2xlarge for training job usage' is 0 Instances"),
+        ("ResourceConfig.InstanceType", "ml.trn1.2xlarge", "a request delta of 2 Instances. Please use AWS Service Quotas"),
+        ("StoppingCondition.MaxRuntimeInSeconds", 2_419_201, "'Longest run time for a training job' is 2419200 Seconds"),
+    ],
+)
+def test_more_than_the_limits(world, path, value, text):
+    refused(world, "ResourceLimitExceeded", text, changed(path, value))
+
+
+def test_unknown_images(world):
+    refused(
+        world,
+        "ValidationException",
+        "Cannot find repository: team/no-such in registry ID: 492215442770 Please check if your ECR repository and image exist "
+        f"and role {ROLE} has proper pull permissions",
+        changed("AlgorithmSpecification.TrainingImage", UNKNOWN),
+    )
+    refused(
+        world,
+        "ValidationException",
+        "Cannot find the requested image: localhost/mine:2",
+        changed("AlgorithmSpecification.TrainingImage", "localhost/mine:2"),
+    )
+
+
+def test_channel_names_are_unique(world):
+    members = request()
+    members["InputDataConfig"] = members["InputDataConfig"] * 2
+    refused(
+        world,
+        "ValidationException",
+        "Channel names must be unique. InputDataConfig has more than one channel named train",
+        members,
+    )
+
+
+def test_missing_objects_in_the_words_of_sagemaker(world):
+    members = changed("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "s3://other/x")
+    refused(
+        world,
+        "ValidationException",
+        'No S3 objects found under S3 URL "s3://other/x" given in input data source. Please ensure that the bucket exists in '
+        "the selected region (eu-central-1), that objects exist under that S3 prefix, and that the role "
+        f'"{ROLE}" has "s3:ListBucket" permissions on bucket "other".',
+        members,
+    )
+
+
+@pytest.fixture
+def vpcs(world):
+    with world.database.write() as session:
+        for number in (1, 2):
+            session.add(network.Vpc(id=f"vpc-{number}", cidr=f"10.{number}.0.0/16"))
+            session.flush()
+            session.add(
+                network.Subnet(id=f"subnet-{number}", vpc_id=f"vpc-{number}", cidr=f"10.{number}.0.0/24", zone="eu-central-1a")
+            )
+            session.add(network.SecurityGroup(id=f"sg-{number}", vpc_id=f"vpc-{number}", name="s", description="s"))
+
+
+def in_vpc(subnets, groups):
+    return request(VpcConfig={"Subnets": subnets, "SecurityGroupIds": groups})
+
+
+def test_a_vpc_config_that_fits(world, vpcs):
+    world.call("CreateTrainingJob", **in_vpc(["subnet-1"], ["sg-1"]))
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    assert job["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+
+
+@pytest.mark.parametrize(
+    ("subnets", "groups", "text"),
+    [
+        (["subnet-9"], ["sg-1"], "subnet-9"),
+        (["subnet-1"], ["sg-9"], "sg-9"),
+        (["subnet-1"], ["sg-2"], "sg-2"),
+        (["subnet-1", "subnet-2"], ["sg-1"], "subnet-2"),
+    ],
+)
+def test_a_vpc_config_that_does_not(world, vpcs, subnets, groups, text):
+    refused(world, "ValidationException", text, in_vpc(subnets, groups))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"EnableManagedSpotTraining": False},
+        {"ProfilerConfig": {"DisableProfiler": True}},
+        # As SDK v2 sends them for framework jobs.
+        {
+            "ProfilerConfig": {"S3OutputPath": "s3://bucket/output", "DisableProfiler": False},
+            "DebugHookConfig": {"S3OutputPath": "s3://bucket/output", "CollectionConfigurations": []},
+        },
+        {"RemoteDebugConfig": {"EnableRemoteDebug": False}, "InfraCheckConfig": {"EnableInfraCheck": False}},
+        {"SessionChainingConfig": {"EnableSessionTagChaining": False}, "DebugRuleConfigurations": []},
+        {"ProfilerRuleConfigurations": [], "ExperimentConfig": {}},
+    ],
+)
+def test_what_means_off_is_accepted(world, extra):
+    world.call("CreateTrainingJob", **request(**extra))
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    shown = {name for name in extra if name != "SessionChainingConfig"}
+    assert {name: job[name] for name in shown} == {name: extra[name] for name in shown}
+
+
+def test_the_table_names_every_member_of_the_service_model():
+    shapes = Loader().load_service_model("sagemaker", "service-2")["shapes"]
+    listed = {field.path for field in FIELDS}
+    seen = set()
+
+    def walk(path, shape):
+        if path in listed:
+            seen.add(path)
+            return
+        kind = shapes[shape]
+        if kind["type"] == "list":
+            walk(f"{path}[]", kind["member"]["shape"])
+            return
+        assert kind["type"] == "structure", f"{path} is not in the table"
+        for name, member in kind["members"].items():
+            walk(f"{path}.{name}" if path else name, member["shape"])
+
+    walk("", "CreateTrainingJobRequest")
+    assert listed - seen == set(), "in the table, but not in the model"
+    assert len(listed) == len(FIELDS)
+    assert all(field.values is not None for field in FIELDS if field.support is Support.REFUSED)
+    assert all(field.note for field in FIELDS if field.support is Support.NO_EFFECT)
+
+
+def test_stop(world):
+    world.call("CreateTrainingJob", **request())
+    for _ in range(2):
+        assert world.call("StopTrainingJob", TrainingJobName="job-1") == {}
+        with world.database.read() as session:
+            job = session.get_one(TrainingJob, "job-1")
+            assert (job.status, job.stop_requested) == ("Stopping", True)
+    assert world.control.woken == 3
+
+
+@pytest.mark.parametrize("status", ["Completed", "Failed", "Stopped"])
+def test_ended_jobs_cannot_be_stopped(world, status):
+    world.call("CreateTrainingJob", **request())
+    with world.database.write() as session:
+        session.get_one(TrainingJob, "job-1").status = status
+    with pytest.raises(AwsError) as caught:
+        world.call("StopTrainingJob", TrainingJobName="job-1")
+    assert caught.value.code == "ValidationException"
+    assert caught.value.message == f"The request was rejected because the training job is in status {status}."
+    assert world.control.woken == 1
+
+
+def test_tags(world):
+    arn = world.call("CreateTrainingJob", **request(Tags=[{"Key": "a", "Value": "1"}]))["TrainingJobArn"]
+    added = world.call("AddTags", ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "3"}])
+    assert added == {"Tags": [{"Key": "a", "Value": "3"}, {"Key": "b", "Value": "2"}]}
+    assert world.call("ListTags", ResourceArn=arn, MaxResults=50) == added
+    assert world.call("DeleteTags", ResourceArn=arn, TagKeys=["a", "never"]) == {}
+    assert world.call("ListTags", ResourceArn=arn) == {"Tags": [{"Key": "b", "Value": "2"}]}
+    with pytest.raises(AwsError, match="at most 50 tags; this one would have 51"):
+        world.call("AddTags", ResourceArn=arn, Tags=[{"Key": f"k{number}", "Value": ""} for number in range(50)])
+    assert len(world.call("ListTags", ResourceArn=arn)["Tags"]) == 1
+    with pytest.raises(AwsError, match=r"Requested resource not found\."):
+        world.call("AddTags", ResourceArn=arn + "x", Tags=[{"Key": "a", "Value": "1"}])
+
+
+@pytest.fixture
+def listed(world):
+    """Twelve jobs: job-00 the oldest, a second apart, but for the last three, which share their time."""
+    base = now_ms()
+    with world.database.write() as session:
+        for number in range(12):
+            created = base + 1000 * min(number, 9)
+            session.add(
+                TrainingJob(
+                    name=f"job-{number:02d}" if number % 2 else f"Other-{number:02d}",
+                    arn=f"arn:aws:sagemaker:eu-central-1:123456789012:training-job/{number}",
+                    request={},
+                    status="Completed" if number % 3 == 0 else "InProgress",
+                    secondary_status="Completed" if number % 3 == 0 else "Training",
+                    created=created,
+                    modified=created + 500,
+                    training_ended=created + 400 if number % 3 == 0 else None,
+                    instances=1,
+                    encrypted=False,
+                )
+            )
+    return base
+
+
+def names(response):
+    return [summary["TrainingJobName"] for summary in response["TrainingJobSummaries"]]
+
+
+def numbers(response):
+    return [int(name[-2:]) for name in names(response)]
+
+
+def pages(world, **members):
+    found = []
+    token = {}
+    for _ in range(20):
+        response = world.call("ListTrainingJobs", **members, **token)
+        found.append(response)
+        if "NextToken" not in response:
+            return found
+        token = {"NextToken": response["NextToken"]}
+    raise AssertionError("paging does not end")
+
+
+def test_list_is_newest_first_ten_to_a_page(world, listed):
+    first, second = pages(world)
+    assert len(first["TrainingJobSummaries"]) == 10
+    assert numbers(first)[3:] == [8, 7, 6, 5, 4, 3, 2]
+    assert set(numbers(first)[:3]) == {9, 10, 11}
+    assert numbers(second) == [1, 0]
+    (oldest,) = (each for each in second["TrainingJobSummaries"] if each["TrainingJobName"] == "Other-00")
+    assert oldest == {
+        "TrainingJobName": "Other-00",
+        "TrainingJobArn": "arn:aws:sagemaker:eu-central-1:123456789012:training-job/0",
+        "CreationTime": moment(listed),
+        "TrainingEndTime": moment(listed + 400),
+        "LastModifiedTime": moment(listed + 500),
+        "TrainingJobStatus": "Completed",
+        "SecondaryStatus": "Completed",
+    }
+
+
+@pytest.mark.parametrize("sort", ["Name", "CreationTime", "Status"])
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+@pytest.mark.parametrize("size", [1, 4, 12])
+def test_every_order_pages_through_all_jobs_once(world, listed, sort, order, size):
+    found = pages(world, SortBy=sort, SortOrder=order, MaxResults=size)
+    assert sorted(itertools.chain.from_iterable(numbers(page) for page in found)) == list(range(12))
+    summaries = [summary for page in found for summary in page["TrainingJobSummaries"]]
+    key = {"Name": "TrainingJobName", "CreationTime": "CreationTime", "Status": "TrainingJobStatus"}[sort]
+    assert [each[key] for each in summaries] == sorted((each[key] for each in summaries), reverse=order == "Descending")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"NameContains": "job"}, {1, 3, 5, 7, 9, 11}),
+        ({"NameContains": "OTHER-1"}, {10}),
+        ({"NameContains": "zzz"}, set()),
+        ({"StatusEquals": "Completed"}, {0, 3, 6, 9}),
+        ({"StatusEquals": "Stopped"}, set()),
+        ({"WarmPoolStatusEquals": "Available"}, set()),
+        ({"StatusEquals": "Completed", "NameContains": "job", "MaxResults": 1}, {3, 9}),
+    ],
+)
+def test_filters(world, listed, filters, expected):
+    assert set(itertools.chain.from_iterable(numbers(page) for page in pages(world, **filters))) == expected
+
+
+def test_time_filters(world, listed):
+    def find(**times):
+        moments = {name: moment(listed + milliseconds) for name, milliseconds in times.items()}
+        return set(numbers(world.call("ListTrainingJobs", MaxResults=100, **moments)))
+
+    assert find(CreationTimeAfter=6_000) == {7, 8, 9, 10, 11}
+    assert find(CreationTimeBefore=2_000) == {0, 1}
+    assert find(CreationTimeAfter=2_000, CreationTimeBefore=5_000) == {3, 4}
+    assert find(LastModifiedTimeAfter=8_000) == {8, 9, 10, 11}
+    assert find(LastModifiedTimeBefore=1_501) == {0, 1}
+
+
+def test_tokens_are_bound_to_their_list(world, listed):
+    token = world.call("ListTrainingJobs", MaxResults=2)["NextToken"]
+    for members in ({"NextToken": "nonsense"}, {"NextToken": token, "SortBy": "Name"}, {"NextToken": "WzFd"}):
+        with pytest.raises(AwsError, match="Invalid NextToken") as caught:
+            world.call("ListTrainingJobs", **members)
+        assert caught.value.code == "ValidationException"
