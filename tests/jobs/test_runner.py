@@ -1,0 +1,252 @@
+"""A job's life against a fleet without hosts: every end it can come to, and every place where it may be cut short."""
+
+import itertools
+import threading
+import time
+
+import pytest
+from sqlalchemy import select
+
+from jobs.stub_fleet import Script, StubFleet
+from phalanx.data.logs import LogLine
+from phalanx.data.model import ObjectStore
+from phalanx.jobs import evidence, record
+from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.runner import Runner, World
+from phalanx.node.messages import Phase
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import LogEvent, LogStream, TrainingJob, Transition
+
+IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
+STORE = ObjectStore("http://127.0.0.1:1", "us-west-2", "key", "secret")
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def signer(tmp_path):
+    return evidence.Signer(tmp_path / "evidence.key")
+
+
+def create(database, name="job", instances=2, encrypted=True, **request):
+    now = now_ms()
+    with database.write() as session:
+        job = TrainingJob(
+            name=name,
+            arn=f"arn:aws:sagemaker:us-west-2:123456789012:training-job/{name}",
+            request={
+                "TrainingJobName": name,
+                "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+                "OutputDataConfig": {"S3OutputPath": "s3://bucket/models"},
+                "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 1},
+                "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+                **request,
+            },
+            status="InProgress",
+            secondary_status="Starting",
+            created=now,
+            modified=now,
+            instances=instances,
+            encrypted=encrypted,
+        )
+        session.add(job)
+        session.flush()
+        record.transition(session, job, "Starting", "Starting the training job")
+
+
+def run(database, fleet, signer, name="job", closing=None):
+    Runner(name, World(database, fleet, STORE, signer, closing or threading.Event())).run()
+    return load(database, name)
+
+
+def load(database, name="job"):
+    with database.read() as session:
+        return session.get_one(TrainingJob, name)
+
+
+def transitions(database, name="job"):
+    with database.read() as session:
+        return list(session.scalars(select(Transition).where(Transition.job == name).order_by(Transition.number)))
+
+
+def test_completes_with_model_evidence_logs_and_chained_transitions(database, signer):
+    create(database)
+    fleet = StubFleet(Script(logs=[LogLine(5, "[0]\ttrain-auc:0.9"), LogLine(6, "done")]))
+    job = run(database, fleet, signer)
+    assert (job.status, job.secondary_status, job.failure_reason) == ("Completed", "Completed", None)
+    assert job.model_uri == "s3://bucket/models/job/output/model.tar.gz"
+    assert job.plan is None
+    assert fleet.present == set()
+    evidence.verify(job.evidence)
+    assert [(pair["local"], pair["remote"]) for pair in job.evidence["pairs"]] == [("algo-1", "algo-2"), ("algo-2", "algo-1")]
+    assert job.evidence["plaintext_packets_dropped"] == 4
+    entries = transitions(database)
+    assert [entry.status for entry in entries] == [
+        "Starting", "Starting", "Downloading", "Training", "Uploading", "Completed",
+    ]  # fmt: skip
+    assert all(entry.ended == following.started for entry, following in itertools.pairwise(entries))
+    assert entries[-1].ended == entries[-1].started
+    with database.read() as session:
+        streams = session.scalars(select(LogStream).order_by(LogStream.name)).all()
+        assert [stream.host for stream in streams] == ["algo-1", "algo-2"]
+        texts = session.scalars(select(LogEvent.message).where(LogEvent.stream == streams[0].name)).all()
+    assert texts == ["[0]\ttrain-auc:0.9", "done"]
+
+
+def test_every_pair_of_an_encrypted_job_has_keys_of_its_own_and_none_is_stored(database, signer):
+    create(database, instances=3)
+    fleet = StubFleet(Script())
+    run(database, fleet, signer)
+    meshes = [spec.mesh for spec in fleet.specs.values()]
+    assert len({mesh.credentials.private_key for mesh in meshes}) == 3
+    assert len({mesh.credentials.ppk for mesh in meshes}) == 1
+    with database.engine.connect() as connection:
+        stored = "\n".join(connection.connection.iterdump())
+    for mesh in meshes:
+        assert mesh.credentials.private_key not in stored
+        assert mesh.credentials.ppk not in stored
+
+
+@pytest.mark.parametrize(("instances", "encrypted"), [(1, True), (2, False)])
+def test_no_keys_are_made_where_nothing_is_encrypted(database, signer, instances, encrypted):
+    create(database, instances=instances, encrypted=encrypted)
+    fleet = StubFleet(Script())
+    job = run(database, fleet, signer)
+    assert job.status == "Completed"
+    assert all(spec.mesh is None for spec in fleet.specs.values())
+    assert job.evidence["pairs"] == []
+    assert job.evidence["encrypted"] is False
+
+
+def test_failure_file_and_exit_code_become_the_reason(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(exit_codes={"algo-2": 1}, failures={"algo-2": "label out of range"})), signer)
+    assert (job.status, job.failure_reason) == ("Failed", "AlgorithmError: label out of range, exit code: 1")
+    assert job.model_uri is None
+    assert transitions(database)[-1].status == "Failed"
+
+
+def test_an_instance_that_cannot_be_prepared_fails_the_job_with_its_cause(database, signer):
+    create(database)
+    fleet = StubFleet(Script(errors={Phase.CONNECTED: "InternalServerError: no CHILD_SA with algo-2"}))
+    job = run(database, fleet, signer)
+    assert (job.status, job.failure_reason) == ("Failed", "InternalServerError: no CHILD_SA with algo-2")
+    assert fleet.present == set()
+
+
+def test_upload_that_is_refused_fails_the_job(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(upload_error="ClientError: Artifact upload failed: no such bucket")), signer)
+    assert (job.status, job.failure_reason) == ("Failed", "ClientError: Artifact upload failed: no such bucket")
+
+
+def test_calls_are_repeated_while_the_fleet_is_away(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(unreachable=2)), signer)
+    assert job.status == "Completed"
+
+
+@pytest.mark.parametrize("hold", [Phase.PREPARED, Phase.LOADED, Phase.RUNNING])
+def test_stop_ends_the_job_wherever_it_is(database, signer, hold):
+    create(database)
+    fleet = StubFleet(Script(hold=hold))
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: fleet.present)
+    with database.write() as session:
+        session.get_one(TrainingJob, "job").stop_requested = True
+    thread.join(30)
+    job = load(database)
+    assert (job.status, job.secondary_status) == ("Stopped", "Stopped")
+    assert (job.model_uri is not None) == (hold == Phase.RUNNING)
+    assert fleet.present == set()
+
+
+def test_max_runtime_stops_the_job_and_keeps_its_model(database, signer):
+    create(database, StoppingCondition={"MaxRuntimeInSeconds": 0})
+    job = run(database, StubFleet(Script(hold=Phase.RUNNING)), signer)
+    assert (job.status, job.secondary_status) == ("Stopped", "MaxRuntimeExceeded")
+    assert job.model_uri
+
+
+@pytest.mark.parametrize("hold", list(Phase)[1:5])
+def test_a_new_service_carries_on_where_the_old_one_was_killed(database, signer, hold):
+    create(database)
+    fleet = StubFleet(Script(hold=hold))
+    closing = threading.Event()
+    thread = threading.Thread(target=run, args=(database, fleet, signer), kwargs={"closing": closing})
+    thread.start()
+    wait_for(lambda: fleet.present)
+    closing.set()
+    thread.join(30)
+    assert load(database).status == "InProgress"
+    before = fleet.present
+    fleet.script.hold = None
+    job = run(database, fleet, signer)
+    assert job.status == "Completed"
+    assert fleet.present == set()
+    # A start that was cut short begins anew with new keys; later stages keep their instances.
+    again = set(fleet.specs) - before
+    assert bool(again) == (hold <= Phase.CONNECTED)
+
+
+def test_instances_that_vanished_with_their_host_fail_the_job(database, signer):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    fleet.forget()
+    thread.join(30)
+    job = load(database)
+    assert job.failure_reason == "InternalServerError: Instance algo-1 was lost with its host."
+
+
+def test_more_jobs_than_memory_wait_their_turn(database, signer):
+    for number in range(6):
+        create(database, name=f"job-{number}")
+    fleet = StubFleet(Script(), memory=2 * 1024**3 + 4 * RESERVED_BYTES)
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: all(load(database, f"job-{number}").status == "Completed" for number in range(6)))
+    manager.close()
+    assert fleet.most <= 4
+
+
+def test_a_job_larger_than_the_fleet_is_told_so(database, signer):
+    create(database, instances=20)
+    manager = Manager(database, StubFleet(Script(), memory=8 * 1024**3), STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).status == "Failed")
+    manager.close()
+    assert load(database).failure_reason.startswith("CapacityError: ")
+
+
+def test_a_clean_stop_takes_instances_down_and_requeues_the_job(database, signer):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+    manager.close()
+    assert fleet.present == set()
+    assert (load(database).status, load(database).secondary_status) == ("InProgress", "Restarting")
+    fleet.script.hold = None
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).status == "Completed")
+    manager.close()
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
