@@ -1,0 +1,116 @@
+"""S3 as the platform uses it: a client, the objects under a URI, and what may go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as S3ConnectionError
+
+from phalanx.data.model import ObjectStore
+
+
+class DataError(Exception):
+    """Data could not be moved. Its text is a FailureReason: `ClientError: …` (the user's) or `InternalServerError: …`."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """An object of a listing: its key, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, timeout: float = 60) -> Any:
+    """A boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first.
+
+    Stores other than AWS's own get path-style addresses, and neither send nor check the optional checksums of newer
+    clients: embedded and older servers answer a ranged read with the checksum of the whole object. Bodies sent to them
+    over plain HTTP are still covered by the SHA-256 that SigV4 signs.
+    """
+    own = store.endpoint is not None
+    config = Config(
+        s3={"addressing_style": "path" if own else "auto"},
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=5,
+        read_timeout=timeout,
+        max_pool_connections=connections,
+        response_checksum_validation="when_required" if own else "when_supported",
+        request_checksum_calculation="when_required" if own else "when_supported",
+    )
+    # A session of its own: boto3's default session is shared between threads and reads the environment's profile.
+    session = boto3.session.Session(store.access_key, store.secret_key, region_name=store.region)
+    return session.client("s3", endpoint_url=store.endpoint, config=config)
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key (or prefix) of `s3://bucket/key`. Raises DataError for anything else."""
+    parts = urlsplit(uri, allow_fragments=False)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise DataError(f'ClientError: "{uri}" is not an S3 URI; it must look like s3://bucket/prefix')
+    return parts.netloc, uri[len("s3://") + len(parts.netloc) :].removeprefix("/")
+
+
+def list_objects(store: ObjectStore, uri: str) -> list[S3Object]:
+    """All objects whose key starts with the URI's (ListObjectsV2, S3DataType S3Prefix), sorted by the key's UTF-8 bytes.
+
+    Keys that end with `/` are left out: consoles create them, empty, to show a folder. Raises DataError.
+    """
+    bucket, prefix = parse_uri(uri)
+    found = []
+    try:
+        for page in client(store).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            found += [S3Object(entry["Key"], entry["Size"]) for entry in page.get("Contents", [])]
+    except (ClientError, BotoCoreError) as error:
+        raise failure("Data download failed", uri, error) from error
+    return sorted((o for o in found if not o.key.endswith("/")), key=lambda o: o.key.encode())
+
+
+def has_objects(store: ObjectStore, uri: str) -> bool:
+    """Whether an object lies under the URI's prefix; False too where the bucket does not exist. Raises DataError."""
+    bucket, prefix = parse_uri(uri)
+    try:
+        for page in client(store).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            if any(not entry["Key"].endswith("/") for entry in page.get("Contents", [])):
+                return True
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("NoSuchBucket", "404"):
+            return False
+        raise failure("Data download failed", uri, error) from error
+    return False
+
+
+def ensure_bucket(store: ObjectStore, bucket: str) -> None:
+    """Create a bucket of ours where it does not exist. Raises DataError."""
+    s3 = client(store)
+    try:
+        s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise failure("Bucket creation failed", f"s3://{bucket}", error) from error
+        # CreateBucket refuses us-east-1 as a constraint: it is what no constraint means.
+        where = {} if store.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": store.region}}
+        try:
+            s3.create_bucket(Bucket=bucket, **where)
+        except (ClientError, BotoCoreError) as second:
+            raise failure("Bucket creation failed", f"s3://{bucket}", second) from second
+    except BotoCoreError as error:
+        raise failure("Bucket creation failed", f"s3://{bucket}", error) from error
+
+
+def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataError:
+    """The DataError for an error of botocore: the user's where S3 refused, ours where S3 could not be reached or broke."""
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        text = error.response["Error"].get("Message", "")
+        side = "InternalServerError" if status >= 500 else "ClientError"
+        return DataError(f"{side}: {what}:{code} ({status}): {text} ({uri})")
+    if isinstance(error, HTTPClientError | S3ConnectionError):
+        return DataError(f"InternalServerError: {what}:S3 cannot be reached for {uri}: {error}. Check that the S3 server runs")
+    return DataError(f"ClientError: {what}:{error} ({uri})")

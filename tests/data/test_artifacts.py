@@ -1,0 +1,185 @@
+import io
+import os
+import socket
+import stat
+import tarfile
+
+import pytest
+
+from phalanx.data import artifacts
+from phalanx.data.model import ObjectStore, Output
+from phalanx.data.objects import DataError, list_objects
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """Workspaces of two hosts, algo-1 and algo-2."""
+    for name in ("algo-1", "algo-2"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "output/data").mkdir(parents=True)
+    return tmp_path / "algo-1", tmp_path / "algo-2"
+
+
+def send(store, bucket, roots, compression="GZIP"):
+    return artifacts.upload(store, Output("job", f"s3://{bucket[0]}/out/", compression), roots)
+
+
+def archive(bucket, uri):
+    name, s3 = bucket
+    body = s3.get_object(Bucket=name, Key=uri.removeprefix(f"s3://{name}/"))["Body"].read()
+    return tarfile.open(fileobj=io.BytesIO(body), mode="r:gz")
+
+
+def contents(tar):
+    return {m.name: tar.extractfile(m).read() if m.isfile() else m.type for m in tar.getmembers()}
+
+
+def keys(store, bucket):
+    return [o.key for o in list_objects(store, f"s3://{bucket[0]}")]
+
+
+def test_hosts_are_merged_and_the_first_one_wins(store, bucket, roots):
+    one, two = roots
+    (one / "model/shared").write_text("one")
+    (two / "model/shared").write_text("two")
+    (two / "model/sub").mkdir()
+    (two / "model/sub/own").write_bytes(b"x" * 100_000)
+    (one / "model/sub").mkdir()
+    uri = send(store, bucket, roots)
+    assert uri == f"s3://{bucket[0]}/out/job/output/model.tar.gz"
+    with archive(bucket, uri) as tar:
+        assert contents(tar) == {"shared": b"one", "sub": tarfile.DIRTYPE, "sub/own": b"x" * 100_000}
+        assert {(m.uid, m.gid, m.uname) for m in tar.getmembers()} == {(0, 0, "")}
+    assert keys(store, bucket) == ["out/job/output/model.tar.gz"]
+
+
+def test_output_data_has_its_own_archive(store, bucket, roots):
+    (roots[1] / "output/data/report.txt").write_text("r")
+    (roots[1] / "output/failure").write_text("not data")
+    send(store, bucket, roots)
+    assert keys(store, bucket) == ["out/job/output/model.tar.gz", "out/job/output/output.tar.gz"]
+    with archive(bucket, f"s3://{bucket[0]}/out/job/output/output.tar.gz") as tar:
+        assert contents(tar) == {"report.txt": b"r"}
+
+
+def test_an_empty_model_is_an_empty_archive(store, bucket, roots):
+    with archive(bucket, send(store, bucket, roots)) as tar:
+        assert tar.getmembers() == []
+
+
+def test_without_compression_the_files_are_objects(store, bucket, roots):
+    (roots[0] / "model/a").write_text("1")
+    (roots[1] / "model/d").mkdir()
+    (roots[1] / "model/d/b").write_text("2")
+    (roots[1] / "model" / os.fsdecode(b"n\xff")).write_text("3")
+    (roots[1] / "output/data/r").write_text("4")
+    (roots[1] / "model/link").symlink_to("d/b")
+    assert send(store, bucket, roots, "NONE") == f"s3://{bucket[0]}/out/job/output/model"
+    base = "out/job/output/"
+    assert keys(store, bucket) == [base + "data/r", base + "model/a", base + "model/d/b", base + "model/n\ufffd"]
+
+
+def test_repeating_overwrites(store, bucket, roots):
+    (roots[0] / "model/m").write_text("half")
+    send(store, bucket, roots)
+    (roots[0] / "model/m").write_text("whole")
+    with archive(bucket, send(store, bucket, roots)) as tar:
+        assert contents(tar) == {"m": b"whole"}
+
+
+def test_a_large_model_streams_in_parts(store, bucket, roots):
+    content = os.urandom(40 << 20)
+    (roots[0] / "model/m").write_bytes(content)
+    with archive(bucket, send(store, bucket, roots)) as tar:
+        assert tar.extractfile("m").read() == content
+
+
+@pytest.mark.parametrize("compression", ["GZIP", "NONE"])
+def test_nothing_of_the_host_gets_into_an_artifact(store, bucket, roots, tmp_path, compression):
+    one, two = roots
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("root's secret")
+    (one / "model/absolute").symlink_to(outside / "secret")
+    (one / "model/up").symlink_to("../../outside/secret")
+    (one / "model/folder").symlink_to(outside)
+    (one / "model/good").write_text("good")
+    (one / "model/inside").symlink_to("good")
+    os.mkfifo(one / "model/fifo")
+    os.mknod(one / "model/device", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(one / "model/socket"))
+    os.rename(one / "output/data", one / "was")
+    (one / "output/data").symlink_to(outside)
+    os.rename(two / "output", two / "was")
+    (two / "output").symlink_to(tmp_path)
+    (tmp_path / "data").symlink_to(outside)
+    os.rename(two / "model", two / "model-was")
+    (two / "model").symlink_to(outside)
+    uri = send(store, bucket, roots, compression)
+    if compression == "NONE":
+        assert keys(store, bucket) == ["out/job/output/model/good"]
+    else:
+        assert keys(store, bucket) == ["out/job/output/model.tar.gz"]
+        with archive(bucket, uri) as tar:
+            assert contents(tar) == {"good": b"good", "inside": tarfile.SYMTYPE}
+            tar.extractall(tmp_path / "unpacked", filter="data")
+
+
+def test_a_link_of_one_host_is_not_written_through_by_another(store, bucket, roots):
+    one, two = roots
+    (one / "model/real").mkdir()
+    (one / "model/x").symlink_to("real")
+    (two / "model/x").mkdir()
+    (two / "model/x/file").write_text("through")
+    with archive(bucket, send(store, bucket, roots)) as tar:
+        assert contents(tar) == {"real": tarfile.DIRTYPE, "x": tarfile.SYMTYPE}
+
+
+def test_a_file_that_becomes_a_link_while_it_is_read_is_not_followed(store, bucket, roots, tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("root's secret")
+    target = roots[0] / "model/m"
+    target.write_text("mine")
+    listed = artifacts._open_file
+
+    def swap(entry):
+        target.unlink()
+        target.symlink_to(tmp_path / "secret")
+        return listed(entry)
+
+    monkeypatch.setattr(artifacts, "_open_file", swap)
+    with pytest.raises(DataError, match=r"Artifact upload failed"):
+        send(store, bucket, roots)
+    assert keys(store, bucket) == []
+
+
+def test_an_archive_that_cannot_be_made_is_not_uploaded_in_part(store, bucket, roots):
+    deep = roots[0] / "model"
+    (deep / "first").write_bytes(os.urandom(20 << 20))
+    for _ in range(70):
+        deep = deep / "d"
+        deep.mkdir()
+    threads = os.listdir("/proc/self/task")
+    with pytest.raises(DataError, match=r"^ClientError: Artifact upload failed:directories are nested"):
+        send(store, bucket, roots)
+    assert keys(store, bucket) == []
+    assert len(os.listdir("/proc/self/task")) <= len(threads)
+
+
+def test_open_files_are_closed(store, bucket, roots):
+    (roots[0] / "model/d").mkdir()
+    (roots[0] / "model/d/m").write_text("m")
+    send(store, bucket, roots)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        send(store, bucket, roots)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_a_bucket_that_is_not_there_and_a_store_that_does_not_answer(store, bucket, roots, free_port):
+    (roots[0] / "model/m").write_bytes(os.urandom(40 << 20))
+    with pytest.raises(DataError, match=r"^ClientError: Artifact upload failed:NoSuchBucket"):
+        send(store, ("no-such-bucket",), roots)
+    nobody = ObjectStore(f"http://127.0.0.1:{free_port()}", "us-east-1", "a", "b")
+    with pytest.raises(DataError, match=r"^InternalServerError: Artifact upload failed:.*cannot be reached"):
+        send(nobody, bucket, roots)

@@ -1,0 +1,36 @@
+import pytest
+
+from phalanx.data.metrics import Definitions, MetricError
+
+NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
+
+
+def test_values_come_with_their_names_and_times_in_order():
+    definitions = Definitions([("loss", rf"loss={NUMBER};?"), ("acc", rf"acc: {NUMBER}")])
+    lines = [(1, "epoch 1 loss=0.5; acc: 90"), (2, "nothing"), (3, "loss=1e-3 then loss=-2")]
+    assert definitions.scan(lines) == [("loss", 0.5, 1), ("acc", 90.0, 1), ("loss", 1e-3, 3), ("loss", -2.0, 3)]
+
+
+def test_sagemakers_own_patterns_match_a_tab():
+    definitions = Definitions([("validation:auc", rf".*\[[0-9]+\].*#011validation-auc:{NUMBER}.*")])
+    assert definitions.scan([(7, "[12:34:56] [3]\ttrain-auc:0.9\tvalidation-auc:0.8")]) == [("validation:auc", 0.8, 7)]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "", "12a", "1" * 400])
+def test_what_is_no_finite_number_is_no_metric(value):
+    assert Definitions([("m", "m=(.*)")]).scan([(1, f"m={value}")]) == []
+
+
+def test_a_group_that_takes_no_part_is_no_metric():
+    assert Definitions([("m", "a(1)?")]).scan([(1, "a")]) == []
+
+
+def test_a_pattern_that_would_hang_backtracking_engines_ends():
+    definitions = Definitions([("m", r"(a+)+$"), ("n", r"(.*)*x(.*)*y([0-9])")])
+    assert definitions.scan([(1, "a" * 100_000 + "b")]) == []
+
+
+@pytest.mark.parametrize("regex", ["(", "(?=x)(1)", r"(a)\1", "((a{1000}){1000})", "no group", "(?<!a)(b)"])
+def test_a_pattern_that_cannot_be_used_is_refused_by_name(regex):
+    with pytest.raises(MetricError, match=r"Invalid regex for metric speed: "):
+        Definitions([("speed", regex)])
