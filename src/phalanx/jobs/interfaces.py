@@ -30,12 +30,14 @@ def check_vpc_config(session: Session, subnets: Sequence[str], groups: Sequence[
     Raises InterfaceError for one that does not exist, or that is in another VPC than the first subnet; worded as EC2
     words it when it makes an interface.
     """
-    subnet_vpcs = dict(session.execute(select(Subnet.id, Subnet.vpc_id).where(Subnet.id.in_(subnets))).tuples().all())
+    found = session.scalars(select(Subnet).where(Subnet.id.in_(subnets)))
+    subnet_vpcs = {subnet.id: subnet.vpc_id for subnet in found}
     for subnet in subnets:
         if subnet not in subnet_vpcs:
             raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
-    query = select(SecurityGroup.id, SecurityGroup.vpc_id).where(SecurityGroup.id.in_(groups))
-    group_vpcs = dict(session.execute(query).tuples().all())
+    group_vpcs = {
+        group.id: group.vpc_id for group in session.scalars(select(SecurityGroup).where(SecurityGroup.id.in_(groups)))
+    }
     for group in groups:
         if group not in group_vpcs:
             raise InterfaceError(f"The security group '{group}' does not exist")

@@ -64,7 +64,7 @@ def create_subnet(session: Session, caller: Caller, request: Members) -> Members
 def describe_subnets(session: Session, caller: Caller, request: Members) -> Members:
     """DescribeSubnets. Raises AwsError InvalidSubnetID.NotFound, InvalidParameterValue, InvalidParameterCombination."""
     counts = select(NetworkInterface.subnet_id, func.count()).group_by(NetworkInterface.subnet_id)
-    taken: dict[str, int] = dict(session.execute(counts).tuples().all())
+    taken: dict[str, int] = {row[0]: row[1] for row in session.execute(counts)}
     filters: Filters[Subnet] = {
         "subnet-id": lambda subnet: (subnet.id,),
         "vpc-id": lambda subnet: (subnet.vpc_id,),
