@@ -323,13 +323,13 @@ class Ec2Api(QueryApi):
         return Answer(status, cls.content_type, body.encode(), code)
 
 
-_PROTOCOLS: dict[str, type[Api]] = {"json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
+PROTOCOLS: dict[str, type[Api]] = {"json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
 
 
 def api(service: Service) -> Api:
     """A service in the protocol of its model. Raises KeyError for a protocol that is not spoken here."""
     model = service_model(service.name)
-    return _PROTOCOLS[str(model.protocol)](service, model)
+    return PROTOCOLS[str(model.protocol)](service, model)
 
 
 @functools.cache

@@ -1,0 +1,24 @@
+"""STS as boto3 sees it."""
+
+from __future__ import annotations
+
+from phalanx.services.iam import handlers as iam
+from phalanx.services.sts import handlers as sts
+from phalanx.wire.api import api
+from phalanx.wire.service import Caller
+
+CALLER = Caller("123456789012", "eu-central-1", "AKIA", "arn:aws:iam::123456789012:user/admin", "AIDA", "id")
+
+
+def test_get_caller_identity() -> None:
+    handler = sts.service().handlers["GetCallerIdentity"]
+    assert handler(CALLER, {}) == {
+        "UserId": "AIDA",
+        "Account": "123456789012",
+        "Arn": "arn:aws:iam::123456789012:user/admin",
+    }
+
+
+def test_the_services_are_operations_of_the_models() -> None:
+    assert list(api(sts.service()).operations) == ["GetCallerIdentity"]
+    assert list(api(iam.service()).operations) == []
