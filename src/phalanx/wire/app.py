@@ -7,7 +7,7 @@ synchronous and runs in a thread, because handlers and key look-ups may wait for
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import anyio
@@ -38,14 +38,13 @@ def application(
     account: str,
     *,
     routes: Sequence[BaseRoute] = (),
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
-    `routes` are served besides (such as /console/); everything else is answered with 404. `clock` says the time against which
-    signatures are checked. Raises ValueError for a handler without an operation of that name in its service's model.
+    `routes` are served besides (such as /console/); everything else is answered with 404. Raises ValueError for a handler
+    without an operation of that name in its service's model.
     """
-    endpoint = _Endpoint(services, keys, account, clock)
+    endpoint = _Endpoint(services, keys, account)
     app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"]), *routes])
     starlettes_own = app.router.default
 
@@ -71,14 +70,13 @@ class _Disconnected(Exception):
 class _Endpoint:
     """`POST /` and `GET /` of all services."""
 
-    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str) -> None:
         apis = [api(service) for service in services]
         self._by_signing_name = {one.signing_name: one for one in apis}
         self._by_target = {one.target_prefix: one for one in apis if isinstance(one, JsonApi)}
         self._ec2_versions = [b"Version=" + one.version.encode() for one in apis if isinstance(one, Ec2Api)]
         self._keys = keys
         self._account = account
-        self._clock = clock
         self._limiter = anyio.CapacityLimiter(THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +107,7 @@ class _Endpoint:
             addressee = addressee or self._by_signing_name.get(claim.service)
             speaker = speaker if addressee is None else type(addressee)
             signing_name = claim.service if addressee is None else addressee.signing_name
-            principal = sigv4.verify(request, claim, signing_name, self._keys, self._clock())
+            principal = sigv4.verify(request, claim, signing_name, self._keys, datetime.now(UTC))
             if addressee is None:
                 unknown = speaker.unknown_operation(target)
                 return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
