@@ -40,9 +40,9 @@ def sdk_config(data_dir: Path, region: str) -> Path:
     content = (
         "SchemaVersion: '1.0'\n"
         "SageMaker:\n"
-        "  TelemetryOptOut: true\n"
         "  PythonSDK:\n"
         "    Modules:\n"
+        "      TelemetryOptOut: true\n"
         "      Session:\n"
         f"        DefaultS3Bucket: {default_bucket(region)}\n"
     )

@@ -40,8 +40,8 @@ from phalanx.jobs.manager import Manager
 from phalanx.services.ec2.handlers import ensure_default_vpc
 from phalanx.services.ec2.handlers import service as ec2
 from phalanx.services.iam.handlers import service as iam
-from phalanx.services.logs.handlers import service as logs
-from phalanx.services.sagemaker.handlers import service as sagemaker
+from phalanx.services.logs.service import service as logs
+from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.handlers import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
