@@ -153,6 +153,4 @@ class StubFleet:
             )
             for peer in spec.mesh.peers
         )
-        return Measurement(
-            spec.id, spec.host, MeshReport("engine", pairs, 1, 0, {}), GuardCounters(4, 400, 22, 3000, 2, 100)
-        )
+        return Measurement(spec.id, spec.host, MeshReport("engine", pairs, 1, 0, {}), GuardCounters(4, 400, 22, 3000, 2, 100))

@@ -11,6 +11,7 @@ from jobs.stub_fleet import Script, StubFleet
 from phalanx.data.logs import LogLine
 from phalanx.data.model import ObjectStore
 from phalanx.jobs import evidence, record
+from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Runner, World
 from phalanx.node.messages import Phase
@@ -62,7 +63,7 @@ def create(database, name="job", instances=2, encrypted=True, **request):
 
 
 def run(database, fleet, signer, name="job", closing=None):
-    Runner(name, World(database, fleet, STORE, signer, closing or threading.Event())).run()
+    Runner(name, World(database, fleet, Enforcement(database, fleet), STORE, signer, closing or threading.Event())).run()
     return load(database, name)
 
 

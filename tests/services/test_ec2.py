@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from phalanx.jobs import interfaces
 from phalanx.network import model
-from phalanx.services.ec2.handlers import ensure_default_vpc, service
+from phalanx.services.ec2.service import ensure_default_vpc, service
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.network import SecurityGroupRule

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from phalanx.jobs import interfaces, preflight
-from phalanx.services.ec2.handlers import ensure_default_vpc, service
+from phalanx.services.ec2.service import ensure_default_vpc, service
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
 from phalanx.wire.app import application

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from phalanx.services.iam import handlers as iam
-from phalanx.services.sts import handlers as sts
+from phalanx.services.iam import service as iam
+from phalanx.services.sts import service as sts
 from phalanx.wire.api import api
 from phalanx.wire.service import Caller
 

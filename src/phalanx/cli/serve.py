@@ -37,12 +37,12 @@ from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.manager import Manager
-from phalanx.services.ec2.handlers import ensure_default_vpc
-from phalanx.services.ec2.handlers import service as ec2
-from phalanx.services.iam.handlers import service as iam
+from phalanx.services.ec2.service import ensure_default_vpc
+from phalanx.services.ec2.service import service as ec2
+from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
 from phalanx.services.sagemaker.service import service as sagemaker
-from phalanx.services.sts.handlers import service as sts
+from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey
@@ -113,7 +113,7 @@ class _Service:
 
     def run(self) -> None:
         """Start everything, answer until SIGTERM or SIGINT."""
-        ensure_default_vpc(self._database, REGION, ACCOUNT)
+        ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
         self._fleet.open()

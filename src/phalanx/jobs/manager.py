@@ -12,6 +12,7 @@ from phalanx.data import objects
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import interfaces, plan, record
+from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.runner import Runner, World
 from phalanx.store.database import Database
@@ -21,7 +22,7 @@ RESERVED_BYTES = 1536 * 1024**2
 """Host memory that admission reserves for an instance: a type is a ceiling, not a reservation (DESIGN §6)."""
 HOST_BYTES = 2 * 1024**3
 """Host memory that instances never get: the service, S3 and the system."""
-QUEUE_SECONDS = 5.0
+QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
 log = structlog.get_logger()
@@ -35,7 +36,8 @@ class Manager:
         self._fleet = fleet
         self._store = store
         self._closing = threading.Event()
-        self._world = World(database, fleet, store, signer, self._closing)
+        self._enforcement = Enforcement(database, fleet)
+        self._world = World(database, fleet, self._enforcement, store, signer, self._closing)
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, int]] = {}
         self._lock = threading.Lock()
@@ -43,6 +45,7 @@ class Manager:
 
     def open(self) -> None:
         """Begin: jobs that an earlier service left go on first."""
+        self._enforcement.everything()
         self._thread.start()
 
     def close(self) -> None:
@@ -70,14 +73,13 @@ class Manager:
 
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""
-        with self._database.read() as session:
-            rules = interfaces.security_groups(session, vpc_id)
-        self._fleet.enforce(vpc_id, rules)
+        self._enforcement.changed(vpc_id)
 
     def _work(self) -> None:
         while not self._closing.is_set():
             self._awake.clear()
             try:
+                self._enforcement.settle()
                 self._admit()
             except FleetError as error:
                 log.warning("the queue waits for the fleet", reason=str(error))

@@ -96,11 +96,9 @@ def platform_group(vpc_id: str) -> SecurityGroup:
     return SecurityGroup(group, (Rule("ingress", "-1", group=group), Rule("egress", "-1", group=group)))
 
 
-def rules(session: Session, job: TrainingJob, vpc_id: str) -> tuple[SecurityGroup, ...]:
-    """The security groups that apply in a job's VPC as they stand now."""
-    if job.request.get("VpcConfig"):
-        return interfaces.security_groups(session, vpc_id)
-    return (platform_group(vpc_id),)
+def rules(session: Session, vpc_id: str) -> tuple[SecurityGroup, ...]:
+    """The security groups of a VPC as they stand now: the user's, or those of a job's own platform VPC."""
+    return interfaces.security_groups(session, vpc_id) or (platform_group(vpc_id),)
 
 
 def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpec, ...]:

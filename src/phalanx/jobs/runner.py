@@ -12,6 +12,7 @@ from sqlalchemy import update
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
 from phalanx.jobs import evidence, interfaces, plan, preflight, record
+from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
 from phalanx.node.messages import InstanceStatus, Phase
@@ -36,6 +37,7 @@ class World:
 
     database: Database
     fleet: Fleet
+    enforcement: Enforcement
     store: ObjectStore
     signer: evidence.Signer
     closing: threading.Event
@@ -109,7 +111,7 @@ class Runner:
                 made = plan.make(session, stored)
             except interfaces.InterfaceError as error:
                 raise Ended(failed(f"ClientError: {error}")) from error
-            rules = plan.rules(session, stored, made.vpc_id)
+            rules = plan.rules(session, made.vpc_id)
             stored.plan = made.to_json()
         if len(made.ids) > 1 and job.encrypted:
             reason = preflight.failure_reason(
@@ -118,7 +120,7 @@ class Runner:
             if reason:
                 raise Ended(failed(reason))
         fleet = self._world.fleet
-        fleet.enforce(made.vpc_id, rules)
+        self._world.enforcement.enforce(made.vpc_id)
         fleet.place(plan.specs(job, made, self._world.store))
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)

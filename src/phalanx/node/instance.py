@@ -124,6 +124,8 @@ class Instance:
                 )
         except DataError as error:
             raise InstanceError(str(error)) from error
+        except channels.Cancelled:
+            return
         done.touch()
 
     def run(self) -> None:

@@ -1,0 +1,65 @@
+"""Security-group rules on their way from the store to the fleet."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from sqlalchemy import select
+
+from phalanx.fleet.base import Fleet, FleetError
+from phalanx.jobs import plan
+from phalanx.store.database import Database
+from phalanx.store.jobs import TrainingJob
+
+log = structlog.get_logger()
+
+
+class Enforcement:
+    """Brings the rules of VPCs that have instances to the fleet; what fails is repeated until it holds.
+
+    Reading the rules and enforcing them happens under one lock, so that an older state never overtakes a newer one.
+    """
+
+    def __init__(self, database: Database, fleet: Fleet) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._lock = threading.Lock()
+        self._owed: set[str] = set()
+
+    def enforce(self, vpc_id: str) -> None:
+        """Enforce the rules of a VPC as they stand now. Raises FleetError."""
+        with self._lock:
+            self._enforce(vpc_id)
+
+    def changed(self, vpc_id: str) -> None:
+        """Rules of a VPC were changed; the change is stored, so it is owed to the fleet until it is in force."""
+        self._owed.add(vpc_id)
+        self.settle()
+
+    def everything(self) -> None:
+        """Owe the rules of every VPC that has instances: a service that was killed may have owed them."""
+        self._owed.update(self._active())
+        self.settle()
+
+    def settle(self) -> None:
+        """Enforce what is owed; what the fleet cannot take now stays owed."""
+        with self._lock:
+            active = self._active() if self._owed else set()
+            for vpc_id in list(self._owed):
+                try:
+                    if vpc_id in active:
+                        self._enforce(vpc_id)
+                    self._owed.discard(vpc_id)
+                except FleetError as error:
+                    log.error("a change of rules is not in force yet and will be repeated", vpc=vpc_id, reason=str(error))
+
+    def _enforce(self, vpc_id: str) -> None:
+        with self._database.read() as session:
+            rules = plan.rules(session, vpc_id)
+        self._fleet.enforce(vpc_id, rules)
+
+    def _active(self) -> set[str]:
+        with self._database.read() as session:
+            statement = select(TrainingJob.plan).where(TrainingJob.status.in_(("InProgress", "Stopping")))
+            return {stored["vpc"] for stored in session.scalars(statement) if stored}

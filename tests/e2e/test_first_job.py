@@ -1,0 +1,130 @@
+"""The first job: what `make demo` shows, held."""
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from e2e.conftest import ESP, PHALANX, TCP, UDP_500, wait_for
+
+
+def capture(phalanx, vpc):
+    """Start `phalanx capture`; it ends when the last instance has left the VPC."""
+    return subprocess.Popen(
+        [PHALANX, "capture", vpc, "--json", "--data-dir", str(phalanx.data_dir)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def kinds(process):
+    output, _ = process.communicate(timeout=60)
+    captured = json.loads(output)
+    assert captured["lost"] == 0
+    return {row["kind"] for row in captured["frames"]}
+
+
+def test_encrypted_job_puts_ike_and_esp_on_the_wire_and_nothing_else(phalanx):
+    network = phalanx.network(UDP_500, ESP)
+    process = capture(phalanx, phalanx.vpc_of(network))
+    phalanx.create("encrypted", network=network)
+    job = phalanx.ended("encrypted")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert kinds(process) == {"UDP 500", "ESP"}
+    statuses = [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
+    assert list(dict.fromkeys(statuses)) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert {metric["MetricName"] for metric in job["FinalMetricDataList"]} >= {"train:auc"}
+
+    evidence = phalanx.evidence("encrypted")
+    assert {(pair["local"], pair["remote"]) for pair in evidence["pairs"]} == {("algo-1", "algo-2"), ("algo-2", "algo-1")}
+    for pair in evidence["pairs"]:
+        assert (pair["algorithm"], pair["key_bits"], pair["ppk"], pair["esn"]) == ("AES_GCM_16", 256, True, True)
+        assert pair["packets"] == pair["packets_received"] > 0
+        assert pair["bytes"] == pair["bytes_received"] > 0
+    assert evidence["gaps"] == []
+    assert evidence["router_guard"]["esp_packets"] >= sum(pair["packets"] for pair in evidence["pairs"])
+
+
+def test_the_same_job_in_the_clear_is_seen_by_the_same_capture(phalanx):
+    network = phalanx.network(TCP)
+    process = capture(phalanx, phalanx.vpc_of(network))
+    phalanx.create("clear", encrypted=False, network=network)
+    assert phalanx.ended("clear")["TrainingJobStatus"] == "Completed"
+    seen = kinds(process)
+    assert "TCP" in seen
+    assert "ESP" not in seen
+    assert phalanx.evidence("clear")["encrypted"] is False
+
+
+@pytest.mark.parametrize(("present", "missing"), [(UDP_500, "ESP (protocol 50)"), (ESP, "UDP 500")])
+def test_a_missing_rule_fails_the_job_and_is_named(phalanx, present, missing):
+    name = f"lacks-{missing[:3].lower()}"
+    phalanx.create(name, network=phalanx.network(present))
+    job = phalanx.ended(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("ClientError: Security group sg-")
+    assert missing in job["FailureReason"]
+    assert "authorize-security-group-ingress" in job["FailureReason"]
+
+
+def test_the_flag_on_one_instance_starts_no_ike_and_no_data_plane(phalanx):
+    phalanx.create("single", instances=1, HyperParameters={"objective": "binary:logistic", "num_round": "400"})
+    seen = set()
+
+    def ended():
+        seen.update(phalanx.processes("charon").values(), phalanx.processes("ipsec.engine").values())
+        return phalanx.describe("single")["TrainingJobStatus"] != "InProgress"
+
+    wait_for(ended, 120, "the job")
+    assert phalanx.describe("single")["TrainingJobStatus"] == "Completed"
+    assert seen == set()
+    evidence = phalanx.evidence("single")
+    assert (evidence["pairs"], evidence["data_plane"]) == ([], None)
+
+
+def test_jobs_without_a_vpc_are_encrypted_too(phalanx):
+    phalanx.create("platform-network")
+    job = phalanx.ended("platform-network")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert len(phalanx.evidence("platform-network")["pairs"]) == 2
+
+
+def test_jobs_side_by_side_do_not_meet(phalanx):
+    network = phalanx.network(UDP_500, ESP)
+    names = [f"side-{number}" for number in range(3)]
+    for name in names:
+        phalanx.create(name, network=network)
+    with ThreadPoolExecutor() as pool:
+        jobs = list(pool.map(phalanx.ended, names))
+    assert [job["TrainingJobStatus"] for job in jobs] == ["Completed"] * 3
+
+
+def test_evidence_verifies_offline_and_shows_one_changed_byte(phalanx, tmp_path):
+    phalanx.create("proof")
+    phalanx.ended("proof")
+    path = tmp_path / "proof.json"
+    shown = phalanx.run("evidence", "proof", "--json").stdout
+    path.write_text(shown)
+    assert subprocess.run([PHALANX, "evidence", "--verify", path], check=False).returncode == 0
+    path.write_text(shown.replace('"packets": ', '"packets": 1', 1))
+    assert subprocess.run([PHALANX, "evidence", "--verify", path], check=False).returncode != 0
+
+
+def test_stop_ends_the_container_and_keeps_the_model(phalanx):
+    phalanx.create("stopped", HyperParameters={"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000000"})
+    phalanx.training("stopped")
+    phalanx.client("sagemaker").stop_training_job(TrainingJobName="stopped")
+    job = phalanx.ended("stopped")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+
+
+def test_a_user_error_is_the_failure_reason(phalanx):
+    phalanx.create("wrong", HyperParameters={"objective": "no:such", "num_round": "5"})
+    job = phalanx.ended("wrong")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "no:such" in job["FailureReason"]
+
+
+def test_doctor_says_which_data_plane_and_why(phalanx):
+    shown = phalanx.run("doctor")
+    assert shown.returncode == 0
+    assert "data plane" in shown.stdout.lower()

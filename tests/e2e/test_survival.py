@@ -1,0 +1,82 @@
+"""kill -9 of any process in mid-training: nothing in the clear, nothing lost, nothing left behind."""
+
+import os
+import signal
+
+import pytest
+
+from e2e.conftest import ESP, UDP_500, wait_for
+from e2e.test_first_job import capture, kinds
+
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1500"}
+
+
+@pytest.mark.parametrize("victim", [["charon"], ["phalanx.ipsec.engine"]])
+def test_killed_ike_daemon_or_engine_lets_nothing_through_in_the_clear(phalanx, victim):
+    name = "killed-" + victim[0].rpartition(".")[2]
+    network = phalanx.network(UDP_500, ESP)
+    process = capture(phalanx, phalanx.vpc_of(network))
+    phalanx.create(name, network=network, HyperParameters=LONG)
+    phalanx.training(name)
+    pids = [pid for pid, command in phalanx.processes(*victim).items() if "sh -c" not in command]
+    assert pids
+    os.kill(pids[0], signal.SIGKILL)
+    job = phalanx.ended(name)
+    assert kinds(process) <= {"UDP 500", "ESP"}
+    assert job["TrainingJobStatus"] == "Completed" or "Error: " in job["FailureReason"], job
+    if job["TrainingJobStatus"] == "Completed":
+        assert all(pair["established"] for pair in phalanx.evidence(name)["pairs"])
+
+
+def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):
+    own_phalanx.create("survivor", HyperParameters=LONG)
+    own_phalanx.training("survivor")
+    own_phalanx.kill()
+    own_phalanx.start()
+    job = own_phalanx.ended("survivor")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert own_phalanx.stop() == 0
+    assert own_phalanx.leftovers() == []
+
+
+def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
+    own_phalanx.create("survivor", HyperParameters=LONG)
+    own_phalanx.training("survivor")
+    for pid in own_phalanx.processes("-m phalanx.node"):
+        os.kill(pid, signal.SIGKILL)
+    job = own_phalanx.ended("survivor")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_everything_killed_at_once_loses_no_job(own_phalanx):
+    own_phalanx.create("first", HyperParameters=LONG)
+    own_phalanx.training("first")
+    own_phalanx.create("second")
+    own_phalanx.process.kill()
+    for pid in own_phalanx.processes():
+        os.kill(pid, signal.SIGKILL)
+    own_phalanx.process.wait()
+    own_phalanx.start()
+    # The first job's containers are dead: it ends as a failed job. The second was only acknowledged: it runs.
+    assert own_phalanx.ended("second")["TrainingJobStatus"] == "Completed"
+    assert own_phalanx.ended("first")["TrainingJobStatus"] in ("Failed", "Completed")
+
+
+@pytest.mark.parametrize("status", ["Starting", "Downloading"])
+def test_killed_before_training_the_job_still_completes(own_phalanx, status):
+    own_phalanx.create("early")
+    wait_for(lambda: own_phalanx.describe("early")["SecondaryStatus"] in (status, "Training"), 60, status)
+    own_phalanx.kill()
+    own_phalanx.start()
+    job = own_phalanx.ended("early")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_sigterm_in_mid_job_takes_everything_down_and_the_next_start_runs_it_again(own_phalanx):
+    own_phalanx.create("again", HyperParameters=LONG)
+    own_phalanx.training("again")
+    assert own_phalanx.stop() == 0
+    assert own_phalanx.leftovers() == []
+    own_phalanx.start()
+    job = own_phalanx.ended("again")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
