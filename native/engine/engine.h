@@ -1,0 +1,50 @@
+/* The data plane as its control side (core.py, through ctypes) sees it. */
+#ifndef PHX_ENGINE_H
+#define PHX_ENGINE_H
+
+#include "tables.h"
+
+#define PHX_API __attribute__((visibility("default")))
+
+struct engine;
+
+/* An engine with empty tables and no threads. NULL if memory is short. */
+PHX_API struct engine *phx_new(void);
+
+/* Only for an engine that was never run: wipes and frees everything. */
+PHX_API void phx_free(struct engine *engine);
+
+/* Starts the two packet threads, which never end while the process lives. `tun` is non-blocking, `raw` blocks and has
+ * IP_HDRINCL; `event` is an eventfd that becomes readable when an SA reached a limit, a flow had no SA, or a thread failed.
+ * 0 or a negative errno. */
+PHX_API int phx_run(struct engine *engine, int tun, int raw, int event);
+
+/* 0, or the errno for which a packet thread has given up. Then no packet passes any more in that direction. */
+PHX_API int phx_failure(struct engine *engine);
+
+PHX_API int phx_sa_add(struct engine *engine, int direction, const struct sa_config *config);
+PHX_API int phx_sa_remove(struct engine *engine, int direction, uint32_t spi, uint32_t destination, struct sa_usage *last);
+PHX_API int phx_sa_usage(struct engine *engine, int direction, uint32_t spi, uint32_t destination, struct sa_usage *usage);
+PHX_API int phx_sa_limit(struct engine *engine, int direction, uint32_t spi, uint32_t destination,
+                         const struct sa_limits *limits);
+PHX_API int phx_policies(struct engine *engine, int direction, const struct policy *policies, size_t count);
+PHX_API size_t phx_wanted(struct engine *engine, struct flow *flows, size_t max);
+
+/* Number of causes, name of a cause (NULL for 0, which is no drop), and the counts, indexed by cause. */
+PHX_API int phx_drop_causes(void);
+PHX_API const char *phx_drop_name(int cause);
+PHX_API void phx_drops(struct engine *engine, uint64_t *counts);
+
+/* One packet through the very code of the threads, for tests and fuzzers: `output` gets the result, `capacity` is its size.
+ * The result's length, or minus the cause of the drop. */
+PHX_API long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
+                      size_t capacity);
+
+/* The parts that have published vectors or a reference of their own to be tested against. */
+PHX_API int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8_t nonce[12], const uint8_t *aad,
+                    size_t aad_length, uint8_t *data, size_t length, uint8_t tag[16]);
+PHX_API struct replay *phx_replay_new(uint32_t window, uint64_t top);
+PHX_API void phx_replay_free(struct replay *replay);
+PHX_API int phx_replay_accept(struct replay *replay, uint32_t low, uint64_t *sequence); /* 1 accepted and marked, or 0 */
+
+#endif

@@ -1,0 +1,55 @@
+#include "inner.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+enum { IPV4_HEADER = 20, IPV6_HEADER = 40, ECN_MASK = 3, ECN_NOT_CAPABLE = 0, ECN_CONGESTION = 3 };
+
+static size_t get16(const uint8_t *at) { return (size_t)at[0] << 8 | at[1]; }
+
+bool inner_parse(const uint8_t *data, size_t available, struct inner *inner) {
+    if (available < IPV4_HEADER)
+        return false;
+    if (data[0] >> 4 == 4) {
+        size_t header = (size_t)(data[0] & 15) * 4;
+        size_t total = get16(data + 2);
+        if (header < IPV4_HEADER || total < header || total > available)
+            return false;
+        *inner = (struct inner){AF_INET, data + 12, data + 16, total, data[1]};
+        return true;
+    }
+    if (data[0] >> 4 == 6 && available >= IPV6_HEADER) {
+        size_t total = IPV6_HEADER + get16(data + 4);
+        if (total > available)
+            return false;
+        uint8_t traffic_class = (uint8_t)(data[0] << 4 | data[1] >> 4);
+        *inner = (struct inner){AF_INET6, data + 8, data + 24, total, traffic_class};
+        return true;
+    }
+    return false;
+}
+
+void inner_mark_congestion(uint8_t *data, const struct inner *inner, uint8_t outer_traffic_class) {
+    unsigned ecn = inner->traffic_class & ECN_MASK;
+    if ((outer_traffic_class & ECN_MASK) != ECN_CONGESTION || ecn == ECN_NOT_CAPABLE || ecn == ECN_CONGESTION)
+        return;
+    if (inner->family == AF_INET6) {
+        data[1] |= ECN_CONGESTION << 4;
+        return;
+    }
+    /* RFC 1624: HC' = ~(~HC + ~m + m'), with m the 16-bit word that holds the traffic class. */
+    uint32_t before = (uint32_t)get16(data);
+    data[1] |= ECN_CONGESTION;
+    uint32_t sum = (~(uint32_t)get16(data + 10) & 0xffff) + (~before & 0xffff) + (uint32_t)get16(data);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    data[10] = (uint8_t)(~sum >> 8);
+    data[11] = (uint8_t)~sum;
+}
+
+bool prefix_matches(const uint8_t *a, const uint8_t *b, unsigned prefix) {
+    unsigned bytes = prefix / 8, bits = prefix % 8;
+    if (memcmp(a, b, bytes) != 0)
+        return false;
+    return bits == 0 || (a[bytes] ^ b[bytes]) >> (8 - bits) == 0;
+}
