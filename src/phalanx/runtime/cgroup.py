@@ -1,0 +1,135 @@
+"""The control groups of containers: version 2, or version 1 with or without a hybrid version 2 mount.
+
+Below the service's parent every container has two: `<id>/container`, which the OCI runtime fills and limits, and
+`<id>/monitor`, where the launcher puts itself and so everything it starts. What is in them is what is there: membership
+survives any crash of ours, and a process cannot leave.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path("/sys/fs/cgroup")
+
+Part = Literal["container", "monitor"]
+
+
+class CgroupError(Exception):
+    """A control group that does not obey; says which and why."""
+
+
+class Cgroups:
+    """The control groups of one service's containers, below `parent`: an absolute path inside the cgroup hierarchy."""
+
+    def __init__(self, parent: str) -> None:
+        if not parent.startswith("/") or not parent.strip("/") or ".." in parent.split("/"):
+            raise ValueError(f"cgroup parent {parent!r} is not an absolute path below the root")
+        self._parent = parent.strip("/")
+        self._unified = (ROOT / "cgroup.controllers").exists()
+
+    def path(self, id: str, part: Part) -> str:
+        """The path inside the hierarchy, as the OCI runtime's `cgroupsPath` wants it."""
+        return f"/{self._parent}/{id}/{part}"
+
+    def make_monitor(self, id: str) -> Path:
+        """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it."""
+        directory = self._members(id, "monitor")
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / "cgroup.procs"
+
+    def processes(self, id: str, part: Part) -> list[int]:
+        """Process ids in a group; none where there is no such group."""
+        try:
+            return [int(line) for line in (self._members(id, part) / "cgroup.procs").read_text().split()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as fault:
+            if fault.errno == errno.ENODEV:  # removed between open and read
+                return []
+            raise
+
+    def oom_kills(self, id: str) -> int:
+        """How many processes of the container the kernel has killed for want of memory.
+
+        Kernel: Documentation/admin-guide/cgroup-v2.rst (memory.events), cgroup-v1/memory.rst (memory.oom_control).
+        """
+        container = self.path(id, "container").lstrip("/")
+        file = ROOT / container / "memory.events" if self._unified else ROOT / "memory" / container / "memory.oom_control"
+        try:
+            fields = dict(line.split() for line in file.read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+        return int(fields.get("oom_kill", "0"))
+
+    def signal(self, id: str, pid: int, signum: int) -> None:
+        """Sends a signal to `pid` if, and only if, it is a process of the container: a pid may have been given away again."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if pid in self.processes(id, "container"):
+                signal.pidfd_send_signal(pidfd, signum)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+
+    def kill(self, id: str, *parts: Part, timeout: float = 10) -> None:
+        """Kills every process of the groups and returns when they are gone. Raises CgroupError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while pids := [pid for part in parts for pid in self.processes(id, part)]:
+            if time.monotonic() > deadline:
+                raise CgroupError(f"processes {pids} of container {id} do not die; see /proc/PID/stack for what holds them")
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.005)
+
+    def remove(self, id: str) -> None:
+        """Removes a container's groups, and the parent with the last of them. Raises CgroupError where one stays busy."""
+        for hierarchy in self._hierarchies():
+            service = hierarchy / self._parent
+            for directory in (service / id / "container", service / id / "monitor", service / id):
+                _remove(directory)
+            try:
+                service.rmdir()
+            except OSError as fault:
+                if fault.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+                    raise
+
+    def _members(self, id: str, part: Part) -> Path:
+        path = self.path(id, part).lstrip("/")
+        return ROOT / path if self._unified else ROOT / "pids" / path
+
+    def _hierarchies(self) -> Iterator[Path]:
+        if self._unified:
+            yield ROOT
+            return
+        for hierarchy in ROOT.iterdir():
+            if hierarchy.is_dir() and not hierarchy.is_symlink():
+                yield hierarchy
+
+
+def _remove(directory: Path) -> None:
+    """rmdir that waits for the kernel: a group stays busy for a moment after its last process was reaped."""
+    for _ in range(200):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as fault:
+            if fault.errno != errno.EBUSY:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+    raise CgroupError(f"control group {directory} stays busy; see its cgroup.procs and child groups")

@@ -1,0 +1,220 @@
+"""Starts one container from inside a private mount namespace: run as a script, with the path of a plan and a lock's descriptor.
+
+The plan (JSON) is what `Containers.start` writes. Everything that is mounted here lives in this namespace alone and ends
+with the container's last process. The script imports nothing of Phalanx, so that it starts in a few milliseconds, and
+holds the container's lock through the inherited descriptor until it is done, so that it may outlive the agent.
+
+System calls: unshare(2), setns(2), mount(2), umount2(2), and for ID-mapped layers open_tree(2), mount_setattr(2),
+move_mount(2) (Linux 5.12; as overlayfs layers Linux 5.19; Documentation/filesystems/idmappings.rst).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
+
+NO_PROGRAM = 127
+"""Exit code of the launcher that says so; as a shell's."""
+STAGE = "/dev/pts"
+"""Where the container's parts are mounted, in its own mount namespace only: a directory that every host has, that nothing here
+needs, and whose path the container's user may walk, whatever the modes of the service's directories are."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(plan: dict[str, Any]) -> None:
+    """Carries out the plan. Raises OSError or RuntimeError; returns when the container's first process has been started."""
+    with open(plan["monitor"], "w") as group:
+        group.write(str(os.getpid()))
+    _check("unshare", _libc.unshare(CLONE_NEWNS))
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    netns = os.open(plan["netns"], os.O_RDONLY | os.O_CLOEXEC)
+    _check(f"setns {plan['netns']}", _libc.setns(netns, CLONE_NEWNET))
+    os.close(netns)
+    _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
+    os.chdir(STAGE)
+    for part in ("opt_ml", "rootfs", "sys", *plan["layers"]):
+        os.makedirs(part)
+    # A sysfs of the instance's own network namespace: /sys/class/net shows its ENI and nothing of the host.
+    _mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _mount(plan["opt_ml"], "opt_ml", None, MS_BIND)
+    _mount("none", "opt_ml", None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV)
+    users = _user_namespace(plan["ids"]["first"], plan["ids"]["count"])
+    for target, layer in plan["layers"].items():
+        _mount_mapped(layer, target, users)
+    os.close(users)
+    # The skeleton (mount points, /etc/hosts …) lies over the image; without an upper directory an overlay is read-only.
+    lower = ":".join([plan["skeleton"], *plan["layers"]])
+    _mount("overlay", "rootfs", "overlay", MS_RDONLY | MS_NODEV, f"lowerdir={lower}")
+    _drop_mounts(plan["needs"])
+    _adopt_opt_ml(plan["layers"], plan["ids"]["first"])
+    _find_program(plan["program"], plan["path"], plan["workdir"])
+    _create(plan)
+    _run("crun start", [*plan["crun"], "start", plan["id"]])
+
+
+def _user_namespace(first: int, count: int) -> int:
+    """A user namespace that maps 0 … count-1 to `first` …: a handle, to say how layers are mapped."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            _check("unshare", _libc.unshare(CLONE_NEWUSER))
+            os.write(write, b"1")
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        os.close(write)
+        if os.read(read, 1) != b"1":
+            raise RuntimeError("the kernel makes no user namespace: see /proc/sys/user/max_user_namespaces")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{child}/{name}", "w") as file:
+                file.write(f"0 {first} {count}")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(read)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _mount_mapped(source: str, target: str, users: int) -> None:
+    """Mounts `source` read-only at `target` with its owners mapped into the container: root's files stay root's there."""
+    tree = _check(
+        f"open_tree {source}",
+        _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
+    )
+    attributes = struct.pack("=QQQQ", MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY, 0, 0, users)
+    _check(
+        f"mount_setattr {source}: its file system must support ID-mapped mounts, as ext4, xfs and btrfs do",
+        _libc.syscall(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)),
+    )
+    _check(
+        f"move_mount {target}",
+        _libc.syscall(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    os.close(tree)
+
+
+def _drop_mounts(needs: list[str]) -> None:
+    """Unmounts what the container does not need.
+
+    A private copy of the host's mounts would keep alive, for as long as this container runs, what the host unmounts
+    meanwhile: other instances' network namespaces and the memory that held their keys. A version 2 cgroup mount beside
+    version 1 hierarchies goes too, because crun refuses it.
+    """
+    with open("/proc/self/mountinfo", "rb") as file:
+        entries = [line.split() for line in file]
+    for entry in reversed(entries):
+        point = entry[4].decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+        hybrid = entry[entry.index(b"-") + 1] == b"cgroup2" and point != "/sys/fs/cgroup"
+        kept = point in ("/", "/dev", "/proc", "/sys") or _within(point, "/sys/fs/cgroup") or _within(point, STAGE)
+        if hybrid or not (kept or any(_within(need, point) for need in needs)):
+            _check(f"umount {point}", _libc.umount2(os.fsencode(point), MNT_DETACH))
+
+
+def _within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
+    """Copies what the image has in /opt/ml (by custom /opt/ml/code) to the directory that will hide it, unless it is there."""
+    if not any(os.path.isdir(f"{layer}/opt/ml") for layer in layers):
+        return
+    import shutil  # costs milliseconds that most images save
+
+    for name in os.listdir("rootfs/opt/ml"):
+        source, target, partial = f"rootfs/opt/ml/{name}", f"opt_ml/{name}", f"opt_ml/.{name}.partial"
+        if os.path.lexists(target):
+            continue
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source, partial, symlinks=True)
+        else:
+            shutil.copy2(source, partial, follow_symlinks=False)
+        for parent, directories, files in os.walk(partial):
+            for child in (*directories, *files):
+                os.chown(f"{parent}/{child}", owner, owner, follow_symlinks=False)
+        os.chown(partial, owner, owner, follow_symlinks=False)
+        os.rename(partial, target)
+
+
+def _find_program(program: str, path: str, workdir: str) -> None:
+    """Ends the launcher with NO_PROGRAM where the image does not have what is to run. /opt/ml is not looked into."""
+    if program.startswith("/opt/ml/"):
+        return
+    child = os.fork()
+    if child == 0:
+        os.chroot("rootfs")
+        os.chdir(workdir)
+        places = [program] if "/" in program else [f"{directory}/{program}" for directory in path.split(":")]
+        os._exit(0 if any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places) else NO_PROGRAM)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == NO_PROGRAM:
+        print(f"{program}: executable file not found in the image")
+        sys.exit(NO_PROGRAM)
+
+
+def _create(plan: dict[str, Any]) -> None:
+    """conmon creates the container through crun and stays as its monitor; it says so, or why not, on the sync pipe."""
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    os.environ["_OCI_SYNCPIPE"] = str(write)
+    _run("conmon", plan["conmon"], lambda: os.close(write))
+    del os.environ["_OCI_SYNCPIPE"]
+    with os.fdopen(read, "rb") as pipe:
+        line = pipe.readline()
+    answer: dict[str, Any] = json.loads(line) if line else {"data": -1, "message": "the monitor ended without an answer"}
+    if answer.get("data", -1) <= 0:
+        raise RuntimeError(f"crun create: {answer.get('message', 'no reason given').strip()}")
+
+
+def _run(name: str, arguments: list[str], started: Callable[[], None] = lambda: None) -> None:
+    """Runs a program to its end. Raises RuntimeError where it fails; what it says goes to our standard error."""
+    child = os.posix_spawn(arguments[0], arguments, os.environ)
+    started()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 0:
+        raise RuntimeError(f"{name} ended with code {code}")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    _check(
+        f"mount {source} at {target}",
+        _libc.mount(
+            source.encode(), os.fsencode(target), kind.encode() if kind else None, ctypes.c_ulong(flags), data.encode()
+        ),
+    )
+
+
+def _check(what: str, result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{what}: {os.strerror(error)}")
+    return result
+
+
+if __name__ == "__main__":
+    signal.alarm(60)  # nothing here takes seconds; an agent that waits for the lock must not wait for ever
+    os.set_inheritable(int(sys.argv[2]), False)  # the monitor must not go on holding the lock
+    try:
+        with open(sys.argv[1]) as file:
+            main(json.load(file))
+    except (OSError, RuntimeError) as fault:
+        sys.exit(str(fault))
