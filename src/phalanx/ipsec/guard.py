@@ -1,0 +1,112 @@
+"""The instance's own guard: the kernel blocks every packet to and from a peer that did not come out of, or goes into, ESP.
+
+XFRM `block` policies for each peer's /32 stand below everything that an IKE daemon installs, so they decide exactly where no
+CHILD_SA does: with no daemon, with a dead one, between two SAs, and on kernels without ESP. Only sockets with a policy of
+their own pass (IP_XFRM_POLICY; needs CAP_NET_ADMIN): charon's UDP 500 and the engine's raw ESP socket. Traffic to others
+is not touched: security groups decide on it. ARP and loopback are not either (`lo` has disable_policy and disable_xfrm).
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from phalanx.ipsec import netns
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.xfrm import DIRECTIONS, Policy, Xfrm
+
+PRIORITY = 2**31 - 1
+"""Below strongSwan's policies, which lie under 400000: of two policies that match, the lower number wins."""
+LOWEST = PRIORITY - 1
+"""The lowest number that a policy of the guard has."""
+
+_SYSCTL = Path("/proc/sys/net")
+_ANY = ipaddress.ip_network("0.0.0.0/0")
+_ANY6 = ipaddress.ip_network("::/0")
+_LOOPBACK6 = ipaddress.ip_network("::1/128")
+
+
+def policies(peers: Sequence[str]) -> list[Policy]:
+    """The policies that guard against these peer addresses, and against all IPv6 but ::1 to itself."""
+    wanted: list[Policy] = []
+    for peer in map(ipaddress.ip_network, peers):
+        wanted += [
+            Policy("out", _ANY, peer, "block", PRIORITY),
+            Policy("in", peer, _ANY, "block", PRIORITY),
+            Policy("fwd", _ANY, peer, "block", PRIORITY),
+            Policy("fwd", peer, _ANY, "block", PRIORITY),
+        ]
+    if (_SYSCTL / "ipv6").exists():
+        wanted += [Policy(direction, _ANY6, _ANY6, "block", PRIORITY) for direction in DIRECTIONS]
+        # IPv6 has no disable_xfrm, so loopback needs a policy of its own.
+        wanted += [Policy(direction, _LOOPBACK6, _LOOPBACK6, "allow", LOWEST) for direction in ("in", "out")]
+    return wanted
+
+
+def up(name: str, peers: Sequence[str], device: str) -> None:
+    """Raise the guard in the namespace `name`, whose wire is or will be `device`, and prove it by reading it back. Idempotent.
+
+    IPv6 is switched off on every device but `lo` as well, so that the kernel's own neighbour discovery does not fill the
+    counters of blocked packets. Raises MeshError where the kernel refuses or does not hold what it was given.
+    """
+    try:
+        netns.inside(name, lambda: _set(device))
+        with Xfrm(name) as xfrm:
+            for policy in policies(peers):
+                xfrm.put(policy)
+    except OSError as error:
+        raise MeshError(
+            f"cannot raise the plaintext guard in namespace {name}: {error}; "
+            "the kernel needs CONFIG_XFRM_USER and CONFIG_IPV6 or none of it (`phalanx doctor` tells)"
+        ) from error
+    if fault := check(name, peers, device):
+        raise MeshError(fault)
+
+
+def check(name: str, peers: Sequence[str], device: str) -> str | None:
+    """None where the guard stands complete; else what is missing. Reads the kernel's tables, changes nothing."""
+    try:
+        with Xfrm(name) as xfrm:
+            present = set(xfrm.policies())
+        off = netns.inside(name, lambda: [key for key, value in _sysctls(device) if key.read_text().strip() != value])
+    except OSError as error:
+        return f"the plaintext guard of namespace {name} cannot be read: {error}"
+    if missing := [policy for policy in policies(peers) if policy not in present]:
+        first = missing[0]
+        return (
+            f"the plaintext guard of namespace {name} lacks {len(missing)} policies, "
+            f"the first: {first.action} {first.direction} {first.source} to {first.destination}"
+        )
+    if off:
+        return f"in namespace {name} {off[0]} lets packets pass the guard"
+    return None
+
+
+def down(name: str, peers: Sequence[str]) -> None:
+    """Take the guard away; a namespace that is gone took it along. Raises MeshError where the kernel refuses."""
+    try:
+        with Xfrm(name) as xfrm:
+            for policy in policies(peers):
+                xfrm.remove(policy)
+    except OSError as error:
+        if error.errno != errno.ENOENT or os.path.exists(netns.path(name)):
+            raise MeshError(f"cannot lower the plaintext guard in namespace {name}: {error}") from error
+
+
+def _sysctls(device: str) -> list[tuple[Path, str]]:
+    """What the namespace's settings must be for the guard to hold; to be called inside it."""
+    # A device with disable_xfrm or disable_policy is not looked up in the SPD at all (ip-sysctl.rst). Where the device is
+    # not there yet it will get what `default` has.
+    ip4 = [("ipv4", where, key, "0") for where in ("all", "default", device) for key in ("disable_xfrm", "disable_policy")]
+    ip6 = [("ipv6", where, "disable_ipv6", "1") for where in ("default", device)]
+    keys = [(_SYSCTL / family / "conf" / where / key, value) for family, where, key, value in (*ip4, *ip6)]
+    return [(key, value) for key, value in keys if key.exists()]
+
+
+def _set(device: str) -> None:
+    for key, value in _sysctls(device):
+        if key.read_text().strip() != value:
+            key.write_text(value)

@@ -1,0 +1,108 @@
+"""The kernel as data plane: XFRM with ESP, where the kernel has it, and a ledger of the SAs that are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from phalanx.ipsec import guard, ledger
+from phalanx.ipsec.daemon import Daemon
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.plane import Association, PlaneReport, Totals
+from phalanx.ipsec.xfrm import Xfrm
+
+_START_TIMEOUT = 10.0
+_READS = 5
+_SALT_BITS = 32
+_NAMES = {("rfc4106(gcm(aes))", 128): "AES_GCM_16"}
+"""IKE's name (RFC 8247, IANA) of the kernel's AEADs, by name and bits of ICV."""
+
+
+class KernelPlane:
+    """The kernel's SAs and policies in one instance's namespace, as a data plane (plane.Plane)."""
+
+    def __init__(self, space: str, rundir: Path, address: str) -> None:
+        self._netns = space
+        self._rundir = rundir
+        self._address = address
+        self._ledger = Daemon(space, rundir, "ledger")
+
+    def start(self, address: str, peers: Sequence[str]) -> None:
+        """Start or adopt the ledger. The kernel itself needs no start: charon gives it SAs and policies."""
+        if self._ledger.pid() is not None:
+            return
+        (self._rundir / ledger.FILE).unlink(missing_ok=True)
+        environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        self._ledger.launch((sys.executable, "-P", "-m", ledger.__name__, str(self._rundir), address), environment)
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not (self._rundir / ledger.FILE).exists():
+            if time.monotonic() > deadline:
+                raise MeshError(f"the ledger of SAs in namespace {self._netns} did not start: {self._ledger.tail()}")
+            time.sleep(0.005)
+
+    def health(self) -> str | None:
+        """None where the ledger runs."""
+        if self._ledger.pid() is None:
+            return f"the ledger of SAs has died: {self._ledger.tail()}"
+        return None
+
+    def environment(self) -> Mapping[str, str]:
+        """Nothing: charon talks to the kernel."""
+        return {}
+
+    def clear(self) -> None:
+        """Remove every SA, and every policy but the guards, one by one: a flush would take the guards along."""
+        try:
+            with Xfrm(self._netns) as xfrm:
+                for policy in xfrm.policies():
+                    if policy.priority < guard.LOWEST:
+                        xfrm.remove(policy)
+                for state in xfrm.states():
+                    xfrm.remove_state(state)
+        except OSError as error:
+            raise MeshError(f"the kernel's SAs in namespace {self._netns} cannot be removed: {error}") from error
+
+    def measure(self) -> PlaneReport:
+        """What the kernel counts for live SAs, plus what the ledger has of those that are gone."""
+        try:
+            # An SA that goes in between would be missed or counted twice: read until the ledger has stood still.
+            for _ in range(_READS):
+                before = ledger.read(self._rundir)
+                with Xfrm(self._netns) as xfrm:
+                    states = [state for state in xfrm.states() if state.algorithm]
+                if ledger.read(self._rundir) == before:
+                    break
+        except (OSError, ValueError) as error:
+            raise MeshError(f"the kernel's SAs in namespace {self._netns} cannot be read: {error}") from error
+        totals = before
+        for state in states:
+            peer, counted = ledger.of(state, self._address)
+            totals[peer] = totals.get(peer, Totals()) + counted
+        return PlaneReport(
+            associations=tuple(
+                Association(
+                    spi=state.spi,
+                    source=state.source,
+                    destination=state.destination,
+                    algorithm=_NAMES.get((state.algorithm, state.icv_bits), state.algorithm),
+                    key_bits=state.key_bits - _SALT_BITS,
+                    esn=state.esn,
+                )
+                for state in states
+            ),
+            totals=totals,
+            drops={},
+        )
+
+    def stop(self) -> None:
+        """Remove SAs and policies, end the ledger."""
+        with contextlib.suppress(FileNotFoundError):
+            self.clear()
+        self._ledger.end(signal.SIGTERM, signal.SIGKILL)
+        for name in (ledger.FILE, f"{ledger.FILE}.new"):
+            (self._rundir / name).unlink(missing_ok=True)

@@ -1,0 +1,226 @@
+"""One instance's side of a job's mesh: guard, data plane and IKE daemon, brought up, watched, measured and taken down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from phalanx.ipsec import guard
+from phalanx.ipsec.charon import Charon, IkeSa, initiates
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.kernel import KernelPlane
+from phalanx.ipsec.model import MeshReport, MeshSpec, PairReport, Peer, PlaneName
+from phalanx.ipsec.netns import xfrm_statistics
+from phalanx.ipsec.plane import Plane, PlaneReport, Totals
+from phalanx.ipsec.userspace import EnginePlane
+
+__all__ = ["Member", "MeshError"]
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds in which every pair must stand; one takes some tens of milliseconds."""
+
+_ALGORITHM, _KEY_BITS = "AES_GCM_16", 256
+"""What an SA must be to count: nothing else can be negotiated, and nothing else would be believed."""
+
+_POLL = 0.005
+_RETRY = 0.5
+
+# What the kernel counts for packets that came or wanted to go in the clear where ESP was due (linux/snmp.h).
+_BLOCKED_OUT = ("XfrmOutPolBlock", "XfrmOutNoStates")
+_BLOCKED_IN = ("XfrmInPolBlock", "XfrmInTmplMismatch", "XfrmInNoPols")
+
+_CAUSE = (
+    "AUTHENTICATION_FAILED",
+    "AUTH_FAILED",
+    "PPK required",
+    "no trusted",
+    "no issuer",
+    "NO_PROPOSAL_CHOSEN",
+    "TS_UNACCEPTABLE",
+    "unable to",
+    "giving up",
+    "retransmit",
+)
+"""What charon's log says when it matters, the most telling first."""
+_FINAL = _CAUSE[:5]
+"""Causes that no second attempt mends: certificates or PPK do not fit."""
+
+
+class Member:
+    """One instance's side of its job's mesh.
+
+    `netns` names the instance's network namespace under /run/netns, `device` its wire there; `rundir` is a private directory
+    in memory, with a path short enough for Unix sockets. What runs is found by what is there, so a new Member over the same
+    namespace and directory goes on where another stopped. Where something fails, methods raise MeshError, and traffic to
+    peers stands still.
+    """
+
+    def __init__(self, spec: MeshSpec, netns: str, rundir: Path, plane: PlaneName, device: str = "eth0") -> None:
+        self._spec = spec
+        self._netns = netns
+        self._device = device
+        self._addresses = [peer.address for peer in spec.peers]
+        self._plane_name = plane
+        self._plane: Plane = (
+            KernelPlane(netns, rundir, spec.address) if plane == "kernel" else EnginePlane(netns, rundir, device)
+        )
+        self._charon = Charon(netns, rundir)
+        # charon keeps only some thirty verified certificates: what was once measured is remembered.
+        self._certificates: dict[str, str] = {}
+
+    def guard(self) -> None:
+        """Block plaintext between this namespace and every peer, and all IPv6. To be called before anything else runs."""
+        guard.up(self._netns, self._addresses, self._device)
+
+    def start(self) -> None:
+        """Bring up data plane and charon, with credentials and connections; what runs is adopted. Refuses without the guard."""
+        if fault := guard.check(self._netns, self._addresses, self._device):
+            raise MeshError(f"{fault}; nothing is started without it")
+        if self._plane.health() is not None:
+            # A charon without its data plane believes in SAs that are gone.
+            self._charon.kill()
+            self._plane.stop()
+            self._plane.start(self._spec.address, self._addresses)
+        if self._charon.pid() is None:
+            self._plane.clear()
+        self._charon.start(self._plane.environment())
+        self._charon.load(self._spec)
+
+    def connect(self, names: Iterable[str] | None = None, timeout: float = CONNECT_TIMEOUT) -> None:
+        """Initiate to these peers, all at once, and return when each has a CHILD_SA in the data plane, measured.
+
+        Without `names`: to those that this side of the pair initiates to. Peers that have one are left alone. What fails is
+        tried again for `timeout` seconds, but not where certificates or PPK are refused. Raises MeshError that names each
+        pair that did not come up, with its cause.
+        """
+        pending = {peer.name for peer in self._spec.peers if initiates(self._spec, peer)} if names is None else set(names)
+        mark = self._charon.log_size()
+        deadline = time.monotonic() + timeout
+        tried: dict[str, float] = {}
+        while pending := pending - self.established():
+            now = time.monotonic()
+            under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
+            causes = {name: self._cause(name, mark) for name in tried if name in pending and name not in under_way}
+            failed = {name for name, cause in causes.items() if any(word in cause for word in _FINAL)}
+            if failed or now > deadline:
+                raise MeshError(self._complaint({name: self._cause(name, mark) for name in (failed or pending)}))
+            for name in sorted(pending - under_way):
+                if now - tried.get(name, -_RETRY) >= _RETRY:
+                    tried[name] = now
+                    self._charon.initiate(name)
+            time.sleep(_POLL)
+
+    def established(self) -> frozenset[str]:
+        """Names of the peers with a CHILD_SA in both directions, as the data plane has them now."""
+        report = self._plane.measure()
+        return frozenset(peer.name for peer in self._spec.peers if self._stands(report, peer))
+
+    def health(self) -> str | None:
+        """None where guard, data plane and charon stand and answer; else what is wrong, in words."""
+        fault = guard.check(self._netns, self._addresses, self._device) or self._plane.health()
+        if fault is not None:
+            return fault
+        try:
+            if self._charon.pid() is None:
+                return "charon is dead"
+            self._charon.version()
+        except MeshError as error:
+            return str(error)
+        self._charon.trim_log()
+        return None
+
+    def recover(self, timeout: float = CONNECT_TIMEOUT) -> None:
+        """Bring everything up anew after health() complained, and initiate to every peer. The guard stands all the while."""
+        self.guard()
+        self._charon.kill()
+        self.start()
+        self.connect((peer.name for peer in self._spec.peers), timeout)
+
+    def measure(self) -> MeshReport:
+        """What data plane, charon and kernel say of every pair now. What cannot be asked is reported as empty or False."""
+        plane = self._plane.measure()
+        try:
+            sas = self._charon.associations()
+            self._certificates.update(self._charon.certificates())
+        except MeshError:
+            sas = []
+        counters = xfrm_statistics(self._netns)
+        blocked = {*_BLOCKED_OUT, *_BLOCKED_IN}
+        return MeshReport(
+            data_plane=self._plane_name,
+            pairs=tuple(self._pair(peer, plane, sas) for peer in self._spec.peers),
+            plaintext_blocked_out=sum(counters.get(name, 0) for name in _BLOCKED_OUT),
+            plaintext_blocked_in=sum(counters.get(name, 0) for name in _BLOCKED_IN),
+            drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in blocked}},
+        )
+
+    def stop(self) -> None:
+        """End charon, which tells the peers, then the data plane; remove sockets and settings. The guard stays."""
+        try:
+            self._charon.stop()
+        finally:
+            self._plane.stop()
+
+    def unguard(self) -> None:
+        """Take the guard down. Refuses while charon runs: the guard falls after the last one is gone."""
+        if self._charon.pid() is not None:
+            raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
+        guard.down(self._netns, self._addresses)
+
+    def _stands(self, report: PlaneReport, peer: Peer) -> bool:
+        ways = {
+            (sa.source, sa.destination)
+            for sa in report.associations
+            if sa.algorithm == _ALGORITHM and sa.key_bits == _KEY_BITS and sa.esn
+        }
+        return {(self._spec.address, peer.address), (peer.address, self._spec.address)} <= ways
+
+    def _pair(self, peer: Peer, plane: PlaneReport, sas: list[IkeSa]) -> PairReport:
+        mine = [sa for sa in sas if sa.name == peer.name and sa.remote_identity == peer.identity]
+        live = {sa.spi: sa for sa in plane.associations if {sa.source, sa.destination} == {self._spec.address, peer.address}}
+        # While a rekeying is under way there are two; the newer one is what carries.
+        newest = max(
+            (
+                (child.unique_id, child, sa)
+                for sa in mine
+                for child in sa.children
+                if {child.spi_in, child.spi_out} <= set(live)
+            ),
+            default=None,
+            key=lambda found: found[0],
+        )
+        child, ike = (newest[1], newest[2]) if newest else (None, mine[0] if mine else None)
+        outbound = live[child.spi_out] if child else None
+        totals = plane.totals.get(peer.address, Totals())
+        return PairReport(
+            local=self._spec.name,
+            remote=peer.name,
+            established=self._stands(plane, peer),
+            algorithm=outbound.algorithm if outbound else "",
+            key_bits=outbound.key_bits if outbound else 0,
+            esn=bool(outbound and outbound.esn),
+            ppk=bool(ike and ike.ppk),
+            ike=ike.suite if ike else "",
+            spi_in=f"{child.spi_in:08x}" if child else "",
+            spi_out=f"{child.spi_out:08x}" if child else "",
+            packets_in=totals.packets_in,
+            packets_out=totals.packets_out,
+            bytes_in=totals.bytes_in,
+            bytes_out=totals.bytes_out,
+            rekeys=max(totals.installed - 1, 0),
+            local_certificate=self._certificates.get(self._spec.identity, ""),
+            remote_certificate=self._certificates.get(peer.identity, ""),
+        )
+
+    def _cause(self, name: str, mark: int) -> str:
+        lines = self._charon.said(name, mark)
+        for word in _CAUSE:
+            for line in reversed(lines):
+                if word in line:
+                    return line.strip()
+        return lines[-1].strip() if lines else "the peer did not answer"
+
+    def _complaint(self, causes: dict[str, str]) -> str:
+        pairs = "; ".join(f"{self._spec.name} to {name}: {cause}" for name, cause in sorted(causes.items()))
+        return f"no CHILD_SA in job {self._spec.job}: {pairs}"

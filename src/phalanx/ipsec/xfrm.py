@@ -1,0 +1,233 @@
+"""The kernel's IPsec tables of one network namespace: policies and states, over NETLINK_XFRM (linux/xfrm.h)."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+from phalanx.ipsec import netns
+
+NETLINK_XFRM = 6
+
+Direction = Literal["in", "out", "fwd"]
+DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
+
+NEWSA, DELSA, _GETSA, EXPIRE = 16, 17, 18, 24
+_NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 19, 20, 21, 25
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
+_ALG_AEAD = 18
+_STATE_ESN = 128
+_INFINITE = 2**64 - 1
+
+_HEADER = struct.Struct("=IHHII")
+_SELECTOR = struct.Struct("=16s16s8xHBBB3xiI")
+"""struct xfrm_selector: daddr, saddr, (ports), family, prefixlen_d, prefixlen_s, proto, ifindex, user."""
+_POLICY = struct.Struct("=56s64s32sIIBBBB4x")
+"""struct xfrm_userpolicy_info: sel, lft, curlft, priority, index, dir, action, flags, share."""
+_POLICY_ID = struct.Struct("=56sIB3x")
+"""struct xfrm_userpolicy_id: sel, index, dir."""
+STATE = struct.Struct("=56s16s4sB3x16s64sQQQQ12sIIHBBB7x")
+"""struct xfrm_usersa_info: sel, id{daddr, spi, proto}, saddr, lft, curlft{bytes, packets, add, use}, stats, seq, reqid,
+family, mode, replay_window, flags."""
+STATE_ID = struct.Struct("=16s4sHBx")
+"""struct xfrm_usersa_id: daddr, spi, family, proto."""
+_AEAD = struct.Struct("=64sII")
+"""struct xfrm_algo_aead without the key: name, key length and ICV length in bits. The key includes 32 bits of salt."""
+_LIFETIME = struct.pack("=QQQQQQQQ", *[_INFINITE] * 4, 0, 0, 0, 0)
+"""struct xfrm_lifetime_cfg without any limit."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy of the SPD without templates: what it selects, and what becomes of such packets. Lower priority wins."""
+
+    direction: Direction
+    source: Network
+    destination: Network
+    action: Literal["allow", "block"]
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An ESP SA of the SAD. `bytes` and `packets` are what the kernel counted; `algorithm` is its name there; no key in it."""
+
+    source: str
+    destination: str
+    spi: int
+    reqid: int
+    algorithm: str
+    key_bits: int
+    icv_bits: int
+    esn: bool
+    bytes: int
+    packets: int
+
+
+class Xfrm:
+    """A netlink socket to the tables of a namespace. Raises OSError with the kernel's errno where it refuses."""
+
+    def __init__(self, name: str) -> None:
+        self._socket = netns.inside(name, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM))
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._socket.close()
+
+    def put(self, policy: Policy) -> None:
+        """Install the policy, or replace the one with the same selector and direction."""
+        info = _POLICY.pack(
+            _pack_selector(policy),
+            _LIFETIME,
+            b"",
+            policy.priority,
+            0,
+            DIRECTIONS.index(policy.direction),
+            1 if policy.action == "block" else 0,
+            0,
+            0,
+        )
+        self._do(_UPDPOLICY, info, _CREATE)
+
+    def remove(self, policy: Policy) -> None:
+        """Remove the policy with that selector and direction; none there is fine."""
+        try:
+            self._do(_DELPOLICY, _POLICY_ID.pack(_pack_selector(policy), 0, DIRECTIONS.index(policy.direction)))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def policies(self) -> list[Policy]:
+        """All policies of the namespace; those of single sockets (IP_XFRM_POLICY) are left out."""
+        found: list[Policy] = []
+        for kind, body in self._dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
+            if kind == _NEWPOLICY:
+                selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
+                if direction < len(DIRECTIONS):
+                    source, destination = _unpack_selector(selector)
+                    found.append(Policy(DIRECTIONS[direction], source, destination, "block" if action else "allow", priority))
+        return found
+
+    def states(self) -> list[State]:
+        """All ESP SAs, also SPIs that are only reserved (ALLOCSPI): these have no algorithm."""
+        return [state for kind, body in self._dump(_GETSA, b"") if kind == NEWSA and (state := parse_state(body))]
+
+    def remove_state(self, state: State) -> None:
+        """Remove the SA; none there is fine."""
+        address = ipaddress.ip_address(state.destination)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        try:
+            self._do(DELSA, STATE_ID.pack(address.packed, state.spi.to_bytes(4, "big"), family, socket.IPPROTO_ESP))
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+    def _do(self, kind: int, body: bytes, flags: int = 0) -> None:
+        self._send(kind, body, _ACK | flags)
+        for _ in self._replies():
+            pass
+
+    def _dump(self, kind: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+        self._send(kind, body, _DUMP)
+        yield from self._replies()
+
+    def _send(self, kind: int, body: bytes, flags: int) -> None:
+        self._sequence += 1
+        header = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, self._sequence, 0)
+        self._socket.sendto(header + body, (0, 0))
+
+    def _replies(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            for kind, sequence, body in messages(self._socket.recv(1 << 18)):
+                if sequence != self._sequence:
+                    continue
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    # struct nlmsgerr begins with the negated errno; so does the end of a dump.
+                    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+                    if code:
+                        raise OSError(code, f"XFRM: {os.strerror(code)}")
+                    return
+                yield kind, body
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, sequence number and body of the netlink messages in a datagram (struct nlmsghdr)."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + _HEADER.size : offset + length]
+        offset += max((length + 3) & ~3, _HEADER.size)
+
+
+def parse_state(body: bytes) -> State | None:
+    """An SA from struct xfrm_usersa_info and its attributes; None where it is not ESP. No AEAD: no algorithm."""
+    _, to, spi, protocol, from_, _, size, packets, _, _, _, _, reqid, family, _, _, flags = STATE.unpack_from(body)
+    if protocol != socket.IPPROTO_ESP:
+        return None
+    name, key_bits, icv_bits = b"", 0, 0
+    for kind, value in attributes(body[STATE.size :]):
+        if kind == _ALG_AEAD:
+            name, key_bits, icv_bits = _AEAD.unpack_from(value)
+    return State(
+        source=str(_address(family, from_)),
+        destination=str(_address(family, to)),
+        spi=int.from_bytes(spi, "big"),
+        reqid=reqid,
+        algorithm=name.rstrip(b"\0").decode(),
+        key_bits=key_bits,
+        icv_bits=icv_bits,
+        esn=bool(flags & _STATE_ESN),
+        bytes=size,
+        packets=packets,
+    )
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The netlink attributes in `data` (struct nlattr)."""
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return
+        yield kind, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _pack_selector(policy: Policy) -> bytes:
+    return _SELECTOR.pack(
+        policy.destination.network_address.packed,
+        policy.source.network_address.packed,
+        socket.AF_INET if policy.destination.version == 4 else socket.AF_INET6,
+        policy.destination.prefixlen,
+        policy.source.prefixlen,
+        0,
+        0,
+        0,
+    )
+
+
+def _unpack_selector(data: bytes) -> tuple[Network, Network]:
+    to, from_, family, to_length, from_length, _, _, _ = _SELECTOR.unpack(data)
+    return (
+        ipaddress.ip_network((_address(family, from_).packed, from_length)),
+        ipaddress.ip_network((_address(family, to).packed, to_length)),
+    )
+
+
+def _address(family: int, data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.IPv4Address(data[:4]) if family == socket.AF_INET else ipaddress.IPv6Address(data)
