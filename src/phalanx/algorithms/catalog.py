@@ -1,0 +1,56 @@
+"""The built-in algorithms, and which training image URIs mean them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from phalanx.algorithms import xgboost
+
+_URI = re.compile(
+    r"(?:[^\s/]+/)*"
+    r"(?P<repository>[a-z0-9]+(?:[._-]+[a-z0-9]+)*)"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@sha256:[0-9a-f]{64})?"
+)
+_URI_CHARACTERS = 255
+"""AlgorithmSpecification.TrainingImage takes no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A built-in algorithm.
+
+    `repositories` are the repository names of its images in SageMaker's registries; `context` is the directory that its
+    image is built from (`requirements.txt`, and the program that goes to /opt/program); `metrics` are (Name, Regex) as in
+    AlgorithmSpecification.MetricDefinitions; `content_types` are the ContentTypes its channels may have.
+    """
+
+    name: str
+    repositories: frozenset[str]
+    context: Path
+    metrics: tuple[tuple[str, str], ...]
+    content_types: frozenset[str]
+
+
+ALGORITHMS = (
+    Algorithm(
+        name="xgboost",
+        repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
+        context=Path(__file__).parent / "xgboost" / "image",
+        metrics=xgboost.METRICS,
+        content_types=xgboost.CONTENT_TYPES,
+    ),
+)
+
+
+def find(image_uri: str) -> Algorithm | None:
+    """The algorithm that a training image URI means, by its repository's name alone: registry, account and tag do not matter.
+
+    So what `sagemaker.image_uris.retrieve` returns works unmodified in every region. None for other or malformed URIs.
+    """
+    match = _URI.fullmatch(image_uri) if len(image_uri) <= _URI_CHARACTERS else None
+    if match is None:
+        return None
+    return next((algorithm for algorithm in ALGORITHMS if match["repository"] in algorithm.repositories), None)

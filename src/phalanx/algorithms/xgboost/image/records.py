@@ -1,0 +1,172 @@
+"""Training data: the files of a channel, as CSV (label first, no header) or libsvm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+from contract import Channel, UserError
+from hyperparameters import Hyperparameters
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+CONTENT_TYPES = {
+    "csv": "csv",
+    "text/csv": "csv",
+    "libsvm": "libsvm",
+    "text/libsvm": "libsvm",
+    "text/x-libsvm": "libsvm",
+}
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of a channel on this host. `columns` is the number of features; `groups` the query of each row (ranking)."""
+
+    format: str
+    features: Any
+    labels: Any
+    weights: Any = None
+    groups: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.features.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Number of features; 0 where there are no rows."""
+        return int(self.features.shape[1])
+
+    def widened(self, columns: int) -> Records:
+        """The same rows with at least so many features: sparse rows do not show those that no row here has."""
+        if self.columns >= columns:
+            return self
+        if self.rows and self.format == "csv":
+            raise ValueError("dense rows have all their features")
+        features = csr_matrix(self.features)
+        features.resize((self.rows, columns))
+        return Records(self.format, features, self.labels, self.weights, self.groups)
+
+
+def load(channel: Channel, parameters: Hyperparameters) -> Records:
+    """All records of the channel's files on this host, maybe none. Raises UserError."""
+    kind = _format(channel)
+    files = [path for path in sorted(channel.directory.rglob("*")) if path.is_file() and not path.name.startswith((".", "_"))]
+    found = _csv(channel, files, parameters.csv_weights) if kind == "csv" else _libsvm(channel, files)
+    _check_labels(channel, found.labels, *parameters.labels)
+    return found
+
+
+def _format(channel: Channel) -> str:
+    """The channel's format; libsvm where it has no content type, as with SageMaker's XGBoost."""
+    given = (channel.content_type or "text/libsvm").split(";")
+    kind = CONTENT_TYPES.get(given[0].strip().lower())
+    if kind is None:
+        raise UserError(f"{channel.content_type} is not an accepted ContentType: {', '.join(sorted(CONTENT_TYPES))}")
+    for option in given[1:]:
+        name, _, value = option.partition("=")
+        if name.strip().lower() == "label_size" and value.strip() != "1":
+            raise UserError(f"{channel.content_type} is not an accepted ContentType: label_size must be 1")
+    return kind
+
+
+def _csv(channel: Channel, files: Sequence[Path], csv_weights: bool) -> Records:
+    tables: list[Any] = []
+    for path in files:
+        try:
+            table = pd.read_csv(path, header=None, dtype=np.float32, skipinitialspace=True)
+        except pd.errors.EmptyDataError:
+            continue
+        except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"Failed to load csv data of channel {channel.name} ({path.name}): {str(error).strip()}."
+                " Every row needs the same number of numbers, the label first, and no header"
+            ) from error
+        if tables and table.shape[1] != tables[0].shape[1]:
+            raise UserError(
+                f"Feature size mismatch in channel {channel.name}: {path.name} has {table.shape[1]} columns,"
+                f" an earlier file {tables[0].shape[1]}"
+            )
+        tables.append(table.to_numpy())
+    first = 2 if csv_weights else 1
+    if not tables:
+        return _nothing("csv")
+    table = np.concatenate(tables) if len(tables) > 1 else tables[0]
+    if table.shape[1] <= first:
+        raise UserError(f"Channel {channel.name} has {table.shape[1]} columns: no feature is left beside the label")
+    return Records("csv", table[:, first:], table[:, 0], table[:, 1] if csv_weights else None)
+
+
+def _libsvm(channel: Channel, files: Sequence[Path]) -> Records:
+    """`label[:weight] [qid:n] index:value …`; indices are taken as they are, as XGBoost itself does."""
+    labels: list[float] = []
+    weights: list[float] = []
+    groups: list[int] = []
+    ends = [0]
+    indices: list[int] = []
+    values: list[float] = []
+    for path in files:
+        for number, line in _lines(path):
+            try:
+                head, *rest = line.split()
+                label, _, weight = head.partition(":")
+                labels.append(float(label))
+                if weight:
+                    weights.append(float(weight))
+                if rest and rest[0].startswith("qid:"):
+                    groups.append(int(rest.pop(0)[4:]))
+                for item in rest:
+                    index, _, value = item.partition(":")
+                    indices.append(int(index))
+                    values.append(float(value))
+                    if indices[-1] < 0:
+                        raise ValueError(item)
+            except ValueError as error:
+                raise UserError(
+                    f"Failed to load libsvm data of channel {channel.name} ({path.name}, line {number}): {error}."
+                    " Every line needs a label and index:value pairs; CSV needs the ContentType text/csv"
+                ) from error
+            ends.append(len(indices))
+    if not labels:
+        return _nothing("libsvm")
+    for what, found in (("weight", weights), ("qid", groups)):
+        if found and len(found) != len(labels):
+            raise UserError(f"Channel {channel.name}: {len(found)} of {len(labels)} lines have a {what}; all or none must")
+    shape = (len(labels), max(indices, default=0) + 1)
+    features = csr_matrix((np.asarray(values, np.float32), np.asarray(indices), np.asarray(ends)), shape=shape)
+    return Records(
+        "libsvm",
+        features,
+        np.asarray(labels, dtype=np.float32),
+        np.asarray(weights, dtype=np.float32) if weights else None,
+        np.asarray(groups, dtype=np.int64) if groups else None,
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, without comments and empty ones."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            content = line.split("#", 1)[0].strip()
+            if content:
+                yield number, content
+
+
+def _check_labels(channel: Channel, labels: Any, low: float, high: float) -> None:
+    missing = int(np.count_nonzero(~np.isfinite(labels)))
+    if missing:
+        raise UserError(f"Channel {channel.name}: {missing} rows have no label, or one that is no finite number")
+    wrong = labels[(labels < low) | (labels > high)]
+    if wrong.size:
+        raise UserError(
+            f"Channel {channel.name}: label must be in [{low}, {high}] for this objective, but {wrong[0]} was found"
+        )
+
+
+def _nothing(kind: str) -> Records:
+    return Records(kind, np.empty((0, 0), np.float32), np.empty(0, np.float32))

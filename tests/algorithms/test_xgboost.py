@@ -1,0 +1,278 @@
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+BINARY = {
+    "objective": "binary:logistic",
+    "num_round": "8",
+    "max_depth": "3",
+    "eta": "0.3",
+    "eval_metric": "auc,logloss",
+    "tree_method": "hist",
+    "seed": "7",
+}
+
+
+def rows(count, seed=0, features=6):
+    """Rows of label and features; the label depends on the first two."""
+    source = random.Random(seed)
+    made = []
+    for _ in range(count):
+        row = [round(source.gauss(0, 1), 4) for _ in range(features)]
+        made.append([1 if row[0] + 0.5 * row[1] + source.gauss(0, 0.3) > 0 else 0, *row])
+    return made
+
+
+def csv(table):
+    return "".join(",".join(map(str, row)) + "\n" for row in table)
+
+
+def libsvm(table):
+    return "".join(f"{row[0]} " + " ".join(f"{i}:{v}" for i, v in enumerate(row[1:]) if v) + "\n" for row in table)
+
+
+def shards(table, count):
+    return [table[i::count] for i in range(count)]
+
+
+def metrics(output):
+    """{metric: values by round} of the lines that were printed."""
+    found = {}
+    for line in output.splitlines():
+        if re.match(r"\[\d\d:\d\d:\d\d\] \[\d+\]\t", line):
+            for field in line.split("\t")[1:]:
+                name, value = field.split(":")
+                found.setdefault(name, []).append(float(value))
+    return found
+
+
+TRAIN, VALIDATION = rows(600), rows(200, seed=1)
+FEATURES = [row[1:] for row in VALIDATION]
+
+
+def test_types(program, environment, tmp_path):
+    """mypy, in the environment that the program runs in."""
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--explicit-package-bases",
+        "--config-file=",
+        f"--cache-dir={tmp_path}",
+    ]
+    checked = subprocess.run(
+        [*command, "--python-executable", environment / "bin/python", "."],
+        cwd=program,
+        env={**os.environ, "MYPYPATH": "."},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(("kind", "write"), [("text/csv", csv), ("text/csv; label_size=1", csv), ("text/libsvm", libsvm)])
+def test_two_hosts_train_the_model_that_one_host_trains_on_all_data(cluster, kind, write):
+    alone, both = cluster(1), cluster(2)
+    validation = shards(VALIDATION, 2)
+    assert alone.run(
+        BINARY, lambda _: {"train": (kind, {"a": write(TRAIN)}), "validation": (kind, {"a": write(VALIDATION)})}
+    ) == [0]
+    codes = both.run(
+        BINARY,
+        lambda i: {"train": (kind, {"s/a": write(shards(TRAIN, 2)[i])}), "validation": (kind, {"v": write(validation[i])})},
+    )
+    assert codes == [0, 0], both.output() + both.output("algo-2")
+    assert not both.model("algo-2").exists()
+    assert [both.failure(host) for host in both.hosts] == [None, None]
+    (rounds, one), (rounds_of_two, two) = (c.predict(c.model(), FEATURES) for c in (alone, both))
+    assert rounds == rounds_of_two == 8
+    # The split points come from sketches of the data, which are merged in another order.
+    assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 0.1
+    assert sum(abs(a - b) for a, b in zip(one, two, strict=True)) / len(one) < 0.01
+    first, second = metrics(alone.output()), metrics(both.output())
+    assert set(first) == set(second) == {"train-auc", "train-logloss", "validation-auc", "validation-logloss"}
+    for name, values in first.items():
+        assert len(values) == len(second[name]) == 8
+        assert values[-1] == pytest.approx(second[name][-1], abs=0.01)
+    assert second["validation-auc"][-1] > 0.9
+    assert metrics(both.output("algo-2")) == {}
+
+
+def test_a_host_without_data_takes_part(cluster):
+    three = cluster(3)
+    codes = three.run(
+        BINARY,
+        lambda i: {
+            "train": ("text/csv", {} if i == 1 else {"t": csv(shards(TRAIN, 2)[i // 2])}),
+            "validation": ("text/csv", {"v": csv(VALIDATION)} if i == 2 else {"v": ""}),
+        },
+    )
+    assert codes == [0, 0, 0], "".join(map(three.output, three.hosts))
+    assert metrics(three.output())["validation-auc"][-1] > 0.9
+
+
+def test_the_first_host_without_data_saves_the_model(cluster):
+    two = cluster(2)
+    assert two.run(BINARY, lambda i: {"train": ("text/libsvm", {"t": libsvm(TRAIN)} if i else {})}) == [0, 0]
+    assert two.predict(two.model(), FEATURES)[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("extra", "label"),
+    [
+        (
+            {"objective": "multi:softprob", "num_class": "3", "eval_metric": "mlogloss,merror"},
+            lambda r: int(r[1] > 0) + int(r[2] > 0),
+        ),
+        ({"objective": "reg:squarederror", "eval_metric": "rmse"}, lambda r: 3 * r[1]),
+        ({"objective": "count:poisson", "eval_metric": "poisson-nloglik"}, lambda r: int(abs(r[1]) * 3)),
+    ],
+)
+def test_other_objectives_on_two_hosts_one_of_them_empty(cluster, extra, label):
+    two = cluster(2)
+    table = [[label(row), *row[1:]] for row in TRAIN]
+    codes = two.run({**BINARY, **extra}, lambda i: {"train": ("text/csv", {"t": "" if i else csv(table)})})
+    assert codes == [0, 0], two.output() + two.output("algo-2")
+    for values in metrics(two.output()).values():
+        assert values[-1] < values[0]
+
+
+def test_ranking_weights_early_stopping_and_a_tuned_metric(cluster):
+    one = cluster(1)
+    ranked = "".join(f"{row[0]} qid:{i // 20} 0:{row[1]} 1:{row[2]}\n" for i, row in enumerate(TRAIN))
+    assert one.run({"objective": "rank:ndcg", "num_round": "3"}, lambda _: {"train": (None, {"t": ranked})}) == [0]
+    assert "train-ndcg" in one.output()
+    weighted = [[row[0], 2.5, *row[1:]] for row in TRAIN]
+    noise = [[random.Random(i).randint(0, 1), *row[1:]] for i, row in enumerate(VALIDATION)]
+    hyperparameters = {**BINARY, "csv_weights": "1", "num_round": "50", "early_stopping_rounds": "3"}
+    hyperparameters |= {"_tuning_objective_metric": "validation:error", "sagemaker_region": "x"}
+    validation = [[row[0], 1, *row[1:]] for row in noise]
+    other = cluster(1)
+    assert other.run(
+        hyperparameters, lambda _: {"train": ("csv", {"t": csv(weighted)}), "validation": ("csv", {"v": csv(validation)})}
+    ) == [0]
+    found = metrics(other.output())
+    errors = found["validation-error"]
+    assert len(errors) < 50
+    assert other.predict(other.model(), FEATURES)[0] == errors.index(min(errors)) + 1
+
+
+USER_ERRORS = {
+    "no num_round": ({"num_round": None}, {}, "Missing required hyperparameter: num_round"),
+    "unknown": ({"depth": "3"}, {}, "Extraneous hyperparameter found: depth"),
+    "not a number": ({"eta": "fast"}, {}, "Hyperparameter eta: could not parse value: fast"),
+    "out of range": ({"subsample": "0"}, {}, r"Hyperparameter subsample: 0 is not in \(0, 1\]"),
+    "no classes": ({"objective": "multi:softmax"}, {}, "Require input for parameter 'num_class'"),
+    "metric": ({"eval_metric": "auc,wrong"}, {}, "Hyperparameter eval_metric: auc,wrong is not in"),
+    "no train": ({}, {"train": None}, "Missing required channel: train"),
+    "type": ({}, {"train": ("application/x-parquet", {})}, "application/x-parquet is not an accepted ContentType"),
+    "header": ({}, {"train": ("text/csv", {"t": "label,age\n1,2\n"})}, "Failed to load csv data of channel train .*no header"),
+    "ragged": ({}, {"train": ("text/csv", {"t": "1,2\n1,2,3\n"})}, "Failed to load csv data of channel train"),
+    "files differ": (
+        {},
+        {"train": ("text/csv", {"t": "1,2\n", "u": "1,2,3\n"})},
+        "Feature size mismatch in channel train: u has 3",
+    ),
+    "csv as libsvm": (
+        {},
+        {"train": (None, {"t": "1,2,3\n"})},
+        "Failed to load libsvm data of channel train .*line 1.*text/csv",
+    ),
+    "no label": ({}, {"train": ("text/csv", {"t": "1,2\n,2\n"})}, "Channel train: 1 rows have no label"),
+    "nothing": ({}, {"train": ("text/csv", {"t": ""})}, "No data in channel train"),
+    "columns": ({}, {"validation": ("text/csv", {"t": "1,2\n"})}, "Feature size mismatch: .*6 in train, 1 in validation"),
+    "labels": ({}, {"train": ("text/csv", {"t": "1,2\n7,2\n"})}, "label must be in"),
+    "groups": ({"objective": "rank:map", "eval_metric": "map"}, {}, "Channel train has no query groups"),
+}
+
+
+@pytest.mark.parametrize("case", USER_ERRORS)
+def test_a_users_error_is_told(cluster, case):
+    changes, channels, expected = USER_ERRORS[case]
+    one = cluster(1)
+    hyperparameters = {name: value for name, value in {**BINARY, **changes}.items() if value is not None}
+    given = {name: value for name, value in {"train": ("text/csv", {"t": csv(TRAIN)}), **channels}.items() if value}
+    assert one.run(hyperparameters, lambda _: given) == [1]
+    assert re.search(expected, one.failure(), re.DOTALL), one.output()
+    assert "Traceback" not in one.failure()
+    assert not one.model().exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ("0,oops\n", "algo-2: Failed to load csv data"),
+        ("0,1,2\n", "Feature size mismatch: .*6 in train on algo-1, 2 in train on algo-2"),
+        (csv([[9, *row[1:]] for row in TRAIN]), "label must be in"),
+    ],
+)
+@pytest.mark.parametrize("where", [0, 1])
+def test_an_error_of_one_host_ends_all_and_is_told_by_all(cluster, bad, expected, where):
+    two = cluster(2)
+    codes = two.run(BINARY, lambda i: {"train": ("text/csv", {"t": bad if i == where else csv(TRAIN)})})
+    assert codes == [1, 1], two.output() + two.output("algo-2")
+    if where == 0:
+        expected = expected.replace("algo-2: F", "algo-1: F").replace(
+            "6 in train on algo-1, 2 in train on algo-2", "2 in train on algo-1, 6 in train on algo-2"
+        )
+    for host in two.hosts:
+        assert re.search(expected, two.failure(host)), two.failure(host)
+
+
+def endless(two):
+    """Start a training that does not end by itself, and wait until it trains."""
+    for i, host in enumerate(two.hosts):
+        two.prepare(host, {**BINARY, "num_round": "1000000"}, {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})})
+    processes = [two.start(host) for host in two.hosts]
+    while len(metrics(two.output()).get("train-auc", [])) < 3:
+        assert [process.poll() for process in processes] == [None, None], two.output() + two.output("algo-2")
+        time.sleep(0.05)
+    return processes
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_a_host_ends_the_others_with_a_message(cluster, victim):
+    two = cluster(2)
+    processes = endless(two)
+    processes[victim].kill()
+    other = two.hosts[1 - victim]
+    assert processes[1 - victim].wait() == 1
+    assert two.failure(other) == f"{two.hosts[victim]} ended before training was complete", two.output(other)
+
+
+def test_nothing_listens_but_on_the_hosts_addresses(cluster):
+    two = cluster(2)
+    endless(two)
+    listed = subprocess.run(two.inside("algo-1", "ss", "-Hltn"), capture_output=True, text=True, check=True).stdout
+    addresses = {line.split()[3] for line in listed.splitlines()}
+    assert "10.213.0.1:9099" in addresses
+    assert not {a for a in addresses if a.endswith((":9098", ":9099"))} - {"10.213.0.1:9099"}
+
+
+def test_sigterm_ends_it_at_once_and_a_model_is_kept_where_it_was_asked_for(cluster):
+    one = cluster(1)
+    hyperparameters = {**BINARY, "num_round": "1000000", "save_model_on_termination": "true"}
+    one.prepare("algo-1", hyperparameters, {"train": ("text/csv", {"t": csv(TRAIN)})})
+    process = one.start("algo-1")
+    while len(metrics(one.output()).get("train-auc", [])) < 3:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    assert one.predict(one.model(), FEATURES)[0] >= 3
+
+
+def test_a_host_that_starts_late_is_waited_for(cluster):
+    two = cluster(2)
+    for i, host in enumerate(two.hosts):
+        two.prepare(host, BINARY, {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})})
+    second = two.start("algo-2")
+    time.sleep(2)
+    first = two.start("algo-1")
+    assert [first.wait(), second.wait()] == [0, 0], two.output() + two.output("algo-2")
