@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import uuid
@@ -74,7 +75,7 @@ class Service:
     def traces(self) -> list[str]:
         """All that the service has on this host besides its empty directories."""
         name = self.rundir.name
-        found = [str(path) for path in self.rundir.rglob("*")]
+        found = [str(path) for path in (self.rundir / "containers").rglob("*")]
         found += [str(path) for path in (self.disk / "logs").glob("*")]
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}")]
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(self.cgroup.strip("/"))]
@@ -101,3 +102,9 @@ def until(look: Callable[[], T | None]) -> T:
         assert time.monotonic() < deadline, "nothing to be seen for a minute"
         time.sleep(0.01)
     return seen
+
+
+def podman(*arguments: str) -> None:
+    """podman on the tests' store, as an administrator would use it."""
+    store = ("--root", str(CACHE / "store"), "--runroot", str(CACHE / "admin"), "--storage-driver", "overlay")
+    subprocess.run(["podman", *store, *arguments], check=True)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runtime_harness import CACHE, CONTEXT, IMAGE, Service, until
+from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
 
 from phalanx.runtime.containers import ContainerError, ProgramError
-from phalanx.runtime.images import ImageError, Images
+from phalanx.runtime.images import ImageError
 from phalanx.runtime.model import ContainerStatus, Limits
 
 AGENT = """
@@ -440,21 +440,17 @@ def test_a_container_keeps_no_mount_of_the_host_alive(service: Service, tmp_path
     assert all("/opt/ml" in mounts or "/opt_ml" in mounts for mounts in seen)
 
 
-def test_what_an_image_has_in_opt_ml_is_there(service: Service, images: Images, tmp_path: Path) -> None:
+def test_what_an_image_has_in_opt_ml_is_there(service: Service, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "script.py").write_text("print('baked in')")
     (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\nCOPY code /opt/ml/code\n")
-    podman = ["podman", "--root", CACHE / "store", "--runroot", CACHE / "run", "--tmpdir", CACHE / "run/libpod"]
-    environment = {**os.environ, "CONTAINERS_CONF": str(CACHE / "run/containers.conf")}
-    subprocess.run(
-        [*podman, "build", "-q", "--isolation", "chroot", "-t", "phalanx-test-own", tmp_path], env=environment, check=True
-    )
+    podman("build", "--quiet", "--isolation", "chroot", "--tag", "phalanx-test-own", str(tmp_path))
     try:
         code = "exec(open('/opt/ml/code/script.py').read()); open('/opt/ml/code/made', 'w')"
         assert service.run(code, image="phalanx-test-own")[1] == "baked in\n"
         assert sorted(path.name for path in (service.disk / "one").rglob("*")) == ["code", "made", "script.py"]
     finally:
-        subprocess.run([*podman, "image", "rm", "phalanx-test-own"], env=environment, check=True)
+        podman("image", "rm", "phalanx-test-own")
 
 
 def test_the_test_image_is_as_the_sdk_needs_it(service: Service) -> None:

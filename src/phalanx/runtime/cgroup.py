@@ -25,11 +25,11 @@ class CgroupError(Exception):
 
 
 class Cgroups:
-    """The control groups of one service's containers, below `parent`: an absolute path inside the cgroup hierarchy."""
+    """The control groups of one service's containers, below `parent`: a path from the root of the hierarchy."""
 
     def __init__(self, parent: str) -> None:
-        if not parent.startswith("/") or not parent.strip("/") or ".." in parent.split("/"):
-            raise ValueError(f"cgroup parent {parent!r} is not an absolute path below the root")
+        if not parent.strip("/") or ".." in parent.split("/"):
+            raise ValueError(f"cgroup parent {parent!r} is no path below the root of the hierarchy")
         self._parent = parent.strip("/")
         self._unified = (ROOT / "cgroup.controllers").exists()
 

@@ -36,14 +36,15 @@ class ProgramError(ContainerError):
 class Containers:
     """The containers of one service on this host.
 
-    `rundir` is a directory of the service's own on a tmpfs (it holds the jobs' environment), `logs` one on a disk, `cgroup` the
-    parent of its control groups: a path inside the hierarchy such as `/phalanx-3f2a`. What is known of a container is read
-    from these and the kernel, never remembered, so any number of processes, before and after a crash, see the same.
+    `rundir` is a directory of the service's own on a tmpfs: ours is `containers` in it, which holds the jobs' environment.
+    `logs` is a directory on a disk, `cgroup` the parent of the control groups: a path in the hierarchy such as
+    `phalanx-3f2a`. What is known of a container is read from these and the kernel, never remembered, so any number of
+    processes, before and after a crash, see the same.
     """
 
     def __init__(self, images: Images, rundir: Path, logs: Path, cgroup: str, ids: oci.IdRange | None = None) -> None:
         self._images = images
-        self._rundir = rundir
+        self._rundir = rundir / "containers"
         self._logs = logs
         self._cgroups = Cgroups(cgroup)
         self._ids = ids or oci.IdRange()

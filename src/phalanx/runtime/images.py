@@ -47,6 +47,15 @@ _CONTAINERS_CONF = """\
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
+static_dir = "{runroot}/static"
+tmp_dir = "{runroot}/libpod"
+volume_path = "{runroot}/volumes"
+"""
+_STORAGE_CONF = """\
+[storage]
+driver = "overlay"
+graphroot = "{root}"
+runroot = "{runroot}/storage"
 """
 
 
@@ -66,11 +75,11 @@ class ImageRoot:
 
 
 class Images:
-    """podman's image store at `root` (on a disk); `runroot` is its runtime state (on a tmpfs). Services share both."""
+    """podman's image store at `root` (on a disk), which services may share; `runroot` is podman's state on a tmpfs."""
 
     def __init__(self, root: Path, runroot: Path) -> None:
-        self._root = root
-        self._runroot = runroot
+        self._root = root.absolute()
+        self._runroot = runroot.absolute()
 
     def build(self, name: str, context: Path, progress: Callable[[str], None]) -> None:
         """Builds the built-in image `name` from `context`, unless the store has it from the same recipe already.
@@ -98,7 +107,7 @@ class Images:
             progress(f"Building image {name}")
             (work / "Containerfile").write_text(_CONTAINERFILE.format(base=base))
             options = ("--isolation", "chroot", "--layers=false", "--label", f"{_RECIPE}={recipe}", "--tag", name)
-            _run([*self._podman, "build", "--quiet", *options, str(work)], lock, self._environment())
+            _run(["podman", "build", "--quiet", *options, str(work)], lock, self._environment())
             progress(f"Image {name} is ready")
 
     def has(self, name: str) -> bool:
@@ -109,9 +118,7 @@ class Images:
         """An image's layers and configuration (OCI image-spec, config.md). Raises ImageError where it is not in the store."""
         image = self._inspect(name)
         if image is None:
-            raise ImageError(
-                f"image {name} is not in the store {self._root}: build it, or load it with podman --root {self._root}"
-            )
+            raise ImageError(f"image {name} is not in the store: build it, or load it with `podman --root {self._root} load`")
         data, config = image["GraphDriver"]["Data"], image["Config"]
         return ImageRoot(
             layers=tuple(Path(part) for part in [data["UpperDir"], *filter(None, data.get("LowerDir", "").split(":"))]),
@@ -127,7 +134,7 @@ class Images:
 
     def _inspect(self, name: str) -> dict[str, Any] | None:
         result = subprocess.run(
-            [*self._podman, "image", "inspect", name], capture_output=True, text=True, env=self._environment(), check=False
+            ["podman", "image", "inspect", name], capture_output=True, text=True, env=self._environment(), check=False
         )
         if result.returncode != 0:
             if "no such image" in result.stderr or "image not known" in result.stderr:
@@ -136,23 +143,23 @@ class Images:
         image: dict[str, Any] = json.loads(result.stdout)[0]
         return image
 
-    @property
-    def _podman(self) -> list[str]:
-        return [
-            "podman",
-            *("--root", str(self._root), "--runroot", str(self._runroot)),
-            *("--tmpdir", str(self._runroot / "libpod"), "--storage-driver", "overlay"),
-        ]
-
     def _environment(self) -> dict[str, str]:
-        """podman's environment: a configuration of its own, so that the machine's (lock files, log, cgroups) plays no part."""
-        file = self._runroot / "containers.conf"
-        if not file.exists():
-            self._runroot.mkdir(parents=True, exist_ok=True)
-            new = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            new.write_text(_CONTAINERS_CONF)
-            new.replace(file)
-        return {**os.environ, "CONTAINERS_CONF": str(file)}
+        """podman's environment: configuration of its own, so that the machine's and the user's play no part.
+
+        By files, because with --root podman keeps its database in the store, where it insists on one runroot for all.
+        """
+        for name, template in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
+            file, text = self._runroot / name, template.format(root=self._root, runroot=self._runroot)
+            if not file.exists() or file.read_text() != text:
+                self._runroot.mkdir(parents=True, exist_ok=True)
+                new = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+                new.write_text(text)
+                new.replace(file)
+        return {
+            **os.environ,
+            "CONTAINERS_CONF": str(self._runroot / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(self._runroot / "storage.conf"),
+        }
 
     @contextmanager
     def _building(self, progress: Callable[[str], None]) -> Iterator[tuple[Path, int]]:
@@ -194,7 +201,7 @@ class Images:
             lock,
             {**os.environ, "TMPDIR": str(work)},
         )
-        _run([*self._podman, "import", "--quiet", str(archive), name], lock, self._environment())
+        _run(["podman", "import", "--quiet", str(archive), name], lock, self._environment())
 
 
 def _sources(lock: int) -> list[str]:
