@@ -95,6 +95,7 @@ class Images:
         with self._building(progress) as (work, lock):
             if self._recipe(name) == recipe:
                 return
+            self._clear(lock)
             base = f"localhost/phalanx-base:{base_recipe[:16]}"
             if not self.has(base):
                 progress(f"Making the base image: Debian {SUITE} with Python {PYTHON}")
@@ -181,6 +182,14 @@ class Images:
                 shutil.rmtree(work)
         finally:
             os.close(lock)
+
+    def _clear(self, lock: int) -> None:
+        """Removes what killed builds were working on."""
+        listing = _run(["podman", "ps", "--all", "--external", "--format", "{{.ID}} {{.Names}}"], lock, self._environment())
+        for line in listing.splitlines():
+            container, _, name = line.partition(" ")
+            if name.startswith("phalanx-base-working-container"):
+                _run(["podman", "rm", "--force", container], lock, self._environment())
 
     def _make_base(self, name: str, work: Path, lock: int) -> None:
         """Makes the base from the Debian archives and proxies that the machine's apt is configured with."""
