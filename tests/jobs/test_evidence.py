@@ -44,7 +44,7 @@ def test_a_report_signed_by_another_service_is_not_ours(tmp_path, signer):
 
 
 @pytest.mark.parametrize(
-    "report", [{}, {"signature": None}, {"signature": {"value": "x"}}, {"signature": {"value": "", "public_key": ""}}]
+    "signature", [None, {}, {"value": "x"}, {"value": "", "public_key": ""}, {"value": 1, "public_key": 2}]
 )
 def test_malformed_signatures_are_refused(signature):
     with pytest.raises(Tampered):

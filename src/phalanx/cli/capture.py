@@ -14,7 +14,7 @@ from rich.table import Table
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir
 from phalanx.network import namespace
-from phalanx.network.capture import Capture
+from phalanx.network.capture import Capture, Flow
 from phalanx.node.names import Names
 
 POLL_SECONDS = 0.005
@@ -29,7 +29,8 @@ def capture(
 ) -> None:
     """Count every frame between the instances of a VPC by kind, until the last has left or Ctrl-C is pressed."""
     router = Names(data_dir).router_namespace(vpc)
-    rows, lost = (), 0
+    rows: tuple[Flow, ...] = ()
+    lost = 0
     try:
         while not namespace.exists(router):
             time.sleep(POLL_SECONDS)

@@ -17,10 +17,10 @@ import structlog
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError, Refused, Unreachable
 from phalanx.network.model import SecurityGroup
+from phalanx.node import protocol
 from phalanx.node.agent import Agent
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
 from phalanx.node.names import Names
-from phalanx.node import protocol
 
 START_SECONDS = 60.0
 """How long an agent may take until it answers: it first takes up the instances that an earlier one left."""

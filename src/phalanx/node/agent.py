@@ -42,12 +42,14 @@ class Agent:
         except probe.Unprotected as error:
             plane, plane_error = None, str(error)
         store = Images(images, names.run_dir / "podman")
+        logs = names.data_dir / "instances"
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._names = names
         self._rooms = Rooms(
             names=names,
             vpcs=Vpcs(names),
             images=store,
-            containers=Containers(store, names.run_dir, names.data_dir / "instances", names.cgroup),
+            containers=Containers(store, names.run_dir, logs, names.cgroup),
             plane=plane,
             plane_error=plane_error,
         )

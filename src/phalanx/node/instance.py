@@ -18,7 +18,7 @@ from phalanx.network import namespace
 from phalanx.node.messages import InstanceSpec, Measurement, Phase, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
-from phalanx.runtime.containers import Containers
+from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus
 
@@ -133,20 +133,22 @@ class Instance:
         spec = self.spec
         if self.container().state in ("running", "exited"):
             return
-        self._rooms.containers.start(
-            ContainerSpec(
-                id=spec.id,
-                image=self._image,
-                command=spec.command,
-                arguments=spec.arguments,
-                environment=spec.environment,
-                netns=namespace.path(self._namespace),
-                hostname=spec.host,
-                hosts=spec.hosts,
-                opt_ml=str(self.opt_ml),
-                limits=spec.limits,
-            )
+        container = ContainerSpec(
+            id=spec.id,
+            image=self._image,
+            command=spec.command,
+            arguments=spec.arguments,
+            environment=spec.environment,
+            netns=namespace.path(self._namespace),
+            hostname=spec.host,
+            hosts=spec.hosts,
+            opt_ml=str(self.opt_ml),
+            limits=spec.limits,
         )
+        try:
+            self._rooms.containers.start(container)
+        except ProgramError as error:
+            raise InstanceError(f"ClientError: {error}") from error
 
     def container(self) -> ContainerStatus:
         """State of the training container."""

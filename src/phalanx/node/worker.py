@@ -120,6 +120,8 @@ class Worker:
             self.instance.signal(signal.SIGKILL)
         container = self.instance.container()
         if container.state == "exited":
+            if container.exit_code is None:
+                raise InstanceError("InternalServerError: The training container was killed with its monitor on the host.")
             self._update(
                 replace(
                     self.status,

@@ -1,0 +1,37 @@
+"""`phalanx doctor`: what this host can do."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from phalanx.cli.settings import fail
+from phalanx.ipsec import probe
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Try what encrypted training needs, say which data plane this host uses and why, and what to install."""
+    if os.geteuid() != 0:
+        fail("phalanx doctor tries things that only root may do: run it as root.")
+    capabilities = probe.probe()
+    try:
+        plane = probe.choose(capabilities)
+    except probe.Unprotected:
+        plane = None
+    if as_json:
+        typer.echo(json.dumps({"data_plane": plane, "capabilities": [asdict(item) for item in capabilities.all]}, indent=2))
+    else:
+        table = Table("", "what", "needed for", "found")
+        for item in capabilities.all:
+            mark = "[green]✓[/green]" if item.ok else "[red]✗[/red]"
+            table.add_row(mark, item.name, item.purpose, item.detail if item.ok else f"{item.detail}\n→ {item.remedy}")
+        console = Console()
+        console.print(table)
+        console.print(f"[bold]data plane:[/bold] {probe.explain(capabilities)}")
+    raise typer.Exit(0 if plane else 1)
