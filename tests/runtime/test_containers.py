@@ -361,28 +361,40 @@ def test_an_agent_killed_while_it_starts_a_container(service: Service, delay: in
     assert service.traces() == []
 
 
-@pytest.mark.parametrize("delay", range(0, 60, 10))
-def test_a_launcher_killed_while_it_starts_a_container(service: Service, delay: int) -> None:
-    """Agent and launcher die at once, as when the host's memory runs out: the next start clears up, then starts."""
-    code = "import time; print('up', flush=True); time.sleep(600)"
-    process = agent(service, code)
+def kill_with_its_launcher(service: Service, process: subprocess.Popen[str], delay: int) -> None:
+    """Kills an agent and its launcher at once, `delay` milliseconds after the launcher began."""
 
-    def launcher() -> Path | None:
+    def entered() -> Path | None:
         for procs in Path("/sys/fs/cgroup").glob(f"**{service.cgroup}/one/monitor/cgroup.procs"):
             return procs if procs.read_text() else None
         return None
 
-    monitor = until(launcher)
+    monitor = until(entered)
     time.sleep(delay / 1000)
     process.kill()
     process.wait()
     for pid in monitor.read_text().split() if monitor.exists() else ():
         if "launch.py" in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("delay", range(0, 60, 10))
+def test_a_launcher_killed_while_it_starts_a_container(service: Service, delay: int) -> None:
+    """As when the host's memory runs out: the next start clears up, then starts."""
+    code = "import time; print('up', flush=True); time.sleep(600)"
+    kill_with_its_launcher(service, agent(service, code), delay)
     service.containers = service.reopen()
     service.containers.start(service.spec(code))
     assert service.containers.status("one") == ContainerStatus("running")
     until(lambda: service.text() == "up\n" or None)
+    service.containers.remove("one")
+    assert service.traces() == []
+
+
+def test_stop_of_a_container_that_was_never_started(service: Service) -> None:
+    kill_with_its_launcher(service, agent(service, "pass"), delay=0)
+    service.containers.stop("one")
+    assert service.containers.status("one").state in ("absent", "exited")
     service.containers.remove("one")
     assert service.traces() == []
 

@@ -103,8 +103,12 @@ class Containers:
     def stop(self, id: str, grace: float = 120) -> None:
         """Ends a container as SageMaker does: SIGTERM, and SIGKILL after `grace` seconds. Returns when it has exited.
 
-        Raises ContainerError if the kernel cannot end it.
+        One whose start was interrupted is removed. Raises ContainerError if the kernel cannot end it.
         """
+        if self.status(id).state == "created":
+            with self._locked(id, make=False):  # until whoever is starting it is done, or dead
+                if self.status(id).state == "created":
+                    self._discard(id)
         self.signal(id, signal.SIGTERM)
         if not self._ends_within(id, grace):
             self.signal(id, signal.SIGKILL)
@@ -150,7 +154,7 @@ class Containers:
         bundle = self._bundle(id)
         while True:
             if make:
-                bundle.mkdir(parents=True, exist_ok=True)
+                bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 lock = os.open(bundle / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
@@ -213,7 +217,6 @@ class Containers:
             "monitor": str(self._cgroups.make_monitor(id)),
             "netns": spec.netns,
             "ids": {"first": self._ids.first, "count": self._ids.count},
-            # Short names: the overlay's options must fit in a page, however many layers an image has.
             "layers": {str(number): str(layer) for number, layer in enumerate(image.layers)},
             "skeleton": str(bundle / "skeleton"),
             "opt_ml": spec.opt_ml,

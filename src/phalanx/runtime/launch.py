@@ -49,7 +49,7 @@ def main(plan: dict[str, Any]) -> None:
     os.close(netns)
     _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
     os.chdir(STAGE)
-    for part in ("opt_ml", "rootfs", "sys", *plan["layers"]):
+    for part in ("opt_ml", "rootfs", "skeleton", "sys", *plan["layers"]):
         os.makedirs(part)
     # A sysfs of the instance's own network namespace: /sys/class/net shows its ENI and nothing of the host.
     _mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -60,7 +60,9 @@ def main(plan: dict[str, Any]) -> None:
         _mount_mapped(layer, target, users)
     os.close(users)
     # The skeleton (mount points, /etc/hosts …) lies over the image; without an upper directory an overlay is read-only.
-    lower = ":".join([plan["skeleton"], *plan["layers"]])
+    # Its directories have short names here, because an overlay's options must fit in a page, however many layers there are.
+    _mount(plan["skeleton"], "skeleton", None, MS_BIND)
+    lower = ":".join(["skeleton", *plan["layers"]])
     _mount("overlay", "rootfs", "overlay", MS_RDONLY | MS_NODEV, f"lowerdir={lower}")
     _drop_mounts(plan["needs"])
     _adopt_opt_ml(plan["layers"], plan["ids"]["first"])
@@ -162,10 +164,14 @@ def _find_program(program: str, path: str, workdir: str) -> None:
         return
     child = os.fork()
     if child == 0:
-        os.chroot("rootfs")
-        os.chdir(workdir)
-        places = [program] if "/" in program else [f"{directory}/{program}" for directory in path.split(":")]
-        os._exit(0 if any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places) else NO_PROGRAM)
+        found = False
+        try:
+            os.chroot("rootfs")
+            os.chdir(workdir)
+            places = [program] if "/" in program else [f"{directory}/{program}" for directory in path.split(":")]
+            found = any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places)
+        finally:
+            os._exit(0 if found else NO_PROGRAM)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == NO_PROGRAM:
         print(f"{program}: executable file not found in the image")
         sys.exit(NO_PROGRAM)
