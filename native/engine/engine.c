@@ -234,9 +234,10 @@ struct replay *phx_replay_new(uint32_t window, uint64_t top) {
 
 void phx_replay_free(struct replay *replay) { free(replay); }
 
-int phx_replay_accept(struct replay *replay, uint32_t low, uint64_t *sequence) {
-    if (!replay_infer(replay, low, sequence) || !replay_fresh(replay, *sequence))
+int phx_replay_accept(struct replay *replay, uint64_t sequence) {
+    uint64_t inferred;
+    if (!replay_infer(replay, (uint32_t)sequence, &inferred) || inferred != sequence || !replay_fresh(replay, inferred))
         return 0;
-    replay_mark(replay, *sequence);
+    replay_mark(replay, inferred);
     return 1;
 }

@@ -45,6 +45,8 @@ PHX_API int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8
                     size_t aad_length, uint8_t *data, size_t length, uint8_t tag[16]);
 PHX_API struct replay *phx_replay_new(uint32_t window, uint64_t top);
 PHX_API void phx_replay_free(struct replay *replay);
-PHX_API int phx_replay_accept(struct replay *replay, uint32_t low, uint64_t *sequence); /* 1 accepted and marked, or 0 */
+/* Takes a packet whose 64-bit number is `sequence` and whose wire shows the low half: 1 and marked, or 0. A number that is
+ * inferred wrongly does not authenticate. */
+PHX_API int phx_replay_accept(struct replay *replay, uint64_t sequence);
 
 #endif

@@ -128,7 +128,7 @@ def library() -> ctypes.CDLL:
         ("phx_gcm", c_int, [c_int, c_char_p, c_size_t, c_char_p, c_char_p, c_size_t, buffer, c_size_t, buffer]),
         ("phx_replay_new", c_void_p, [c_uint32, c_uint64]),
         ("phx_replay_free", None, [c_void_p]),
-        ("phx_replay_accept", c_int, [c_void_p, c_uint32, numbers]),
+        ("phx_replay_accept", c_int, [c_void_p, c_uint64]),
     ):
         function = getattr(core, name)
         function.restype, function.argtypes = result, arguments
