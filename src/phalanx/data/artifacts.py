@@ -28,6 +28,8 @@ from phalanx.data.objects import DataError, client, failure, parse_uri
 
 _DEPTH = 64
 _PART = 16 << 20
+_GZIP_LEVEL = 1
+"""Models hardly compress: what higher levels save is small, the time they cost is not."""
 _WHAT = "Artifact upload failed"
 
 
@@ -190,7 +192,7 @@ class _Archive(io.RawIOBase):
         try:
             with (
                 os.fdopen(writer, "wb") as pipe,
-                gzip.GzipFile(filename="", fileobj=pipe, mode="wb", compresslevel=6, mtime=0) as packed,
+                gzip.GzipFile(filename="", fileobj=pipe, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
                 closing(_entries(workspaces, folder)) as entries,
             ):
@@ -219,6 +221,8 @@ def _add(tar: tarfile.TarFile, entry: _Entry) -> None:
 def _put(s3: Any, bucket: str, key: str, content: Any) -> None:
     # Parts of 16 MiB: S3 takes 10,000 of them, and an archive's length is not known before its end.
     config = TransferConfig(multipart_chunksize=_PART, multipart_threshold=_PART, max_concurrency=2)
+    # Parts that wait in memory; boto3 takes ten unless told otherwise, and has no argument for it.
+    config.max_in_memory_upload_chunks = 2
     try:
         s3.upload_fileobj(content, bucket, key, Config=config)
     except S3UploadFailedError as error:

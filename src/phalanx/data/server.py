@@ -65,7 +65,7 @@ class S3Server:
         Raises S3ServerError where the port is taken or the server ends or does not answer in time.
         """
         (self.directory / _BUCKETS).mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.alive() and self._answers():
+        if self.alive() and self._refusal() is None:
             return
         self.stop()
         lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -188,25 +188,25 @@ class S3Server:
         # The process is watched and reaped through its pidfd; Popen would warn that it still runs.
         process.returncode = 0
 
-    def _answers(self) -> bool:
-        """Whether a server at our address takes our keys."""
+    def _refusal(self) -> str | None:
+        """Why the server at our address does not serve us; None where it answers and takes our keys."""
         try:
             client(self.store, attempts=1, timeout=5).list_buckets()
-        except (ClientError, BotoCoreError):
-            return False
-        return True
+        except (ClientError, BotoCoreError) as error:
+            return str(error)
+        return None
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             if not self.alive():
                 raise S3ServerError(f"the S3 server ended at once; {self.log} says: {self._last_words()}")
-            if self._answers():
+            refusal = self._refusal()
+            if refusal is None:
                 return
             if time.monotonic() > deadline:
-                words = self._last_words()
                 self.stop()
-                raise S3ServerError(f"the S3 server does not answer on {self._address}; {self.log} says: {words}")
+                raise S3ServerError(f"the S3 server does not serve on {self._address}: {refusal}; its log is {self.log}")
             time.sleep(0.02)
 
     def _last_words(self) -> str:

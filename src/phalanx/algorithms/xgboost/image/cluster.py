@@ -59,13 +59,12 @@ class Cluster:
     def join(self) -> None:
         """Connect all hosts; returns when they are. Raises ClusterError where one does not appear within 15 minutes."""
         deadline = time.monotonic() + _JOIN_SECONDS
+        # From the start: a host that has joined must hear something while others are missing.
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         if self.leader:
             self._accept(deadline)
         else:
             self._connect(deadline)
-        for link in self._links.values():
-            threading.Thread(target=self._listen, args=(link,), name=f"from {link.host}", daemon=True).start()
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def gather(self, value: Any) -> list[Any]:
         """The values that all hosts give, in the order of the hosts. Waits for all of them."""
@@ -80,16 +79,26 @@ class Cluster:
         return found
 
     def fail(self, reason: str) -> None:
-        """Tell all hosts that this one fails, and give them the time to hear it before its connections break."""
-        for link in self._links.values():
+        """Tell all hosts why training fails, and give them the time to hear it before the connections break."""
+        for link in list(self._links.values()):
             link.send("failed", reason)
         if self._links:
             time.sleep(_LINGER_SECONDS)
 
     def leave(self) -> None:
         """Wait until all hosts have come here; from then on the end of one is no failure."""
-        self.gather("leaving")
+        if not self.leader:
+            self.gather(None)
+            return
+        for link in self._links.values():
+            link.inbox.get()
         self._leaving = True
+        for link in self._links.values():
+            link.send("leave", None)
+        # The others end now. To end before them could reset their connections before they have read the message.
+        for link in self._links.values():
+            with suppress(queue.Empty):
+                link.inbox.get(timeout=_SILENT_SECONDS)
 
     def _accept(self, deadline: float) -> None:
         missing = set(self._resources.hosts[1:])
@@ -110,7 +119,7 @@ class Cluster:
                     link.close()
                     continue
                 missing.remove(link.host)
-                self._links[link.host] = link
+                self._add(link)
 
     def _connect(self, deadline: float) -> None:
         leader = self._resources.hosts[0]
@@ -124,22 +133,28 @@ class Cluster:
                     raise ClusterError(f"cannot connect to {leader}:{PORT}: {error}") from error
                 time.sleep(0.2)
             else:
-                self._links[leader] = link
+                self._add(link)
                 return
+
+    def _add(self, link: _Link) -> None:
+        self._links[link.host] = link
+        threading.Thread(target=self._listen, args=(link,), name=f"from {link.host}", daemon=True).start()
 
     def _listen(self, link: _Link) -> None:
         try:
             while True:
                 kind, value = link.receive()
-                if kind == "value":
+                if kind in ("value", "leave"):
+                    # Set here: the connection may end before another thread has looked at the message.
+                    self._leaving = kind == "leave"
                     link.inbox.put(value)
                 elif kind == "failed":
-                    # The reason names its host already where it comes through the leader.
-                    self._lost(value if link.host == self._resources.hosts[0] and ": " in value else f"{link.host}: {value}")
+                    self._lost(value)
         except TimeoutError:
             self._lost(f"{link.host} was not heard of for {_SILENT_SECONDS:.0f} seconds")
         except (OSError, ValueError):
             self._lost(f"{link.host} ended before training was complete")
+        link.inbox.put(None)
 
     def _lost(self, reason: str) -> None:
         if self._leaving:
@@ -150,7 +165,7 @@ class Cluster:
 
     def _beat(self) -> None:
         while True:
-            for link in self._links.values():
+            for link in list(self._links.values()):
                 link.send("beat", None)
             time.sleep(_BEAT_SECONDS)
 

@@ -56,7 +56,8 @@ def main() -> None:
             # A peer that ended breaks XGBoost's connections too; the cluster knows which one, and why.
             time.sleep(_VERDICT_SECONDS)
         text = str(error) if isinstance(error, xgboost.core.XGBoostError) else f"{type(error).__name__}: {error}"
-        _fail(cluster, _plain(text))
+        host = f"{resources().host}: " if cluster is not None else ""
+        _fail(cluster, host + _plain(text))
     # Without the interpreter's clean-up: XGBoost's threads may outlive what they use.
     _exit(0)
 
