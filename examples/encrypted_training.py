@@ -204,7 +204,11 @@ def model_size(job: dict) -> int:
 
 
 def start_capture(vpc: str) -> subprocess.Popen:
-    return subprocess.Popen([PHALANX, "capture", vpc, "--json"], stdout=subprocess.PIPE, text=True)
+    """Watch the VPC's network from before the first instance is attached to it."""
+    capture = subprocess.Popen([PHALANX, "capture", vpc, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert capture.stderr is not None
+    print(f"  {capture.stderr.readline().strip()}")
+    return capture
 
 
 def end_capture(capture: subprocess.Popen) -> dict[str, int]:

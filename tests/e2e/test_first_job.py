@@ -11,9 +11,14 @@ from e2e.conftest import ESP, PHALANX, TCP, UDP_500, wait_for
 
 def capture(phalanx, vpc):
     """Start `phalanx capture`; it ends when the last instance has left the VPC."""
-    return subprocess.Popen(
-        [PHALANX, "capture", vpc, "--json", "--data-dir", str(phalanx.data_dir)], stdout=subprocess.PIPE, text=True
+    process = subprocess.Popen(
+        [PHALANX, "capture", vpc, "--json", "--data-dir", str(phalanx.data_dir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    assert process.stderr.readline() == f"watching {vpc}\n"
+    return process
 
 
 def kinds(process):

@@ -32,6 +32,7 @@ def capture(
     rows: tuple[Flow, ...] = ()
     lost = 0
     try:
+        typer.echo(f"watching {vpc}", err=True)
         while not namespace.exists(router):
             time.sleep(POLL_SECONDS)
         with Capture(router, pcap) as running:

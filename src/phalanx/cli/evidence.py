@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,8 @@ def _verify(path: Path, key: str | None) -> None:
 
 def show(report: dict[str, Any]) -> None:
     """Print a report for people."""
-    console = Console()
+    # A pipe has no width of its own; a table needs some.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     console.print(f"[bold]{report['job']}[/bold]  {report['note']}")
     console.print(f"data plane: {report['data_plane'] or 'none'}   signed by: {report['signature']['public_key']}")
     if report["pairs"]:

@@ -119,7 +119,7 @@ class LocalFleet:
 
     def _call(self, method: str, **arguments: object) -> Any:
         try:
-            return protocol.call(self._names.agent_socket, Agent, method, CALL_SECONDS, **arguments)
+            return protocol.call(self._names.agent_socket, Agent, method, arguments, CALL_SECONDS)
         except protocol.Unreachable as error:
             raise Unreachable(str(error)) from error
         except protocol.CallFailed as error:

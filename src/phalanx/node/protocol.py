@@ -6,6 +6,7 @@ import inspect
 import json
 import socket
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ class Unreachable(Exception):
     """No agent answers on the socket."""
 
 
-def call(path: Path, agent: type, method: str, timeout: float, **arguments: object) -> Any:
-    """Call `method` of the agent behind a socket. Raises CallFailed or Unreachable."""
+def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float) -> Any:
+    """Call `method` of the agent behind a socket, and wait `timeout` seconds at most. Raises CallFailed or Unreachable."""
     parameters, returns = _signature(agent, method)
     request = {"method": method, "arguments": {name: encode(parameters[name], value) for name, value in arguments.items()}}
     try:
