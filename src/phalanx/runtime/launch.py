@@ -11,6 +11,7 @@ move_mount(2) (Linux 5.12; as overlayfs layers Linux 5.19; Documentation/filesys
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -128,8 +129,12 @@ def _drop_mounts(needs: list[str]) -> None:
         point = entry[4].decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
         hybrid = entry[entry.index(b"-") + 1] == b"cgroup2" and point != "/sys/fs/cgroup"
         kept = point in ("/", "/dev", "/proc", "/sys") or _within(point, "/sys/fs/cgroup") or _within(point, STAGE)
-        if hybrid or not (kept or any(_within(need, point) for need in needs)):
-            _check(f"umount {point}", _libc.umount2(os.fsencode(point), MNT_DETACH))
+        kept = kept or any(_within(need, point) for need in needs)
+        if kept and not hybrid:
+            continue
+        # A mount that another one hides cannot be reached: EINVAL or ENOENT.
+        if _libc.umount2(os.fsencode(point), MNT_DETACH) < 0 and ctypes.get_errno() not in (errno.EINVAL, errno.ENOENT):
+            _check(f"umount {point}", -1)
 
 
 def _within(path: str, directory: str) -> bool:
