@@ -3,122 +3,15 @@
 import base64
 import re
 
-import botocore.session
 import pytest
-from botocore.validate import ParamValidator
+from ec2_client import ALL_OUT, CALLER, MODEL, self_reference
 from sqlalchemy import select
 
 from phalanx.jobs import interfaces
 from phalanx.network import model
-from phalanx.services.ec2.service import ensure_default_vpc, service
-from phalanx.store.base import Base
-from phalanx.store.database import Database, sqlite_url
+from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.store.network import SecurityGroupRule
 from phalanx.wire.errors import AwsError
-from phalanx.wire.service import Caller
-
-CALLER = Caller("123456789012", "us-east-1", "AKIAEXAMPLE", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE", "r-1")
-MODEL = botocore.session.get_session().get_service_model("ec2")
-
-ALL_OUT = {
-    "IpProtocol": "-1",
-    "UserIdGroupPairs": [],
-    "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
-    "Ipv6Ranges": [],
-    "PrefixListIds": [],
-}
-
-
-class StubControl:
-    """A jobs room that only remembers which VPCs' rules changed, and what was committed when it was told."""
-
-    def __init__(self, database):
-        self.database = database
-        self.changed = []
-
-    def network_changed(self, vpc_id):
-        with self.database.read() as session:
-            rules = interfaces.security_groups(session, vpc_id)
-        self.changed.append((vpc_id, rules))
-
-
-class Ec2:
-    """A client: attribute access gives an operation, by its name in the model."""
-
-    def __init__(self, database):
-        self.database = database
-        self.control = StubControl(database)
-        self.handlers = service(database, self.control).handlers
-
-    def __getattr__(self, operation):
-        shapes = MODEL.operation_model(operation)
-
-        def call(**members):
-            report = ParamValidator().validate(members, shapes.input_shape)
-            assert not report.has_errors(), report.generate_report()
-            response = self.handlers[operation](CALLER, members)
-            conform(shapes.output_shape, response, operation)
-            return response
-
-        return call
-
-    def refused(self, code, operation, **members):
-        """Call an operation that must fail; returns its message. Nothing may have changed."""
-        before, told = self.everything(), len(self.control.changed)
-        with pytest.raises(AwsError) as refusal:
-            getattr(self, operation)(**members)
-        assert refusal.value.code == code
-        assert refusal.value.status == 400
-        assert self.everything() == before
-        assert len(self.control.changed) == told
-        return refusal.value.message
-
-    def everything(self):
-        with self.database.read() as session:
-            return {table.name: sorted(map(repr, session.execute(select(table)))) for table in Base.metadata.sorted_tables}
-
-    def group(self, group_id):
-        return self.DescribeSecurityGroups(GroupIds=[group_id])["SecurityGroups"][0]
-
-
-def conform(shape, value, path):
-    """Every member is one that the model has, of its type, and enums have one of their values."""
-    if shape is None:
-        assert value == {}, path
-    elif shape.type_name == "structure":
-        for name, member in value.items():
-            assert name in shape.members, f"{path}.{name}"
-            conform(shape.members[name], member, f"{path}.{name}")
-    elif shape.type_name == "list":
-        for member in value:
-            conform(shape.member, member, path)
-    else:
-        kinds = {"string": str, "integer": int, "boolean": bool}
-        assert type(value) is kinds[shape.type_name], path
-        assert value in (getattr(shape, "enum", None) or [value]), path
-
-
-@pytest.fixture
-def ec2(tmp_path):
-    database = Database(sqlite_url(tmp_path / "phalanx.db"))
-    Base.metadata.create_all(database.engine)
-    yield Ec2(database)
-    database.close()
-
-
-@pytest.fixture
-def vpc(ec2):
-    return ec2.CreateVpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-
-
-@pytest.fixture
-def group(ec2, vpc):
-    return ec2.CreateSecurityGroup(GroupName="training", Description="for jobs", VpcId=vpc)["GroupId"]
-
-
-def self_reference(protocol, group, **ports):
-    return {"IpProtocol": protocol, "UserIdGroupPairs": [{"GroupId": group}], **ports}
-
 
 # ------------------------------------------------------------------------------------------------------------------ VPCs
 
@@ -604,7 +497,7 @@ def test_protocols(ec2, group, asked, returned, ports):
             'Invalid id: "training" (expecting "sg-...")',
         ),
         (
-            "InvalidPrefixListId.NotFound",
+            "InvalidPrefixListID.NotFound",
             {"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": "pl-1"}]},
             "The prefix list ID 'pl-1' does not exist",
         ),

@@ -1,75 +1,22 @@
 """boto3 against a live server: EC2 through the wire."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
-import uvicorn
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from phalanx.jobs import interfaces, preflight
-from phalanx.services.ec2.service import ensure_default_vpc, service
-from phalanx.store.base import Base
-from phalanx.store.database import Database, sqlite_url
-from phalanx.wire.app import application
-from phalanx.wire.sigv4 import Principal
-
-
-class StubControl:
-    """A jobs room that only remembers which VPCs' rules changed."""
-
-    def __init__(self):
-        self.changed = []
-
-    def network_changed(self, vpc_id):
-        self.changed.append(vpc_id)
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(sqlite_url(tmp_path / "phalanx.db"))
-    Base.metadata.create_all(database.engine)
-    ensure_default_vpc(database, "eu-central-1")
-    yield database
-    database.close()
+def ec2(client):
+    return client
 
 
 @pytest.fixture
-def control():
-    return StubControl()
-
-
-@pytest.fixture
-def settings(database, control):
-    """What boto3 needs to reach the server."""
-    keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application([service(database, control)], keys.get, "123456789012")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield {
-        "endpoint_url": f"http://127.0.0.1:{port}",
-        "region_name": "eu-central-1",
-        "aws_access_key_id": "AKIAEXAMPLE",
-        "aws_secret_access_key": "secret",
-        "config": Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
-    }
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def ec2(settings):
-    client = boto3.client("ec2", **settings)
-    yield client
-    client.close()
+def database(live_database):
+    return live_database
 
 
 def rules(ec2, group):

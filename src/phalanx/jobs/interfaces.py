@@ -10,7 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.network import model
-from phalanx.store.network import NetworkInterface, NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Subnet
+from phalanx.store.network import (
+    NetworkInterface,
+    NetworkInterfaceGroup,
+    PrefixListEntry,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+)
 
 RESERVED_ADDRESSES = 5
 """Addresses of every subnet that no interface gets: the first four and the last (Amazon VPC user guide, "Subnet sizing")."""
@@ -88,23 +95,38 @@ def release(session: Session, job: str) -> None:
 
 
 def security_groups(session: Session, vpc_id: str) -> tuple[model.SecurityGroup, ...]:
-    """The security groups of a VPC and their rules, as the network room enforces them."""
+    """The security groups of a VPC and their rules, as the network room enforces them.
+
+    A rule with a prefix list is one rule for each block that the list has now: none where it is empty.
+    """
     rules: dict[str, list[model.Rule]] = {
         group: [] for group in session.scalars(select(SecurityGroup.id).filter_by(vpc_id=vpc_id).order_by(SecurityGroup.id))
     }
+    blocks = _prefix_lists(session)
     query = select(SecurityGroupRule).join(SecurityGroup, SecurityGroup.id == SecurityGroupRule.group_id)
     for row in session.scalars(query.where(SecurityGroup.vpc_id == vpc_id).order_by(SecurityGroupRule.number)):
-        rules[row.group_id].append(
+        cidrs = [row.cidr] if row.prefix_list is None else blocks.get(row.prefix_list, [])
+        rules[row.group_id].extend(
             model.Rule(
                 direction=cast(Literal["ingress", "egress"], row.direction),
                 protocol=row.protocol,
                 from_port=row.from_port,
                 to_port=row.to_port,
-                cidr=row.cidr,
+                cidr=cidr,
                 group=row.peer_group,
             )
+            for cidr in cidrs
         )
     return tuple(model.SecurityGroup(group, tuple(of_group)) for group, of_group in rules.items())
+
+
+def _prefix_lists(session: Session) -> dict[str, list[str | None]]:
+    """The blocks that each managed prefix list has in its newest version."""
+    blocks: dict[str, list[str | None]] = {}
+    query = select(PrefixListEntry).where(PrefixListEntry.until.is_(None)).order_by(PrefixListEntry.cidr)
+    for entry in session.scalars(query):
+        blocks.setdefault(entry.prefix_list_id, []).append(entry.cidr)
+    return blocks
 
 
 def _free(session: Session, subnet: Subnet) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""VPCs, subnets, security groups and network interfaces, and the tags on them."""
+"""VPCs and what is in them: subnets, security groups, interfaces, routes, gateways, endpoints; and the tags on all of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SecurityGroup(Base):
 
 
 class SecurityGroupRule(Base):
-    """One rule of a security group, with exactly one peer: `cidr` (IPv4 or IPv6) or `peer_group`.
+    """One rule of a security group, with exactly one peer: `cidr` (IPv4 or IPv6), `peer_group` or `prefix_list`.
 
     `direction` is ingress or egress. `protocol` is an IP protocol number as text, or -1 for all. The ports are set for
     protocols 6 and 17 only, and for 1 and 58, where they hold ICMP type and code (-1: any).
@@ -64,7 +64,8 @@ class SecurityGroupRule(Base):
 
     __tablename__ = "security_group_rules"
     __table_args__ = (
-        CheckConstraint("(cidr IS NULL) <> (peer_group IS NULL)", name="ck_security_group_rules_peer"),
+        CheckConstraint("(cidr IS NULL) <> (coalesce(peer_group, prefix_list) IS NULL)", name="ck_security_group_rules_peer"),
+        CheckConstraint("peer_group IS NULL OR prefix_list IS NULL", name="ck_security_group_rules_one_peer"),
         CheckConstraint("direction IN ('ingress', 'egress')", name="ck_security_group_rules_direction"),
     )
 
@@ -78,6 +79,34 @@ class SecurityGroupRule(Base):
     to_port: Mapped[int | None]
     cidr: Mapped[str | None]
     peer_group: Mapped[str | None] = mapped_column(ForeignKey("security_groups.id"), index=True)
+    prefix_list: Mapped[str | None] = mapped_column(index=True)
+    """Id of a managed prefix list; those that AWS manages have no row, so this is no foreign key."""
+    description: Mapped[str | None]
+
+
+class PrefixList(Base):
+    """A managed prefix list. `family` is IPv4 or IPv6; `version` counts the changes of its entries, from 1."""
+
+    __tablename__ = "prefix_lists"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("pl"))
+    name: Mapped[str]
+    family: Mapped[str]
+    max_entries: Mapped[int]
+    version: Mapped[int] = mapped_column(default=1)
+    state: Mapped[str] = mapped_column(default="create-complete")
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class PrefixListEntry(Base):
+    """A block in a managed prefix list: in its versions from `since` up to but not `until` (NULL: in the newest)."""
+
+    __tablename__ = "prefix_list_entries"
+
+    prefix_list_id: Mapped[str] = mapped_column(ForeignKey("prefix_lists.id", ondelete="CASCADE"), primary_key=True)
+    cidr: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[int] = mapped_column(primary_key=True)
+    until: Mapped[int | None]
     description: Mapped[str | None]
 
 

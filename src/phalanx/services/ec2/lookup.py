@@ -10,10 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import group_not_found
-from phalanx.store.network import NetworkInterface, SecurityGroup, SecurityGroupRule, Subnet, Vpc
+from phalanx.store.network import NetworkInterface, PrefixList, SecurityGroup, SecurityGroupRule, Subnet, Vpc
 from phalanx.wire.errors import AwsError
 
-Row = TypeVar("Row", Vpc, Subnet, SecurityGroup, SecurityGroupRule, NetworkInterface)
+Row = TypeVar("Row", Vpc, Subnet, SecurityGroup, SecurityGroupRule, NetworkInterface, PrefixList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ _KINDS: dict[type[Any], _Kind] = {
     NetworkInterface: _Kind(
         "eni", "InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"
     ),
+    PrefixList: _Kind("pl", "InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "prefix list ID"),
 }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from phalanx.services.ec2 import tags
+from phalanx.services.ec2 import prefix_lists, tags
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
 from phalanx.services.ec2.errors import (
     different_networks,
@@ -24,6 +24,9 @@ from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 Direction = Literal["ingress", "egress"]
+DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
+Key = tuple[str, int | None, int | None, str | None, str | None, str | None]
+"""Protocol, ports or ICMP type and code, and the peer: block, group or prefix list."""
 
 ALL, ICMP, TCP, UDP, ICMPV6 = "-1", "1", "6", "17", "58"
 NAMES = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
@@ -35,6 +38,13 @@ _NAME_OF = {number: name for name, number in NAMES.items()}
 TEXT = re.compile(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{0,255}")
 """What names and descriptions may be."""
 TEXT_RULE = "are strings less than 256 characters from the following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
+_PEERS = {
+    "CidrIpv4": ("IpRanges", "CidrIp"),
+    "CidrIpv6": ("Ipv6Ranges", "CidrIpv6"),
+    "ReferencedGroupId": ("UserIdGroupPairs", "GroupId"),
+    "PrefixListId": ("PrefixListIds", "PrefixListId"),
+}
+"""What a SecurityGroupRule may have for its peer, and where IpPermissions have it."""
 _FLAT = ("IpProtocol", "FromPort", "ToPort", "CidrIp", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId")
 
 
@@ -47,17 +57,29 @@ class Permission:
     to_port: int | None
     cidr: str | None = None
     peer_group: str | None = None
+    prefix_list: str | None = None
     description: str | None = None
 
     @property
-    def key(self) -> tuple[str, int | None, int | None, str | None, str | None]:
+    def key(self) -> Key:
         """What makes it the same rule as another: all but the description."""
-        return self.protocol, self.from_port, self.to_port, self.cidr, self.peer_group
+        return self.protocol, self.from_port, self.to_port, self.cidr, self.peer_group, self.prefix_list
+
+    def row(self, group: SecurityGroup, direction: Direction) -> SecurityGroupRule:
+        """The permission as a new rule of a group."""
+        rule = SecurityGroupRule(group_id=group.id, direction=direction)
+        self.write(rule)
+        return rule
+
+    def write(self, rule: SecurityGroupRule) -> None:
+        """Make a rule grant this permission, and no other."""
+        for field in fields(self):
+            setattr(rule, field.name, getattr(self, field.name))
 
     def __str__(self) -> str:
         """As EC2's InvalidPermission.Duplicate words it."""
         name = "ALL" if self.protocol == ALL else _NAME_OF.get(self.protocol, self.protocol).upper()
-        parts = [f"peer: {self.cidr or self.peer_group}", name]
+        parts = [f"peer: {self.cidr or self.peer_group or self.prefix_list}", name]
         if self.protocol in (TCP, UDP):
             parts += [f"from port: {self.from_port}", f"to port: {self.to_port}"]
         elif self.protocol in (ICMP, ICMPV6):
@@ -65,16 +87,21 @@ class Permission:
         return ", ".join([*parts, "ALLOW"])
 
 
-def rule_key(rule: SecurityGroupRule) -> tuple[str, int | None, int | None, str | None, str | None]:
+def of(rule: SecurityGroupRule) -> Permission:
+    """The permission that a rule grants."""
+    return Permission(**{field.name: getattr(rule, field.name) for field in fields(Permission)})
+
+
+def rule_key(rule: SecurityGroupRule) -> Key:
     """The key of the permission that a rule grants."""
-    return rule.protocol, rule.from_port, rule.to_port, rule.cidr, rule.peer_group
+    return of(rule).key
 
 
 def requested(session: Session, caller: Caller, group: SecurityGroup, request: Members) -> list[Permission]:
     """The permissions that a request to authorize or revoke names, flat or as IpPermissions; each at most once.
 
     Empty where it names none. Raises AwsError InvalidParameterValue, InvalidParameterCombination, MissingParameter,
-    InvalidGroup.NotFound, InvalidPrefixListId.NotFound.
+    InvalidGroup.NotFound, InvalidPrefixListID.NotFound.
     """
     flat = [member for member in _FLAT if member in request]
     structures = request.get("IpPermissions", [])
@@ -86,6 +113,33 @@ def requested(session: Session, caller: Caller, group: SecurityGroup, request: M
     if len({permission.key for permission in permissions}) != len(permissions):
         raise invalid_parameter("The same permission must not appear multiple times")
     return permissions
+
+
+def replacement(session: Session, caller: Caller, group: SecurityGroup, rule: SecurityGroupRule, wanted: Members) -> Permission:
+    """The permission that a SecurityGroupRuleRequest puts in place of a rule; its kind of peer must stay.
+
+    Raises AwsError as `requested` does.
+    """
+    span: Members = {member: wanted[member] for member in ("IpProtocol", "FromPort", "ToPort") if member in wanted}
+    said = {"Description": wanted["Description"]} if wanted.get("Description") else {}
+    peers = [
+        {list_name: [{inner: wanted[member], **said}]} for member, (list_name, inner) in _PEERS.items() if member in wanted
+    ]
+    if len(peers) != 1:
+        raise invalid_combination(f"Exactly one of {', '.join(_PEERS)} must be specified")
+    (permission,) = _permissions(session, caller, group, {**span, **peers[0]})
+    if _kind(permission) != _kind(rule):
+        raise invalid_parameter(
+            f"You cannot change the type of the source or destination of the security group rule '{rule.id}'."
+        )
+    return permission
+
+
+def _kind(rule: Permission | SecurityGroupRule) -> str:
+    """The kind of a rule's peer, as the member that names it in a SecurityGroupRule."""
+    if rule.cidr is not None:
+        return "CidrIpv6" if ":" in rule.cidr else "CidrIpv4"
+    return "PrefixListId" if rule.prefix_list is not None else "ReferencedGroupId"
 
 
 def _structures(request: Members) -> list[Members]:
@@ -111,24 +165,26 @@ def _structures(request: Members) -> list[Members]:
 def _permissions(session: Session, caller: Caller, group: SecurityGroup, structure: Members) -> Iterator[Permission]:
     protocol = _protocol(structure.get("IpProtocol"))
     from_port, to_port = _ports(protocol, structure.get("FromPort"), structure.get("ToPort"))
-    for prefixes in structure.get("PrefixListIds", []):
-        raise AwsError("InvalidPrefixListId.NotFound", f"The prefix list ID '{prefixes.get('PrefixListId')}' does not exist")
-    pairs, v4, v6 = (structure.get(member, []) for member in ("UserIdGroupPairs", "IpRanges", "Ipv6Ranges"))
-    if not (pairs or v4 or v6):
+    members = ("UserIdGroupPairs", "IpRanges", "Ipv6Ranges", "PrefixListIds")
+    pairs, v4, v6, lists = (structure.get(member, []) for member in members)
+    if not (pairs or v4 or v6 or lists):
         raise missing_parameter("ipRanges, ipv6Ranges or groups")
     for source in v4:
         network = parse_v4(source.get("CidrIp", ""))
         if network is None:
             raise invalid_parameter(f"CIDR block {source.get('CidrIp')} is malformed")
-        yield Permission(protocol, from_port, to_port, cidr=str(network), description=_description(source))
+        yield Permission(protocol, from_port, to_port, cidr=str(network), description=description(source))
     for source in v6:
         network6 = parse_v6(source.get("CidrIpv6", ""))
         if network6 is None:
             raise invalid_parameter(f"CIDR block {source.get('CidrIpv6')} is malformed")
-        yield Permission(protocol, from_port, to_port, cidr=str(network6), description=_description(source))
+        yield Permission(protocol, from_port, to_port, cidr=str(network6), description=description(source))
     for source in pairs:
         peer = _peer(session, caller, group, source)
-        yield Permission(protocol, from_port, to_port, peer_group=peer, description=_description(source))
+        yield Permission(protocol, from_port, to_port, peer_group=peer, description=description(source))
+    for source in lists:
+        prefix_list = prefix_lists.known(session, caller, source.get("PrefixListId", ""), lock=True)
+        yield Permission(protocol, from_port, to_port, prefix_list=prefix_list.id, description=description(source))
 
 
 def _protocol(text: str | None) -> str:
@@ -190,7 +246,8 @@ def _peer(session: Session, caller: Caller, group: SecurityGroup, pair: Members)
     return group_by_name(session, name).id
 
 
-def _description(source: Members) -> str | None:
+def description(source: Members) -> str | None:
+    """The description in a structure that may have one; an empty one is none. Raises AwsError InvalidParameterValue."""
     text: str | None = source.get("Description")
     if text is not None and not TEXT.fullmatch(text):
         raise invalid_parameter(f"Invalid rule description. Valid descriptions {TEXT_RULE}")
@@ -220,6 +277,8 @@ def as_ip_permissions(rules: Iterable[SecurityGroupRule], caller: Caller) -> lis
         if rule.peer_group is not None:
             pair = {"UserId": caller.account, "GroupId": rule.peer_group}
             grouped[span]["UserIdGroupPairs"].append({**pair, **said})
+        elif rule.prefix_list is not None:
+            grouped[span]["PrefixListIds"].append({"PrefixListId": rule.prefix_list, **said})
         elif ":" in (rule.cidr or ""):
             grouped[span]["Ipv6Ranges"].append({"CidrIpv6": rule.cidr, **said})
         else:
@@ -254,8 +313,8 @@ def _rule(rule: SecurityGroupRule) -> Members:
         "IpProtocol": protocol_name(rule.protocol),
         **({"FromPort": -1, "ToPort": -1} if rule.protocol == ALL else _span(rule)),
     }
-    if rule.cidr is not None:
-        members["CidrIpv6" if ":" in rule.cidr else "CidrIpv4"] = rule.cidr
+    if rule.peer_group is None:
+        members[_kind(rule)] = rule.cidr or rule.prefix_list
     if rule.description:
         members["Description"] = rule.description
     return members

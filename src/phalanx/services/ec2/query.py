@@ -63,18 +63,20 @@ def _pattern(value: str) -> re.Pattern[str]:
     return re.compile("".join(wildcards.get(part) or re.escape(part[-1]) for part in parts), re.DOTALL)
 
 
-def page(request: Members, rows: Sequence[T], key: Callable[[T], str], ids: str | None = None) -> tuple[list[T], Members]:
+def page(
+    request: Members, rows: Sequence[T], key: Callable[[T], str], ids: str | None = None, *, minimum: int = MIN_RESULTS
+) -> tuple[list[T], Members]:
     """One page of `rows` in the order of `key`, and the response's NextToken as members (none on the last page).
 
-    `ids` is the request member that lists ids, which excludes MaxResults. Raises AwsError InvalidParameterValue or
-    InvalidParameterCombination.
+    `ids` is the request member that lists ids, which excludes MaxResults; `minimum` is the least that MaxResults may be.
+    Raises AwsError InvalidParameterValue or InvalidParameterCombination.
     """
     limit = request.get("MaxResults")
     if limit is not None:
         if ids and request.get(ids):
             raise invalid_combination(f"The parameter {ids} cannot be used with the parameter MaxResults")
-        if limit < MIN_RESULTS:
-            bound = f"greater than or equal to {MIN_RESULTS}"
+        if limit < minimum:
+            bound = f"greater than or equal to {minimum}"
             raise invalid_parameter(f"Value ( {limit} ) for parameter MaxResults is invalid. Expecting a value {bound}.")
         if limit > MAX_RESULTS:
             bound = f"smaller than or equal to {MAX_RESULTS}"

@@ -1,46 +1,88 @@
-"""AuthorizeSecurityGroupIngress and -Egress, RevokeSecurityGroupIngress and -Egress, DescribeSecurityGroupRules.
+"""The rules of security groups: authorize, revoke, modify, describe.
 
-The operations that change rules return the VPC's id as well: its rules must be enforced anew after the commit.
+The operations that change what rules allow return the ids of the VPCs as well whose rules must be enforced anew after the
+commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from phalanx.services.ec2 import permissions, tags
-from phalanx.services.ec2.lookup import find_all
-from phalanx.services.ec2.permissions import Direction
+from phalanx.services.ec2 import permissions, quota, tags
+from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter
+from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.permissions import DIRECTIONS, Direction, Permission
 from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.services.ec2.security_groups import named
 from phalanx.store.network import SecurityGroup, SecurityGroupRule
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
-MAX_RULES = 60
-"""Rules of a group per direction, and per IP version: one with a group as its peer counts for both (Amazon VPC quotas)."""
+VpcIds = Sequence[str]
+"""The VPCs whose rules an operation changed."""
 
 
-def authorize_ingress(session: Session, caller: Caller, request: Members) -> tuple[str, Members]:
+def authorize_ingress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
     """AuthorizeSecurityGroupIngress; see `_authorize`."""
     return _authorize(session, caller, request, "ingress")
 
 
-def authorize_egress(session: Session, caller: Caller, request: Members) -> tuple[str, Members]:
+def authorize_egress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
     """AuthorizeSecurityGroupEgress; see `_authorize`."""
     return _authorize(session, caller, request, "egress")
 
 
-def revoke_ingress(session: Session, caller: Caller, request: Members) -> tuple[str, Members]:
+def revoke_ingress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
     """RevokeSecurityGroupIngress; see `_revoke`."""
     return _revoke(session, caller, request, "ingress")
 
 
-def revoke_egress(session: Session, caller: Caller, request: Members) -> tuple[str, Members]:
+def revoke_egress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
     """RevokeSecurityGroupEgress; see `_revoke`."""
     return _revoke(session, caller, request, "egress")
+
+
+def modify_security_group_rules(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
+    """ModifySecurityGroupRules: each named rule becomes what the request says, all at once.
+
+    Raises AwsError InvalidGroup.NotFound, InvalidSecurityGroupRuleId.NotFound, InvalidPermission.Duplicate,
+    InvalidParameterValue, InvalidParameterCombination, MissingParameter, RulesPerSecurityGroupLimitExceeded.
+    """
+    group = find(session, SecurityGroup, request["GroupId"], lock=True)
+    rules = {rule.id: rule for direction in DIRECTIONS for rule in _rules(session, group, direction)}
+    updates = request["SecurityGroupRules"]
+    if not updates:
+        raise missing_parameter("SecurityGroupRules")
+    named_rules = [update["SecurityGroupRuleId"] for update in updates]
+    if len(set(named_rules)) != len(named_rules):
+        raise invalid_parameter("The same security group rule ID must not appear multiple times")
+    for update in updates:
+        rule = rules.get(update["SecurityGroupRuleId"])
+        if rule is None:
+            raise _no_rule(update["SecurityGroupRuleId"])
+        permissions.replacement(session, caller, group, rule, update.get("SecurityGroupRule", {})).write(rule)
+    for direction in DIRECTIONS:
+        present = [rule for rule in rules.values() if rule.direction == direction]
+        seen: set[permissions.Key] = set()
+        for rule in present:
+            if permissions.rule_key(rule) in seen:
+                raise _duplicate(permissions.of(rule))
+            seen.add(permissions.rule_key(rule))
+        quota.check(session, present)
+    return [group.vpc_id], {"Return": True}
+
+
+def update_descriptions_ingress(session: Session, caller: Caller, request: Members) -> Members:
+    """UpdateSecurityGroupRuleDescriptionsIngress; see `_update_descriptions`."""
+    return _update_descriptions(session, caller, request, "ingress")
+
+
+def update_descriptions_egress(session: Session, caller: Caller, request: Members) -> Members:
+    """UpdateSecurityGroupRuleDescriptionsEgress; see `_update_descriptions`."""
+    return _update_descriptions(session, caller, request, "egress")
 
 
 def describe_security_group_rules(session: Session, caller: Caller, request: Members) -> Members:
@@ -56,7 +98,7 @@ def describe_security_group_rules(session: Session, caller: Caller, request: Mem
     return {"SecurityGroupRules": described, **more}
 
 
-def _authorize(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[str, Members]:
+def _authorize(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[VpcIds, Members]:
     """Add rules to a group.
 
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.Duplicate, InvalidParameterValue, MissingParameter,
@@ -65,38 +107,24 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
     group = named(session, request, lock=True)
     wanted = permissions.requested(session, caller, group, request)
     if not wanted:
-        raise AwsError("MissingParameter", "The request must contain the parameter ipPermissions")
+        raise missing_parameter("ipPermissions")
     asked = tags.requested(request, "security-group-rule")
     present = _rules(session, group, direction)
     keys = {permissions.rule_key(rule) for rule in present}
     for permission in wanted:
         if permission.key in keys:
-            raise AwsError("InvalidPermission.Duplicate", f'the specified rule "{permission}" already exists')
-    cidrs = [rule.cidr for rule in present] + [permission.cidr for permission in wanted]
-    if max(_count(cidrs, version) for version in (4, 6)) > MAX_RULES:
-        raise AwsError("RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached.")
-    added = [
-        SecurityGroupRule(
-            group_id=group.id,
-            direction=direction,
-            protocol=permission.protocol,
-            from_port=permission.from_port,
-            to_port=permission.to_port,
-            cidr=permission.cidr,
-            peer_group=permission.peer_group,
-            description=permission.description,
-        )
-        for permission in wanted
-    ]
+            raise _duplicate(permission)
+    added = [permission.row(group, direction) for permission in wanted]
+    quota.check(session, [*present, *added])
     session.add_all(added)
     session.flush()
     for rule in added:
         tags.attach(session, rule.id, asked)
     described = permissions.as_rules(added, caller, {rule.id: asked for rule in added})
-    return group.vpc_id, {"Return": True, "SecurityGroupRules": described}
+    return [group.vpc_id], {"Return": True, "SecurityGroupRules": described}
 
 
-def _revoke(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[str, Members]:
+def _revoke(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[VpcIds, Members]:
     """Remove rules from a group, named by id or by what they allow (the description does not matter).
 
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
@@ -113,18 +141,45 @@ def _revoke(session: Session, caller: Caller, request: Members, direction: Direc
     doomed: dict[str, SecurityGroupRule] = {}
     for rule_id in ids:
         if rule_id not in by_id:
-            text = f"The security group rule ID '{rule_id}' does not exist"
-            raise AwsError("InvalidSecurityGroupRuleId.NotFound", text)
+            raise _no_rule(rule_id)
         doomed[rule_id] = by_id[rule_id]
     for permission in unwanted:
         rule = by_key.get(permission.key)
         if rule is None:
-            raise AwsError("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+            raise _no_permission()
         doomed[rule.id] = rule
     for rule in doomed.values():
         session.delete(rule)
     tags.forget(session, doomed)
-    return group.vpc_id, {"Return": True, "RevokedSecurityGroupRules": permissions.as_revoked(list(doomed.values()))}
+    return [group.vpc_id], {"Return": True, "RevokedSecurityGroupRules": permissions.as_revoked(list(doomed.values()))}
+
+
+def _update_descriptions(session: Session, caller: Caller, request: Members, direction: Direction) -> Members:
+    """Describe rules anew, named by id or by what they allow; one without a description loses its own.
+
+    Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
+    InvalidParameterValue, InvalidParameterCombination, MissingParameter.
+    """
+    group = named(session, request, lock=True)
+    by_id, structures = request.get("SecurityGroupRuleDescriptions", []), request.get("IpPermissions", [])
+    if by_id and structures:
+        raise invalid_combination("The parameter IpPermissions cannot be used with the parameter SecurityGroupRuleDescriptions")
+    if not by_id and not structures:
+        raise AwsError("MissingParameter", "Either 'ipPermissions' or 'securityGroupRuleDescriptions' should be provided.")
+    present = _rules(session, group, direction)
+    rules = {rule.id: rule for rule in present}
+    for entry in by_id:
+        rule_id = entry.get("SecurityGroupRuleId", "")
+        if rule_id not in rules:
+            raise _no_rule(rule_id)
+        rules[rule_id].description = permissions.description(entry)
+    by_key = {permissions.rule_key(rule): rule for rule in present}
+    for permission in permissions.requested(session, caller, group, request):
+        rule = by_key.get(permission.key)
+        if rule is None:
+            raise _no_permission()
+        rule.description = permission.description
+    return {"Return": True}
 
 
 def _rules(session: Session, group: SecurityGroup, direction: Direction) -> list[SecurityGroupRule]:
@@ -132,5 +187,13 @@ def _rules(session: Session, group: SecurityGroup, direction: Direction) -> list
     return list(session.scalars(query.order_by(SecurityGroupRule.number)))
 
 
-def _count(cidrs: Iterable[str | None], version: int) -> int:
-    return sum(cidr is None or (6 if ":" in cidr else 4) == version for cidr in cidrs)
+def _duplicate(permission: Permission) -> AwsError:
+    return AwsError("InvalidPermission.Duplicate", f'the specified rule "{permission}" already exists')
+
+
+def _no_permission() -> AwsError:
+    return AwsError("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+
+
+def _no_rule(rule_id: str) -> AwsError:
+    return AwsError("InvalidSecurityGroupRuleId.NotFound", f"The security group rule ID '{rule_id}' does not exist")

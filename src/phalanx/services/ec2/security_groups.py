@@ -1,4 +1,4 @@
-"""CreateSecurityGroup, DescribeSecurityGroups, DeleteSecurityGroup."""
+"""Security groups: create, describe, list for a VPC, delete."""
 
 from __future__ import annotations
 
@@ -94,6 +94,54 @@ def describe_security_groups(session: Session, caller: Caller, request: Members)
     return {"SecurityGroups": described, **more}
 
 
+def get_security_groups_for_vpc(session: Session, caller: Caller, request: Members) -> Members:
+    """GetSecurityGroupsForVpc: the groups that interfaces in a VPC may have, which are the VPC's own.
+
+    Raises AwsError InvalidVpcID.NotFound, InvalidParameterValue.
+    """
+    vpc = find(session, Vpc, request["VpcId"])
+    filters: Filters[SecurityGroup] = {
+        "group-id": lambda group: (group.id,),
+        "group-name": lambda group: (group.name,),
+        "description": lambda group: (group.description,),
+        "owner-id": lambda _: (caller.account,),
+        "primary-vpc-id": lambda group: (group.vpc_id,),
+    }
+    attached = tags.Tags(session, "sg")
+    groups = session.scalars(select(SecurityGroup).filter_by(vpc_id=vpc.id))
+    shown, more = page(request, matching(request, groups, filters, attached.of), lambda group: group.id)
+    described = [
+        {
+            "GroupId": group.id,
+            "GroupName": group.name,
+            "Description": group.description,
+            "OwnerId": caller.account,
+            "PrimaryVpcId": group.vpc_id,
+            "Tags": tags.as_members(attached.of(group)),
+        }
+        for group in shown
+    ]
+    return {"SecurityGroupForVpcs": described, **more}
+
+
+def describe_stale_security_groups(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeStaleSecurityGroups: none. A rule is stale once a peered VPC's group is gone, and no VPC is peered.
+
+    Raises AwsError InvalidVpcID.NotFound.
+    """
+    find(session, Vpc, request["VpcId"])
+    return {"StaleSecurityGroupSet": []}
+
+
+def describe_security_group_references(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeSecurityGroupReferences: none. Only groups of peered VPCs count, and no VPC is peered.
+
+    Raises AwsError InvalidGroup.NotFound.
+    """
+    find_all(session, SecurityGroup, request["GroupId"])
+    return {"SecurityGroupReferenceSet": []}
+
+
 def delete_security_group(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteSecurityGroup.
 
@@ -170,6 +218,7 @@ def _filters(caller: Caller, rules: dict[str, list[SecurityGroupRule]], names: d
         "to-port": lambda rule: None if rule.to_port is None else str(rule.to_port),
         "group-id": lambda rule: rule.peer_group,
         "group-name": lambda rule: names.get(rule.peer_group or ""),
+        "prefix-list-id": lambda rule: rule.prefix_list,
         "protocol": lambda rule: permissions.protocol_name(rule.protocol),
         "user-id": lambda rule: caller.account if rule.peer_group else None,
     }

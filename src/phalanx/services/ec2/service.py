@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
 from phalanx.jobs.control import JobControl
-from phalanx.services.ec2 import network_interfaces, rules, security_groups, subnets, tags, vpcs, zones
+from phalanx.services.ec2 import network_interfaces, prefix_lists, rules, security_groups, subnets, tags, vpcs, zones
 from phalanx.services.ec2.vpcs import ensure_default_vpc
 from phalanx.store.database import Database
 from phalanx.wire.errors import AwsError
@@ -16,8 +16,8 @@ from phalanx.wire.service import Caller, Handler, Members, Service
 __all__ = ["ensure_default_vpc", "service"]
 
 Operation = Callable[[Session, Caller, Members], Members]
-RuleChange = Callable[[Session, Caller, Members], tuple[str, Members]]
-"""An operation that changes a VPC's rules; returns the VPC's id with the response."""
+RuleChange = Callable[[Session, Caller, Members], tuple[Sequence[str], Members]]
+"""An operation that changes what rules allow; returns the ids of the VPCs concerned with the response."""
 
 
 def service(database: Database, control: JobControl) -> Service:
@@ -43,8 +43,9 @@ def service(database: Database, control: JobControl) -> Service:
         def handle(caller: Caller, request: Members) -> Members:
             _answer_dry_run(request)
             with database.write() as session:
-                vpc_id, response = operation(session, caller, request)
-            control.network_changed(vpc_id)
+                vpc_ids, response = operation(session, caller, request)
+            for vpc_id in vpc_ids:
+                control.network_changed(vpc_id)
             return response
 
         return handle
@@ -60,12 +61,26 @@ def service(database: Database, control: JobControl) -> Service:
             "DeleteSubnet": writes(subnets.delete_subnet),
             "CreateSecurityGroup": writes(security_groups.create_security_group),
             "DescribeSecurityGroups": reads(security_groups.describe_security_groups),
+            "GetSecurityGroupsForVpc": reads(security_groups.get_security_groups_for_vpc),
+            "DescribeStaleSecurityGroups": reads(security_groups.describe_stale_security_groups),
+            "DescribeSecurityGroupReferences": reads(security_groups.describe_security_group_references),
             "DeleteSecurityGroup": writes(security_groups.delete_security_group),
             "AuthorizeSecurityGroupIngress": changes_rules(rules.authorize_ingress),
             "AuthorizeSecurityGroupEgress": changes_rules(rules.authorize_egress),
             "RevokeSecurityGroupIngress": changes_rules(rules.revoke_ingress),
             "RevokeSecurityGroupEgress": changes_rules(rules.revoke_egress),
+            "ModifySecurityGroupRules": changes_rules(rules.modify_security_group_rules),
+            "UpdateSecurityGroupRuleDescriptionsIngress": writes(rules.update_descriptions_ingress),
+            "UpdateSecurityGroupRuleDescriptionsEgress": writes(rules.update_descriptions_egress),
             "DescribeSecurityGroupRules": reads(rules.describe_security_group_rules),
+            "CreateManagedPrefixList": writes(prefix_lists.create_managed_prefix_list),
+            "DescribeManagedPrefixLists": reads(prefix_lists.describe_managed_prefix_lists),
+            "DescribePrefixLists": reads(prefix_lists.describe_prefix_lists),
+            "GetManagedPrefixListEntries": reads(prefix_lists.get_managed_prefix_list_entries),
+            "GetManagedPrefixListAssociations": reads(prefix_lists.get_managed_prefix_list_associations),
+            "ModifyManagedPrefixList": changes_rules(prefix_lists.modify_managed_prefix_list),
+            "RestoreManagedPrefixListVersion": changes_rules(prefix_lists.restore_managed_prefix_list_version),
+            "DeleteManagedPrefixList": writes(prefix_lists.delete_managed_prefix_list),
             "DescribeNetworkInterfaces": reads(network_interfaces.describe_network_interfaces),
             "CreateTags": writes(tags.create_tags),
             "DeleteTags": writes(tags.delete_tags),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2.errors import invalid_parameter, missing_parameter
 from phalanx.services.ec2.lookup import find
 from phalanx.services.ec2.query import matching, page
-from phalanx.store.network import NetworkInterface, ResourceTag, SecurityGroup, SecurityGroupRule, Subnet, Vpc
+from phalanx.store.network import NetworkInterface, PrefixList, ResourceTag, SecurityGroup, SecurityGroupRule, Subnet, Vpc
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -24,8 +24,17 @@ _TYPES: dict[str, tuple[str, type[Any]]] = {
     "sg": ("security-group", SecurityGroup),
     "sgr": ("security-group-rule", SecurityGroupRule),
     "eni": ("network-interface", NetworkInterface),
+    "pl": ("prefix-list", PrefixList),
 }
 """By the prefix of a resource's id: its type as EC2 names it, and its table."""
+
+
+class Resource(Protocol):
+    """Anything that can have tags."""
+
+    @property
+    def id(self) -> str:
+        """The resource's id."""
 
 
 def requested(request: Members, resource_type: str) -> dict[str, str]:
@@ -63,7 +72,7 @@ class Tags:
         for tag in session.scalars(select(ResourceTag).where(ResourceTag.resource_id.startswith(f"{prefix}-"))):
             self._tags.setdefault(tag.resource_id, {})[tag.key] = tag.value
 
-    def of(self, resource: Vpc | Subnet | SecurityGroup | SecurityGroupRule | NetworkInterface) -> Mapping[str, str]:
+    def of(self, resource: Resource) -> Mapping[str, str]:
         """Tags of a resource by key."""
         return self._tags.get(resource.id, {})
 

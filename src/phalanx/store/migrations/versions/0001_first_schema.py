@@ -22,6 +22,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_access_keys")),
     )
     op.create_table(
+        "prefix_lists",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("family", sa.String(), nullable=False),
+        sa.Column("max_entries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_prefix_lists")),
+    )
+    op.create_table(
         "resource_tags",
         sa.Column("resource_id", sa.String(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -91,6 +102,21 @@ def upgrade() -> None:
     with op.batch_alter_table("log_streams", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_log_streams_job"), ["job"], unique=False)
 
+    op.create_table(
+        "prefix_list_entries",
+        sa.Column("prefix_list_id", sa.String(), nullable=False),
+        sa.Column("cidr", sa.String(), nullable=False),
+        sa.Column("since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("until", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("description", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["prefix_list_id"],
+            ["prefix_lists.id"],
+            name=op.f("fk_prefix_list_entries_prefix_list_id_prefix_lists"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("prefix_list_id", "cidr", "since", name=op.f("pk_prefix_list_entries")),
+    )
     op.create_table(
         "security_groups",
         sa.Column("id", sa.String(), nullable=False),
@@ -173,9 +199,13 @@ def upgrade() -> None:
         sa.Column("to_port", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("cidr", sa.String(), nullable=True),
         sa.Column("peer_group", sa.String(), nullable=True),
+        sa.Column("prefix_list", sa.String(), nullable=True),
         sa.Column("description", sa.String(), nullable=True),
         sa.CheckConstraint("direction IN ('ingress', 'egress')", name="ck_security_group_rules_direction"),
-        sa.CheckConstraint("(cidr IS NULL) <> (peer_group IS NULL)", name="ck_security_group_rules_peer"),
+        sa.CheckConstraint(
+            "(cidr IS NULL) <> (coalesce(peer_group, prefix_list) IS NULL)", name="ck_security_group_rules_peer"
+        ),
+        sa.CheckConstraint("peer_group IS NULL OR prefix_list IS NULL", name="ck_security_group_rules_one_peer"),
         sa.ForeignKeyConstraint(
             ["group_id"], ["security_groups.id"], name=op.f("fk_security_group_rules_group_id_security_groups")
         ),
@@ -188,6 +218,7 @@ def upgrade() -> None:
     with op.batch_alter_table("security_group_rules", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_security_group_rules_group_id"), ["group_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_security_group_rules_peer_group"), ["peer_group"], unique=False)
+        batch_op.create_index(batch_op.f("ix_security_group_rules_prefix_list"), ["prefix_list"], unique=False)
 
     op.create_table(
         "network_interface_groups",
@@ -207,7 +238,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("network_interface_groups", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_network_interface_groups_group_id"), ["group_id"], unique=False)
-
 
 
 def downgrade() -> None:

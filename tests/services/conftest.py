@@ -1,0 +1,88 @@
+"""EC2 for tests: its handlers on a SQLite file, and a live server that boto3 and the AWS CLI can reach."""
+
+import threading
+import time
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+from ec2_client import Ec2
+
+from phalanx.services.ec2.service import ensure_default_vpc, service
+from phalanx.store.base import Base
+from phalanx.store.database import Database, sqlite_url
+from phalanx.wire.app import application
+from phalanx.wire.sigv4 import Principal
+
+
+@pytest.fixture
+def ec2(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    Base.metadata.create_all(database.engine)
+    yield Ec2(database)
+    database.close()
+
+
+@pytest.fixture
+def vpc(ec2):
+    return ec2.CreateVpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+
+
+@pytest.fixture
+def group(ec2, vpc):
+    return ec2.CreateSecurityGroup(GroupName="training", Description="for jobs", VpcId=vpc)["GroupId"]
+
+
+class StubControl:
+    """A jobs room that only remembers which VPCs' rules changed."""
+
+    def __init__(self):
+        self.changed = []
+
+    def network_changed(self, vpc_id):
+        self.changed.append(vpc_id)
+
+
+@pytest.fixture
+def live_database(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    Base.metadata.create_all(database.engine)
+    ensure_default_vpc(database, "eu-central-1")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def control():
+    return StubControl()
+
+
+@pytest.fixture
+def settings(live_database, control):
+    """What boto3 needs to reach the server."""
+    keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
+    app = application([service(live_database, control)], keys.get, "123456789012")
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield {
+        "endpoint_url": f"http://127.0.0.1:{port}",
+        "region_name": "eu-central-1",
+        "aws_access_key_id": "AKIAEXAMPLE",
+        "aws_secret_access_key": "secret",
+        "config": Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
+    }
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def client(settings):
+    client = boto3.client("ec2", **settings)
+    yield client
+    client.close()
