@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -229,6 +230,8 @@ class Capture:
                     output.write(_PCAP_FRAME.pack(seconds, nanoseconds, kept, length))
                     output.write(ring[start : start + kept])
             at += step
+        if output is not None:
+            output.flush()
         self._seen += frames
 
     def _close(self) -> None:
@@ -236,7 +239,9 @@ class Capture:
             if self._ring is not None:
                 self._ring.close()
             if self._output is not None:
-                self._output.close()
+                # What could not be written has made the capture fail already; closing only tries it again.
+                with suppress(OSError):
+                    self._output.close()
             if self._socket is not None:
                 self._statistics()
                 self._socket.close()

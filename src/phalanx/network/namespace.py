@@ -102,10 +102,10 @@ def processes(name: str) -> set[int]:
 
 @contextmanager
 def entered(name: str) -> Iterator[None]:
-    """Run the body with this thread (and the processes and sockets it makes) in the namespace.
+    """Run the body with this thread in the namespace, and with it the processes, sockets and threads that it makes.
 
-    Other threads stay where they are (setns(2)). The body must not hand over to another coroutine. Raises NetworkError
-    where there is no such namespace.
+    Other threads stay where they are (setns(2)); those started in the body never leave it. The body must not hand over to
+    another coroutine. Raises NetworkError where there is no such namespace.
     """
     if not exists(name):
         raise NetworkError(f"there is no network namespace {name}: create it first")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ _FORWARD = "net/ipv4/ip_forward"
 _ONLINK = 4  # RTNH_F_ONLINK, linux/rtnetlink.h
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
 _NFT_SECONDS = 30
+_UP_SECONDS = 10
 _ATTEMPTS = 3
 
 _SYSCTLS = {
@@ -119,6 +121,8 @@ class Router:
                 index = netlink.link_lookup(ifname=device(eni.id))[0]
                 netlink.link("set", index=index, state="up")
                 _add(netlink.route, dst=f"{eni.address}/32", oif=index, scope=_LINK_SCOPE)
+            for end, where in ((INTERFACE, instance), (device(eni.id), self._name)):
+                _await_up(end, where)
 
     def detach(self, eni_id: str) -> None:
         """Take an ENI away, at both ends. Idempotent."""
@@ -245,6 +249,16 @@ def _is_base(chain: Any) -> bool:
 def _link(netlink: IPRoute, name: str) -> Any:
     found = netlink.link_lookup(ifname=name)
     return netlink.get_links(found[0])[0] if found else None
+
+
+def _await_up(link: str, where: str) -> None:
+    """Wait until a link carries packets: the kernel takes up a veth's carrier in a work queue, and drops until it has."""
+    deadline = time.monotonic() + _UP_SECONDS
+    with namespace.entered(where), IPRoute() as netlink:
+        while (found := _link(netlink, link)) is None or found.get("operstate") != "UP":
+            if time.monotonic() > deadline:
+                raise NetworkError(f"{link} in {where} did not come up within {_UP_SECONDS} s: look at `ip -d link` there")
+            time.sleep(0.001)
 
 
 def _joined(inner: Any, outer: Any, eni: Eni) -> bool:

@@ -1,0 +1,171 @@
+"""A VPC of real namespaces, and instances that send real packets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from phalanx.network import namespace
+from phalanx.network.model import Eni, Guard, Rule, SecurityGroup, VpcState
+from phalanx.network.router import Router
+
+ALL_OUT = Rule("egress", "-1", cidr="0.0.0.0/0")
+ALL_IN = Rule("ingress", "-1", cidr="0.0.0.0/0")
+QUIET = 0.25
+"""Seconds after which a packet between two namespaces of one host will not come any more."""
+
+
+def ipv4(source: str, destination: str, protocol: int, payload: bytes, fragment: int = 0) -> bytes:
+    """An IPv4 packet; the kernel fills in length and checksum. `fragment` holds RFC 791's flags and offset."""
+    return (
+        struct.pack(
+            "!BBHHHBBH4s4s",
+            0x45,
+            0,
+            20 + len(payload),
+            7,
+            fragment,
+            64,
+            protocol,
+            0,
+            socket.inet_aton(source),
+            socket.inet_aton(destination),
+        )
+        + payload
+    )
+
+
+@dataclass
+class Instance:
+    """One end: a namespace with an ENI."""
+
+    eni: Eni
+    namespace: str
+
+    @property
+    def address(self) -> str:
+        return self.eni.address
+
+    def socket(self, kind: int, protocol: int = 0) -> socket.socket:
+        with namespace.entered(self.namespace):
+            opened = socket.socket(socket.AF_INET, kind, protocol)
+        opened.settimeout(QUIET)
+        return opened
+
+    def udp(self, port: int) -> socket.socket:
+        opened = self.socket(socket.SOCK_DGRAM)
+        opened.bind((self.address, port))
+        return opened
+
+    def send_raw(self, packet: bytes) -> None:
+        with self.socket(socket.SOCK_RAW, socket.IPPROTO_RAW) as opened:
+            opened.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
+
+    def reaches_udp(self, other: Instance, port: int, source: int = 40000) -> bool:
+        """Whether one datagram to `port` arrives."""
+        with other.udp(port) as receiver, self.udp(source) as sender:
+            sender.sendto(b"x", (other.address, port))
+            return _received(receiver)
+
+    def reaches_protocol(self, other: Instance, protocol: int, payload: bytes = b"\0\0\x10\1" + bytes(60)) -> bool:
+        """Whether one packet of an IP protocol arrives."""
+        with (
+            other.socket(socket.SOCK_RAW, protocol) as receiver,
+            self.socket(socket.SOCK_RAW, protocol) as sender,
+        ):
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sender.sendto(payload, (other.address, 0))
+            return _received(receiver)
+
+    def reaches_tcp(self, other: Instance, port: int) -> bool:
+        """Whether a connection to `port` carries a byte there and back."""
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(other.socket(socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((other.address, port))
+            listener.listen()
+            try:
+                near, far = stack.enter_context(self.socket(socket.SOCK_STREAM)), None
+                near.connect((other.address, port))
+                far = stack.enter_context(listener.accept()[0])
+                far.settimeout(QUIET)
+                near.sendall(b"a")
+                far.sendall(far.recv(1))
+                return near.recv(1) == b"a"
+            except TimeoutError:
+                return False
+
+    def pings(self, other: Instance, kind: int = 8) -> bool:
+        """Whether the other's kernel answers an ICMP request (8 echo, 13 timestamp)."""
+        body = struct.pack("!HH", os.getpid() & 0xFFFF, 1) + bytes(12)
+        header = struct.pack("!BBH", kind, 0, 0)
+        message = struct.pack("!BBH", kind, 0, _checksum(header + body)) + body
+        with self.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as opened:
+            opened.sendto(message, (other.address, 0))
+            return _received(opened)
+
+
+@dataclass
+class Vpc:
+    """A router and its instances; `apply` remembers what it was told, so that a test changes one thing at a time."""
+
+    prefix: str
+    router: Router = field(init=False)
+    groups: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
+    guards: tuple[Guard, ...] = ()
+    instances: list[Instance] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.router = Router(self.router_namespace)
+
+    @property
+    def router_namespace(self) -> str:
+        return f"{self.prefix}router"
+
+    @property
+    def state(self) -> VpcState:
+        groups = tuple(SecurityGroup(id_, rules) for id_, rules in self.groups.items())
+        return VpcState("vpc-1", groups, tuple(instance.eni for instance in self.instances), self.guards)
+
+    def apply(self) -> None:
+        self.router.apply(self.state)
+
+    def instance(self, *groups: str) -> Instance:
+        number = len(self.instances) + 4
+        made = Instance(Eni(f"eni-0123456789abcde{number:02}", f"10.0.0.{number}", groups), f"{self.prefix}{number}")
+        self.instances.append(made)
+        namespace.create(made.namespace)
+        self.router.attach(made.eni, made.namespace)
+        return made
+
+
+def guard(job: str, *instances: Instance) -> Guard:
+    return Guard(job, tuple(instance.address for instance in instances))
+
+
+def eventually(check: Callable[[], bool]) -> bool:
+    """Whether `check()` comes true within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _received(opened: socket.socket) -> bool:
+    try:
+        return bool(opened.recv(1 << 16))
+    except TimeoutError:
+        return False
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
