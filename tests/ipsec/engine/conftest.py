@@ -10,14 +10,14 @@ from .requests import Instance
 from .testbed import Testbed
 
 
-@pytest.fixture()
+@pytest.fixture
 def instance() -> Iterator[Instance]:
     made = Instance()
     yield made
     made.core.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def testbed() -> Iterator[Testbed]:
     bed = Testbed()
     yield bed

@@ -13,8 +13,27 @@ from phalanx.ipsec.engine.messages import Direction, Refused, Type
 from phalanx.ipsec.engine.tables import ACQUIRE_SECONDS
 
 from .requests import (
-    DUMP, KEY, OWN, PEER, REQUEST, Instance, address, aead, alloc_spi, attribute, error_of, limits, message, new_sa, policy,
-    policy_id, replay, sa_id, selector, template, usersa,
+    DUMP,
+    KEY,
+    OWN,
+    PEER,
+    REQUEST,
+    Instance,
+    address,
+    aead,
+    alloc_spi,
+    attribute,
+    error_of,
+    limits,
+    message,
+    new_sa,
+    policy,
+    policy_id,
+    replay,
+    sa_id,
+    selector,
+    template,
+    usersa,
 )  # fmt: skip
 
 SPI = 0xC0000001

@@ -41,7 +41,7 @@ def sealed(plain: bytes, next_header=4, sequence=1, pad=None, source=PEER, desti
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def pair(instance: Instance) -> Instance:
     instance.establish(SPI_IN, SPI_OUT, KEY_IN, KEY_OUT)
     return instance

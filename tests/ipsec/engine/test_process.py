@@ -81,6 +81,10 @@ def test_a_namespace_that_is_not_there(tmp_path):
     with pytest.raises(EngineError, match="cannot be started"):
         Engine("/nonexistent/netns", tmp_path).start("10.0.0.1", ["10.0.0.2"])
     Engine("/nonexistent/netns", tmp_path).stop()
+    gone = Engine("/nonexistent/netns", tmp_path / "gone")
+    gone.stop()
+    with pytest.raises(EngineError, match="gone cannot be used: No such file or directory"):
+        gone.start("10.0.0.1", ["10.0.0.2"])
 
 
 def test_the_process_has_no_rights_and_its_command_line_no_keys(testbed):
@@ -97,7 +101,8 @@ def test_the_process_has_no_rights_and_its_command_line_no_keys(testbed):
     assert Path(f"/proc/{pid}/mem").stat().st_uid == 0  # not dumpable: not even its own user may look
     assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text())
     public = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
-    assert b"PHALANX" not in public and b"secret" not in public
+    assert b"PHALANX" not in public
+    assert b"secret" not in public
     assert (testbed.a.engine.xfrm_socket.stat().st_mode & 0o777) == 0o600
 
 

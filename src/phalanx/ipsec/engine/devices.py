@@ -89,8 +89,9 @@ def _bypass(direction: int) -> bytes:
 
 
 def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: str) -> None:
-    """Brings the TUN up with the instance's address and the routes to its peers, in the main table.
+    """Brings the TUN up, with routes to the peers in the main table whose source is the instance's address.
 
+    The address itself stays on `device` alone: an IKE daemon that looks for the device of its address must find that one.
     The kernel's XFRM policies do not apply to what passes the TUN (disable_xfrm, disable_policy): there they would block the
     very traffic that becomes ESP. Reverse-path filters must not see IKE and ESP of a peer come from another device than the
     route to it. Idempotent, and routes are only ever replaced: a peer never has another route for a moment. Raises EngineError.
@@ -110,7 +111,6 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
     if ipv6.is_dir():
         _write(ipv6 / "disable_ipv6", 1)
     commands = [
-        f"address replace {address}/32 dev {tun}",
         f"link set dev {tun} mtu {mtu} txqueuelen {QUEUE_PACKETS} up",
         *(f"route replace {peer}/32 dev {tun} src {address}" for peer in peers),
     ]

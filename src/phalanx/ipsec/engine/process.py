@@ -141,6 +141,8 @@ class Engine:
         Without the TUN its routes are gone: what the instance sends to its peers then meets the guards. Raises EngineError
         where something stays.
         """
+        if not self._rundir.is_dir():
+            return
         with self._locked() as lock:
             self._kill(lock)
             settings = self._recall()
@@ -173,7 +175,10 @@ class Engine:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """One start or stop at a time, of whatever process. The lock file's descriptor."""
-        lock = os.open(self._rundir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(self._rundir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EngineError(f"the engine's directory {self._rundir} cannot be used: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield lock
