@@ -23,6 +23,12 @@ struct engine {
     atomic_int failure;
 };
 
+size_t phx_size(int structure) {
+    static const size_t SIZES[] = {sizeof(struct sa_config), sizeof(struct sa_usage), sizeof(struct policy),
+                                   sizeof(struct flow)};
+    return structure >= 0 && structure < (int)(sizeof SIZES / sizeof *SIZES) ? SIZES[structure] : 0;
+}
+
 struct engine *phx_new(void) {
     struct engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)

@@ -8,6 +8,10 @@
 
 struct engine;
 
+/* Sizes in bytes of the structures that core.py mirrors, so that a stale build is noticed: 0 struct sa_config, 1 struct
+ * sa_usage, 2 struct policy, 3 struct flow; 0 for any other number. */
+PHX_API size_t phx_size(int structure);
+
 /* An engine with empty tables and no threads. NULL if memory is short. */
 PHX_API struct engine *phx_new(void);
 

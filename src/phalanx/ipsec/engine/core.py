@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from phalanx.ipsec.engine.messages import Action, Direction
 from phalanx.ipsec.engine.model import EngineError
@@ -16,6 +17,8 @@ from phalanx.ipsec.engine.tables import Flow, Policy, Sa, Usage
 
 KEY_MAX = 36
 FLOWS_MAX = 64
+
+_STALE = "the engine's native part was built from other sources than this package; install the package again"
 
 
 class Limits(Structure):
@@ -110,7 +113,8 @@ def library() -> ctypes.CDLL:
     except OSError as error:
         raise EngineError(f"the engine's native part cannot be loaded: {error}") from error
     buffer, numbers = POINTER(c_uint8), POINTER(c_uint64)
-    for name, result, arguments in (
+    functions: tuple[tuple[str, Any, list[Any]], ...] = (
+        ("phx_size", c_size_t, [c_int]),
         ("phx_new", c_void_p, []),
         ("phx_free", None, [c_void_p]),
         ("phx_run", c_int, [c_void_p, c_int, c_int, c_int]),
@@ -129,9 +133,16 @@ def library() -> ctypes.CDLL:
         ("phx_replay_new", c_void_p, [c_uint32, c_uint64]),
         ("phx_replay_free", None, [c_void_p]),
         ("phx_replay_accept", c_int, [c_void_p, c_uint64]),
-    ):
-        function = getattr(core, name)
-        function.restype, function.argtypes = result, arguments
+    )
+    try:
+        for name, result, arguments in functions:
+            function = getattr(core, name)
+            function.restype, function.argtypes = result, arguments
+        sizes = [core.phx_size(number) for number in range(4)]
+    except AttributeError as error:
+        raise EngineError(f"{_STALE}: {error}") from error
+    if sizes != [ctypes.sizeof(structure) for structure in (Config, RawUsage, RawPolicy, RawFlow)]:
+        raise EngineError(_STALE)
     return core
 
 
