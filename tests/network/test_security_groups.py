@@ -169,9 +169,12 @@ def test_ipv6_is_dropped_even_where_somebody_switches_it_on(vpc: Vpc, rules: boo
     vpc.apply()
     for instance, suffix in ((a, "a"), (b, "b")):
         end = device(instance.eni.id)
-        _run(vpc.router_namespace, "sysctl", "-qw", f"net.ipv6.conf.{end}.disable_ipv6=0", "net.ipv6.conf.all.forwarding=1")
+        with namespace.entered(vpc.router_namespace):
+            namespace.sysctl(f"net/ipv6/conf/{end}/disable_ipv6", "0")
+            namespace.sysctl("net/ipv6/conf/all/forwarding", "1")
         _run(vpc.router_namespace, "ip", "addr", "add", f"fd00:{suffix}::1/64", "dev", end, "nodad")
-        _run(instance.namespace, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+        with namespace.entered(instance.namespace):
+            namespace.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")
         _run(instance.namespace, "ip", "addr", "add", f"fd00:{suffix}::2/64", "dev", "eth0", "nodad")
         _run(instance.namespace, "ip", "route", "add", "default", "via", f"fd00:{suffix}::1")
         # Neighbours are static, so that only the packet itself is at stake.

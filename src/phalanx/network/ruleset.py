@@ -3,7 +3,7 @@
 A forwarded packet passes four base chains, each with policy drop; accepting in one hands it to the next (nft(8)):
 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
-    guard        between instances of an encrypted job: IKE and ESP only, counted; before any look at connections
+    guard        between instances of an encrypted job: IKE and ESP only, counted; connections mean nothing here
     egress       a tracked connection that was let in, or what the sender's groups allow
     ingress      a tracked connection that was let in, or what the receiver's groups allow
 
