@@ -24,6 +24,10 @@ from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.model import MeshSpec, Peer
 
 DAEMON = Path("/usr/lib/ipsec/charon")
+PLUGINS = (
+    *("random", "nonce", "kdf", "sha2", "hmac", "openssl", "pem", "pkcs1", "pkcs8", "x509", "pubkey", "constraints"),
+    *("kernel-netlink", "socket-default", "vici"),
+)
 PROPOSAL_IKE = "aes256gcm16-prfsha384-ecp384"
 PROPOSAL_ESP = "aes256gcm16-ecp384-esn"
 REPLAY_WINDOW = 4096
@@ -36,9 +40,9 @@ START_TIMEOUT = 10.0
 LOG_LIMIT = 4 << 20
 """Bytes that the log may have before it is emptied: it lies in memory."""
 
-_SETTINGS = """\
-charon {
-  load = random nonce kdf sha2 hmac openssl pem pkcs1 pkcs8 x509 pubkey constraints kernel-netlink socket-default vici
+_SETTINGS = (
+    f"charon {{\n  load = {' '.join(PLUGINS)}\n"
+    + """\
   # Routes, addresses and rules are ours: charon neither makes them nor moves its SAs when they change.
   install_routes = no
   install_virtual_ip = no
@@ -85,6 +89,7 @@ charon {
   }
 }
 """
+)
 
 # In a mount namespace of its own: with the directory bound on /run charon's compiled-in pid file is private, and every path
 # of its own (/run/charon.*) is one that Debian's AppArmor profile allows. Only the engine's shim and socket need a local rule.

@@ -19,6 +19,7 @@ END_TIMEOUT = 2.0
 """Seconds that a process gets to end after SIGTERM, and after SIGKILL."""
 _WRITE_TIMEOUT = 1.0
 
+# It waits for the lock a little, because asking who holds it takes it for a moment (flock(2) has no other way to ask).
 # The number is that of the shell, of which the command becomes a continuation: no step between lock and command forks.
 _LAUNCH = 'echo $$ > "$1" && shift && exec "$@"'
 
@@ -62,7 +63,18 @@ class Daemon:
             started = subprocess.run(
                 [
                     *("setsid", "--fork", "nsenter", f"--net={netns.path(self._netns)}"),
-                    *("flock", "--no-fork", "--nonblock", str(self._lock), "sh", "-c", _LAUNCH, self._name, str(self._lock)),
+                    *(
+                        "flock",
+                        "--no-fork",
+                        "--timeout",
+                        "1",
+                        str(self._lock),
+                        "sh",
+                        "-c",
+                        _LAUNCH,
+                        self._name,
+                        str(self._lock),
+                    ),
                     *command,
                 ],
                 env={"PATH": os.environ.get("PATH", os.defpath), **environment},

@@ -54,7 +54,7 @@ def up(name: str, peers: Sequence[str], device: str) -> None:
     """
     try:
         netns.inside(name, lambda: _set(device))
-        with Xfrm(name) as xfrm:
+        with Xfrm.kernel(name) as xfrm:
             for policy in policies(peers):
                 xfrm.put(policy)
     except OSError as error:
@@ -69,7 +69,7 @@ def up(name: str, peers: Sequence[str], device: str) -> None:
 def check(name: str, peers: Sequence[str], device: str) -> str | None:
     """None where the guard stands complete; else what is missing. Reads the kernel's tables, changes nothing."""
     try:
-        with Xfrm(name) as xfrm:
+        with Xfrm.kernel(name) as xfrm:
             present = set(xfrm.policies())
         off = netns.inside(name, lambda: [key for key, value in _sysctls(device) if key.read_text().strip() != value])
     except OSError as error:
@@ -88,7 +88,7 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
 def down(name: str, peers: Sequence[str]) -> None:
     """Take the guard away; a namespace that is gone took it along. Raises MeshError where the kernel refuses."""
     try:
-        with Xfrm(name) as xfrm:
+        with Xfrm.kernel(name) as xfrm:
             for policy in policies(peers):
                 xfrm.remove(policy)
     except OSError as error:

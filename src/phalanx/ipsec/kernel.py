@@ -13,7 +13,7 @@ from pathlib import Path
 from phalanx.ipsec import guard, ledger
 from phalanx.ipsec.daemon import Daemon
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.plane import Association, PlaneReport, Totals
+from phalanx.ipsec.plane import Association, PlaneReport, Totals, flows
 from phalanx.ipsec.xfrm import Xfrm
 
 _START_TIMEOUT = 10.0
@@ -58,7 +58,7 @@ class KernelPlane:
     def clear(self) -> None:
         """Remove every SA, and every policy but the guards, one by one: a flush would take the guards along."""
         try:
-            with Xfrm(self._netns) as xfrm:
+            with Xfrm.kernel(self._netns) as xfrm:
                 for policy in xfrm.policies():
                     if policy.priority < guard.LOWEST:
                         xfrm.remove(policy)
@@ -73,8 +73,9 @@ class KernelPlane:
             # An SA that goes in between would be missed or counted twice: read until the ledger has stood still.
             for _ in range(_READS):
                 before = ledger.read(self._rundir)
-                with Xfrm(self._netns) as xfrm:
+                with Xfrm.kernel(self._netns) as xfrm:
                     states = [state for state in xfrm.states() if state.algorithm]
+                    policies = xfrm.policies()
                 if ledger.read(self._rundir) == before:
                     break
         except (OSError, ValueError) as error:
@@ -95,6 +96,7 @@ class KernelPlane:
                 )
                 for state in states
             ),
+            flows=flows(policies),
             totals=totals,
             drops={},
         )

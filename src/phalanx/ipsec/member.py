@@ -169,12 +169,13 @@ class Member:
         guard.down(self._netns, self._addresses)
 
     def _stands(self, report: PlaneReport, peer: Peer) -> bool:
-        ways = {
+        associated = {
             (sa.source, sa.destination)
             for sa in report.associations
             if sa.algorithm == _ALGORITHM and sa.key_bits == _KEY_BITS and sa.esn
         }
-        return {(self._spec.address, peer.address), (peer.address, self._spec.address)} <= ways
+        # charon gives a data plane the SAs first and the policies, without which nothing passes, a little later.
+        return {(self._spec.address, peer.address), (peer.address, self._spec.address)} <= associated & report.flows
 
     def _pair(self, peer: Peer, plane: PlaneReport, sas: list[IkeSa]) -> PairReport:
         mine = [sa for sa in sas if sa.name == peer.name and sa.remote_identity == peer.identity]

@@ -15,8 +15,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def path(name: str) -> str:
-    """Where the namespace `name` is bound, as `ip netns` does it."""
-    return f"/run/netns/{name}"
+    """Where the namespace `name` is bound, as `ip netns` does it; an absolute path stands for itself."""
+    return name if name.startswith("/") else f"/run/netns/{name}"
 
 
 def inside(name: str, action: Callable[[], T]) -> T:
@@ -26,28 +26,51 @@ def inside(name: str, action: Callable[[], T]) -> T:
     a foreign namespace. A socket made by `action` stays in the namespace; /proc/sys/net and /proc/thread-self/net show it.
     Raises OSError where the namespace is not there.
     """
+
+    def run() -> T:
+        descriptor = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+                raise _failure("setns", path(name))
+        finally:
+            os.close(descriptor)
+        return action()
+
+    return _in_thread(run)
+
+
+def throwaway(action: Callable[[str], T]) -> T:
+    """Call `action` in a new network namespace that has no name but its path, and is gone, with all in it, afterwards."""
+
+    def run() -> T:
+        if _libc.unshare(_CLONE_NEWNET) != 0:
+            raise _failure("unshare", "a new network namespace")
+        return action(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net")
+
+    return _in_thread(run)
+
+
+def _in_thread(run: Callable[[], T]) -> T:
     results: list[T] = []
     errors: list[BaseException] = []
 
-    def run() -> None:
+    def catch() -> None:
         try:
-            descriptor = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, f"setns: {os.strerror(number)}", path(name))
-            finally:
-                os.close(descriptor)
-            results.append(action())
+            results.append(run())
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name=f"netns-{name}")
+    thread = threading.Thread(target=catch, name="netns")
     thread.start()
     thread.join()
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _failure(call: str, what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}", what)
 
 
 def xfrm_statistics(name: str) -> dict[str, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from phalanx.ipsec.xfrm import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,13 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class PlaneReport:
-    """The data plane at a moment: live SAs, totals by the peer's address, dropped packets by cause."""
+    """The data plane at a moment: live SAs, totals by the peer's address, dropped packets by cause.
+
+    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it.
+    """
 
     associations: tuple[Association, ...]
+    flows: frozenset[tuple[str, str]]
     totals: Mapping[str, Totals]
     drops: Mapping[str, int]
 
@@ -71,3 +77,12 @@ class Plane(Protocol):
 
     def stop(self) -> None:
         """End the plane and remove what it made. Does nothing where it does not run."""
+
+
+def flows(policies: Iterable[Policy]) -> frozenset[tuple[str, str]]:
+    """Source and destination of those policies, outbound or inbound, that let single hosts talk by IPsec."""
+    return frozenset(
+        (str(policy.source.network_address), str(policy.destination.network_address))
+        for policy in policies
+        if policy.template and policy.action == "allow" and policy.direction != "fwd"
+    )

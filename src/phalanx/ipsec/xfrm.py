@@ -1,4 +1,4 @@
-"""The kernel's IPsec tables of one network namespace: policies and states, over NETLINK_XFRM (linux/xfrm.h)."""
+"""IPsec tables, policies and states, of the kernel or of a server that speaks its NETLINK_XFRM protocol (linux/xfrm.h)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from phalanx.ipsec import netns
 
 NETLINK_XFRM = 6
+SERVER_TIMEOUT = 5.0
 
 Direction = Literal["in", "out", "fwd"]
 DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
@@ -24,7 +26,7 @@ NEWSA, DELSA, _GETSA, EXPIRE = 16, 17, 18, 24
 _NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 19, 20, 21, 25
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
-_ALG_AEAD = 18
+_TMPL, _ALG_AEAD = 5, 18
 _STATE_ESN = 128
 _INFINITE = 2**64 - 1
 
@@ -50,13 +52,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy of the SPD without templates: what it selects, and what becomes of such packets. Lower priority wins."""
+    """A policy of the SPD: what it selects, and what becomes of such packets. Lower priority wins.
+
+    `template`: whether it demands IPsec; one that does not lets packets pass as they are, if it lets them pass.
+    """
 
     direction: Direction
     source: Network
     destination: Network
     action: Literal["allow", "block"]
     priority: int
+    template: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +82,30 @@ class State:
 
 
 class Xfrm:
-    """A netlink socket to the tables of a namespace. Raises OSError with the kernel's errno where it refuses."""
+    """A connection to such tables. Raises OSError with the errno that the other side gave."""
 
-    def __init__(self, name: str) -> None:
-        self._socket = netns.inside(name, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM))
-        self._socket.bind((0, 0))
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._sequence = 0
+
+    @classmethod
+    def kernel(cls, space: str) -> Self:
+        """The kernel's tables of a network namespace."""
+        connection = netns.inside(space, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM))
+        connection.connect((0, 0))
+        return cls(connection)
+
+    @classmethod
+    def server(cls, path: Path) -> Self:
+        """The tables of a server on a Unix socket; it has SERVER_TIMEOUT seconds to answer each time."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(SERVER_TIMEOUT)
+            connection.connect(str(path))
+        except OSError:
+            connection.close()
+            raise
+        return cls(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +144,9 @@ class Xfrm:
                 selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
                 if direction < len(DIRECTIONS):
                     source, destination = _unpack_selector(selector)
-                    found.append(Policy(DIRECTIONS[direction], source, destination, "block" if action else "allow", priority))
+                    verdict: Literal["allow", "block"] = "block" if action else "allow"
+                    template = any(key == _TMPL for key, _ in attributes(body[_POLICY.size :]))
+                    found.append(Policy(DIRECTIONS[direction], source, destination, verdict, priority, template))
         return found
 
     def states(self) -> list[State]:
@@ -149,11 +175,14 @@ class Xfrm:
     def _send(self, kind: int, body: bytes, flags: int) -> None:
         self._sequence += 1
         header = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, self._sequence, 0)
-        self._socket.sendto(header + body, (0, 0))
+        self._socket.send(header + body)
 
     def _replies(self) -> Iterator[tuple[int, bytes]]:
         while True:
-            for kind, sequence, body in messages(self._socket.recv(1 << 18)):
+            data = self._socket.recv(1 << 18)
+            if not data:
+                raise ConnectionResetError(errno.ECONNRESET, "the XFRM server closed the connection")
+            for kind, sequence, body in messages(data):
                 if sequence != self._sequence:
                     continue
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):

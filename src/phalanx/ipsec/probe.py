@@ -1,0 +1,243 @@
+"""What this host can do for encrypted jobs, found out by doing it, and which data plane follows from that."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from phalanx.ipsec import guard, netns
+from phalanx.ipsec.charon import DAEMON, PLUGINS
+from phalanx.ipsec.engine import core, devices
+from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.model import PlaneName
+
+Purpose = Literal["guard", "ike", "kernel", "engine"]
+
+_DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
+_TIMEOUT = 10.0
+
+# Test case 16 of McGrew and Viega, "The Galois/Counter Mode of Operation": key, IV, AAD, plaintext, ciphertext, tag.
+_GCM = tuple(
+    map(
+        bytes.fromhex,
+        (
+            "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+            "cafebabefacedbaddecaf888",
+            "feedfacedeadbeeffeedfacedeadbeefabaddad2",
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+            "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+            "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
+            "76fc6ece0f4e1768cddf8853bb2d551b",
+        ),
+    )
+)
+
+
+class Unprotected(MeshError):
+    """This host cannot run encrypted jobs; the text says what is missing and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One thing that was tried: what needs it, what was seen, and what to do where it failed."""
+
+    name: str
+    purpose: Purpose
+    ok: bool
+    detail: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Everything that was tried, in the order in which it is worth reading."""
+
+    all: tuple[Capability, ...]
+
+    def missing(self, *purposes: Purpose) -> tuple[Capability, ...]:
+        """What failed of that which these purposes need."""
+        return tuple(each for each in self.all if each.purpose in purposes and not each.ok)
+
+
+def probe() -> Capabilities:
+    """Try everything, in a network namespace that is thrown away; takes some tens of milliseconds and needs root."""
+    outside: list[Capability] = [
+        _try("charon", "ike", _charon, "install strongswan-charon and libstrongswan-standard-plugins"),
+        _try("libcrypto AES-256-GCM", "engine", _cipher, "install libssl3 and the package with its native part"),
+        _try("XFRM shim", "engine", lambda: str(core.built("_xfrm_shim")), "install the package with its native part"),
+    ]
+    try:
+        within = netns.throwaway(
+            lambda here: [
+                _try(
+                    "network namespaces",
+                    "guard",
+                    _wire,
+                    "run as root; install iproute2; the kernel needs CONFIG_NET_NS and CONFIG_VETH",
+                ),
+                _try("XFRM policies", "guard", lambda: _policies(here), "the kernel needs CONFIG_XFRM_USER"),
+                _try(
+                    "nftables inet",
+                    "guard",
+                    _nftables,
+                    "install nftables; the kernel needs CONFIG_NF_TABLES_INET and CONFIG_NFT_CT",
+                ),
+                _try("kernel ESP", "kernel", _esp, "modprobe esp4; the kernel needs CONFIG_INET_ESP and CONFIG_CRYPTO_GCM"),
+                _try("TUN with offloads", "engine", _tun, "/dev/net/tun must be there; the kernel needs CONFIG_TUN"),
+                _try("raw ESP socket", "engine", lambda: _raw(here), "run as root (CAP_NET_RAW, CAP_NET_ADMIN)"),
+            ]
+        )
+    except OSError as error:
+        within = [Capability("network namespaces", "guard", False, str(error), "run as root (CAP_SYS_ADMIN)")]
+    return Capabilities((*within, *outside))
+
+
+def choose(capabilities: Capabilities) -> PlaneName:
+    """The data plane of this host: the kernel where it has ESP, else our engine.
+
+    Raises Unprotected where a guard or IKE is missing, or neither plane is possible: there is no way without.
+    """
+    if missing := capabilities.missing("guard", "ike"):
+        raise Unprotected(f"this host cannot protect encrypted jobs: {_faults(missing)}")
+    if not (kernel := capabilities.missing("kernel")):
+        return "kernel"
+    if not (engine := capabilities.missing("engine")):
+        return "engine"
+    raise Unprotected(f"this host has no data plane for encrypted jobs: {_faults(kernel)}; instead of it: {_faults(engine)}")
+
+
+def explain(capabilities: Capabilities) -> str:
+    """Which data plane, and why, in a sentence."""
+    try:
+        plane = choose(capabilities)
+    except Unprotected as error:
+        return f"none: {error}"
+    if plane == "kernel":
+        return "kernel: the kernel has ESP with AES-256-GCM and ESN"
+    return f"engine: the kernel cannot carry ESP itself ({capabilities.missing('kernel')[0].detail})"
+
+
+def _faults(missing: tuple[Capability, ...]) -> str:
+    return "; ".join(f"{each.name}: {each.detail} ({each.remedy})" for each in missing)
+
+
+def _try(name: str, purpose: Purpose, action: Callable[[], str], remedy: str) -> Capability:
+    try:
+        return Capability(name, purpose, True, action(), remedy)
+    except (OSError, MeshError, EngineError, subprocess.SubprocessError) as error:
+        return Capability(name, purpose, False, str(error), remedy)
+
+
+def _run(*command: str, text: str = "") -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{command[0]}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout.strip()
+
+
+def _wire() -> str:
+    lines = (
+        "link set lo up",
+        f"link add {_DEVICE} type veth peer name probe1",
+        f"address add {_ADDRESS}/32 dev {_DEVICE}",
+        f"link set {_DEVICE} up",
+        "link set probe1 up",
+        f"route add {_PEER}/32 dev {_DEVICE} src {_ADDRESS}",
+    )
+    _run("ip", "-batch", "-", text="\n".join(lines) + "\n")
+    return "made one, with a veth pair in it"
+
+
+def _connect() -> None:
+    """Route a datagram to the peer without sending one: where a policy blocks, EPERM comes here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        datagram.connect((_PEER, 9))
+
+
+def _policies(here: str) -> str:
+    _connect()
+    guard.up(here, [_PEER], _DEVICE)
+    try:
+        _connect()
+    except PermissionError:
+        return "a block policy refuses plaintext with EPERM"
+    finally:
+        guard.down(here, [_PEER])
+    raise MeshError("a block policy lets packets pass")
+
+
+def _nftables() -> str:
+    _run(
+        *("nft", "--file", "-"),
+        text="""\
+table inet probe {
+  set members { type ipv4_addr; }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    ip saddr @members ip daddr @members meta l4proto esp counter accept
+  }
+}
+""",
+    )
+    return _run("nft", "--version")
+
+
+def _esp() -> str:
+    # Not a secret: the SA goes with the namespace.
+    _run(
+        *("ip", "xfrm", "state", "add", "src", _ADDRESS, "dst", _PEER, "proto", "esp", "spi", "0x100", "mode", "tunnel"),
+        *("flag", "esn", "replay-window", "4096", "aead", "rfc4106(gcm(aes))", f"0x{'00' * 36}", "128"),
+    )
+    return "took an SA with AES-256-GCM, ESN and a window of 4096 packets"
+
+
+def _tun() -> str:
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("=16sH22x", b"probe2", _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
+    finally:
+        os.close(descriptor)
+    return "made a TUN device with IFF_VNET_HDR"
+
+
+def _raw(here: str) -> str:
+    guard.up(here, [_PEER], _DEVICE)
+    try:
+        with devices.open_raw(_DEVICE, _ADDRESS) as raw:
+            header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, 50, 0, *map(socket.inet_aton, (_ADDRESS, _PEER)))
+            raw.sendto(header + bytes(16), (_PEER, 0))
+    finally:
+        guard.down(here, [_PEER])
+    return "sends past the guard by a policy of its own"
+
+
+def _charon() -> str:
+    version = _run(str(DAEMON), "--version")
+    if missing := [name for name in PLUGINS if not (DAEMON.parent / "plugins" / f"libstrongswan-{name}.so").exists()]:
+        raise OSError(errno.ENOENT, f"strongSwan lacks the plugins {' '.join(missing)}")
+    return version
+
+
+def _cipher() -> str:
+    key, nonce, aad, plain, sealed, tag = _GCM
+    octets = ctypes.c_uint8
+    data, seen = (octets * len(plain)).from_buffer_copy(plain), (octets * 16)()
+    gcm = core.library().phx_gcm
+    if gcm(1, key, len(key), nonce, aad, len(aad), data, len(plain), seen) != 0 or (bytes(data), bytes(seen)) != (sealed, tag):
+        raise MeshError("the self test of AES-256-GCM gives a wrong result")
+    seen[0] ^= 1
+    if gcm(0, key, len(key), nonce, aad, len(aad), data, len(plain), seen) == 0:
+        raise MeshError("the self test of AES-256-GCM accepts a forged tag")
+    return "passes its known-answer test and refuses a forged tag"

@@ -1,0 +1,169 @@
+"""Instances in real namespaces, joined by a router as the platform joins them, and what crosses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phalanx.ipsec import netns, pki
+from phalanx.ipsec.member import Member
+from phalanx.ipsec.model import MeshSpec
+
+SO_BINDTODEVICE, SO_RCVBUFFORCE = 25, 33
+ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
+PORT = 9999
+
+
+@dataclass
+class Host:
+    """An instance's namespace, its address, its directory in memory, and a UDP socket in it."""
+
+    name: str
+    space: str
+    address: str
+    rundir: Path
+    socket: socket.socket
+    member: Member | None = None
+
+    def send(self, to: Host, payload: bytes = b"hello") -> None:
+        self.socket.sendto(payload, (to.address, PORT))
+
+    def receive(self, seconds: float = 2.0) -> bytes:
+        self.socket.settimeout(seconds)
+        return self.socket.recv(65535)
+
+    def reaches(self, to: Host, payload: bytes = b"hello", seconds: float = 2.0) -> bool:
+        """Whether a datagram goes there and back; nothing else may be waiting."""
+        try:
+            self.send(to, payload)
+            if to.receive(seconds) != payload:
+                return False
+            to.send(self, payload)
+            return self.receive(seconds) == payload
+        except OSError:
+            return False
+
+    def open(self, device: str | None = None) -> socket.socket:
+        def make() -> socket.socket:
+            opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            if device:
+                opened.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
+            return opened
+
+        return netns.inside(self.space, make)
+
+    def processes(self) -> list[int]:
+        """Everything that runs in the namespace."""
+        here = os.stat(netns.path(self.space)).st_ino
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.stat(entry / "ns/net").st_ino == here:
+                    found.append(int(entry.name))
+        return found
+
+
+@dataclass(frozen=True)
+class Packet:
+    """An IPv4 packet as it crossed the router."""
+
+    source: str
+    destination: str
+    protocol: int
+    ports: tuple[int, int] | None
+    data: bytes
+
+
+class Capture:
+    """Everything that crosses the router's interfaces, from now on."""
+
+    def __init__(self, space: str) -> None:
+        def make() -> socket.socket:
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+            opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
+            opened.setblocking(False)
+            return opened
+
+        self._socket = netns.inside(space, make)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def packets(self) -> list[Packet]:
+        """The IP packets since the last call; anything that is neither IPv4 nor ARP fails the test."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, (_, kind, *_) = self._socket.recvfrom(1 << 17)
+                if kind == ETH_P_ARP:
+                    continue
+                assert kind == ETH_P_IP, f"ethertype {kind:#x} on the wire"
+                header = (data[0] & 15) * 4
+                ports = None
+                if data[9] in (6, 17):
+                    ports = (
+                        int.from_bytes(data[header : header + 2], "big"),
+                        int.from_bytes(data[header + 2 : header + 4], "big"),
+                    )
+                found.append(Packet(socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20]), data[9], ports, data))
+        return found
+
+    def plaintext(self) -> list[Packet]:
+        """Packets that are neither IKE on UDP 500 nor ESP; ESP and IKE must have been there at all."""
+        packets = self.packets()
+        assert packets
+        return [packet for packet in packets if packet.protocol != 50 and packet.ports != (500, 500)]
+
+
+@dataclass
+class Wire:
+    """A router namespace and the hosts on it."""
+
+    space: str
+    hosts: list[Host] = field(default_factory=list)
+
+    def capture(self) -> Capture:
+        return Capture(self.space)
+
+    def specs(self) -> dict[str, MeshSpec]:
+        """A job's credentials for all hosts."""
+        return pki.issue_mesh("job", [(host.name, host.address) for host in self.hosts])
+
+    def mesh(
+        self,
+        hosts: list[Host] | None = None,
+        specs: dict[str, MeshSpec] | None = None,
+        connect: bool = True,
+    ) -> dict[str, MeshSpec]:
+        """Guard, start and connect these hosts, as the node does it."""
+        hosts = self.hosts if hosts is None else hosts
+        specs = specs or pki.issue_mesh("job", [(host.name, host.address) for host in hosts])
+        for host in hosts:
+            host.member = Member(specs[host.name], host.space, host.rundir, "engine")
+            host.member.guard()
+        for host in hosts:
+            host.member.start()
+        if connect:
+            for host in hosts:
+                host.member.connect(timeout=10)
+        return specs
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    """Whether the condition comes true within a time that is far beyond what it needs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def run(*command: str, text: str = "") -> str:
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

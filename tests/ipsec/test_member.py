@@ -1,0 +1,293 @@
+"""The mesh as the node sees it: real namespaces, charon, engine and packets."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ipsec.lab import PORT, Host, Wire, eventually
+from phalanx.ipsec import charon, netns, pki
+from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.xfrm import Xfrm
+
+three = pytest.mark.parametrize("wire", [3], indirect=True)
+
+
+def process(host: Host, words: str) -> int:
+    """The process of that host whose command line has these words."""
+    found = [pid for pid in host.processes() if words in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_two_instances_exchange_esp_and_ike_on_port_500_only(wire: Wire) -> None:
+    one, two = wire.hosts
+    capture = wire.capture()
+    specs = wire.mesh()
+    before = one.member.measure().pairs[0]
+    for number in range(50):
+        one.send(two, b"secret %02d" % number)
+        assert two.receive() == b"secret %02d" % number
+    for _ in range(20):
+        two.send(one, bytes(1000))
+        one.receive()
+
+    assert capture.plaintext() == []
+    (pair,), (mirror,) = one.member.measure().pairs, two.member.measure().pairs
+    assert (before.packets_out, before.packets_in) == (0, 0)
+    assert (pair.packets_out, pair.bytes_out) == (mirror.packets_in, mirror.bytes_in) == (50, 50 * (20 + 8 + 9))
+    assert (pair.packets_in, pair.bytes_in) == (mirror.packets_out, mirror.bytes_out) == (20, 20 * 1028)
+    assert (pair.spi_in, pair.spi_out) == (mirror.spi_out, mirror.spi_in)
+    assert pair.established
+    assert (pair.algorithm, pair.key_bits, pair.esn, pair.ppk) == ("AES_GCM_16", 256, True, True)
+    assert pair.ike == "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
+    assert pair.local_certificate == mirror.remote_certificate == specs["algo-1"].fingerprint
+    assert pair.remote_certificate == mirror.local_certificate == specs["algo-2"].fingerprint
+    assert pair.rekeys == 0
+
+
+def test_the_capture_sees_plaintext_where_there_is_no_mesh(wire: Wire) -> None:
+    one, two = wire.hosts
+    capture = wire.capture()
+    assert one.reaches(two, b"secret")
+    assert {packet.protocol for packet in capture.plaintext()} == {17}
+
+
+@three
+def test_three_instances_make_a_full_mesh(wire: Wire) -> None:
+    capture = wire.capture()
+    wire.mesh()
+    for host in wire.hosts:
+        others = [other for other in wire.hosts if other is not host]
+        assert host.member.established() == {other.name for other in others}
+        assert all(host.reaches(other) for other in others)
+        assert [pair.remote for pair in host.member.measure().pairs] == [other.name for other in others]
+    assert capture.plaintext() == []
+
+
+def test_large_packets_pass(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    assert one.reaches(two, os.urandom(30000))
+
+
+@three
+def test_another_authority_is_refused(wire: Wire) -> None:
+    one, two, _ = wire.hosts
+    capture = wire.capture()
+    addresses = [(host.name, host.address) for host in (one, two)]
+    specs = pki.issue_mesh("job", addresses)
+    stranger = pki.issue_mesh("job", addresses)["algo-2"].credentials
+    keys = dataclasses.replace(specs["algo-2"].credentials, certificate=stranger.certificate, private_key=stranger.private_key)
+    specs["algo-2"] = dataclasses.replace(specs["algo-2"], credentials=keys)
+    wire.mesh([one, two], specs=specs, connect=False)
+    with pytest.raises(MeshError, match=r"algo-1 to algo-2: .*"):
+        one.member.connect(timeout=10)
+    assert refused(one, two)
+    assert not one.reaches(two, seconds=0.2)
+    assert capture.plaintext() == []
+
+
+def test_another_ppk_is_refused(wire: Wire) -> None:
+    one, two = wire.hosts
+    specs = wire.specs()
+    keys = dataclasses.replace(specs["algo-2"].credentials, ppk="00" * 32)
+    specs["algo-2"] = dataclasses.replace(specs["algo-2"], credentials=keys)
+    wire.mesh(specs=specs, connect=False)
+    with pytest.raises(MeshError, match=r"algo-1 to algo-2: .*AUTH"):
+        one.member.connect(timeout=10)
+    assert refused(one, two)
+
+
+@three
+def test_another_instance_of_the_job_is_refused_in_a_peers_place(wire: Wire) -> None:
+    one, two, _ = wire.hosts
+    specs = wire.specs()
+    posing = dataclasses.replace(specs["algo-3"], name="algo-2", address=two.address, peers=specs["algo-2"].peers[:1])
+    wire.mesh([one, two], specs={"algo-1": specs["algo-1"], "algo-2": posing}, connect=False)
+    with pytest.raises(MeshError, match=r"algo-1 to algo-2: "):
+        one.member.connect(["algo-2"], timeout=10)
+    assert refused(one, two)
+
+
+def refused(one: Host, two: Host) -> bool:
+    """The side that answers has SAs for a moment: IKEv2's initiator judges last, and tells it."""
+    return not one.member.established() and eventually(lambda: not two.member.established())
+
+
+@pytest.mark.parametrize(
+    ("name", "weaker"),
+    [
+        ("PROPOSAL_ESP", "aes128gcm16-ecp384-esn"),
+        ("PROPOSAL_ESP", "aes256gcm16-ecp384-noesn"),
+        ("PROPOSAL_ESP", "aes256-sha256-ecp384-esn"),
+        ("PROPOSAL_IKE", "aes256-sha256-modp2048"),
+    ],
+)
+def test_nothing_weaker_is_agreed_on(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, weaker: str) -> None:
+    one, two = wire.hosts
+    specs = wire.mesh([two], specs=wire.specs(), connect=False)
+    monkeypatch.setattr(charon, name, weaker)
+    wire.mesh([one], specs=specs, connect=False)
+    with pytest.raises(MeshError, match=r"algo-1 to algo-2: .*(NO_PROPOSAL_CHOSEN|no CHILD_SA)"):
+        one.member.connect(timeout=1)
+    assert one.member.established() == frozenset()
+
+
+@pytest.mark.parametrize("victim", ["/usr/lib/ipsec/charon", "phalanx.ipsec.engine"])
+def test_a_killed_daemon_stops_traffic_until_recovery(wire: Wire, victim: str) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    assert one.reaches(two)
+    capture = wire.capture()
+    os.kill(process(one, victim), signal.SIGKILL)
+    assert eventually(lambda: one.member.health() is not None)
+    for _ in range(20):
+        for sender, to in ((one, two), (two, one)):
+            with sender.open("eth0") as bound, sender.open() as free:
+                for each in (bound, free):
+                    try:
+                        each.sendto(b"secret", (to.address, 9))
+                    except PermissionError:
+                        continue
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+    assert eventually(lambda: two.member.established() == {"algo-1"})
+    assert eventually(lambda: one.reaches(two, os.urandom(8), 0.2))
+    assert capture.plaintext() == []
+
+
+def test_a_stopped_charon_is_noticed_and_replaced(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    os.kill(process(one, "/usr/lib/ipsec/charon"), signal.SIGSTOP)
+    assert "does not answer" in one.member.health()
+    assert one.reaches(two)
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+    assert one.reaches(two)
+
+
+def test_rekeying_loses_nothing(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    spis = {one.member.measure().pairs[0].spi_out}
+    sent = 0
+    for _ in range(3):
+        one.member._charon.rekey("algo-2")
+        while (spi := one.member.measure().pairs[0].spi_out) in spis:
+            assert one.reaches(two)
+            sent += 1
+        spis.add(spi)
+    for _ in range(10):
+        assert one.reaches(two)
+        sent += 1
+    pair, mirror = one.member.measure().pairs[0], two.member.measure().pairs[0]
+    assert (pair.rekeys, mirror.rekeys) == (3, 3)
+    assert pair.packets_out == pair.packets_in == mirror.packets_in == mirror.packets_out == sent
+    assert pair.ppk
+
+
+def test_a_dead_peer_is_seen(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    for pid in two.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: one.member.established() == frozenset())
+    two.member.recover(timeout=10)
+    assert eventually(lambda: one.member.established() == {"algo-2"})
+    assert eventually(lambda: one.reaches(two, os.urandom(8), 0.2))
+
+
+def test_another_agent_adopts_what_runs(wire: Wire) -> None:
+    one, two = wire.hosts
+    specs = wire.mesh()
+    pids = sorted(one.processes())
+    again = Member(specs["algo-1"], one.space, one.rundir, "engine")
+    again.guard()
+    again.start()
+    again.connect(timeout=10)
+    assert sorted(one.processes()) == pids
+    assert again.established() == {"algo-2"}
+    assert one.reaches(two)
+    assert again.measure().pairs[0].rekeys == 0
+
+
+def test_stop_and_unguard_leave_nothing(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    with pytest.raises(MeshError, match="still runs"):
+        one.member.unguard()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    one.member.stop()
+    assert one.processes() == []
+    assert {path.name for path in one.rundir.iterdir() if path.suffix != ".log"} <= {"engine.lock"}
+    assert not one.reaches(two, seconds=0.2)
+    assert eventually(lambda: two.member.established() == frozenset(), 2)
+    one.member.unguard()
+    with Xfrm.kernel(one.space) as xfrm:
+        assert xfrm.policies() == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    one.member.stop()
+    one.member.unguard()
+
+
+def test_no_key_is_written_or_named(wire: Wire) -> None:
+    specs = wire.mesh()
+    secrets = {spec.credentials.ppk for spec in specs.values()}
+    secrets |= {line for spec in specs.values() for line in spec.credentials.private_key.splitlines()[1:3]}
+    for host in wire.hosts:
+        texts = [path.read_bytes().decode(errors="replace") for path in host.rundir.iterdir() if path.is_file()]
+        for pid in host.processes():
+            texts += [Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace") for file in ("cmdline", "environ")]
+        assert not [secret for secret in secrets for text in texts if secret in text]
+    assert not [secret for secret in secrets if secret in repr(specs)]
+
+
+def test_nothing_starts_without_the_guard(wire: Wire) -> None:
+    one, _ = wire.hosts
+    specs = wire.specs()
+    member = Member(specs["algo-1"], one.space, one.rundir, "engine")
+    with pytest.raises(MeshError, match="guard"):
+        member.start()
+    assert one.processes() == []
+
+
+def test_health_misses_a_policy_of_the_guard(wire: Wire) -> None:
+    one, _ = wire.hosts
+    wire.mesh()
+    with Xfrm.kernel(one.space) as xfrm:
+        xfrm.remove(next(policy for policy in xfrm.policies() if policy.direction == "out"))
+    assert "lacks 1 policies" in one.member.health()
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+
+
+def test_connect_names_the_pair_that_does_not_answer(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh([one], specs=wire.specs(), connect=False)
+    with pytest.raises(MeshError, match=r"job job: algo-1 to algo-2: "):
+        one.member.connect(timeout=1)
+    wire.mesh([two], specs=wire.specs(), connect=False)
+
+
+def test_ike_has_no_socket_on_port_4500(wire: Wire) -> None:
+    one, _ = wire.hosts
+    wire.mesh()
+    table = netns.inside(one.space, lambda: Path("/proc/thread-self/net/udp").read_text())
+    assert {int(line.split()[1].split(":")[1], 16) for line in table.splitlines()[1:]} == {500, 501, PORT}
+
+
+def test_sockets_bound_to_the_wire_do_not_leak(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    capture = wire.capture()
+    with one.open("eth0") as bound, pytest.raises(PermissionError):
+        bound.sendto(b"secret", (two.address, 9))
+    assert one.reaches(two)
+    assert capture.plaintext() == []
+    assert one.member.measure().plaintext_blocked_out == 1
