@@ -15,6 +15,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 
 from phalanx.network import namespace, netfilter
 from phalanx.network.errors import NetworkError
@@ -117,10 +118,17 @@ class Router:
                 _add(netlink.addr, index=index, address=eni.address, prefixlen=32)
                 netlink.link("set", index=index, state="up")
                 _add(netlink.route, dst="0.0.0.0/0", gateway=GATEWAY, oif=index, flags=_ONLINK)
+                inside = netlink.get_links(index)[0].get("address")
             with namespace.entered(self._name), IPRoute() as netlink:
                 index = netlink.link_lookup(ifname=device(eni.id))[0]
                 netlink.link("set", index=index, state="up")
                 _add(netlink.route, dst=f"{eni.address}/32", oif=index, scope=_LINK_SCOPE)
+                # Who is at the other end is known: no ARP, which nothing protects, and no wait for its answer.
+                netlink.neigh("replace", dst=eni.address, lladdr=inside, ifindex=index, state=NUD_PERMANENT)
+                outside = netlink.get_links(index)[0].get("address")
+            with namespace.entered(instance), IPRoute() as netlink:
+                index = netlink.link_lookup(ifname=INTERFACE)[0]
+                netlink.neigh("replace", dst=GATEWAY, lladdr=outside, ifindex=index, state=NUD_PERMANENT)
             for end, where in ((INTERFACE, instance), (device(eni.id), self._name)):
                 _await_up(end, where)
 

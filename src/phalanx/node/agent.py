@@ -62,6 +62,7 @@ class Agent:
     def recover(self) -> None:
         """Carry on with the instances an earlier agent left, and clear away what belongs to none."""
         found = saved(self._names)
+        self._rooms.vpcs.restore(spec for spec, _ in found)
         for spec, goal in found:
             self._adopt(spec, goal)
         self._sweep({spec.id for spec, _ in found}, {spec.vpc_id for spec, _ in found})

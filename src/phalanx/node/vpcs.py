@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from phalanx.network import namespace
@@ -33,6 +34,12 @@ class Vpcs:
             partial.rename(path)
             if vpc_id in self._members:
                 self._apply(vpc_id)
+
+    def restore(self, specs: Iterable[InstanceSpec]) -> None:
+        """Take up members that an earlier agent attached, all before the first `join`: no guard falls in between."""
+        with self._lock:
+            for spec in specs:
+                self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
 
     def join(self, spec: InstanceSpec) -> None:
         """Attach an instance to its VPC: rules and guard first, then the wire. Idempotent."""
