@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -142,10 +143,11 @@ def test_nothing_weaker_is_agreed_on(wire: Wire, monkeypatch: pytest.MonkeyPatch
 def test_a_killed_daemon_stops_traffic_until_recovery(wire: Wire, victim: str) -> None:
     one, two = wire.hosts
     wire.mesh()
-    assert one.reaches(two)
+    client, server = connection(one, two)
     capture = wire.capture()
     os.kill(process(one, victim), signal.SIGKILL)
     assert eventually(lambda: one.member.health() is not None)
+    client.sendall(b"secret")
     for _ in range(20):
         for sender, to in ((one, two), (two, one)):
             with sender.open("eth0") as bound, sender.open() as free:
@@ -158,7 +160,29 @@ def test_a_killed_daemon_stops_traffic_until_recovery(wire: Wire, victim: str) -
     assert one.member.health() is None
     assert eventually(lambda: two.member.established() == {"algo-1"})
     assert eventually(lambda: one.reaches(two, os.urandom(8), 0.2))
+    with client, server:
+        assert server.recv(10) == b"secret"
     assert capture.plaintext() == []
+
+
+def connection(one: Host, two: Host) -> tuple[socket.socket, socket.socket]:
+    """A TCP connection, such as a training keeps all its life."""
+    listener = netns.inside(two.space, lambda: socket.create_server((two.address, PORT)))
+    client = netns.inside(one.space, lambda: socket.create_connection((two.address, PORT), 5))
+    with listener:
+        server, _ = listener.accept()
+    server.settimeout(30)
+    return client, server
+
+
+def test_a_stopped_engine_is_noticed_and_replaced(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    os.kill(process(one, "phalanx.ipsec.engine"), signal.SIGSTOP)
+    assert "engine" in one.member.health()
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+    assert one.reaches(two)
 
 
 def test_a_stopped_charon_is_noticed_and_replaced(wire: Wire) -> None:
@@ -270,7 +294,7 @@ def test_health_misses_a_policy_of_the_guard(wire: Wire) -> None:
 def test_connect_names_the_pair_that_does_not_answer(wire: Wire) -> None:
     one, two = wire.hosts
     wire.mesh([one], specs=wire.specs(), connect=False)
-    with pytest.raises(MeshError, match=r"job job: algo-1 to algo-2: "):
+    with pytest.raises(MeshError, match=r"job job: algo-1 to algo-2: the peer does not answer on UDP 500"):
         one.member.connect(timeout=1)
     wire.mesh([two], specs=wire.specs(), connect=False)
 

@@ -54,11 +54,13 @@ class Daemon:
 
         `environment` is added to a bare one. The process has no parent but init, so nobody here needs to reap it.
         """
-        if self.pid() is not None:
-            return
-        self._lock.touch(mode=0o600)
-        # Whoever finds the lock taken next must not read the number of a process that is gone.
-        os.truncate(self._lock, 0)
+        with self._lock.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            # Whoever finds the lock taken next must not read the number of a process that is gone.
+            os.truncate(self._lock, 0)
         with self.log.open("ab") as log:
             started = subprocess.run(
                 [

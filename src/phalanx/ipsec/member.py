@@ -30,21 +30,10 @@ _RETRY = 0.5
 _BLOCKED_OUT = ("XfrmOutPolBlock", "XfrmOutNoStates")
 _BLOCKED_IN = ("XfrmInPolBlock", "XfrmInTmplMismatch", "XfrmInNoPols")
 
-_CAUSE = (
-    "AUTHENTICATION_FAILED",
-    "AUTH_FAILED",
-    "PPK required",
-    "no trusted",
-    "no issuer",
-    "NO_PROPOSAL_CHOSEN",
-    "TS_UNACCEPTABLE",
-    "unable to",
-    "giving up",
-    "retransmit",
-)
+_REFUSED = ("AUTHENTICATION_FAILED", "AUTH_FAILED", "PPK required", "no trusted", "no issuer")
+"""In charon's log: certificates or PPK do not fit, which no second attempt mends."""
+_CAUSES = (*_REFUSED, "NO_PROPOSAL_CHOSEN", "TS_UNACCEPTABLE", "unable to")
 """What charon's log says when it matters, the most telling first."""
-_FINAL = _CAUSE[:5]
-"""Causes that no second attempt mends: certificates or PPK do not fit."""
 
 
 class Member:
@@ -80,7 +69,6 @@ class Member:
         if self._plane.health() is not None:
             # A charon without its data plane believes in SAs that are gone.
             self._charon.kill()
-            self._plane.stop()
             self._plane.start(self._spec.address, self._addresses)
         if self._charon.pid() is None:
             self._plane.clear()
@@ -102,7 +90,7 @@ class Member:
             now = time.monotonic()
             under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
             causes = {name: self._cause(name, mark) for name in tried if name in pending and name not in under_way}
-            failed = {name for name, cause in causes.items() if any(word in cause for word in _FINAL)}
+            failed = {name for name, cause in causes.items() if any(word in cause for word in _REFUSED)}
             if failed or now > deadline:
                 raise MeshError(self._complaint({name: self._cause(name, mark) for name in (failed or pending)}))
             for name in sorted(pending - under_way):
@@ -215,12 +203,14 @@ class Member:
         )
 
     def _cause(self, name: str, mark: int) -> str:
-        lines = self._charon.said(name, mark)
-        for word in _CAUSE:
+        lines = [line.strip() for line in self._charon.said(name, mark)]
+        for word in _CAUSES:
             for line in reversed(lines):
                 if word in line:
-                    return line.strip()
-        return lines[-1].strip() if lines else "the peer did not answer"
+                    return line
+        if any("retransmit" in line for line in lines):
+            return "the peer does not answer on UDP 500"
+        return lines[-1] if lines else "charon has not begun"
 
     def _complaint(self, causes: dict[str, str]) -> str:
         pairs = "; ".join(f"{self._spec.name} to {name}: {cause}" for name, cause in sorted(causes.items()))

@@ -61,7 +61,7 @@ class Plane(Protocol):
     """
 
     def start(self, address: str, peers: Sequence[str]) -> None:
-        """Carry what SAs say between `address` and `peers`. Does nothing where that runs already."""
+        """Carry what SAs say between `address` and `peers`. What runs is adopted, what hangs is replaced."""
 
     def health(self) -> str | None:
         """None where the plane runs; else what is wrong with it."""

@@ -1,0 +1,82 @@
+"""What the probe says of this host, and what follows from what a probe says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from phalanx.ipsec import charon, probe
+from phalanx.ipsec.probe import Capabilities, Capability, Unprotected
+
+
+def pretend(capabilities: Capabilities, **verdicts: bool) -> Capabilities:
+    return Capabilities(tuple(dataclasses.replace(each, ok=verdicts.get(each.purpose, each.ok)) for each in capabilities.all))
+
+
+@pytest.fixture(scope="module")
+def here() -> Capabilities:
+    return probe.probe()
+
+
+def test_this_host_can_run_encrypted_jobs(here: Capabilities) -> None:
+    assert here.missing("guard", "ike") == ()
+    assert probe.choose(here) in ("kernel", "engine")
+    assert all(each.detail and each.remedy for each in here.all)
+
+
+def test_the_probe_leaves_nothing() -> None:
+    def state() -> tuple[list[str], str]:
+        return sorted(path.name for path in Path("/sys/class/net").iterdir()), Path("/proc/net/xfrm_stat").read_text()
+
+    before = state()
+    probe.probe()
+    assert state() == before
+
+
+def test_the_kernel_is_taken_where_it_can(here: Capabilities) -> None:
+    assert probe.choose(pretend(here, kernel=True, engine=False)) == "kernel"
+    assert probe.choose(pretend(here, kernel=True, engine=True)) == "kernel"
+    assert probe.explain(pretend(here, kernel=True)).startswith("kernel: ")
+
+
+def test_else_the_engine(here: Capabilities) -> None:
+    without = pretend(here, kernel=False, engine=True)
+    assert probe.choose(without) == "engine"
+    assert probe.explain(without).startswith("engine: the kernel cannot carry ESP itself")
+
+
+@pytest.mark.parametrize("missing", [{"guard": False}, {"ike": False}, {"kernel": False, "engine": False}])
+def test_else_nothing_at_all(here: Capabilities, missing: dict[str, bool]) -> None:
+    without = pretend(here, **missing)
+    with pytest.raises(Unprotected) as caught:
+        probe.choose(without)
+    for each in without.missing(*missing):
+        assert each.name in str(caught.value)
+        assert each.remedy in str(caught.value)
+    assert probe.explain(without).startswith("none: ")
+
+
+def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "DAEMON", Path("/nowhere/charon"))
+    (found,) = probe.probe().missing("ike")
+    assert found.name == "charon"
+    assert "/nowhere/charon" in found.detail
+    monkeypatch.undo()
+    monkeypatch.setattr(probe, "PLUGINS", (*charon.PLUGINS, "teleport"))
+    (found,) = probe.probe().missing("ike")
+    assert "teleport" in found.detail
+
+
+def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phalanx.ipsec.guard.up", lambda *_: None)
+    assert Capability("XFRM policies", "guard", False, "a block policy lets packets pass", "") in [
+        dataclasses.replace(each, remedy="") for each in probe.probe().all
+    ]
+
+
+def test_the_known_answer_is_right() -> None:
+    key, nonce, aad, plain, sealed, tag = probe._GCM
+    assert AESGCM(key).encrypt(nonce, plain, aad) == sealed + tag
