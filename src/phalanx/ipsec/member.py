@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,7 @@ class Member:
             KernelPlane(netns, rundir, spec.address) if plane == "kernel" else EnginePlane(netns, rundir, device)
         )
         self._charon = Charon(netns, rundir)
-        # charon keeps only some thirty verified certificates: what was once measured is remembered.
+        # charon remembers 32 certificates that it has verified, and a mesh may have more: what was seen once is kept.
         self._certificates: dict[str, str] = {}
 
     def guard(self) -> None:
@@ -97,12 +98,16 @@ class Member:
                 if now - tried.get(name, -_RETRY) >= _RETRY:
                     tried[name] = now
                     self._charon.initiate(name)
-            time.sleep(_POLL)
+            # Asking costs charon and the engine time that IKE needs: in a large mesh ask less often.
+            time.sleep(max(_POLL, 2 * (time.monotonic() - now)))
 
     def established(self) -> frozenset[str]:
         """Names of the peers with a CHILD_SA in both directions, as the data plane has them now."""
         report = self._plane.measure()
-        return frozenset(peer.name for peer in self._spec.peers if self._stands(report, peer))
+        found = [peer for peer in self._spec.peers if self._stands(report, peer)]
+        if any(peer.identity not in self._certificates for peer in found):
+            self._note_certificates()
+        return frozenset(peer.name for peer in found)
 
     def health(self) -> str | None:
         """None where guard, data plane and charon stand and answer; else what is wrong, in words."""
@@ -130,9 +135,9 @@ class Member:
         plane = self._plane.measure()
         try:
             sas = self._charon.associations()
-            self._certificates.update(self._charon.certificates())
         except MeshError:
             sas = []
+        self._note_certificates()
         counters = xfrm_statistics(self._netns)
         blocked = {*_BLOCKED_OUT, *_BLOCKED_IN}
         return MeshReport(
@@ -155,6 +160,10 @@ class Member:
         if self._charon.pid() is not None:
             raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
         guard.down(self._netns, self._addresses)
+
+    def _note_certificates(self) -> None:
+        with contextlib.suppress(MeshError):
+            self._certificates.update(self._charon.certificates())
 
     def _stands(self, report: PlaneReport, peer: Peer) -> bool:
         associated = {
