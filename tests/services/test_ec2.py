@@ -95,7 +95,8 @@ def test_a_vpc_is_deleted_with_its_default_group_and_tags(ec2, vpc):
     rule = ec2.DescribeSecurityGroupRules()["SecurityGroupRules"][0]["SecurityGroupRuleId"]
     ec2.CreateTags(Resources=[vpc, default, rule], Tags=[{"Key": "a", "Value": "b"}])
     assert ec2.DeleteVpc(VpcId=vpc) == {}
-    assert not any(ec2.everything().values())
+    left = {table: rows for table, rows in ec2.everything().items() if rows}
+    assert left.keys() == {"dhcp_options"}, "the account's, for the next VPC"
 
 
 def test_a_vpc_with_something_in_it_stays(ec2, vpc):
@@ -829,11 +830,12 @@ def test_zones(ec2):
 
 
 def test_every_operation_answers_a_dry_run(ec2):
+    no_dry_run = {"ModifyVpcAttribute"}  # whose model has none
     before = ec2.everything()
     for operation, handler in ec2.handlers.items():
         with pytest.raises(AwsError) as refusal:
             handler(CALLER, {"DryRun": True})
         assert (refusal.value.code, refusal.value.status) == ("DryRunOperation", 412), operation
         assert refusal.value.message == "Request would have succeeded, but DryRun flag is set."
-        assert "DryRun" in MODEL.operation_model(operation).input_shape.members
+        assert operation in no_dry_run or "DryRun" in MODEL.operation_model(operation).input_shape.members
     assert ec2.everything() == before

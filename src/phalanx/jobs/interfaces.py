@@ -71,7 +71,7 @@ def allocate(
         if subnet not in found:
             raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
     present = {row.host: row for row in session.scalars(select(NetworkInterface).filter_by(job=job))}
-    turns = _turns([(found[subnet], _free(session, found[subnet])) for subnet in dict.fromkeys(subnets)])
+    turns = _turns([(found[subnet], free_addresses(session, found[subnet])) for subnet in dict.fromkeys(subnets)])
     interfaces = []
     for host in hosts:
         if host not in present:
@@ -129,8 +129,8 @@ def _prefix_lists(session: Session) -> dict[str, list[str | None]]:
     return blocks
 
 
-def _free(session: Session, subnet: Subnet) -> Iterator[str]:
-    """Free addresses of a subnet, lowest first."""
+def free_addresses(session: Session, subnet: Subnet) -> Iterator[str]:
+    """Free addresses of a subnet, lowest first. The reserved ones are never free."""
     taken = set(session.scalars(select(NetworkInterface.address).filter_by(subnet_id=subnet.id)))
     network = ipaddress.IPv4Network(subnet.cidr)
     # The last address is one of the reserved ones; the others are the first.

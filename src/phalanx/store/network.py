@@ -7,7 +7,7 @@ import secrets
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from phalanx.store.base import Base, now_ms
+from phalanx.store.base import Base, Json, now_ms
 
 
 def new_id(prefix: str) -> str:
@@ -15,8 +15,27 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-0{secrets.token_hex(8)}"
 
 
-class Vpc(Base):
-    """A VPC. `state` is EC2's."""
+class Resource(Base):
+    """A resource of EC2's with an id of its own."""
+
+    __abstract__ = True
+
+    id: Mapped[str]
+
+
+class DhcpOptions(Resource):
+    """A set of DHCP options: by name, the values. `is_default` marks the one that new VPCs get."""
+
+    __tablename__ = "dhcp_options"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("dopt"))
+    configurations: Mapped[Json]
+    is_default: Mapped[bool] = mapped_column(default=False)
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Vpc(Resource):
+    """A VPC. `state` is EC2's; without a set of DHCP options it has none."""
 
     __tablename__ = "vpcs"
 
@@ -24,10 +43,14 @@ class Vpc(Base):
     cidr: Mapped[str]
     is_default: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str] = mapped_column(default="available")
+    dhcp_options_id: Mapped[str | None] = mapped_column(ForeignKey("dhcp_options.id"))
+    dns_support: Mapped[bool] = mapped_column(default=True)
+    dns_hostnames: Mapped[bool] = mapped_column(default=False)
+    usage_metrics: Mapped[bool] = mapped_column(default=False)
     created: Mapped[int] = mapped_column(default=now_ms)
 
 
-class Subnet(Base):
+class Subnet(Resource):
     """A subnet: a block of a VPC's addresses in one availability zone."""
 
     __tablename__ = "subnets"
@@ -41,7 +64,7 @@ class Subnet(Base):
     created: Mapped[int] = mapped_column(default=now_ms)
 
 
-class SecurityGroup(Base):
+class SecurityGroup(Resource):
     """A security group. `is_default` marks the one that came with its VPC."""
 
     __tablename__ = "security_groups"
@@ -55,7 +78,7 @@ class SecurityGroup(Base):
     created: Mapped[int] = mapped_column(default=now_ms)
 
 
-class SecurityGroupRule(Base):
+class SecurityGroupRule(Resource):
     """One rule of a security group, with exactly one peer: `cidr` (IPv4 or IPv6), `peer_group` or `prefix_list`.
 
     `direction` is ingress or egress. `protocol` is an IP protocol number as text, or -1 for all. The ports are set for
@@ -84,7 +107,7 @@ class SecurityGroupRule(Base):
     description: Mapped[str | None]
 
 
-class PrefixList(Base):
+class PrefixList(Resource):
     """A managed prefix list. `family` is IPv4 or IPv6; `version` counts the changes of its entries, from 1."""
 
     __tablename__ = "prefix_lists"
@@ -110,11 +133,19 @@ class PrefixListEntry(Base):
     description: Mapped[str | None]
 
 
-class NetworkInterface(Base):
-    """A network interface (ENI) of one instance of a job; `host` is the instance's name in the job (algo-1 …)."""
+class NetworkInterface(Resource):
+    """A network interface (ENI): of one instance of a job, or of the gateway or endpoint `owner`.
+
+    `host` is the instance's name in the job (algo-1 …).
+    """
 
     __tablename__ = "network_interfaces"
-    __table_args__ = (UniqueConstraint("subnet_id", "address"), UniqueConstraint("job", "host"))
+    __table_args__ = (
+        UniqueConstraint("subnet_id", "address"),
+        UniqueConstraint("job", "host"),
+        CheckConstraint("(job IS NULL) <> (owner IS NULL)", name="ck_network_interfaces_owner"),
+        CheckConstraint("(job IS NULL) = (host IS NULL)", name="ck_network_interfaces_host"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("eni"))
     subnet_id: Mapped[str] = mapped_column(ForeignKey("subnets.id"))
@@ -122,8 +153,10 @@ class NetworkInterface(Base):
     address: Mapped[str]
     description: Mapped[str]
     status: Mapped[str] = mapped_column(default="in-use")
-    job: Mapped[str]
-    host: Mapped[str]
+    job: Mapped[str | None]
+    host: Mapped[str | None]
+    owner: Mapped[str | None] = mapped_column(index=True)
+    """Id of the NAT gateway or VPC endpoint."""
     created: Mapped[int] = mapped_column(default=now_ms)
     memberships: Mapped[list[NetworkInterfaceGroup]] = relationship(
         order_by="NetworkInterfaceGroup.position", cascade="all, delete-orphan", lazy="selectin"
@@ -143,6 +176,135 @@ class NetworkInterfaceGroup(Base):
     interface_id: Mapped[str] = mapped_column(ForeignKey("network_interfaces.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     group_id: Mapped[str] = mapped_column(ForeignKey("security_groups.id"), index=True)
+
+
+class NetworkAcl(Resource):
+    """The default network ACL of a VPC, which allows everything."""
+
+    __tablename__ = "network_acls"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("acl"))
+    vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), unique=True)
+
+
+class RouteTable(Resource):
+    """A route table. Its local route, and those of its gateway endpoints, are not stored: they follow from the VPC's."""
+
+    __tablename__ = "route_tables"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("rtb"))
+    vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class RouteTableAssociation(Resource):
+    """What a route table applies to: one subnet, or, as the main table of `vpc_id`, every subnet that has no other."""
+
+    __tablename__ = "route_table_associations"
+    __table_args__ = (CheckConstraint("(subnet_id IS NULL) <> (vpc_id IS NULL)", name="ck_route_table_associations_of"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("rtbassoc"))
+    route_table_id: Mapped[str] = mapped_column(ForeignKey("route_tables.id"), index=True)
+    subnet_id: Mapped[str | None] = mapped_column(ForeignKey("subnets.id"), unique=True)
+    vpc_id: Mapped[str | None] = mapped_column(ForeignKey("vpcs.id"), unique=True)
+
+
+class Route(Base):
+    """A route: from `destination` (IPv4 or IPv6 block, or id of a prefix list) to `target`, the id of a gateway or interface.
+
+    The target may be gone: the route stays, as a blackhole.
+    """
+
+    __tablename__ = "routes"
+
+    route_table_id: Mapped[str] = mapped_column(ForeignKey("route_tables.id", ondelete="CASCADE"), primary_key=True)
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    target: Mapped[str]
+
+
+class InternetGateway(Resource):
+    """An internet gateway, attached to at most one VPC."""
+
+    __tablename__ = "internet_gateways"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("igw"))
+    vpc_id: Mapped[str | None] = mapped_column(ForeignKey("vpcs.id"), unique=True)
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class ElasticAddress(Resource):
+    """An allocated elastic address."""
+
+    __tablename__ = "elastic_addresses"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("eipalloc"))
+    address: Mapped[str] = mapped_column(unique=True)
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class NatGateway(Resource):
+    """A NAT gateway. A deleted one is still shown for a while, when all that it refers to may be gone: it has no foreign keys.
+
+    `connectivity` is public (with an elastic address) or private; `state` is available or deleted.
+    """
+
+    __tablename__ = "nat_gateways"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("nat"))
+    vpc_id: Mapped[str] = mapped_column(index=True)
+    subnet_id: Mapped[str]
+    connectivity: Mapped[str]
+    state: Mapped[str] = mapped_column(default="available")
+    interface_id: Mapped[str]
+    private_address: Mapped[str]
+    allocation_id: Mapped[str | None]
+    public_address: Mapped[str | None]
+    created: Mapped[int] = mapped_column(default=now_ms)
+    deleted: Mapped[int | None]
+
+
+class VpcEndpoint(Resource):
+    """A VPC endpoint. `kind` is Gateway (with route tables) or Interface (with interfaces, one a subnet, and groups)."""
+
+    __tablename__ = "vpc_endpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("vpce"))
+    vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
+    kind: Mapped[str]
+    service: Mapped[str]
+    policy: Mapped[str]
+    private_dns: Mapped[bool] = mapped_column(default=False)
+    created: Mapped[int] = mapped_column(default=now_ms)
+
+
+class VpcEndpointRouteTable(Base):
+    """A route table that leads to a gateway endpoint."""
+
+    __tablename__ = "vpc_endpoint_route_tables"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("vpc_endpoints.id", ondelete="CASCADE"), primary_key=True)
+    route_table_id: Mapped[str] = mapped_column(ForeignKey("route_tables.id"), primary_key=True, index=True)
+
+
+class VpcEndpointGroup(Base):
+    """A security group of an interface endpoint."""
+
+    __tablename__ = "vpc_endpoint_groups"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("vpc_endpoints.id", ondelete="CASCADE"), primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("security_groups.id"), primary_key=True, index=True)
+
+
+class ClientToken(Base):
+    """A request that was made with an idempotency token, and what was answered (JSON)."""
+
+    __tablename__ = "client_tokens"
+
+    operation: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    response: Mapped[str]
+    created: Mapped[int] = mapped_column(default=now_ms, index=True)
 
 
 class ResourceTag(Base):

@@ -41,3 +41,8 @@ def group_not_found(group_id: str) -> AwsError:
 def different_networks() -> AwsError:
     """InvalidGroup.NotFound for a group of another VPC."""
     return AwsError("InvalidGroup.NotFound", "You have specified two resources that belong to different networks.")
+
+
+def different(one: str, other: str) -> AwsError:
+    """InvalidParameterValue for two resources of different VPCs."""
+    return invalid_parameter(f"{one} and {other} belong to different networks")

@@ -10,10 +10,26 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import group_not_found
-from phalanx.store.network import NetworkInterface, PrefixList, SecurityGroup, SecurityGroupRule, Subnet, Vpc
+from phalanx.store.network import (
+    DhcpOptions,
+    ElasticAddress,
+    InternetGateway,
+    NatGateway,
+    NetworkAcl,
+    NetworkInterface,
+    PrefixList,
+    Resource,
+    RouteTable,
+    RouteTableAssociation,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+    Vpc,
+    VpcEndpoint,
+)
 from phalanx.wire.errors import AwsError
 
-Row = TypeVar("Row", Vpc, Subnet, SecurityGroup, SecurityGroupRule, NetworkInterface, PrefixList)
+Row = TypeVar("Row", bound=Resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,18 @@ _KINDS: dict[type[Any], _Kind] = {
         "eni", "InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"
     ),
     PrefixList: _Kind("pl", "InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "prefix list ID"),
+    RouteTable: _Kind("rtb", "InvalidRouteTableId.Malformed", "InvalidRouteTableID.NotFound", "routeTable ID"),
+    RouteTableAssociation: _Kind(
+        "rtbassoc", "InvalidAssociationID.Malformed", "InvalidAssociationID.NotFound", "association ID"
+    ),
+    InternetGateway: _Kind(
+        "igw", "InvalidInternetGatewayId.Malformed", "InvalidInternetGatewayID.NotFound", "internetGateway ID"
+    ),
+    NatGateway: _Kind("nat", "NatGatewayMalformed", "NatGatewayNotFound", "NAT gateway"),
+    ElasticAddress: _Kind("eipalloc", "InvalidAllocationID.Malformed", "InvalidAllocationID.NotFound", "allocation ID"),
+    VpcEndpoint: _Kind("vpce", "InvalidVpcEndpointId.Malformed", "InvalidVpcEndpointId.NotFound", "Vpc Endpoint Id"),
+    DhcpOptions: _Kind("dopt", "InvalidDhcpOptionsId.Malformed", "InvalidDhcpOptionID.NotFound", "dhcpOption ID"),
+    NetworkAcl: _Kind("acl", "InvalidNetworkAclId.Malformed", "InvalidNetworkAclID.NotFound", "networkAcl ID"),
 }
 
 

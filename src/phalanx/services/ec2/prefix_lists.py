@@ -16,7 +16,7 @@ from phalanx.services.ec2.cidr import parse_v4, parse_v6
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
-from phalanx.store.network import PrefixList, PrefixListEntry, SecurityGroup, SecurityGroupRule
+from phalanx.store.network import PrefixList, PrefixListEntry, Route, SecurityGroup, SecurityGroupRule
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -37,12 +37,11 @@ def known(session: Session, caller: Caller, list_id: str, *, lock: bool = False)
     return find(session, PrefixList, list_id, lock=lock)
 
 
-def s3_list(region: str) -> PrefixList:
-    """AWS's prefix list for S3's gateway endpoints in a region, which has no row of its own.
+def of_service(name: str) -> PrefixList:
+    """AWS's prefix list for the gateway endpoints of a service, which has no row of its own.
 
-    It has no entries: the addresses of S3 are those of the endpoint, and nothing routes to one yet.
+    It has no entries: the addresses of the service are those of the endpoint, and nothing routes to one yet.
     """
-    name = endpoint_services.s3(region)
     list_id = f"pl-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return PrefixList(id=list_id, name=name, family="IPv4", max_entries=0, version=1, state="create-complete", created=0)
 
@@ -104,13 +103,14 @@ def get_managed_prefix_list_entries(session: Session, caller: Caller, request: M
 
 
 def get_managed_prefix_list_associations(session: Session, caller: Caller, request: Members) -> Members:
-    """GetManagedPrefixListAssociations: the security groups that refer to a list.
+    """GetManagedPrefixListAssociations: the security groups and route tables that refer to a list.
 
     Raises AwsError InvalidPrefixListID.NotFound, InvalidParameterValue.
     """
     named = known(session, caller, request["PrefixListId"])
-    groups = session.scalars(select(SecurityGroupRule.group_id).filter_by(prefix_list=named.id).distinct())
-    shown, more = page(request, list(groups), lambda resource: resource)
+    groups = select(SecurityGroupRule.group_id).where(SecurityGroupRule.prefix_list == named.id).distinct()
+    tables = select(Route.route_table_id).where(Route.destination == named.id)
+    shown, more = page(request, [*session.scalars(groups), *session.scalars(tables)], lambda resource: resource)
     return {
         "PrefixListAssociations": [{"ResourceId": resource, "ResourceOwner": caller.account} for resource in shown],
         **more,
@@ -165,7 +165,9 @@ def restore_managed_prefix_list_version(session: Session, caller: Caller, reques
 def delete_managed_prefix_list(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteManagedPrefixList. Raises AwsError InvalidPrefixListID.NotFound, DependencyViolation, OperationNotPermitted."""
     doomed = _own(session, caller, request["PrefixListId"])
-    if session.scalar(select(exists().where(SecurityGroupRule.prefix_list == doomed.id))):
+    in_rules = select(exists().where(SecurityGroupRule.prefix_list == doomed.id))
+    in_routes = select(exists().where(Route.destination == doomed.id))
+    if session.scalar(in_rules) or session.scalar(in_routes):
         raise AwsError("DependencyViolation", f"The prefix list '{doomed.id}' is in use and cannot be deleted.")
     described = _described(doomed, caller, tags.Tags(session, "pl").of(doomed))
     tags.forget(session, [doomed.id])
@@ -175,7 +177,7 @@ def delete_managed_prefix_list(session: Session, caller: Caller, request: Member
 
 
 def _managed_by_aws(region: str) -> list[PrefixList]:
-    return [s3_list(region)]
+    return [of_service(endpoint_services.s3(region))]
 
 
 def _selected(session: Session, caller: Caller, request: Members) -> list[PrefixList]:

@@ -11,7 +11,7 @@ from phalanx.services.ec2 import permissions, tags
 from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter
 from phalanx.services.ec2.lookup import default_vpc, find, find_all, group_by_name
 from phalanx.services.ec2.query import Filters, matching, page
-from phalanx.store.network import NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Vpc
+from phalanx.store.network import NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Vpc, VpcEndpointGroup
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -145,8 +145,8 @@ def describe_security_group_references(session: Session, caller: Caller, request
 def delete_security_group(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteSecurityGroup.
 
-    Raises AwsError InvalidGroup.NotFound, CannotDelete (a VPC's default group), DependencyViolation (an interface or
-    another group's rule refers to it).
+    Raises AwsError InvalidGroup.NotFound, CannotDelete (a VPC's default group), DependencyViolation (an interface,
+    an endpoint or another group's rule refers to it).
     """
     group = named(session, request, lock=True)
     if group.is_default:
@@ -154,7 +154,8 @@ def delete_security_group(session: Session, caller: Caller, request: Members) ->
         raise AwsError("CannotDelete", text)
     referred = exists().where(SecurityGroupRule.peer_group == group.id, SecurityGroupRule.group_id != group.id)
     used = exists().where(NetworkInterfaceGroup.group_id == group.id)
-    if session.scalar(select(referred)) or session.scalar(select(used)):
+    of_endpoint = exists().where(VpcEndpointGroup.group_id == group.id)
+    if any(session.scalar(select(dependent)) for dependent in (referred, used, of_endpoint)):
         raise dependency_violation(f"resource {group.id} has a dependent object")
     remove(session, group)
     return {"Return": True, "GroupId": group.id}

@@ -7,7 +7,29 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.orm import Session
 
 from phalanx.jobs.control import JobControl
-from phalanx.services.ec2 import network_interfaces, prefix_lists, rules, security_groups, subnets, tags, vpcs, zones
+from phalanx.services.ec2 import (
+    account,
+    addresses,
+    dhcp_options,
+    endpoint_services,
+    internet_gateways,
+    nat_gateways,
+    network_acls,
+    network_interfaces,
+    prefix_lists,
+    regions,
+    route_tables,
+    routes,
+    rules,
+    security_groups,
+    subnets,
+    tags,
+    vpc_attributes,
+    vpc_endpoints,
+    vpcs,
+    zones,
+)
+from phalanx.services.ec2.idempotency import Operation, idempotent
 from phalanx.services.ec2.vpcs import ensure_default_vpc
 from phalanx.store.database import Database
 from phalanx.wire.errors import AwsError
@@ -15,7 +37,6 @@ from phalanx.wire.service import Caller, Handler, Members, Service
 
 __all__ = ["ensure_default_vpc", "service"]
 
-Operation = Callable[[Session, Caller, Members], Members]
 RuleChange = Callable[[Session, Caller, Members], tuple[Sequence[str], Members]]
 """An operation that changes what rules allow; returns the ids of the VPCs concerned with the response."""
 
@@ -56,6 +77,9 @@ def service(database: Database, control: JobControl) -> Service:
             "CreateVpc": writes(vpcs.create_vpc),
             "DescribeVpcs": reads(vpcs.describe_vpcs),
             "DeleteVpc": writes(vpcs.delete_vpc),
+            "CreateDefaultVpc": writes(vpcs.create_default_vpc),
+            "DescribeVpcAttribute": reads(vpc_attributes.describe_vpc_attribute),
+            "ModifyVpcAttribute": writes(vpc_attributes.modify_vpc_attribute),
             "CreateSubnet": writes(subnets.create_subnet),
             "DescribeSubnets": reads(subnets.describe_subnets),
             "DeleteSubnet": writes(subnets.delete_subnet),
@@ -73,7 +97,9 @@ def service(database: Database, control: JobControl) -> Service:
             "UpdateSecurityGroupRuleDescriptionsIngress": writes(rules.update_descriptions_ingress),
             "UpdateSecurityGroupRuleDescriptionsEgress": writes(rules.update_descriptions_egress),
             "DescribeSecurityGroupRules": reads(rules.describe_security_group_rules),
-            "CreateManagedPrefixList": writes(prefix_lists.create_managed_prefix_list),
+            "CreateManagedPrefixList": writes(
+                idempotent("CreateManagedPrefixList", prefix_lists.create_managed_prefix_list, echo=False)
+            ),
             "DescribeManagedPrefixLists": reads(prefix_lists.describe_managed_prefix_lists),
             "DescribePrefixLists": reads(prefix_lists.describe_prefix_lists),
             "GetManagedPrefixListEntries": reads(prefix_lists.get_managed_prefix_list_entries),
@@ -81,10 +107,42 @@ def service(database: Database, control: JobControl) -> Service:
             "ModifyManagedPrefixList": changes_rules(prefix_lists.modify_managed_prefix_list),
             "RestoreManagedPrefixListVersion": changes_rules(prefix_lists.restore_managed_prefix_list_version),
             "DeleteManagedPrefixList": writes(prefix_lists.delete_managed_prefix_list),
+            "CreateRouteTable": writes(idempotent("CreateRouteTable", route_tables.create_route_table)),
+            "DescribeRouteTables": reads(route_tables.describe_route_tables),
+            "DeleteRouteTable": writes(route_tables.delete_route_table),
+            "AssociateRouteTable": writes(route_tables.associate_route_table),
+            "DisassociateRouteTable": writes(route_tables.disassociate_route_table),
+            "ReplaceRouteTableAssociation": writes(route_tables.replace_route_table_association),
+            "CreateRoute": writes(routes.create_route),
+            "ReplaceRoute": writes(routes.replace_route),
+            "DeleteRoute": writes(routes.delete_route),
+            "CreateInternetGateway": writes(internet_gateways.create_internet_gateway),
+            "DescribeInternetGateways": reads(internet_gateways.describe_internet_gateways),
+            "AttachInternetGateway": writes(internet_gateways.attach_internet_gateway),
+            "DetachInternetGateway": writes(internet_gateways.detach_internet_gateway),
+            "DeleteInternetGateway": writes(internet_gateways.delete_internet_gateway),
+            "CreateNatGateway": writes(idempotent("CreateNatGateway", nat_gateways.create_nat_gateway)),
+            "DescribeNatGateways": reads(nat_gateways.describe_nat_gateways),
+            "DeleteNatGateway": writes(nat_gateways.delete_nat_gateway),
+            "AllocateAddress": writes(addresses.allocate_address),
+            "DescribeAddresses": reads(addresses.describe_addresses),
+            "ReleaseAddress": writes(addresses.release_address),
+            "CreateVpcEndpoint": writes(idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint)),
+            "DescribeVpcEndpoints": reads(vpc_endpoints.describe_vpc_endpoints),
+            "ModifyVpcEndpoint": writes(vpc_endpoints.modify_vpc_endpoint),
+            "DeleteVpcEndpoints": writes(vpc_endpoints.delete_vpc_endpoints),
+            "DescribeVpcEndpointServices": reads(endpoint_services.describe_vpc_endpoint_services),
+            "CreateDhcpOptions": writes(dhcp_options.create_dhcp_options),
+            "DescribeDhcpOptions": reads(dhcp_options.describe_dhcp_options),
+            "AssociateDhcpOptions": writes(dhcp_options.associate_dhcp_options),
+            "DeleteDhcpOptions": writes(dhcp_options.delete_dhcp_options),
+            "DescribeNetworkAcls": reads(network_acls.describe_network_acls),
             "DescribeNetworkInterfaces": reads(network_interfaces.describe_network_interfaces),
             "CreateTags": writes(tags.create_tags),
             "DeleteTags": writes(tags.delete_tags),
             "DescribeTags": reads(tags.describe_tags),
+            "DescribeAccountAttributes": reads(account.describe_account_attributes),
+            "DescribeRegions": reads(regions.describe_regions),
             "DescribeAvailabilityZones": reads(zones.describe_availability_zones),
         },
     )

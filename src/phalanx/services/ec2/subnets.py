@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from phalanx.jobs.interfaces import RESERVED_ADDRESSES
-from phalanx.services.ec2 import tags
+from phalanx.services.ec2 import route_tables, tags
 from phalanx.services.ec2.cidr import MAX_PREFIX, MIN_PREFIX, parse_v4
 from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
@@ -96,10 +96,11 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
 
 
 def delete_subnet(session: Session, caller: Caller, request: Members) -> Members:
-    """DeleteSubnet. Raises AwsError InvalidSubnetID.NotFound, DependencyViolation."""
+    """DeleteSubnet, with its association to a route table. Raises AwsError InvalidSubnetID.NotFound, DependencyViolation."""
     subnet = find(session, Subnet, request["SubnetId"], lock=True)
     if session.scalar(select(exists().where(NetworkInterface.subnet_id == subnet.id))):
         raise dependency_violation(f"The subnet '{subnet.id}' has dependencies and cannot be deleted.")
+    route_tables.forget_subnet(session, subnet)
     tags.forget(session, [subnet.id])
     session.delete(subnet)
     return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -11,30 +10,45 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2.errors import invalid_parameter, missing_parameter
 from phalanx.services.ec2.lookup import find
 from phalanx.services.ec2.query import matching, page
-from phalanx.store.network import NetworkInterface, PrefixList, ResourceTag, SecurityGroup, SecurityGroupRule, Subnet, Vpc
+from phalanx.store.network import (
+    DhcpOptions,
+    ElasticAddress,
+    InternetGateway,
+    NatGateway,
+    NetworkAcl,
+    NetworkInterface,
+    PrefixList,
+    Resource,
+    ResourceTag,
+    RouteTable,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+    Vpc,
+    VpcEndpoint,
+)
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 MAX_TAGS = 50
 _MAX_KEY, _MAX_VALUE = 127, 256
 
-_TYPES: dict[str, tuple[str, type[Any]]] = {
+_TYPES: dict[str, tuple[str, type[Resource]]] = {
     "vpc": ("vpc", Vpc),
     "subnet": ("subnet", Subnet),
     "sg": ("security-group", SecurityGroup),
     "sgr": ("security-group-rule", SecurityGroupRule),
     "eni": ("network-interface", NetworkInterface),
     "pl": ("prefix-list", PrefixList),
+    "rtb": ("route-table", RouteTable),
+    "igw": ("internet-gateway", InternetGateway),
+    "nat": ("natgateway", NatGateway),
+    "eipalloc": ("elastic-ip", ElasticAddress),
+    "vpce": ("vpc-endpoint", VpcEndpoint),
+    "dopt": ("dhcp-options", DhcpOptions),
+    "acl": ("network-acl", NetworkAcl),
 }
 """By the prefix of a resource's id: its type as EC2 names it, and its table."""
-
-
-class Resource(Protocol):
-    """Anything that can have tags."""
-
-    @property
-    def id(self) -> str:
-        """The resource's id."""
 
 
 def requested(request: Members, resource_type: str) -> dict[str, str]:

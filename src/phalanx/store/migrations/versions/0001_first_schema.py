@@ -22,6 +22,52 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_access_keys")),
     )
     op.create_table(
+        "client_tokens",
+        sa.Column("operation", sa.String(), nullable=False),
+        sa.Column("token", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("response", sa.String(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("operation", "token", name=op.f("pk_client_tokens")),
+    )
+    with op.batch_alter_table("client_tokens", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_client_tokens_created"), ["created"], unique=False)
+
+    op.create_table(
+        "dhcp_options",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("configurations", sa.JSON(), nullable=False),
+        sa.Column("is_default", sa.Boolean(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dhcp_options")),
+    )
+    op.create_table(
+        "elastic_addresses",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_elastic_addresses")),
+        sa.UniqueConstraint("address", name=op.f("uq_elastic_addresses_address")),
+    )
+    op.create_table(
+        "nat_gateways",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.Column("subnet_id", sa.String(), nullable=False),
+        sa.Column("connectivity", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("interface_id", sa.String(), nullable=False),
+        sa.Column("private_address", sa.String(), nullable=False),
+        sa.Column("allocation_id", sa.String(), nullable=True),
+        sa.Column("public_address", sa.String(), nullable=True),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("deleted", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_nat_gateways")),
+    )
+    with op.batch_alter_table("nat_gateways", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_nat_gateways_vpc_id"), ["vpc_id"], unique=False)
+
+    op.create_table(
         "prefix_lists",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -75,15 +121,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_training_jobs_status", ["status", "created"], unique=False)
 
     op.create_table(
-        "vpcs",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("cidr", sa.String(), nullable=False),
-        sa.Column("is_default", sa.Boolean(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_vpcs")),
-    )
-    op.create_table(
         "log_streams",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("job", sa.String(), nullable=False),
@@ -118,6 +155,73 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("prefix_list_id", "cidr", "since", name=op.f("pk_prefix_list_entries")),
     )
     op.create_table(
+        "transitions",
+        sa.Column("job", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("started", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["job"], ["training_jobs.name"], name=op.f("fk_transitions_job_training_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job", "number", name=op.f("pk_transitions")),
+    )
+    op.create_table(
+        "vpcs",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("cidr", sa.String(), nullable=False),
+        sa.Column("is_default", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("dhcp_options_id", sa.String(), nullable=True),
+        sa.Column("dns_support", sa.Boolean(), nullable=False),
+        sa.Column("dns_hostnames", sa.Boolean(), nullable=False),
+        sa.Column("usage_metrics", sa.Boolean(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["dhcp_options_id"], ["dhcp_options.id"], name=op.f("fk_vpcs_dhcp_options_id_dhcp_options")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_vpcs")),
+    )
+    op.create_table(
+        "internet_gateways",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("vpc_id", sa.String(), nullable=True),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_internet_gateways_vpc_id_vpcs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_internet_gateways")),
+        sa.UniqueConstraint("vpc_id", name=op.f("uq_internet_gateways_vpc_id")),
+    )
+    op.create_table(
+        "log_events",
+        sa.Column("stream", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("timestamp", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ingested", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["stream"], ["log_streams.name"], name=op.f("fk_log_events_stream_log_streams"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("stream", "number", name=op.f("pk_log_events")),
+    )
+    op.create_table(
+        "network_acls",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_network_acls_vpc_id_vpcs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_network_acls")),
+        sa.UniqueConstraint("vpc_id", name=op.f("uq_network_acls_vpc_id")),
+    )
+    op.create_table(
+        "route_tables",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_route_tables_vpc_id_vpcs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_route_tables")),
+    )
+    with op.batch_alter_table("route_tables", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_route_tables_vpc_id"), ["vpc_id"], unique=False)
+
+    op.create_table(
         "security_groups",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("vpc_id", sa.String(), nullable=False),
@@ -144,30 +248,20 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_subnets_vpc_id"), ["vpc_id"], unique=False)
 
     op.create_table(
-        "transitions",
-        sa.Column("job", sa.String(), nullable=False),
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
-        sa.Column("started", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["job"], ["training_jobs.name"], name=op.f("fk_transitions_job_training_jobs"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("job", "number", name=op.f("pk_transitions")),
+        "vpc_endpoints",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("service", sa.String(), nullable=False),
+        sa.Column("policy", sa.String(), nullable=False),
+        sa.Column("private_dns", sa.Boolean(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_vpc_endpoints_vpc_id_vpcs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_vpc_endpoints")),
     )
-    op.create_table(
-        "log_events",
-        sa.Column("stream", sa.String(), nullable=False),
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("timestamp", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("ingested", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["stream"], ["log_streams.name"], name=op.f("fk_log_events_stream_log_streams"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("stream", "number", name=op.f("pk_log_events")),
-    )
+    with op.batch_alter_table("vpc_endpoints", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_vpc_endpoints_vpc_id"), ["vpc_id"], unique=False)
+
     op.create_table(
         "network_interfaces",
         sa.Column("id", sa.String(), nullable=False),
@@ -176,9 +270,12 @@ def upgrade() -> None:
         sa.Column("address", sa.String(), nullable=False),
         sa.Column("description", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("job", sa.String(), nullable=False),
-        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("job", sa.String(), nullable=True),
+        sa.Column("host", sa.String(), nullable=True),
+        sa.Column("owner", sa.String(), nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.CheckConstraint("(job IS NULL) <> (owner IS NULL)", name="ck_network_interfaces_owner"),
+        sa.CheckConstraint("(job IS NULL) = (host IS NULL)", name="ck_network_interfaces_host"),
         sa.ForeignKeyConstraint(["subnet_id"], ["subnets.id"], name=op.f("fk_network_interfaces_subnet_id_subnets")),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_network_interfaces_vpc_id_vpcs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_network_interfaces")),
@@ -186,8 +283,38 @@ def upgrade() -> None:
         sa.UniqueConstraint("subnet_id", "address", name=op.f("uq_network_interfaces_subnet_id")),
     )
     with op.batch_alter_table("network_interfaces", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_network_interfaces_owner"), ["owner"], unique=False)
         batch_op.create_index(batch_op.f("ix_network_interfaces_vpc_id"), ["vpc_id"], unique=False)
 
+    op.create_table(
+        "route_table_associations",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("route_table_id", sa.String(), nullable=False),
+        sa.Column("subnet_id", sa.String(), nullable=True),
+        sa.Column("vpc_id", sa.String(), nullable=True),
+        sa.CheckConstraint("(subnet_id IS NULL) <> (vpc_id IS NULL)", name="ck_route_table_associations_of"),
+        sa.ForeignKeyConstraint(
+            ["route_table_id"], ["route_tables.id"], name=op.f("fk_route_table_associations_route_table_id_route_tables")
+        ),
+        sa.ForeignKeyConstraint(["subnet_id"], ["subnets.id"], name=op.f("fk_route_table_associations_subnet_id_subnets")),
+        sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_route_table_associations_vpc_id_vpcs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_route_table_associations")),
+        sa.UniqueConstraint("subnet_id", name=op.f("uq_route_table_associations_subnet_id")),
+        sa.UniqueConstraint("vpc_id", name=op.f("uq_route_table_associations_vpc_id")),
+    )
+    with op.batch_alter_table("route_table_associations", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_route_table_associations_route_table_id"), ["route_table_id"], unique=False)
+
+    op.create_table(
+        "routes",
+        sa.Column("route_table_id", sa.String(), nullable=False),
+        sa.Column("destination", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["route_table_id"], ["route_tables.id"], name=op.f("fk_routes_route_table_id_route_tables"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("route_table_id", "destination", name=op.f("pk_routes")),
+    )
     op.create_table(
         "security_group_rules",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -219,6 +346,42 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_security_group_rules_group_id"), ["group_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_security_group_rules_peer_group"), ["peer_group"], unique=False)
         batch_op.create_index(batch_op.f("ix_security_group_rules_prefix_list"), ["prefix_list"], unique=False)
+
+    op.create_table(
+        "vpc_endpoint_groups",
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("group_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"],
+            ["vpc_endpoints.id"],
+            name=op.f("fk_vpc_endpoint_groups_endpoint_id_vpc_endpoints"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["security_groups.id"], name=op.f("fk_vpc_endpoint_groups_group_id_security_groups")
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", "group_id", name=op.f("pk_vpc_endpoint_groups")),
+    )
+    with op.batch_alter_table("vpc_endpoint_groups", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_vpc_endpoint_groups_group_id"), ["group_id"], unique=False)
+
+    op.create_table(
+        "vpc_endpoint_route_tables",
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("route_table_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"],
+            ["vpc_endpoints.id"],
+            name=op.f("fk_vpc_endpoint_route_tables_endpoint_id_vpc_endpoints"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["route_table_id"], ["route_tables.id"], name=op.f("fk_vpc_endpoint_route_tables_route_table_id_route_tables")
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", "route_table_id", name=op.f("pk_vpc_endpoint_route_tables")),
+    )
+    with op.batch_alter_table("vpc_endpoint_route_tables", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_vpc_endpoint_route_tables_route_table_id"), ["route_table_id"], unique=False)
 
     op.create_table(
         "network_interface_groups",

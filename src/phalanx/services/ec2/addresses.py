@@ -1,0 +1,139 @@
+"""Elastic addresses, which public NAT gateways need: AllocateAddress, DescribeAddresses, ReleaseAddress.
+
+They are taken from a block for documentation (RFC 5737): nothing routes to them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from phalanx.services.ec2 import tags
+from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
+from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.query import Filters, matching
+from phalanx.store.network import ElasticAddress, NatGateway
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+POOL = ipaddress.IPv4Network("203.0.113.0/24")
+_NOT_SERVED = ("Address", "PublicIpv4Pool", "CustomerOwnedIpv4Pool", "IpamPoolId")
+
+
+def association(gateway: NatGateway) -> str:
+    """Id of the association between a NAT gateway and its elastic address."""
+    return "eipassoc-" + gateway.id.removeprefix("nat-")
+
+
+def holder(session: Session, address: ElasticAddress) -> NatGateway | None:
+    """The NAT gateway that has an elastic address, if any."""
+    return session.scalars(select(NatGateway).filter_by(allocation_id=address.id, state="available")).first()
+
+
+def allocate_address(session: Session, caller: Caller, request: Members) -> Members:
+    """AllocateAddress. Raises AwsError AddressLimitExceeded, InvalidParameterValue, UnsupportedOperation."""
+    for member in _NOT_SERVED:
+        if member in request:
+            raise unsupported(f"The parameter {member} is not supported")
+    if request.get("Domain", "vpc") != "vpc":
+        raise unsupported("The parameter Domain must be 'vpc'")
+    asked = tags.requested(request, "elastic-ip")
+    taken = set(session.scalars(select(ElasticAddress.address)))
+    free = next((str(address) for address in POOL.hosts() if str(address) not in taken), None)
+    if free is None:
+        raise AwsError("AddressLimitExceeded", "The maximum number of addresses has been reached.")
+    made = ElasticAddress(address=free)
+    session.add(made)
+    session.flush()
+    tags.attach(session, made.id, asked)
+    return {
+        "AllocationId": made.id,
+        "PublicIp": made.address,
+        "Domain": "vpc",
+        "PublicIpv4Pool": "amazon",
+        "NetworkBorderGroup": caller.region,
+    }
+
+
+def describe_addresses(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeAddresses. Raises AwsError InvalidAllocationID.NotFound, InvalidAddress.NotFound, InvalidParameterValue."""
+    found = find_all(session, ElasticAddress, request.get("AllocationIds", []))
+    wanted = request.get("PublicIps", [])
+    for text in wanted:
+        if text not in {address.address for address in found}:
+            raise _no_address(text)
+    found = [address for address in found if not wanted or address.address in wanted]
+    attached = tags.Tags(session, "eipalloc")
+    described = {
+        address.id: {
+            "AllocationId": address.id,
+            "PublicIp": address.address,
+            "Domain": "vpc",
+            "PublicIpv4Pool": "amazon",
+            "NetworkBorderGroup": caller.region,
+            **_held(holder(session, address), caller),
+            "Tags": tags.as_members(attached.of(address)),
+        }
+        for address in found
+    }
+    fields = {
+        "allocation-id": "AllocationId",
+        "association-id": "AssociationId",
+        "domain": "Domain",
+        "network-interface-id": "NetworkInterfaceId",
+        "network-interface-owner-id": "NetworkInterfaceOwnerId",
+        "private-ip-address": "PrivateIpAddress",
+        "public-ip": "PublicIp",
+    }
+    filters: Filters[ElasticAddress] = {name: _field(described, field) for name, field in fields.items()}
+    kept = sorted(matching(request, found, filters, attached.of), key=lambda address: address.id)
+    return {"Addresses": [described[address.id] for address in kept]}
+
+
+def release_address(session: Session, caller: Caller, request: Members) -> Members:
+    """ReleaseAddress.
+
+    Raises AwsError InvalidAllocationID.NotFound, InvalidAddress.NotFound, InvalidIPAddress.InUse, MissingParameter,
+    InvalidParameterCombination.
+    """
+    allocation, text = request.get("AllocationId"), request.get("PublicIp")
+    if allocation is not None and text is not None:
+        raise invalid_combination("You may specify public IP or allocation id, but not both in the same call")
+    if allocation is not None:
+        doomed = find(session, ElasticAddress, allocation, lock=True)
+    elif text is not None:
+        by_address = session.scalars(select(ElasticAddress).filter_by(address=text)).first()
+        if by_address is None:
+            raise _no_address(text)
+        doomed = by_address
+    else:
+        raise missing_parameter("allocationId or publicIp")
+    gateway = holder(session, doomed)
+    if gateway is not None:
+        raise AwsError("InvalidIPAddress.InUse", f"Address {doomed.address} is in use by {gateway.id}.")
+    tags.forget(session, [doomed.id])
+    session.delete(doomed)
+    return {}
+
+
+def _held(gateway: NatGateway | None, caller: Caller) -> Members:
+    """What an address shows of the NAT gateway that has it."""
+    if gateway is None:
+        return {}
+    return {
+        "AssociationId": association(gateway),
+        "NetworkInterfaceId": gateway.interface_id,
+        "NetworkInterfaceOwnerId": caller.account,
+        "PrivateIpAddress": gateway.private_address,
+    }
+
+
+def _field(described: Mapping[str, Members], field: str) -> Callable[[ElasticAddress], Sequence[str]]:
+    return lambda address: [described[address.id][field]] if field in described[address.id] else []
+
+
+def _no_address(text: str) -> AwsError:
+    return AwsError("InvalidAddress.NotFound", f"Address '{text}' not found.")

@@ -1,0 +1,140 @@
+"""NAT gateways: create, describe, delete. They are recorded and take an address of their subnet; they carry no traffic yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from phalanx.services.ec2 import addresses, internet_gateways, network_interfaces, tags
+from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
+from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.query import Filters, matching, moment, page
+from phalanx.store.base import now_ms
+from phalanx.store.network import ElasticAddress, NatGateway, NetworkInterface, Subnet, new_id
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+SHOWN_AFTER_DELETION = 3_600_000
+"""Milliseconds for which a deleted NAT gateway is still described: "about an hour" (Amazon VPC user guide)."""
+
+_NOT_SERVED = (
+    "AvailabilityZoneAddresses",
+    "SecondaryAllocationIds",
+    "SecondaryPrivateIpAddresses",
+    "SecondaryPrivateIpAddressCount",
+)
+
+
+def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Members:
+    """CreateNatGateway, public with an elastic address or private without.
+
+    Raises AwsError InvalidSubnetID.NotFound, InvalidAllocationID.NotFound, Resource.AlreadyAssociated (the elastic address),
+    Gateway.NotAttached (a public one needs an internet gateway), InvalidParameterValue, InvalidParameterCombination,
+    MissingParameter, InvalidIPAddress.InUse, InsufficientFreeAddressesInSubnet, UnsupportedOperation.
+    """
+    for member in _NOT_SERVED:
+        if request.get(member):
+            raise unsupported(f"The parameter {member} is not supported")
+    if request.get("AvailabilityMode", "zonal") != "zonal":
+        raise unsupported("The parameter AvailabilityMode must be 'zonal'")
+    if "SubnetId" not in request:
+        raise missing_parameter("SubnetId")
+    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    asked = tags.requested(request, "natgateway")
+    address = _address(session, subnet, request)
+    gateway = NatGateway(
+        id=new_id("nat"),
+        vpc_id=subnet.vpc_id,
+        subnet_id=subnet.id,
+        connectivity="private" if address is None else "public",
+        allocation_id=None if address is None else address.id,
+        public_address=None if address is None else address.address,
+    )
+    interface = network_interfaces.add(
+        session, subnet, gateway.id, f"Interface for NAT Gateway {gateway.id}", address=request.get("PrivateIpAddress")
+    )
+    gateway.interface_id, gateway.private_address = interface.id, interface.address
+    session.add(gateway)
+    session.flush()
+    tags.attach(session, gateway.id, asked)
+    _forget_old(session)
+    return {"NatGateway": _described(gateway, asked)}
+
+
+def describe_nat_gateways(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeNatGateways, deleted ones for a while too. Raises AwsError NatGatewayNotFound, InvalidParameterValue."""
+    filters: Filters[NatGateway] = {
+        "nat-gateway-id": lambda gateway: (gateway.id,),
+        "subnet-id": lambda gateway: (gateway.subnet_id,),
+        "vpc-id": lambda gateway: (gateway.vpc_id,),
+        "state": lambda gateway: (gateway.state,),
+        "connectivity-type": lambda gateway: (gateway.connectivity,),
+    }
+    attached = tags.Tags(session, "nat")
+    found = find_all(session, NatGateway, request.get("NatGatewayIds", []))
+    recent = [gateway for gateway in found if gateway.deleted is None or gateway.deleted > now_ms() - SHOWN_AFTER_DELETION]
+    rows = matching({"Filters": request.get("Filter", [])}, recent, filters, attached.of)
+    shown, more = page(request, rows, lambda gateway: gateway.id, "NatGatewayIds")
+    return {"NatGateways": [_described(gateway, attached.of(gateway)) for gateway in shown], **more}
+
+
+def delete_nat_gateway(session: Session, caller: Caller, request: Members) -> Members:
+    """DeleteNatGateway: its addresses are free, routes to it become blackholes. Raises AwsError NatGatewayNotFound."""
+    gateway = find(session, NatGateway, request["NatGatewayId"], lock=True)
+    if gateway.state != "deleted":
+        network_interfaces.remove(session, session.get_one(NetworkInterface, gateway.interface_id))
+        gateway.state, gateway.deleted = "deleted", now_ms()
+    return {"NatGatewayId": gateway.id}
+
+
+def _address(session: Session, subnet: Subnet, request: Members) -> ElasticAddress | None:
+    """The elastic address of a new public gateway; None for a private one."""
+    allocation = request.get("AllocationId")
+    if request.get("ConnectivityType", "public") == "private":
+        if allocation is not None:
+            raise invalid_combination("The parameter AllocationId cannot be used with the connectivity type private")
+        return None
+    if allocation is None:
+        raise missing_parameter("AllocationId")
+    address = find(session, ElasticAddress, allocation, lock=True)
+    if addresses.holder(session, address) is not None:
+        text = f"Elastic IP address [{address.id}] is already associated"
+        raise AwsError("Resource.AlreadyAssociated", text)
+    if internet_gateways.of_vpc(session, subnet.vpc_id) is None:
+        raise AwsError("Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached")
+    return address
+
+
+def _forget_old(session: Session) -> None:
+    """Drop the rows of gateways that are shown no more."""
+    old = list(session.scalars(select(NatGateway.id).where(NatGateway.deleted <= now_ms() - SHOWN_AFTER_DELETION)))
+    tags.forget(session, old)
+    session.execute(delete(NatGateway).where(NatGateway.id.in_(old)))
+
+
+def _described(gateway: NatGateway, attached: Mapping[str, str]) -> Members:
+    address: Members = {
+        "NetworkInterfaceId": gateway.interface_id,
+        "PrivateIp": gateway.private_address,
+        "IsPrimary": True,
+        "Status": "succeeded",
+    }
+    if gateway.allocation_id is not None:
+        address |= {
+            "AllocationId": gateway.allocation_id,
+            "PublicIp": gateway.public_address,
+            "AssociationId": addresses.association(gateway),
+        }
+    return {
+        "NatGatewayId": gateway.id,
+        "VpcId": gateway.vpc_id,
+        "SubnetId": gateway.subnet_id,
+        "ConnectivityType": gateway.connectivity,
+        "State": gateway.state,
+        "CreateTime": moment(gateway.created),
+        **({} if gateway.deleted is None else {"DeleteTime": moment(gateway.deleted)}),
+        "NatGatewayAddresses": [address],
+        "Tags": tags.as_members(attached),
+    }
