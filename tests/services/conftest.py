@@ -9,6 +9,7 @@ import uvicorn
 from botocore.config import Config
 from ec2_client import Ec2
 
+from clients import AwsCli
 from phalanx.services.ec2.service import ensure_default_vpc, service
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
@@ -86,3 +87,15 @@ def client(settings):
     client = boto3.client("ec2", **settings)
     yield client
     client.close()
+
+
+@pytest.fixture
+def aws(settings, tmp_path):
+    """The AWS CLI, pointed at the live server."""
+    return AwsCli(
+        tmp_path,
+        endpoint=settings["endpoint_url"],
+        region=settings["region_name"],
+        access_key=settings["aws_access_key_id"],
+        secret=settings["aws_secret_access_key"],
+    )
