@@ -1,12 +1,13 @@
 """NAT gateways, elastic addresses and VPC endpoints; the handlers called directly."""
 
+import ipaddress
 import json
 import re
 
 import pytest
 
 from phalanx.jobs import interfaces
-from phalanx.services.ec2 import nat_gateways
+from phalanx.services.ec2 import addresses, nat_gateways
 from phalanx.store.network import NatGateway
 
 S3 = "com.amazonaws.us-east-1.s3"
@@ -69,6 +70,14 @@ def test_an_elastic_address(ec2):
     ec2.refused("MissingParameter", "ReleaseAddress")
     ec2.refused("UnsupportedOperation", "AllocateAddress", Address="198.51.100.1")
     ec2.refused("UnsupportedOperation", "AllocateAddress", Domain="standard")
+
+
+def test_addresses_run_out(ec2, monkeypatch):
+    monkeypatch.setattr(addresses, "POOL", ipaddress.IPv4Network("203.0.113.0/30"))
+    first, _ = ec2.AllocateAddress(), ec2.AllocateAddress()
+    ec2.refused("AddressLimitExceeded", "AllocateAddress")
+    ec2.ReleaseAddress(AllocationId=first["AllocationId"])
+    assert ec2.AllocateAddress()["PublicIp"] == first["PublicIp"]
 
 
 # --------------------------------------------------------------------------------------------------------- NAT gateways

@@ -1,5 +1,7 @@
 """boto3 against a live server: routes, gateways, endpoints, prefix lists, and rules changed in place."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError
@@ -167,6 +169,17 @@ def test_a_client_token(client, vpc):
     assert (again["RouteTable"], again["ClientToken"]) == (first["RouteTable"], "once")
     default = client.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     assert code(client.create_route_table, VpcId=default, ClientToken="once") == "IdempotentParameterMismatch"
+
+
+def test_a_client_token_from_many_at_once(client, subnet):
+    def create(_):
+        made = client.create_nat_gateway(SubnetId=subnet, ConnectivityType="private", ClientToken="once")
+        return made["NatGateway"]["NatGatewayId"]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(create, range(8)))
+    assert {gateway["NatGatewayId"] for gateway in client.describe_nat_gateways()["NatGateways"]} == made
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
