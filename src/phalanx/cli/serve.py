@@ -37,6 +37,7 @@ from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.manager import Manager
+from phalanx.node import logging
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
@@ -68,7 +69,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.configure()
     data_dir = data_dir.resolve()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

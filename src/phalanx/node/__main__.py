@@ -15,6 +15,7 @@ from types import FrameType
 
 import structlog
 
+from phalanx.node import logging
 from phalanx.node.agent import Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, answer
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     options = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.configure()
     names = Names(options.data_dir)
     _mount(names.run_dir)
     lock = os.open(names.run_dir / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
