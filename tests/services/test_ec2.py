@@ -185,6 +185,20 @@ def test_a_subnet_block_that_is_none(ec2, vpc):
     ec2.refused("MissingParameter", "CreateSubnet", VpcId=vpc)
 
 
+def test_an_attribute_of_a_subnet(ec2, vpc):
+    subnet = ec2.CreateSubnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    assert ec2.ModifySubnetAttribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True}) == {}
+    filters = [{"Name": "map-public-ip-on-launch", "Values": ["true"]}]
+    (found,) = ec2.DescribeSubnets(Filters=filters)["Subnets"]
+    assert found["MapPublicIpOnLaunch"] is True
+    ec2.ModifySubnetAttribute(SubnetId=subnet, EnableDns64={"Value": False})
+    ec2.refused("UnsupportedOperation", "ModifySubnetAttribute", SubnetId=subnet, EnableDns64={"Value": True})
+    ec2.refused("UnsupportedOperation", "ModifySubnetAttribute", SubnetId=subnet, EnableLniAtDeviceIndex=1)
+    ec2.refused("MissingParameter", "ModifySubnetAttribute", SubnetId=subnet)
+    both = {"MapPublicIpOnLaunch": {"Value": True}, "EnableDns64": {"Value": False}}
+    ec2.refused("InvalidParameterCombination", "ModifySubnetAttribute", SubnetId=subnet, **both)
+
+
 def test_a_subnet_in_use_stays(ec2, vpc, group):
     subnet = ec2.CreateSubnet(VpcId=vpc, CidrBlock="10.0.0.0/28")["Subnet"]["SubnetId"]
     with ec2.database.write() as session:
@@ -527,6 +541,9 @@ def test_rules_between_vpcs(ec2, group):
     assert message == "You have specified two resources that belong to different networks."
     pair = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group, "UserId": "999999999999"}]}
     ec2.refused("InvalidGroup.NotFound", "AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[pair])
+    pair = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group, "VpcPeeringConnectionId": "pcx-1"}]}
+    code = "InvalidVpcPeeringConnectionId.NotFound"
+    ec2.refused(code, "AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[pair])
 
 
 def test_requests_without_a_permission(ec2, group):
@@ -830,7 +847,7 @@ def test_zones(ec2):
 
 
 def test_every_operation_answers_a_dry_run(ec2):
-    no_dry_run = {"ModifyVpcAttribute"}  # whose model has none
+    no_dry_run = {"ModifyVpcAttribute", "ModifySubnetAttribute"}  # whose models have none
     before = ec2.everything()
     for operation, handler in ec2.handlers.items():
         with pytest.raises(AwsError) as refusal:

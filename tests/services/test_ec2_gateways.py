@@ -59,6 +59,8 @@ def test_an_elastic_address(ec2):
         {"Filters": [{"Name": "tag:for", "Values": ["nat"]}]},
     ):
         assert ec2.DescribeAddresses(**members)["Addresses"] == [found]
+    (attribute,) = ec2.DescribeAddressesAttribute(AllocationIds=[made["AllocationId"]], Attribute="domain-name")["Addresses"]
+    assert attribute == {"AllocationId": made["AllocationId"], "PublicIp": made["PublicIp"]}
     ec2.ReleaseAddress(AllocationId=made["AllocationId"])
     ec2.ReleaseAddress(PublicIp=other["PublicIp"])
     assert ec2.DescribeAddresses()["Addresses"] == ec2.DescribeTags()["Tags"] == []
@@ -70,6 +72,7 @@ def test_an_elastic_address(ec2):
     ec2.refused("MissingParameter", "ReleaseAddress")
     ec2.refused("UnsupportedOperation", "AllocateAddress", Address="198.51.100.1")
     ec2.refused("UnsupportedOperation", "AllocateAddress", Domain="standard")
+    ec2.refused("UnsupportedOperation", "AllocateAddress", NetworkBorderGroup="us-east-1-bos-1")
 
 
 def test_addresses_run_out(ec2, monkeypatch):
@@ -210,6 +213,7 @@ def test_the_services_that_endpoints_reach(ec2):
         "ServiceDetails"
     ]
     assert [detail["AvailabilityZones"][0] for detail in gateway] == ["us-east-1a"]
+    assert ec2.DescribeVpcEndpointServices(ServiceRegions=["eu-west-1"])["ServiceDetails"] == []
     message = ec2.refused("InvalidServiceName", "DescribeVpcEndpointServices", ServiceNames=["com.amazonaws.us-east-1.sqs"])
     assert message == "The Vpc Endpoint Service 'com.amazonaws.us-east-1.sqs' does not exist"
 
@@ -318,6 +322,8 @@ def test_endpoints_that_are_refused(ec2, vpc, subnet, group, table):
     refused("InvalidParameter", **interface, SubnetIds=[foreign_subnet])
     refused("DuplicateSubnetsInSameZone", **interface, SubnetIds=[subnet, same_zone])
     refused("InvalidGroup.NotFound", **interface, SecurityGroupIds=[foreign_group])
+    more = [ec2.CreateSecurityGroup(GroupName=f"g{n}", Description="d", VpcId=vpc)["GroupId"] for n in range(6)]
+    refused("SecurityGroupsPerInterfaceLimitExceeded", **interface, SecurityGroupIds=more)
     refused("InvalidPolicyDocument", PolicyDocument="{")
     refused("InvalidPolicyDocument", PolicyDocument="[]")
     refused("UnsupportedOperation", VpcEndpointType="GatewayLoadBalancer")

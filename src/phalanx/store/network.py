@@ -61,6 +61,8 @@ class Subnet(Resource):
     zone: Mapped[str]
     """Name of the availability zone."""
     is_default: Mapped[bool] = mapped_column(default=False)
+    map_public: Mapped[bool] = mapped_column(default=False)
+    """Whether interfaces are to get a public address: EC2's MapPublicIpOnLaunch."""
     created: Mapped[int] = mapped_column(default=now_ms)
 
 

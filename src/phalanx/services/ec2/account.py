@@ -6,10 +6,8 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import invalid_parameter
 from phalanx.services.ec2.lookup import default_vpc
+from phalanx.services.ec2.quota import GROUPS_PER_INTERFACE
 from phalanx.wire.service import Caller, Members
-
-GROUPS_PER_INTERFACE = 5
-"""Security groups that one network interface may have (Amazon VPC quotas)."""
 
 
 def describe_account_attributes(session: Session, caller: Caller, request: Members) -> Members:

@@ -1,4 +1,4 @@
-"""Elastic addresses, which public NAT gateways need: AllocateAddress, DescribeAddresses, ReleaseAddress.
+"""Elastic addresses, which public NAT gateways need: allocate, describe, release.
 
 They are taken from a block for documentation (RFC 5737): nothing routes to them.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2 import tags
 from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching
+from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.store.network import ElasticAddress, NatGateway
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -40,6 +40,8 @@ def allocate_address(session: Session, caller: Caller, request: Members) -> Memb
             raise unsupported(f"The parameter {member} is not supported")
     if request.get("Domain", "vpc") != "vpc":
         raise unsupported("The parameter Domain must be 'vpc'")
+    if request.get("NetworkBorderGroup", caller.region) != caller.region:
+        raise unsupported("The parameter NetworkBorderGroup must be the region")
     asked = tags.requested(request, "elastic-ip")
     taken = set(session.scalars(select(ElasticAddress.address)))
     free = next((str(address) for address in POOL.hosts() if str(address) not in taken), None)
@@ -91,6 +93,13 @@ def describe_addresses(session: Session, caller: Caller, request: Members) -> Me
     filters: Filters[ElasticAddress] = {name: _field(described, field) for name, field in fields.items()}
     kept = sorted(matching(request, found, filters, attached.of), key=lambda address: address.id)
     return {"Addresses": [described[address.id] for address in kept]}
+
+
+def describe_addresses_attribute(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeAddressesAttribute: no address has a domain name. Raises AwsError InvalidAllocationID.NotFound."""
+    found = find_all(session, ElasticAddress, request.get("AllocationIds", []))
+    shown, more = page(request, found, lambda address: address.id, "AllocationIds", minimum=1)
+    return {"Addresses": [{"AllocationId": address.id, "PublicIp": address.address} for address in shown], **more}
 
 
 def release_address(session: Session, caller: Caller, request: Members) -> Members:

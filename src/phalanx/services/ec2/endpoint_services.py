@@ -31,7 +31,8 @@ def describe_vpc_endpoint_services(session: Session, caller: Caller, request: Me
     """DescribeVpcEndpointServices. Raises AwsError InvalidServiceName, InvalidParameterValue."""
     for name in request.get("ServiceNames", []):
         known(caller, name)
-    details = [_described(s3(caller.region), kind, caller) for kind in KINDS]
+    here = caller.region in request.get("ServiceRegions", [caller.region])
+    details = [_described(s3(caller.region), kind, caller) for kind in KINDS] if here else []
     filters: Filters[Members] = {
         "service-name": lambda detail: (detail["ServiceName"],),
         "service-type": lambda detail: (detail["ServiceType"][0]["ServiceType"],),

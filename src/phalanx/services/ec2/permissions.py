@@ -230,6 +230,9 @@ def _ports(protocol: str, first: int | None, last: int | None) -> tuple[int | No
 def _peer(session: Session, caller: Caller, group: SecurityGroup, pair: Members) -> str:
     """Id of the group that a UserIdGroupPair names."""
     group_id, name = pair.get("GroupId"), pair.get("GroupName")
+    if "VpcPeeringConnectionId" in pair:
+        peering = pair["VpcPeeringConnectionId"]
+        raise AwsError("InvalidVpcPeeringConnectionId.NotFound", f"The vpcPeeringConnection ID '{peering}' does not exist")
     if pair.get("UserId", caller.account) != caller.account:
         raise group_not_found(f"{pair['UserId']}/{group_id or name}")
     if group_id is not None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import endpoint_services, quota, tags
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
-from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter
+from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.store.network import PrefixList, PrefixListEntry, Route, SecurityGroup, SecurityGroupRule
@@ -124,6 +124,8 @@ def modify_managed_prefix_list(session: Session, caller: Caller, request: Member
     PrefixListMaxEntriesExceeded, RulesPerSecurityGroupLimitExceeded, InvalidParameterValue, InvalidParameterCombination,
     MissingParameter, OperationNotPermitted (AWS's own).
     """
+    if request.get("IpamPrefixListResolverSyncEnabled"):
+        raise unsupported("The parameter IpamPrefixListResolverSyncEnabled is not supported")
     changed = _own(session, caller, request["PrefixListId"])
     if "PrefixListName" in request:
         _check_name(request["PrefixListName"])

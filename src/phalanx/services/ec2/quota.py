@@ -1,4 +1,4 @@
-"""How many rules a security group may have (Amazon VPC quotas, "Security groups")."""
+"""How much there may be of security groups and their rules (Amazon VPC quotas, "Security groups")."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ MAX_RULES = 60
 
 A rule with a group as its peer counts for both versions; one with a prefix list counts as many as the list may have entries.
 """
+GROUPS_PER_INTERFACE = 5
+"""Security groups that one network interface may have."""
 
 
 def check(session: Session, rules: Iterable[SecurityGroupRule]) -> None:

@@ -1,4 +1,4 @@
-"""CreateSubnet, DescribeSubnets, DeleteSubnet."""
+"""Subnets: create, describe, modify, delete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.interfaces import RESERVED_ADDRESSES
 from phalanx.services.ec2 import route_tables, tags
 from phalanx.services.ec2.cidr import MAX_PREFIX, MIN_PREFIX, parse_v4
-from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.errors import (
+    dependency_violation,
+    invalid_combination,
+    invalid_parameter,
+    missing_parameter,
+    unsupported,
+)
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page, truth
 from phalanx.services.ec2.zones import zone_id, zone_names
@@ -73,7 +79,7 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
         "availability-zone-id": lambda subnet: (zone_id(subnet.zone),),
         "available-ip-address-count": lambda subnet: (str(_free(subnet, taken.get(subnet.id, 0))),),
         "default-for-az": lambda subnet: truth(subnet.is_default),
-        "map-public-ip-on-launch": lambda _: truth(False),
+        "map-public-ip-on-launch": lambda subnet: truth(subnet.map_public),
         "owner-id": lambda _: (caller.account,),
         "state": lambda _: ("available",),
         "subnet-arn": lambda subnet: (_arn(subnet, caller),),
@@ -93,6 +99,26 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
     shown, more = page(request, rows, lambda subnet: subnet.id, "SubnetIds")
     described = [_described(subnet, caller, attached.of(subnet), taken.get(subnet.id, 0)) for subnet in shown]
     return {"Subnets": described, **more}
+
+
+def modify_subnet_attribute(session: Session, caller: Caller, request: Members) -> Members:
+    """ModifySubnetAttribute: MapPublicIpOnLaunch; what else a subnet may be, it is not.
+
+    Raises AwsError InvalidSubnetID.NotFound, InvalidParameterCombination, MissingParameter, UnsupportedOperation.
+    """
+    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    named = [member for member in request if member != "SubnetId"]
+    if not named:
+        raise missing_parameter("attribute")
+    if len(named) > 1:
+        raise invalid_combination("Fields for multiple attribute types specified")
+    (member,) = named
+    value = request[member].get("Value", False) if isinstance(request[member], dict) else True
+    if member == "MapPublicIpOnLaunch":
+        subnet.map_public = value
+    elif value:
+        raise unsupported(f"The parameter {member} is not supported")
+    return {}
 
 
 def delete_subnet(session: Session, caller: Caller, request: Members) -> Members:
@@ -144,7 +170,7 @@ def _described(subnet: Subnet, caller: Caller, attached: Mapping[str, str], take
         "AvailabilityZoneId": zone_id(subnet.zone),
         "AvailableIpAddressCount": _free(subnet, taken),
         "DefaultForAz": subnet.is_default,
-        "MapPublicIpOnLaunch": False,
+        "MapPublicIpOnLaunch": subnet.map_public,
         "MapCustomerOwnedIpOnLaunch": False,
         "AssignIpv6AddressOnCreation": False,
         "EnableDns64": False,

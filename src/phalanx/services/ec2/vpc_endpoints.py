@@ -12,6 +12,7 @@ from phalanx.services.ec2 import endpoint_services, network_interfaces, prefix_l
 from phalanx.services.ec2.errors import different_networks, unsupported
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, moment, page
+from phalanx.services.ec2.quota import GROUPS_PER_INTERFACE
 from phalanx.store.network import (
     NetworkInterface,
     Route,
@@ -70,6 +71,7 @@ def create_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
         default = select(SecurityGroup.id).filter_by(vpc_id=vpc.id, is_default=True)
         groups = list(session.scalars(default))
     _add_groups(session, endpoint, groups)
+    _check_groups(session, endpoint)
     _add_subnets(session, endpoint, request.get("SubnetIds", []))
     _add_route_tables(session, endpoint, request.get("RouteTableIds", []))
     tags.attach(session, endpoint.id, asked)
@@ -114,6 +116,7 @@ def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
     _remove_subnets(session, endpoint, request.get("RemoveSubnetIds", []))
     _add_groups(session, endpoint, request.get("AddSecurityGroupIds", []))
     _remove_groups(session, endpoint, request.get("RemoveSecurityGroupIds", []))
+    _check_groups(session, endpoint)
     _add_subnets(session, endpoint, request.get("AddSubnetIds", []))
     for interface in _interfaces(session, endpoint):
         network_interfaces.regroup(session, interface, _groups(session, endpoint))
@@ -217,14 +220,22 @@ def _add_groups(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) -> 
     session.flush()
 
 
+def _check_groups(session: Session, endpoint: VpcEndpoint) -> None:
+    """Refuse an interface endpoint without security groups, or with more than an interface may have."""
+    count = len(_groups(session, endpoint))
+    if endpoint.kind == "Interface" and not count:
+        raise AwsError("InvalidParameter", "An endpoint of type Interface must have a security group.")
+    if count > GROUPS_PER_INTERFACE:
+        text = "The maximum number of security groups per interface has been reached."
+        raise AwsError("SecurityGroupsPerInterfaceLimitExceeded", text)
+
+
 def _remove_groups(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) -> None:
     for group_id in ids:
         found = session.get(VpcEndpointGroup, (endpoint.id, find(session, SecurityGroup, group_id).id))
         if found is not None:
             session.delete(found)
     session.flush()
-    if ids and not _groups(session, endpoint):
-        raise AwsError("InvalidParameter", "An endpoint of type Interface must have a security group.")
 
 
 def _add_subnets(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ _DEFAULT_SUBNETS = ("172.31.0.0/20", "172.31.16.0/20", "172.31.32.0/20")
 _NOT_SERVED = (
     "Ipv6Pool",
     "Ipv6CidrBlock",
+    "Ipv6CidrBlockNetworkBorderGroup",
     "Ipv4IpamPoolId",
     "Ipv4NetmaskLength",
     "Ipv6IpamPoolId",

@@ -240,6 +240,7 @@ def upgrade() -> None:
         sa.Column("cidr", sa.String(), nullable=False),
         sa.Column("zone", sa.String(), nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
+        sa.Column("map_public", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_subnets_vpc_id_vpcs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_subnets")),
