@@ -43,7 +43,9 @@ def throughput(
         try:
             report = json.loads(done.stdout)
             sums = [value for key, value in report["end"].items() if key.startswith("sum_received")]
-            return sum(each["bits_per_second"] for each in sums) / 1e9
+            total = sum(each["bits_per_second"] for each in sums) / 1e9
+            if total > 0:
+                return total
         except (ValueError, KeyError):
             time.sleep(0.3)
     raise RuntimeError(f"iperf3 to {address} failed: {done.stdout[-300:]}{done.stderr}")

@@ -29,7 +29,11 @@ size_t phx_size(int structure) {
     return structure >= 0 && structure < (int)(sizeof SIZES / sizeof *SIZES) ? SIZES[structure] : 0;
 }
 
+const char *phx_aead(const char *name) { return aead_choose(name); }
+
 struct engine *phx_new(void) {
+    if (!aead_is_chosen() && aead_choose(NULL) == NULL)
+        return NULL;
     struct engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return NULL;
@@ -225,7 +229,7 @@ int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8_t nonce
     struct aead *aead = seal ? aead_new_seal(key, key_length) : aead_new_open(key, key_length);
     if (aead == NULL)
         return -1;
-    int result = seal ? aead_seal(aead, nonce, aad, aad_length, data, length, tag)
+    int result = seal ? aead_seal(aead, nonce, aad, aad_length, data, data, length, tag)
                       : aead_open(aead, nonce, aad, aad_length, data, length, tag);
     aead_free(aead);
     return result;

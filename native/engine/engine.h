@@ -12,7 +12,10 @@ struct engine;
  * sa_usage, 2 struct policy, 3 struct flow; 0 for any other number. */
 PHX_API size_t phx_size(int structure);
 
-/* An engine with empty tables and no threads. NULL if memory is short. */
+/* Chooses the library that computes for all engines made from now on (aead.h). Its name, or NULL. */
+PHX_API const char *phx_aead(const char *name);
+
+/* An engine with empty tables and no threads; it takes the fastest library if none was chosen. NULL if memory is short. */
 PHX_API struct engine *phx_new(void);
 
 /* Only for an engine that was never run: wipes and frees everything. */

@@ -78,7 +78,7 @@ enum drop esp_encapsulate(struct sa *sa, struct packet *packet, const struct inn
     uint8_t nonce[AEAD_NONCE], aad[AAD];
     make_nonce(nonce, sa->salt, iv);
     make_aad(aad, sa->spi, sequence);
-    if (aead_seal(sa->aead, nonce, aad, sizeof aad, packet->data, sealed, trailer) != 0)
+    if (aead_seal(sa->aead, nonce, aad, sizeof aad, packet->data, packet->data, sealed, trailer) != 0)
         return OUT_CIPHER;
 
     packet->data -= ESP_HEADROOM;

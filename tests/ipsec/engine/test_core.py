@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from phalanx.ipsec.engine.core import library
+from phalanx.ipsec.engine.core import choose_aead, library
+from phalanx.ipsec.engine.model import EngineError
 
 GCM = {
     # NIST, "The Galois/Counter Mode of Operation", appendix B, test cases 13, 14 and 16.
@@ -48,19 +49,33 @@ def gcm(seal: bool, key: bytes, nonce: bytes, aad: bytes, data: bytes, tag: byte
     return result, bytes(buffer)[: len(data)], bytes(mark)
 
 
+@pytest.fixture(params=["ipsec-mb", "libcrypto"])
+def aead(request):
+    """Each library in turn; then the one that is chosen by itself."""
+    assert choose_aead(request.param) == request.param
+    yield request.param
+    choose_aead()
+
+
 @pytest.mark.parametrize("name", GCM)
-def test_gcm_vector(name):
+def test_gcm_vector(aead, name):
     key, nonce, aad, plain, sealed = map(bytes.fromhex, GCM[name])
     assert gcm(True, key, nonce, aad, plain) == (0, sealed[:-16], sealed[-16:])
     assert gcm(False, key, nonce, aad, sealed[:-16], sealed[-16:])[:2] == (0, plain)
 
 
-def test_gcm_refuses_a_wrong_tag_aad_and_key_length():
+def test_gcm_refuses_a_wrong_tag_aad_and_key_length(aead):
     key, nonce, aad, _, sealed = map(bytes.fromhex, GCM["case 16"])
     body, tag = sealed[:-16], sealed[-16:]
     assert gcm(False, key, nonce, aad, body, bytes([tag[0] ^ 1]) + tag[1:])[0] == -1
     assert gcm(False, key, nonce, aad[:-1], body, tag)[0] == -1
     assert gcm(False, key[:24], nonce, aad, body, tag)[0] == -1
+
+
+def test_the_fastest_library_is_chosen_and_another_one_is_an_error():
+    assert choose_aead() == "ipsec-mb"
+    with pytest.raises(EngineError, match="AES-GCM by rot13 is not installed here or fails its self-test"):
+        choose_aead("rot13")
 
 
 class Window:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from phalanx.ipsec.engine import devices, sandbox, server
-from phalanx.ipsec.engine.core import Core
+from phalanx.ipsec.engine.core import Core, choose_aead
 from phalanx.ipsec.engine.dispatch import Dispatcher
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.process import CONTROL_SOCKET, LOCK, READY, XFRM_SOCKET
@@ -30,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peer", action="append", default=[])
     parser.add_argument("--device", required=True)
     parser.add_argument("--tun", required=True)
+    parser.add_argument("--aead")
     parser.add_argument("--ready", type=int, required=True, help="descriptor that is told when the engine is ready, or why not")
     return parser.parse_args()
 
@@ -43,6 +44,7 @@ def _open(arguments: argparse.Namespace) -> server.Server:
         raise EngineError(f"another engine runs in {arguments.rundir}") from error
     if not sandbox.lock_memory():
         _log("memory cannot be locked here and the host has swap: keys may reach it")
+    aead = choose_aead(arguments.aead)
     core = Core()
     mtu = devices.inner_mtu(devices.device_mtu(arguments.device))
     tun = devices.open_tun(arguments.tun)
@@ -52,14 +54,17 @@ def _open(arguments: argparse.Namespace) -> server.Server:
     os.umask(0o077)
     xfrm = server.listen(arguments.rundir / XFRM_SOCKET, socket.SOCK_SEQPACKET)
     control = server.listen(arguments.rundir / CONTROL_SOCKET, socket.SOCK_STREAM)
-    settings = {"address": arguments.address, "peers": arguments.peer, "device": arguments.device, "tun": arguments.tun}
+    settings = {"address": arguments.address, "peers": arguments.peer, "device": arguments.device, "tun": arguments.tun,
+                "aead": arguments.aead}  # fmt: skip
     dispatcher = Dispatcher(Tables(arguments.address, core))
     serving = server.Server(dispatcher, core, xfrm, control, event, settings, _log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: serving.stop())
     sandbox.drop_privileges()
     core.run(tun, raw.detach(), event)
-    _log(f"carries ESP for {arguments.address} on {arguments.device}, inner MTU {mtu}, peers {' '.join(arguments.peer)}")
+    _log(
+        f"carries ESP for {arguments.address} on {arguments.device}, inner MTU {mtu}, AES-GCM by {aead}, peers {' '.join(arguments.peer)}"
+    )
     return serving
 
 

@@ -115,6 +115,7 @@ def library() -> ctypes.CDLL:
     buffer, numbers = POINTER(c_uint8), POINTER(c_uint64)
     functions: tuple[tuple[str, Any, list[Any]], ...] = (
         ("phx_size", c_size_t, [c_int]),
+        ("phx_aead", c_char_p, [c_char_p]),
         ("phx_new", c_void_p, []),
         ("phx_free", None, [c_void_p]),
         ("phx_run", c_int, [c_void_p, c_int, c_int, c_int]),
@@ -144,6 +145,17 @@ def library() -> ctypes.CDLL:
     if sizes != [ctypes.sizeof(structure) for structure in (Config, RawUsage, RawPolicy, RawFlow)]:
         raise EngineError(_STALE)
     return core
+
+
+def choose_aead(name: str | None = None) -> str:
+    """Who computes AES-GCM for every Core made from now on: "ipsec-mb", "libcrypto", or the fastest that passes its self-test.
+
+    Its name. Raises EngineError where the one asked for is not there or fails its self-test.
+    """
+    chosen = library().phx_aead(None if name is None else name.encode())
+    if not chosen:
+        raise EngineError(f"AES-GCM by {name or 'any library'} is not installed here or fails its self-test")
+    return str(chosen.decode())
 
 
 def _check(result: int, what: str) -> None:

@@ -58,13 +58,16 @@ class Engine:
             raise EngineError(f"{shim} cannot be preloaded: the path has a space or a colon; install the package elsewhere")
         return {"LD_PRELOAD": shim, "PHALANX_XFRM_SOCKET": str(self.xfrm_socket)}
 
-    def start(self, address: str, peers: Sequence[str], device: str = "eth0", tun: str = "ipsec0") -> None:
+    def start(
+        self, address: str, peers: Sequence[str], device: str = "eth0", tun: str = "ipsec0", *, aead: str | None = None
+    ) -> None:
         """Starts the engine in the namespace, or adopts the one that runs there. Returns when it is ready.
 
         It makes the TUN device `tun` with routes to `peers` (IPv4 addresses) in the main table and carries what is sent
-        there as ESP from `address` through `device`. Raises EngineError with the cause.
+        there as ESP from `address` through `device`. `aead` names the library for AES-GCM (core.choose_aead). Raises EngineError
+        with the cause.
         """
-        wanted = {"address": address, "peers": sorted(peers), "device": device, "tun": tun}
+        wanted = {"address": address, "peers": sorted(peers), "device": device, "tun": tun, "aead": aead}
         with self._locked() as lock:
             running = self._ask()
             if running is not None:
@@ -84,6 +87,7 @@ class Engine:
                 command = ["nsenter", f"--net={self._netns}", "--", sys.executable, "-P", "-m", "phalanx.ipsec.engine"]
                 command += ["--rundir", str(self._rundir.absolute()), "--address", settings["address"]]
                 command += ["--device", settings["device"], "--tun", settings["tun"], "--ready", str(writer)]
+                command += ["--aead", settings["aead"]] if settings["aead"] else []
                 command += [word for peer in settings["peers"] for word in ("--peer", peer)]
                 started = subprocess.run(
                     command,
