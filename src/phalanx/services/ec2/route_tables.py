@@ -60,7 +60,7 @@ def create_route_table(session: Session, caller: Caller, request: Members) -> Me
     session.add(table)
     session.flush()
     tags.attach(session, table.id, asked)
-    return {"RouteTable": _described(table, caller, [], routes.shown(session, caller, [table])[table.id], asked)}
+    return {"RouteTable": _described(table, caller, [], routes.shown(session, [table])[table.id], asked)}
 
 
 def describe_route_tables(session: Session, caller: Caller, request: Members) -> Members:
@@ -69,7 +69,7 @@ def describe_route_tables(session: Session, caller: Caller, request: Members) ->
     associations: dict[str, list[RouteTableAssociation]] = {}
     for association in session.scalars(select(RouteTableAssociation).order_by(RouteTableAssociation.id)):
         associations.setdefault(association.route_table_id, []).append(association)
-    shown_routes = routes.shown(session, caller, tables)
+    shown_routes = routes.shown(session, tables)
 
     def of(table: RouteTable) -> list[RouteTableAssociation]:
         return associations.get(table.id, [])

@@ -25,12 +25,15 @@ from phalanx.store.network import (
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
-_DESTINATIONS = ("DestinationCidrBlock", "DestinationIpv6CidrBlock", "DestinationPrefixListId")
+_DESTINATIONS = {
+    "DestinationCidrBlock": "destination-cidr-block",
+    "DestinationIpv6CidrBlock": "destination-ipv6-cidr-block",
+    "DestinationPrefixListId": "destination-prefix-list-id",
+}
+"""The members that name a destination, and how EC2's messages call them."""
 _TARGETS = ("GatewayId", "NatGatewayId", "NetworkInterfaceId")
-_KEBAB = dict(
-    zip(_DESTINATIONS, ("destination-cidr-block", "destination-ipv6-cidr-block", "destination-prefix-list-id"), strict=True)
-)
 _MEMBER_OF_TARGET = {"igw": "GatewayId", "nat": "NatGatewayId", "eni": "NetworkInterfaceId"}
+"""By the prefix of a target's id, the member that has it."""
 _NOT_SERVED = (
     "TransitGatewayId",
     "LocalGatewayId",
@@ -53,7 +56,7 @@ def create_route(session: Session, caller: Caller, request: Members) -> Members:
     table = find(session, RouteTable, request["RouteTableId"], lock=True)
     destination = _destination(session, caller, request)
     target = _target(session, table, request)
-    if destination in _taken(session, caller, table):
+    if destination in _taken(session, table):
         raise AwsError("RouteAlreadyExists", f"The route identified by {destination} already exists.")
     vpc = find(session, Vpc, table.vpc_id)
     network = parse_v4(destination)
@@ -90,13 +93,13 @@ def delete_route(session: Session, caller: Caller, request: Members) -> Members:
         return {}
     if destination == find(session, Vpc, table.vpc_id).cidr:
         raise invalid_parameter(f"cannot remove local route {destination} in route table {table.id}")
-    if destination in _taken(session, caller, table):
+    if destination in _taken(session, table):
         raise invalid_parameter(f"cannot remove VPC endpoint route {destination} in route table {table.id}")
-    text = f"no route with {_KEBAB[_member(destination)]} {destination} in route table {table.id}"
+    text = f"no route with {_DESTINATIONS[_member(destination)]} {destination} in route table {table.id}"
     raise AwsError("InvalidRoute.NotFound", text)
 
 
-def shown(session: Session, caller: Caller, tables: Sequence[RouteTable]) -> dict[str, list[Members]]:
+def shown(session: Session, tables: Sequence[RouteTable]) -> dict[str, list[Members]]:
     """The routes of tables as DescribeRouteTables returns them, by the table's id: the local one first."""
     blocks = {row[0]: row[1] for row in session.execute(select(Vpc.id, Vpc.cidr))}
     found = {
@@ -144,9 +147,9 @@ def _endpoints(session: Session) -> Iterable[tuple[str, VpcEndpoint]]:
     return [(table_id, endpoint) for table_id, endpoint in session.execute(query)]
 
 
-def _taken(session: Session, caller: Caller, table: RouteTable) -> set[str]:
+def _taken(session: Session, table: RouteTable) -> set[str]:
     """The destinations that a table has a route for."""
-    return {route[member] for route in shown(session, caller, [table])[table.id] for member in _DESTINATIONS if member in route}
+    return {route[member] for route in shown(session, [table])[table.id] for member in _DESTINATIONS if member in route}
 
 
 def _alive(session: Session) -> dict[str, str | None]:
