@@ -33,6 +33,7 @@ class Phalanx:
     port: int
     process: subprocess.Popen | None = None
     env: dict = field(default_factory=dict)
+    clients: dict = field(default_factory=dict)
 
     @property
     def names(self) -> Names:
@@ -68,13 +69,15 @@ class Phalanx:
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
 
     def client(self, name: str):
-        return boto3.client(
-            name,
-            endpoint_url=self.env["AWS_ENDPOINT_URL_S3" if name == "s3" else "AWS_ENDPOINT_URL"],
-            region_name=self.env["AWS_REGION"],
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
-        )
+        if name not in self.clients:
+            self.clients[name] = boto3.client(
+                name,
+                endpoint_url=self.env["AWS_ENDPOINT_URL_S3" if name == "s3" else "AWS_ENDPOINT_URL"],
+                region_name=self.env["AWS_REGION"],
+                aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            )
+        return self.clients[name]
 
     def network(self, *permissions: dict) -> dict:
         """A VpcConfig in a VPC of its own, whose group allows just `permissions` to itself, both ways."""
@@ -213,7 +216,8 @@ def running(directory: Path):
                 with contextlib.suppress(Exception):
                     service.start()
                     service.stop()
-            assert service.leftovers() == []
+            left = service.leftovers()
+            assert left == [], left
 
 
 @pytest.fixture(scope="module")

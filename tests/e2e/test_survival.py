@@ -8,7 +8,7 @@ import pytest
 from e2e.conftest import ESP, UDP_500, wait_for
 from e2e.test_first_job import capture, kinds
 
-LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1500"}
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "600"}
 
 
 @pytest.mark.parametrize("victim", [["charon"], ["phalanx.ipsec.engine"]])

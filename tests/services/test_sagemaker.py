@@ -40,6 +40,9 @@ class StubControl:
     def has_objects(self, uri):
         return uri.startswith("s3://bucket/data")
 
+    def metric_fault(self, definitions):
+        return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
+
     def network_changed(self, vpc_id):
         raise AssertionError("no handler here changes a network")
 
@@ -283,6 +286,16 @@ def test_unknown_images(world):
         "ValidationException",
         "Cannot find the requested image: localhost/mine:2",
         changed("AlgorithmSpecification.TrainingImage", "localhost/mine:2"),
+    )
+
+
+def test_metric_definitions_that_cannot_be_used(world):
+    definitions = [{"Name": "auc", "Regex": "auc=[0-9.]+"}]
+    refused(
+        world,
+        "ValidationException",
+        "Invalid regex for metric auc",
+        changed("AlgorithmSpecification.MetricDefinitions", definitions),
     )
 
 

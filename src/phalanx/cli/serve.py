@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -103,26 +104,28 @@ class _Service:
         self._host = host
         self._listener = listener
         self._data_dir = data_dir
+        self._external = s3_endpoint
+        self._closing = threading.Event()
+        self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
+        self._undo.callback(self._database.close)
         self._database.migrate()
         self._key = _admin_key(self._database, data_dir)
-        self._s3: S3Server | None = None
-        self._external = s3_endpoint
-        self._fleet = LocalFleet(data_dir, IMAGES)
-        self._manager: Manager | None = None
-        self._closing = threading.Event()
 
     def run(self) -> None:
         """Start everything, answer until SIGTERM or SIGINT."""
         ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
-        self._fleet.open()
-        self._manager = Manager(self._database, self._fleet, store, Signer(self._data_dir / "evidence.key"))
-        self._manager.open()
+        fleet = LocalFleet(self._data_dir, IMAGES)
+        self._undo.callback(fleet.close)
+        fleet.open()
+        manager = Manager(self._database, fleet, store, Signer(self._data_dir / "evidence.key"))
+        manager.open()
+        self._undo.callback(manager.close)
         services = [
-            sagemaker(self._database, self._manager),
-            ec2(self._database, self._manager),
+            sagemaker(self._database, manager),
+            ec2(self._database, manager),
             logs(self._database),
             sts(),
             iam(),
@@ -132,20 +135,14 @@ class _Service:
         shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
         Endpoints(f"http://{shown}:{port}", store.endpoint or "", REGION).save(self._data_dir)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-
         self._listener.listen(1024)
         log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
         server.run(sockets=[self._listener])
 
     def close(self) -> None:
-        """Stop everything that was started; running jobs go back to the queue."""
+        """Stop everything that was started, the rest too where one fails; running jobs go back to the queue."""
         self._closing.set()
-        if self._manager is not None:
-            self._manager.close()
-        self._fleet.close()
-        if self._s3 is not None:
-            self._s3.stop()
-        self._database.close()
+        self._undo.close()
 
     def _object_store(self) -> ObjectStore:
         if self._external is not None:
@@ -155,17 +152,18 @@ class _Service:
                 fail("An external S3 needs PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY in the environment.")
             return ObjectStore(self._external, REGION, access_key, secret_key)
         port = _s3_port(self._data_dir, self._host)
-        self._s3 = S3Server(self._data_dir / "s3", self._host, port, self._key.id, self._key.secret, self._data_dir / "s3.log")
-        self._s3.start()
-        threading.Thread(target=self._watch_s3, name="s3", daemon=True).start()
+        server = S3Server(self._data_dir / "s3", self._host, port, self._key.id, self._key.secret, self._data_dir / "s3.log")
+        self._undo.callback(server.stop)
+        server.start()
+        threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
         return ObjectStore(f"http://{self._host}:{port}", REGION, self._key.id, self._key.secret)
 
-    def _watch_s3(self) -> None:
-        while self._s3 is not None and not self._closing.wait(S3_WATCH_SECONDS):
-            if not self._s3.alive():
+    def _watch_s3(self, server: S3Server) -> None:
+        while not self._closing.wait(S3_WATCH_SECONDS):
+            if not server.alive():
                 log.warning("the S3 server ended and is started again")
                 try:
-                    self._s3.start()
+                    server.start()
                 except Exception:
                     log.exception("the S3 server cannot be started")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -16,6 +17,9 @@ class JobControl(Protocol):
 
     def has_objects(self, uri: str) -> bool:
         """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist."""
+
+    def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
+        """Why metric definitions (Name, Regex) cannot be used; None where they can."""
 
     def network_changed(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""

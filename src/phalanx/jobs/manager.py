@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import select, update
 
 from phalanx.algorithms import catalog
-from phalanx.data import objects
+from phalanx.data import metrics, objects
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import interfaces, plan, record
@@ -57,7 +58,10 @@ class Manager:
             thread.join()
         for job in self._unfinished():
             if job.plan is not None:
-                self._requeue(job)
+                try:
+                    self._requeue(job)
+                except FleetError as error:
+                    log.error("instances were left running, guarded; the next start goes on", job=job.name, reason=str(error))
 
     def wake(self) -> None:
         """See JobControl."""
@@ -65,11 +69,28 @@ class Manager:
 
     def knows_image(self, uri: str) -> bool:
         """See JobControl."""
-        return catalog.find(uri) is not None or self._fleet.has_image(uri)
+        try:
+            return catalog.find(uri) is not None or self._fleet.has_image(uri)
+        except FleetError as error:
+            # The job is taken; its host looks again, and says so where the image is missing.
+            log.warning("an image cannot be looked up now", image=uri, reason=str(error))
+            return True
 
     def has_objects(self, uri: str) -> bool:
         """See JobControl."""
-        return objects.has_objects(self._store, uri)
+        try:
+            return objects.has_objects(self._store, uri)
+        except objects.DataError as error:
+            log.warning("S3 cannot be looked at now", uri=uri, reason=str(error))
+            return True
+
+    def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
+        """See JobControl."""
+        try:
+            metrics.Definitions(definitions)
+        except metrics.MetricError as error:
+            return str(error)
+        return None
 
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""

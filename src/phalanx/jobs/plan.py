@@ -127,6 +127,7 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
             hosts=hosts,
             vpc_id=plan.vpc_id,
             eni=placement.eni,
+            isolated=request.get("EnableNetworkIsolation", False),
             mesh=mesh.get(placement.host),
             image=algorithm["TrainingImage"],
             command=tuple(command) if command else None,

@@ -15,6 +15,7 @@ from phalanx.data import logs as container_logs
 from phalanx.data.logs import LogLine
 from phalanx.data.model import Output
 from phalanx.ipsec import probe
+from phalanx.ipsec.model import PlaneName
 from phalanx.network import namespace
 from phalanx.network.model import SecurityGroup
 from phalanx.network.router import Router
@@ -36,11 +37,6 @@ class Agent:
     """What one host does for a service. Its methods are the calls that the fleet makes; all may be repeated."""
 
     def __init__(self, names: Names, images: Path) -> None:
-        capabilities = probe.probe()
-        try:
-            plane, plane_error = probe.choose(capabilities), None
-        except probe.Unprotected as error:
-            plane, plane_error = None, str(error)
         store = Images(images, names.run_dir / "podman")
         logs = names.data_dir / "instances"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,14 +46,14 @@ class Agent:
             vpcs=Vpcs(names),
             images=store,
             containers=Containers(store, names.run_dir, logs, names.cgroup),
-            plane=plane,
-            plane_error=plane_error,
+            plane=self._choose_plane,
         )
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._condition = threading.Condition()
         self._version = 0
         self._closing = threading.Event()
+        self._plane: PlaneName | None = None
 
     def recover(self) -> None:
         """Carry on with the instances an earlier agent left, and clear away what belongs to none."""
@@ -143,6 +139,13 @@ class Agent:
     def empty(self) -> bool:
         """Whether this host holds no instance of the service."""
         return not self._workers
+
+    def _choose_plane(self) -> PlaneName:
+        # A host that can encrypt keeps on being able to; one that cannot is asked again, since somebody may have mended it.
+        if self._plane is None:
+            self._plane = probe.choose(probe.probe())
+            log.info("data plane chosen", plane=self._plane)
+        return self._plane
 
     def _known(self, ids: Sequence[str]) -> list[Worker]:
         with self._lock:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from phalanx.algorithms import catalog
 from phalanx.data import channels, workspace
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
+from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.node.messages import InstanceSpec, Measurement, Phase, decode, encode
 from phalanx.node.names import Names
@@ -21,6 +27,8 @@ from phalanx.node.vpcs import Vpcs
 from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +39,8 @@ class Rooms:
     vpcs: Vpcs
     images: Images
     containers: Containers
-    plane: PlaneName | None
-    """Data plane of this host; None where encryption is impossible, and `plane_error` says why."""
-    plane_error: str | None
+    plane: Callable[[], PlaneName]
+    """Data plane of this host. Raises probe.Unprotected where encryption is impossible."""
 
 
 class InstanceError(Exception):
@@ -60,11 +67,13 @@ class Instance:
     def member(self) -> Member | None:
         """This instance's side of the mesh; None without encryption. Raises InstanceError where the host cannot encrypt."""
         if self.spec.mesh is not None and self._member is None:
-            if self._rooms.plane is None:
-                raise InstanceError(f"InternalServerError: This host cannot encrypt: {self._rooms.plane_error}")
+            try:
+                plane = self._rooms.plane()
+            except Unprotected as error:
+                raise InstanceError(f"InternalServerError: Nothing was sent, since {error}") from error
             ipsec = self._run_dir / "ipsec"
             ipsec.mkdir(parents=True, exist_ok=True)
-            self._member = Member(self.spec.mesh, self._namespace, ipsec, self._rooms.plane)
+            self._member = Member(self.spec.mesh, self._namespace, ipsec, plane)
         return self._member
 
     def save(self, goal: Phase) -> None:
@@ -175,8 +184,16 @@ class Instance:
     def destroy(self) -> None:
         """Take everything down: user's processes, IKE and data plane, wire, guards, namespace, keys, files: in this order."""
         self._rooms.containers.remove(self.spec.id)
-        if self.spec.mesh is not None and namespace.exists(self._namespace) and self.member:
-            self.member.stop()
+        if namespace.exists(self._namespace):
+            try:
+                if self.member is not None:
+                    self.member.stop()
+            except (InstanceError, MeshError) as error:
+                log.warning("encryption did not end in order", instance=self.spec.id, reason=str(error))
+            # Whatever is left must end before the guards fall.
+            for process in namespace.processes(self._namespace):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         self._rooms.vpcs.leave(self.spec)
         namespace.delete(self._namespace)
         workspace.destroy(self._directory)

@@ -38,7 +38,8 @@ class Phase(IntEnum):
 class InstanceSpec:
     """One instance of a job: everything a host needs to run it. Holds secrets: never on a disk, never in a log.
 
-    `hosts` are the names and addresses of all instances of the job; `mesh` is None where the job has one instance or is
+    `hosts` are the names and addresses of all instances of the job; an `isolated` instance (EnableNetworkIsolation) reaches
+    these and nothing else, whatever its security groups allow; `mesh` is None where the job has one instance or is
     not encrypted; `index` is this instance's place in `hosts`, from 0.
     """
 
@@ -49,6 +50,7 @@ class InstanceSpec:
     hosts: Mapping[str, str]
     vpc_id: str
     eni: Eni
+    isolated: bool
     mesh: MeshSpec | None
     image: str
     command: tuple[str, ...] | None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from phalanx.network import namespace
-from phalanx.network.model import Guard, GuardCounters, SecurityGroup, VpcState
+from phalanx.network.model import Eni, Guard, GuardCounters, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.node.messages import InstanceSpec, decode, encode
 from phalanx.node.names import Names
@@ -96,10 +98,12 @@ class Vpcs:
     def _state(self, vpc_id: str) -> VpcState:
         members = self._members[vpc_id].values()
         guards = {spec.job: Guard(spec.job, tuple(spec.hosts.values())) for spec in members if spec.mesh is not None}
+        groups = self._groups(vpc_id)
+        isolated = {spec.job: spec for spec in members if spec.isolated}
         return VpcState(
             vpc_id=vpc_id,
-            groups=self._groups(vpc_id),
-            enis=tuple(spec.eni for spec in members),
+            groups=(*groups, *(group for spec in isolated.values() for group in _isolated_groups(spec, groups))),
+            enis=tuple(_isolated_eni(spec) if spec.isolated else spec.eni for spec in members),
             guards=tuple(guards.values()),
         )
 
@@ -110,3 +114,27 @@ class Vpcs:
 
     def _path(self, vpc_id: str) -> Path:
         return self._directory / f"{vpc_id}.json"
+
+
+def _isolated_groups(spec: InstanceSpec, groups: tuple[SecurityGroup, ...]) -> list[SecurityGroup]:
+    """The groups of an isolated job as they apply to it: copies of its own, narrowed to the job's own instances."""
+    copies = []
+    for group in groups:
+        if group.id in spec.eni.groups:
+            rules: list[Rule] = []
+            for rule in group.rules:
+                if rule.group in spec.eni.groups:
+                    rules.append(replace(rule, group=_isolated_id(spec, rule.group)))
+                elif rule.cidr is not None:
+                    inside = [a for a in spec.hosts.values() if ip_address(a) in ip_network(rule.cidr, strict=False)]
+                    rules += [replace(rule, cidr=f"{address}/32") for address in inside]
+            copies.append(SecurityGroup(_isolated_id(spec, group.id), tuple(rules)))
+    return copies
+
+
+def _isolated_eni(spec: InstanceSpec) -> Eni:
+    return replace(spec.eni, groups=tuple(_isolated_id(spec, group) for group in spec.eni.groups))
+
+
+def _isolated_id(spec: InstanceSpec, group: str | None) -> str:
+    return f"{group}.{spec.job}"

@@ -34,6 +34,7 @@ def create(database: Database, control: JobControl, instances_per_job: int, call
     """Check a request against all that the service model does not say, store the job, and wake the queue."""
     request = _accepted(caller, members, instances_per_job)
     _check_image(control, request)
+    _check_metrics(control, request)
     _check_data(control, caller, request)
     name = request["TrainingJobName"]
     arn = f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:training-job/{name}"
@@ -159,6 +160,13 @@ def _check_image(control: JobControl, request: Json) -> None:
         f"and image exist and role {request['RoleArn']} has proper pull permissions for SageMaker: "
         "ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
     )
+
+
+def _check_metrics(control: JobControl, request: Json) -> None:
+    definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
+    fault = control.metric_fault([(item["Name"], item["Regex"]) for item in definitions])
+    if fault is not None:
+        raise validation(fault)
 
 
 def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
