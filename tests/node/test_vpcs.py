@@ -1,0 +1,126 @@
+"""Members, guards and rules of a host's VPCs, in real router namespaces."""
+
+import subprocess
+
+import pytest
+
+from node.test_protocol import spec
+from phalanx.network import namespace
+from phalanx.network.model import Rule, SecurityGroup
+from phalanx.node.names import Names
+from phalanx.node.vpcs import Vpcs
+
+GROUP = SecurityGroup(
+    "sg-1",
+    (Rule("ingress", "6", 0, 65535, group="sg-1"), Rule("egress", "6", 0, 65535, cidr="10.0.0.0/8")),
+)
+SERVER = "import socket; s = socket.create_server(('{0}', 7000)); s.accept()"
+CLIENT = "import socket; socket.create_connection(('{0}', 7000), 1)"
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    names = Names(tmp_path)
+    monkeypatch.setattr("phalanx.node.names.RUN", tmp_path / "run")
+    names.run_dir.mkdir(parents=True)
+    yield names
+    for name in namespace.listing(names.namespaces):
+        for pid in namespace.processes(name):
+            subprocess.run(["kill", "-9", str(pid)], check=False)
+        namespace.delete(name)
+
+
+@pytest.fixture
+def vpcs(names):
+    return Vpcs(names)
+
+
+def join(vpcs, names, *specs):
+    for one in specs:
+        namespace.create(names.instance_namespace(one.id))
+        vpcs.join(one)
+
+
+def reaches(names, source, target):
+    """Whether a TCP connection from one instance to another is accepted."""
+    enter = ["nsenter", f"--net={namespace.path(names.instance_namespace(target.id))}", "python3", "-c"]
+    server = subprocess.Popen([*enter, SERVER.format(target.eni.address)])
+    enter = ["nsenter", f"--net={namespace.path(names.instance_namespace(source.id))}", "python3", "-c"]
+    script = f"import time\nfor _ in range(20):\n  try:\n    {CLIENT.format(target.eni.address)}; break\n"
+    script += "  except ConnectionRefusedError: time.sleep(.1)\nelse: raise SystemExit(1)"
+    try:
+        return subprocess.run([*enter, script], check=False, stderr=subprocess.DEVNULL).returncode == 0
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_no_rules_pushed_means_nothing_passes(vpcs, names):
+    one, two = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False)
+    join(vpcs, names, one, two)
+    assert not reaches(names, one, two)
+    vpcs.enforce("vpc-1", (GROUP,))
+    assert reaches(names, one, two)
+
+
+def test_the_guard_of_an_encrypted_job_beats_its_groups(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    one, two = spec("algo-1"), spec("algo-2")
+    join(vpcs, names, one, two)
+    assert not reaches(names, one, two)
+    assert vpcs.counters(one).dropped_packets > 0
+
+
+def test_isolated_instances_reach_their_peers_and_nobody_else(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    other_hosts = {"algo-1": "10.0.0.20"}
+    one, two = spec("algo-1", encrypted=False, isolated=True), spec("algo-2", encrypted=False, isolated=True)
+    neighbour = spec("algo-1", job="other", encrypted=False, hosts=other_hosts)
+    join(vpcs, names, one, two, neighbour)
+    assert reaches(names, one, two)
+    assert not reaches(names, one, neighbour)
+    assert not reaches(names, neighbour, one)
+
+
+def test_instances_that_are_not_isolated_reach_their_neighbours(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    one = spec("algo-1", encrypted=False)
+    neighbour = spec("algo-1", job="other", encrypted=False, hosts={"algo-1": "10.0.0.20"})
+    join(vpcs, names, one, neighbour)
+    assert reaches(names, one, neighbour)
+    assert reaches(names, neighbour, one)
+
+
+def test_a_new_agent_keeps_guards_and_counters(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    one, two = spec("algo-1"), spec("algo-2")
+    join(vpcs, names, one, two)
+    reaches(names, one, two)
+    dropped = vpcs.counters(one).dropped_packets
+    again = Vpcs(names)
+    again.restore([one, two])
+    again.join(one)
+    assert again.counters(one).dropped_packets >= dropped > 0
+    again.join(two)
+    assert not reaches(names, one, two)
+
+
+def test_rules_that_somebody_flushed_are_re_asserted(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    one, two = spec("algo-1"), spec("algo-2")
+    join(vpcs, names, one, two)
+    assert vpcs.verify() == []
+    router = namespace.path(names.router_namespace("vpc-1"))
+    subprocess.run(["nsenter", f"--net={router}", "nft", "flush", "ruleset"], check=True)
+    assert vpcs.verify() == ["vpc-1"]
+    assert not reaches(names, one, two)
+
+
+def test_the_last_to_leave_takes_the_router_along(vpcs, names):
+    one, two = spec("algo-1"), spec("algo-2")
+    join(vpcs, names, one, two)
+    vpcs.leave(one)
+    assert namespace.exists(names.router_namespace("vpc-1"))
+    vpcs.leave(two)
+    vpcs.leave(two)
+    assert not namespace.exists(names.router_namespace("vpc-1"))
