@@ -1,31 +1,34 @@
 #include "engine.h"
 
 #include "net.h"
+#include "receive.h"
+#include "transmit.h"
 #include "tun.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-/* Room for the largest IPv4 packet, which a raw socket delivers reassembled, and for the headers of what a TUN gives. */
-enum { SLOT = 65536 + 256 };
+/* The largest that a TUN hands over, and what a train writes behind it. */
+enum { TUN_MAX = 65536, FLUSH_BYTES = 32768 };
 
 struct engine {
-    struct side *sides[2]; /* by enum sa_direction */
-    int tun, raw, event;   /* set before the threads start */
+    struct side *sides[2];                     /* by enum sa_direction */
+    int tun, event;                            /* set before the threads start, as is all below but the failure */
+    struct net sending, receiving;             /* the same socket, for one thread each */
+    int batch;
+    bool udp_offload;
     atomic_int failure;
 };
 
 size_t phx_size(int structure) {
     static const size_t SIZES[] = {sizeof(struct sa_config), sizeof(struct sa_usage), sizeof(struct policy),
-                                   sizeof(struct flow)};
+                                   sizeof(struct flow), sizeof(struct wiring)};
     return structure >= 0 && structure < (int)(sizeof SIZES / sizeof *SIZES) ? SIZES[structure] : 0;
 }
 
@@ -65,97 +68,91 @@ static void notify(struct engine *engine) {
     (void)ignored;
 }
 
-static void *give_up(struct engine *engine, int error) {
+static void *fail(struct engine *engine, int error) {
     int none = 0;
     atomic_compare_exchange_strong(&engine->failure, &none, error);
     notify(engine);
     return NULL;
 }
 
-static bool make_batch(struct packet *batch, int count) {
-    uint8_t *memory = mmap(NULL, (size_t)count * SLOT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return false;
-    for (int i = 0; i < count; i++)
-        batch[i] = (struct packet){.buffer = memory + (size_t)i * SLOT, .capacity = SLOT};
-    return true;
-}
+static void send_wire(void *context, struct sending *sendings, int count) { net_send(context, sendings, count); }
 
-/* Inside the gate: whether the control side has to look, once. */
-static bool take_notable(struct side *side) {
-    bool notable = side->notable;
-    side->notable = false;
-    return notable;
-}
-
-static void *transmit(void *argument) {
+static void *run_out(void *argument) {
     struct engine *engine = argument;
-    struct side *side = engine->sides[SA_OUT];
-    struct packet batch[NET_BATCH];
-    struct sending sendings[NET_BATCH];
-    if (!make_batch(batch, NET_BATCH))
-        return give_up(engine, ENOMEM);
+    struct transmitter *transmitter = malloc(sizeof *transmitter);
+    uint8_t *data = malloc(TUN_MAX + ESP_LENT);
+    if (transmitter == NULL || data == NULL || !transmit_init(transmitter, engine->sides[SA_OUT]))
+        return fail(engine, ENOMEM);
+    transmitter->send = send_wire;
+    transmitter->context = &engine->sending;
     for (;;) {
-        int count = tun_read(engine->tun, batch, NET_BATCH), ready = 0;
-        if (count < 0)
-            return give_up(engine, -count);
-        uint64_t now = seconds_now();
-        gate_enter(&side->gate);
-        for (int i = 0; i < count; i++) {
-            sendings[ready].packet = &batch[i];
-            if (outbound_packet(side, &batch[i], &sendings[ready].destination, now) == DELIVER)
-                ready++;
-        }
-        bool notable = take_notable(side);
-        gate_leave(&side->gate);
-        if (notable)
+        struct virtio_net_hdr offload;
+        size_t length;
+        bool idle = transmitter->ready == 0;
+        int got = tun_read(engine->tun, idle, &offload, data, TUN_MAX, &length);
+        if (got < 0)
+            return fail(engine, -got);
+        if (got > 0 && transmit(transmitter, &offload, data, length, seconds_now()))
             notify(engine);
-        net_send(engine->raw, sendings, ready);
-        for (int i = 0; i < ready; i++)
-            if (sendings[i].error != 0)
-                side_count_drop(side, sendings[i].error == EMSGSIZE ? OUT_TOO_BIG : OUT_SEND);
+        if (got == 0 || transmitter->bytes >= FLUSH_BYTES || transmitter->ready == NET_BATCH)
+            transmit_flush(transmitter);
     }
 }
 
-static void *receive(void *argument) {
+static int deliver_tun(void *context, const struct iovec *parts, int count) {
+    return tun_write(((struct engine *)context)->tun, parts, count);
+}
+
+static void *run_in(void *argument) {
     struct engine *engine = argument;
     struct side *side = engine->sides[SA_IN];
-    struct packet batch[NET_BATCH];
-    enum drop verdicts[NET_BATCH];
-    if (!make_batch(batch, NET_BATCH))
-        return give_up(engine, ENOMEM);
+    struct receiver *receiver = calloc(1, sizeof *receiver);
+    struct arrivals *messages = malloc(sizeof *messages);
+    struct arrival *arrivals = malloc(RECEIVE_BATCH * sizeof *arrivals);
+    if (receiver == NULL || messages == NULL || arrivals == NULL || !arrivals_init(messages, engine->batch))
+        return fail(engine, ENOMEM);
+    *receiver = (struct receiver){.side = side, .deliver = deliver_tun, .context = engine};
+    receiver->coalescer.udp = engine->udp_offload;
     for (;;) {
-        int count = net_receive(engine->raw, batch);
-        if (count == -ENETDOWN)
-            continue; /* said once when the device goes down; the socket lives on */
-        if (count < 0)
-            return give_up(engine, -count);
-        uint64_t now = seconds_now();
-        gate_enter(&side->gate);
-        for (int i = 0; i < count; i++)
-            verdicts[i] = inbound_packet(side, &batch[i], now);
-        bool notable = take_notable(side);
-        gate_leave(&side->gate);
-        if (notable)
-            notify(engine);
-        for (int i = 0; i < count; i++)
-            if (verdicts[i] == DELIVER && tun_write(engine->tun, &batch[i]) != 0)
-                side_count_drop(side, IN_TUN);
+        int got = net_receive(&engine->receiving, messages, true);
+        if (got == -ENETDOWN || got == -ECONNREFUSED || got == -EHOSTUNREACH || got == -EMSGSIZE)
+            continue; /* about the device or about a packet that was sent, said once; the socket lives on */
+        if (got < 0)
+            return fail(engine, -got);
+        int count, verdict;
+        do {
+            count = 0;
+            while (count < RECEIVE_BATCH &&
+                   (verdict = net_next(&engine->receiving, messages, &arrivals[count].packet, &arrivals[count].outer)) >= 0) {
+                if (verdict == DELIVER)
+                    count++;
+                else
+                    side_count_drop(side, (enum drop)verdict);
+            }
+            if (count > 0 && receive(receiver, arrivals, count, seconds_now()))
+                notify(engine);
+        } while (count == RECEIVE_BATCH);
+        receive_flush(receiver);
     }
 }
 
-int phx_run(struct engine *engine, int tun, int raw, int event) {
-    engine->tun = tun;
-    engine->raw = raw;
-    engine->event = event;
+int phx_run(struct engine *engine, const struct wiring *wiring) {
+    if (wiring->batch == 0 || wiring->batch > NET_BATCH || wiring->port > UINT16_MAX)
+        return -EINVAL;
+    engine->tun = wiring->tun;
+    engine->event = wiring->event;
+    engine->batch = (int)wiring->batch;
+    engine->udp_offload = wiring->udp_offload != 0;
+    engine->sending = (struct net){wiring->net, wiring->address, (uint16_t)wiring->port, wiring->port != 0};
+    engine->receiving = engine->sending;
     /* Signals are the control thread's: it sleeps in a call that only a signal of its own interrupts. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    int error = pthread_create(&thread, NULL, transmit, engine);
+    int error = pthread_create(&thread, NULL, run_out, engine);
     if (error == 0)
-        error = pthread_create(&thread, NULL, receive, engine);
+        error = pthread_create(&thread, NULL, run_in, engine);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -error;
 }
@@ -199,29 +196,181 @@ void phx_drops(struct engine *engine, uint64_t *counts) {
     side_read_drops(engine->sides[SA_OUT], counts);
 }
 
-long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
-              size_t capacity) {
-    struct side *side = side_of(engine, direction);
-    size_t headroom = direction == SA_OUT ? ESP_HEADROOM : 0;
+static long pass_out(struct engine *engine, const uint8_t *input, size_t length, uint8_t *output, size_t capacity) {
+    struct side *side = engine->sides[SA_OUT];
     /* As tight as it can be, so that a sanitizer sees every byte beyond. */
-    size_t room = headroom + length + (direction == SA_OUT ? ESP_TAILROOM : 0);
-    struct packet packet = {.buffer = malloc(room + 1), .capacity = room, .length = length};
-    if (packet.buffer == NULL)
-        return -OUT_TOO_BIG;
-    packet.data = packet.buffer + headroom;
-    memcpy(packet.data, input, length);
-    struct in_addr destination;
+    size_t room = OUTER_HEADER + length + ESP_OVERHEAD;
+    uint8_t *plain = malloc(length + ESP_LENT), *buffer = malloc(room);
+    long result = -OUT_TOO_BIG;
+    if (plain != NULL && buffer != NULL) {
+        struct packet wire = {.buffer = buffer, .capacity = room};
+        struct outer outer;
+        memcpy(plain, input, length);
+        gate_enter(&side->gate);
+        enum drop verdict = outbound_packet(side, plain, length, &wire, &outer, seconds_now());
+        gate_leave(&side->gate);
+        result = -(long)verdict;
+        if (verdict == DELIVER)
+            outer_put(&wire, &outer);
+        if (verdict == DELIVER && wire.length <= capacity) {
+            memcpy(output, wire.data, wire.length);
+            result = (long)wire.length;
+        }
+    }
+    free(plain);
+    free(buffer);
+    return result;
+}
+
+static long pass_in(struct engine *engine, const uint8_t *input, size_t length, uint8_t *output, size_t capacity) {
+    struct side *side = engine->sides[SA_IN];
+    uint8_t *buffer = malloc(length + 1);
+    if (buffer == NULL)
+        return -IN_MALFORMED;
+    struct packet packet = {buffer, length, buffer, length};
+    struct outer outer;
+    struct inner inner;
+    memcpy(buffer, input, length);
+    enum drop verdict = outer_take(&packet, &outer);
     gate_enter(&side->gate);
-    enum drop verdict = direction == SA_OUT ? outbound_packet(side, &packet, &destination, seconds_now())
-                                            : inbound_packet(side, &packet, seconds_now());
+    if (verdict == DELIVER)
+        verdict = inbound_packet(side, &packet, &outer, &inner, seconds_now());
+    else
+        side->drops[verdict]++;
     gate_leave(&side->gate);
     long result = -(long)verdict;
     if (verdict == DELIVER && packet.length <= capacity) {
         memcpy(output, packet.data, packet.length);
         result = (long)packet.length;
     }
-    free(packet.buffer);
+    free(buffer);
     return result;
+}
+
+long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
+              size_t capacity) {
+    return direction == SA_OUT ? pass_out(engine, input, length, output, capacity)
+                               : pass_in(engine, input, length, output, capacity);
+}
+
+/* Packets one behind the other, each after its length. */
+struct records {
+    uint8_t *at, *end;
+    bool overflow;
+};
+
+static void put_record(struct records *records, const struct iovec *parts, int count) {
+    uint32_t length = 0;
+    for (int i = 0; i < count; i++)
+        length += (uint32_t)parts[i].iov_len;
+    if (records->overflow || (size_t)(records->end - records->at) < sizeof length + length) {
+        records->overflow = true;
+        return;
+    }
+    memcpy(records->at, &length, sizeof length);
+    records->at += sizeof length;
+    for (int i = 0; i < count; i++) {
+        memcpy(records->at, parts[i].iov_base, parts[i].iov_len);
+        records->at += parts[i].iov_len;
+    }
+}
+
+/* A copy of its own of the next record, as large as it is and `behind` bytes more; NULL at the end. */
+static uint8_t *take_record(struct records *records, size_t behind, size_t *length) {
+    uint32_t size;
+    if ((size_t)(records->end - records->at) < sizeof size)
+        return NULL;
+    memcpy(&size, records->at, sizeof size);
+    if (size > (size_t)(records->end - records->at) - sizeof size)
+        return NULL;
+    uint8_t *copy = malloc(size + behind + 1);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, records->at + sizeof size, size);
+    records->at += sizeof size + size;
+    *length = size;
+    return copy;
+}
+
+static void record_wire(void *context, struct sending *sendings, int count) {
+    for (int i = 0; i < count; i++) {
+        struct packet *packet = sendings[i].packet;
+        outer_put(packet, &sendings[i].outer);
+        put_record(context, &(struct iovec){packet->data, packet->length}, 1);
+        sendings[i].error = 0;
+    }
+}
+
+static int record_bundle(void *context, const struct iovec *parts, int count) {
+    put_record(context, parts, count);
+    return 0;
+}
+
+static bool many_out(struct engine *engine, struct records *input, struct records *output) {
+    struct transmitter *transmitter = malloc(sizeof *transmitter);
+    if (transmitter == NULL || !transmit_init(transmitter, engine->sides[SA_OUT])) {
+        free(transmitter);
+        return false;
+    }
+    transmitter->send = record_wire;
+    transmitter->context = output;
+    uint8_t *record;
+    size_t length;
+    while ((record = take_record(input, ESP_LENT, &length)) != NULL) {
+        struct virtio_net_hdr offload;
+        bool whole = length >= sizeof offload;
+        if (whole) {
+            memcpy(&offload, record, sizeof offload);
+            transmit(transmitter, &offload, record + sizeof offload, length - sizeof offload, seconds_now());
+        }
+        free(record);
+        if (!whole)
+            break;
+    }
+    transmit_flush(transmitter);
+    transmit_release(transmitter);
+    free(transmitter);
+    return true;
+}
+
+static bool many_in(struct engine *engine, struct records *input, struct records *output) {
+    struct receiver *receiver = calloc(1, sizeof *receiver);
+    struct arrival *arrivals = calloc(RECEIVE_BATCH, sizeof *arrivals);
+    uint8_t *memory[RECEIVE_BATCH];
+    if (receiver != NULL && arrivals != NULL) {
+        *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = record_bundle, .context = output};
+        receiver->coalescer.udp = true;
+        int taken, count;
+        do {
+            size_t length;
+            for (taken = 0, count = 0; taken < RECEIVE_BATCH; taken++) {
+                if ((memory[taken] = take_record(input, 0, &length)) == NULL)
+                    break;
+                arrivals[count].packet = (struct packet){memory[taken], length, memory[taken], length};
+                enum drop verdict = outer_take(&arrivals[count].packet, &arrivals[count].outer);
+                if (verdict == DELIVER)
+                    count++;
+                else
+                    side_count_drop(engine->sides[SA_IN], verdict);
+            }
+            receive(receiver, arrivals, count, seconds_now());
+            receive_flush(receiver);
+            for (int i = 0; i < taken; i++)
+                free(memory[i]);
+        } while (taken == RECEIVE_BATCH);
+    }
+    bool done = receiver != NULL && arrivals != NULL;
+    free(receiver);
+    free(arrivals);
+    return done;
+}
+
+long phx_pass_many(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
+                   size_t capacity) {
+    struct records in = {(uint8_t *)(uintptr_t)input, (uint8_t *)(uintptr_t)input + length, false};
+    struct records out = {output, output + capacity, false};
+    bool done = direction == SA_OUT ? many_out(engine, &in, &out) : many_in(engine, &in, &out);
+    return done && !out.overflow && in.at == in.end ? out.at - output : -1;
 }
 
 int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8_t nonce[12], const uint8_t *aad,

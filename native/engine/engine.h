@@ -9,7 +9,7 @@
 struct engine;
 
 /* Sizes in bytes of the structures that core.py mirrors, so that a stale build is noticed: 0 struct sa_config, 1 struct
- * sa_usage, 2 struct policy, 3 struct flow; 0 for any other number. */
+ * sa_usage, 2 struct policy, 3 struct flow, 4 struct wiring; 0 for any other number. */
 PHX_API size_t phx_size(int structure);
 
 /* Chooses the library that computes for all engines made from now on (aead.h). Its name, or NULL. */
@@ -21,10 +21,19 @@ PHX_API struct engine *phx_new(void);
 /* Only for an engine that was never run: wipes and frees everything. */
 PHX_API void phx_free(struct engine *engine);
 
-/* Starts the two packet threads, which never end while the process lives. `tun` is non-blocking, `raw` blocks and has
- * IP_HDRINCL; `event` is an eventfd that becomes readable when an SA reached a limit, a flow had no SA, or a thread failed.
- * 0 or a negative errno. */
-PHX_API int phx_run(struct engine *engine, int tun, int raw, int event);
+/* What the packet threads are connected to. Mirrored in core.py. */
+struct wiring {
+    int32_t tun;            /* blocking, with IFF_VNET_HDR and a header of 10 bytes */
+    int32_t net;            /* blocking: a raw socket with IP_HDRINCL, or a UDP socket with UDP_GRO and IP_RECVTOS */
+    int32_t event;          /* an eventfd that becomes readable when an SA reached a limit, a flow had no SA, or a thread failed */
+    struct in_addr address; /* own */
+    uint32_t port;          /* UDP port of both ends (RFC 3948); 0: ESP as an IP protocol */
+    uint32_t batch;         /* messages taken from the network at once, 1 … 64 */
+    uint32_t udp_offload;   /* whether the TUN takes and gives bundles of UDP packets (TUN_F_USO4) */
+};
+
+/* Starts the two packet threads, which never end while the process lives. 0 or a negative errno. */
+PHX_API int phx_run(struct engine *engine, const struct wiring *wiring);
 
 /* 0, or the errno for which a packet thread has given up. Then no packet passes any more in that direction. */
 PHX_API int phx_failure(struct engine *engine);
@@ -46,6 +55,13 @@ PHX_API void phx_drops(struct engine *engine, uint64_t *counts);
  * The result's length, or minus the cause of the drop. */
 PHX_API long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
                       size_t capacity);
+
+/* The same for what the TUN hands over (offload header and packet; `direction` out: ESP packets with outer headers come out)
+ * and for packets that come in together (in: offload headers and packets for the TUN come out). Several packets lie one behind
+ * the other in `input` and `output`, each after its length in four bytes. The length of the output, or -1 where it does not
+ * fit or the input is not made so. */
+PHX_API long phx_pass_many(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
+                           size_t capacity);
 
 /* The parts that have published vectors or a reference of their own to be tested against. */
 PHX_API int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8_t nonce[12], const uint8_t *aad,

@@ -1,23 +1,10 @@
 #include "esp.h"
 
-#include <arpa/inet.h>
-#include <netinet/ip.h>
+#include "transport.h"
+
 #include <string.h>
 
-enum { NEXT_IPV4 = 4, NEXT_IPV6 = 41, NEXT_NONE = 59, AAD = 12, ECN_MASK = 3, PACKET_MAX = 65535 };
-
-_Static_assert(sizeof(struct iphdr) == ESP_OUTER, "the outer header has no options");
-
-static void put32(uint8_t *at, uint32_t value) {
-    value = htonl(value);
-    memcpy(at, &value, sizeof value);
-}
-
-static uint32_t get32(const uint8_t *at) {
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return ntohl(value);
-}
+enum { NEXT_IPV4 = 4, NEXT_IPV6 = 41, NEXT_NONE = 59, AAD = 12, ECN_MASK = 3 };
 
 /* RFC 4106 section 5: SPI and the whole 64-bit sequence number, whose high half is not on the wire. */
 static void make_aad(uint8_t aad[AAD], uint32_t spi, uint64_t sequence) {
@@ -31,27 +18,13 @@ static void make_nonce(uint8_t nonce[AEAD_NONCE], const uint8_t salt[SA_SALT], c
     memcpy(nonce + SA_SALT, iv, ESP_IV);
 }
 
-static void put_outer(uint8_t *at, const struct sa *sa, size_t length, uint8_t inner_traffic_class) {
-    struct iphdr outer = {
-        .version = 4,
-        .ihl = ESP_OUTER / 4,
-        .tos = sa->copy_dscp ? inner_traffic_class : inner_traffic_class & ECN_MASK, /* RFC 6040: ECN always */
-        .tot_len = htons((uint16_t)length),
-        .frag_off = htons(IP_DF),
-        .ttl = IPDEFTTL,
-        .protocol = IPPROTO_ESP,
-        .saddr = sa->source.s_addr,
-        .daddr = sa->destination.s_addr,
-    };
-    memcpy(at, &outer, sizeof outer);
-}
-
-enum drop esp_encapsulate(struct sa *sa, struct packet *packet, const struct inner *inner) {
-    size_t padding = (0 - (packet->length + ESP_TRAILER)) % ESP_ALIGN;
-    size_t sealed = packet->length + padding + ESP_TRAILER;
-    size_t outer_length = ESP_HEADROOM + sealed + AEAD_TAG;
-    if (packet->data < packet->buffer + ESP_HEADROOM || outer_length > PACKET_MAX ||
-        packet->data + sealed + AEAD_TAG > packet->buffer + packet->capacity)
+enum drop esp_encapsulate(struct sa *sa, uint8_t *plain, const struct inner *inner, struct packet *wire,
+                          struct outer *outer) {
+    size_t padding = (0 - (inner->length + ESP_TRAILER)) % ESP_ALIGN;
+    size_t length = inner->length + padding + ESP_TRAILER;
+    wire->data = wire->buffer + OUTER_HEADER;
+    wire->length = ESP_HEADER + ESP_IV + length + AEAD_TAG;
+    if (OUTER_HEADER + wire->length > OUTER_MAX || OUTER_HEADER + wire->length > wire->capacity)
         return OUT_TOO_BIG;
     if (!sa_may_carry(sa))
         return OUT_LIFETIME;
@@ -63,44 +36,36 @@ enum drop esp_encapsulate(struct sa *sa, struct packet *packet, const struct inn
     }
     uint64_t sequence = ++sa->usage.sequence;
 
-    uint8_t *trailer = packet->data + packet->length;
-    for (size_t i = 1; i <= padding; i++)
-        *trailer++ = (uint8_t)i; /* RFC 4303 section 2.4: 1, 2, 3 … */
-    *trailer++ = (uint8_t)padding;
-    *trailer++ = inner->family == AF_INET ? NEXT_IPV4 : NEXT_IPV6;
+    uint8_t *trailer = plain + inner->length, kept[ESP_LENT];
+    memcpy(kept, trailer, sizeof kept);
+    for (size_t i = 0; i < padding; i++)
+        trailer[i] = (uint8_t)(i + 1); /* RFC 4303 section 2.4: 1, 2, 3 … */
+    trailer[padding] = (uint8_t)padding;
+    trailer[padding + 1] = inner->family == AF_INET ? NEXT_IPV4 : NEXT_IPV6;
 
-    uint8_t *iv = packet->data - ESP_IV, *header = iv - ESP_HEADER;
-    put32(header, sa->spi);
-    put32(header + 4, (uint32_t)sequence);
+    uint8_t *iv = wire->data + ESP_HEADER, *sealed = iv + ESP_IV;
+    put32(wire->data, sa->spi);
+    put32(wire->data + 4, (uint32_t)sequence);
     put32(iv, (uint32_t)(sequence >> 32));
     put32(iv + 4, (uint32_t)sequence);
 
     uint8_t nonce[AEAD_NONCE], aad[AAD];
     make_nonce(nonce, sa->salt, iv);
     make_aad(aad, sa->spi, sequence);
-    if (aead_seal(sa->aead, nonce, aad, sizeof aad, packet->data, packet->data, sealed, trailer) != 0)
+    int failed = aead_seal(sa->aead, nonce, aad, sizeof aad, plain, sealed, length, sealed + length);
+    memcpy(trailer, kept, sizeof kept);
+    if (failed)
         return OUT_CIPHER;
-
-    packet->data -= ESP_HEADROOM;
-    packet->length = outer_length;
-    put_outer(packet->data, sa, outer_length, inner->traffic_class);
+    outer->source = sa->source;
+    outer->destination = sa->destination;
+    outer->traffic_class = sa->copy_dscp ? inner->traffic_class : inner->traffic_class & ECN_MASK; /* RFC 6040: ECN always */
     return DELIVER;
 }
 
-/* The outer header's length, or 0 when the packet is not whole. */
-static size_t outer_header(const struct packet *packet) {
-    if (packet->length < ESP_OUTER || packet->data[0] >> 4 != 4)
-        return 0;
-    size_t header = (size_t)(packet->data[0] & 15) * 4;
-    size_t least = header + ESP_HEADER + ESP_IV + ESP_ALIGN + AEAD_TAG;
-    return header >= ESP_OUTER && packet->length >= least ? header : 0;
-}
-
 enum drop esp_spi(const struct packet *packet, uint32_t *spi) {
-    size_t header = outer_header(packet);
-    if (header == 0)
+    if (packet->length < ESP_HEADER + ESP_IV + ESP_ALIGN + AEAD_TAG)
         return IN_MALFORMED;
-    *spi = get32(packet->data + header);
+    *spi = get32(packet->data);
     return DELIVER;
 }
 
@@ -124,17 +89,11 @@ static enum drop open_trailer(const uint8_t *plain, size_t length, struct inner 
     return (inner->family == AF_INET) == (next_header == NEXT_IPV4) ? DELIVER : IN_MALFORMED;
 }
 
-enum drop esp_decapsulate(struct sa *sa, struct packet *packet, struct inner *inner) {
-    const struct iphdr *outer = (const struct iphdr *)packet->data;
-    size_t header = outer_header(packet);
-    if (header == 0)
-        return IN_MALFORMED;
-    if (outer->saddr != sa->source.s_addr || outer->daddr != sa->destination.s_addr)
+enum drop esp_decapsulate(struct sa *sa, struct packet *packet, const struct outer *outer, struct inner *inner) {
+    if (outer->source.s_addr != sa->source.s_addr || outer->destination.s_addr != sa->destination.s_addr)
         return IN_ADDRESS;
-    uint8_t traffic_class = outer->tos;
-
-    uint8_t *esp = packet->data + header, *iv = esp + ESP_HEADER, *sealed = iv + ESP_IV;
-    size_t length = packet->length - header - ESP_HEADER - ESP_IV - AEAD_TAG;
+    uint8_t *esp = packet->data, *iv = esp + ESP_HEADER, *sealed = iv + ESP_IV;
+    size_t length = packet->length - ESP_HEADER - ESP_IV - AEAD_TAG;
     if (length % ESP_ALIGN != 0)
         return IN_MALFORMED;
     uint64_t sequence;
@@ -157,7 +116,7 @@ enum drop esp_decapsulate(struct sa *sa, struct packet *packet, struct inner *in
     enum drop verdict = open_trailer(sealed, length, inner);
     if (verdict != DELIVER)
         return verdict;
-    inner_mark_congestion(sealed, inner, traffic_class);
+    inner_mark_congestion(sealed, inner, outer->traffic_class);
     packet->data = sealed;
     packet->length = inner->length;
     return DELIVER;

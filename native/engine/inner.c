@@ -1,11 +1,11 @@
 #include "inner.h"
 
+#include "transport.h"
+
 #include <string.h>
 #include <sys/socket.h>
 
-enum { IPV4_HEADER = 20, IPV6_HEADER = 40, ECN_MASK = 3, ECN_NOT_CAPABLE = 0, ECN_CONGESTION = 3 };
-
-static size_t get16(const uint8_t *at) { return (size_t)at[0] << 8 | at[1]; }
+enum { ECN_MASK = 3, ECN_NOT_CAPABLE = 0, ECN_CONGESTION = 3 };
 
 bool inner_parse(const uint8_t *data, size_t available, struct inner *inner) {
     if (available < IPV4_HEADER)

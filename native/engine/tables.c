@@ -118,6 +118,7 @@ int side_replace_policies(struct side *side, const struct policy *policies, size
     struct bound_policy *old = side->policies;
     side->policies = list;
     side->policy_count = count;
+    memset(side->matches, 0, sizeof side->matches);
     bind_policies(side);
     gate_leave(&side->gate);
     free(old);
@@ -157,10 +158,22 @@ static bool policy_matches(const struct policy *policy, const struct inner *inne
 }
 
 static struct bound_policy *first_match(struct side *side, const struct inner *inner) {
-    for (size_t i = 0; i < side->policy_count; i++)
+    size_t bytes = inner->family == AF_INET ? 4 : 16;
+    unsigned hash = 0;
+    for (size_t i = 0; i < bytes; i++)
+        hash = hash * 31 + inner->source[i] * 7u + inner->destination[i];
+    struct match *match = &side->matches[hash % MATCHES];
+    if (match->family == inner->family && memcmp(match->destination, inner->destination, bytes) == 0 &&
+        memcmp(match->source, inner->source, bytes) == 0)
+        return match->bound;
+    match->family = inner->family;
+    memcpy(match->source, inner->source, bytes);
+    memcpy(match->destination, inner->destination, bytes);
+    match->bound = NULL;
+    for (size_t i = 0; i < side->policy_count && match->bound == NULL; i++)
         if (policy_matches(&side->policies[i].policy, inner))
-            return &side->policies[i];
-    return NULL;
+            match->bound = &side->policies[i];
+    return match->bound;
 }
 
 static void want(struct side *side, struct bound_policy *bound, const struct inner *inner, uint64_t now) {
@@ -175,9 +188,10 @@ static void want(struct side *side, struct bound_policy *bound, const struct inn
     side->notable = true;
 }
 
-static enum drop try_outbound(struct side *side, struct packet *packet, struct in_addr *destination, uint64_t now) {
+static enum drop try_outbound(struct side *side, uint8_t *plain, size_t length, struct packet *wire, struct outer *outer,
+                              uint64_t now) {
     struct inner inner;
-    if (!inner_parse(packet->data, packet->length, &inner) || inner.length != packet->length)
+    if (!inner_parse(plain, length, &inner) || inner.length != length)
         return OUT_MALFORMED;
     struct bound_policy *bound = first_match(side, &inner);
     if (bound == NULL)
@@ -189,18 +203,17 @@ static enum drop try_outbound(struct side *side, struct packet *packet, struct i
         want(side, bound, &inner, now);
         return OUT_NO_SA;
     }
-    enum drop verdict = esp_encapsulate(sa, packet, &inner);
-    if (verdict == DELIVER) {
-        *destination = sa->destination;
+    enum drop verdict = esp_encapsulate(sa, plain, &inner, wire, outer);
+    if (verdict == DELIVER)
         side->notable |= sa_count(sa, inner.length, now);
-    } else if (sa->usage.hard) {
+    else if (sa->usage.hard)
         side->notable = true;
-    }
     return verdict;
 }
 
-enum drop outbound_packet(struct side *side, struct packet *packet, struct in_addr *destination, uint64_t now) {
-    enum drop verdict = try_outbound(side, packet, destination, now);
+enum drop outbound_packet(struct side *side, uint8_t *plain, size_t length, struct packet *wire, struct outer *outer,
+                          uint64_t now) {
+    enum drop verdict = try_outbound(side, plain, length, wire, outer, now);
     if (verdict != DELIVER)
         side->drops[verdict]++;
     return verdict;
@@ -216,7 +229,8 @@ static bool inbound_allowed(struct side *side, const struct sa *sa, const struct
            policy->tunnel_destination.s_addr == sa->destination.s_addr;
 }
 
-static enum drop try_inbound(struct side *side, struct packet *packet, uint64_t now) {
+static enum drop try_inbound(struct side *side, struct packet *packet, const struct outer *outer, struct inner *inner,
+                             uint64_t now) {
     uint32_t spi;
     enum drop verdict = esp_spi(packet, &spi);
     if (verdict != DELIVER)
@@ -227,21 +241,27 @@ static enum drop try_inbound(struct side *side, struct packet *packet, uint64_t 
         sa = sa->next;
     if (sa == NULL)
         return IN_UNKNOWN_SPI;
-    struct inner inner;
-    verdict = esp_decapsulate(sa, packet, &inner);
+    verdict = esp_decapsulate(sa, packet, outer, inner);
     if (verdict == IN_LIFETIME)
         side->notable = true;
     if (verdict != DELIVER)
         return verdict;
-    if (!inbound_allowed(side, sa, &inner))
+    if (!inbound_allowed(side, sa, inner))
         return IN_NO_POLICY;
-    side->notable |= sa_count(sa, inner.length, now);
+    side->notable |= sa_count(sa, inner->length, now);
     return DELIVER;
 }
 
-enum drop inbound_packet(struct side *side, struct packet *packet, uint64_t now) {
-    enum drop verdict = try_inbound(side, packet, now);
+enum drop inbound_packet(struct side *side, struct packet *packet, const struct outer *outer, struct inner *inner,
+                         uint64_t now) {
+    enum drop verdict = try_inbound(side, packet, outer, inner, now);
     if (verdict != DELIVER)
         side->drops[verdict]++;
     return verdict;
+}
+
+bool side_take_notable(struct side *side) {
+    bool notable = side->notable;
+    side->notable = false;
+    return notable;
 }

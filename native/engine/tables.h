@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TABLE_BUCKETS = 1024, POLICY_MAX = 4096 };
+enum { TABLE_BUCKETS = 1024, POLICY_MAX = 4096, MATCHES = 256 };
 
 enum policy_action { POLICY_PROTECT = 0, POLICY_BLOCK = 1 };
 
@@ -45,12 +45,20 @@ struct bound_policy {
     uint64_t wanted_at;  /* seconds; the control side is told at most once a second */
 };
 
+/* The policy that packets between two addresses last met. */
+struct match {
+    int family; /* 0: nothing is known */
+    uint8_t source[16], destination[16];
+    struct bound_policy *bound; /* NULL: none matches */
+};
+
 /* One direction. `policies` are in order of precedence. */
 struct side {
     struct gate gate;
     struct sa_table associations;
     struct bound_policy *policies;
     size_t policy_count;
+    struct match matches[MATCHES]; /* forgotten when policies change */
     uint64_t drops[DROP_CAUSES];
     bool notable; /* something for the control side happened: a limit, or a flow without SA */
 };
@@ -69,8 +77,14 @@ size_t side_take_wanted(struct side *side, struct flow *flows, size_t max);
 void side_read_drops(struct side *side, uint64_t drops[DROP_CAUSES]); /* adds */
 void side_count_drop(struct side *side, enum drop cause);
 
-/* Packet threads, inside the gate. The verdict is already counted. `now` in seconds. */
-enum drop outbound_packet(struct side *side, struct packet *packet, struct in_addr *destination, uint64_t now);
-enum drop inbound_packet(struct side *side, struct packet *packet, uint64_t now);
+/* Packet threads, inside the gate. The verdict is already counted. `now` in seconds. Outbound the inner packet `plain` is
+ * sealed into `wire` (esp_encapsulate); inbound the ESP packet becomes the inner one, in place. */
+enum drop outbound_packet(struct side *side, uint8_t *plain, size_t length, struct packet *wire, struct outer *outer,
+                          uint64_t now);
+enum drop inbound_packet(struct side *side, struct packet *packet, const struct outer *outer, struct inner *inner,
+                         uint64_t now);
+
+/* Whether the control side has to look, once. Inside the gate. */
+bool side_take_notable(struct side *side);
 
 #endif

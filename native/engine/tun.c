@@ -1,35 +1,28 @@
 #include "tun.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <unistd.h>
 
-int tun_read(int fd, struct packet *batch, int max) {
-    int count = 0;
-    while (count < max) {
-        struct packet *packet = &batch[count];
-        packet->data = packet->buffer + ESP_HEADROOM;
-        ssize_t got = read(fd, packet->data, packet->capacity - ESP_HEADROOM - ESP_TAILROOM);
-        if (got >= 0) {
-            packet->length = (size_t)got;
-            count++;
-        } else if (errno == EAGAIN && count > 0) {
-            break;
-        } else if (errno == EAGAIN) {
-            struct pollfd wait = {.fd = fd, .events = POLLIN};
-            if (poll(&wait, 1, -1) < 0 && errno != EINTR)
-                return -errno;
-        } else if (errno != EINTR) {
-            return count > 0 ? count : -errno; /* it will say so again */
+int tun_read(int fd, bool wait, struct virtio_net_hdr *offload, uint8_t *data, size_t capacity, size_t *length) {
+    struct iovec parts[] = {{offload, sizeof *offload}, {data, capacity}};
+    for (;;) {
+        ssize_t got = preadv2(fd, parts, 2, -1, wait ? 0 : RWF_NOWAIT);
+        if (got >= (ssize_t)sizeof *offload) {
+            *length = (size_t)got - sizeof *offload;
+            return 1;
         }
+        if (got >= 0)
+            return -EIO;
+        if (errno == EAGAIN)
+            return 0;
+        if (errno != EINTR)
+            return -errno;
     }
-    return count;
 }
 
-int tun_write(int fd, const struct packet *packet) {
+int tun_write(int fd, const struct iovec *parts, int count) {
     ssize_t written;
     do
-        written = write(fd, packet->data, packet->length);
+        written = writev(fd, parts, count);
     while (written < 0 && errno == EINTR);
     return written < 0 ? -errno : 0;
 }

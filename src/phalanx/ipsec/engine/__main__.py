@@ -9,14 +9,20 @@ import signal
 import socket
 import sys
 import time
+from ctypes import c_uint8
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from phalanx.ipsec.engine import devices, sandbox, server
-from phalanx.ipsec.engine.core import Core, choose_aead
+from phalanx.ipsec.engine.core import Core, Wiring, choose_aead
 from phalanx.ipsec.engine.dispatch import Dispatcher
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.process import CONTROL_SOCKET, LOCK, READY, XFRM_SOCKET
 from phalanx.ipsec.engine.tables import Tables
+
+BATCH_BYTES = 512 * 1024
+"""What the engine takes from the network at once, at most: what a core's cache holds, so that it is still there when opened."""
+BATCH_MIN, BATCH_MAX = 8, 64
 
 
 def _log(text: str) -> None:
@@ -31,6 +37,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", required=True)
     parser.add_argument("--tun", required=True)
     parser.add_argument("--aead")
+    parser.add_argument("--udp-port", type=int)
+    parser.add_argument("--mtu", type=int)
     parser.add_argument("--ready", type=int, required=True, help="descriptor that is told when the engine is ready, or why not")
     return parser.parse_args()
 
@@ -46,24 +54,41 @@ def _open(arguments: argparse.Namespace) -> server.Server:
         _log("memory cannot be locked here and the host has swap: keys may reach it")
     aead = choose_aead(arguments.aead)
     core = Core()
-    mtu = devices.inner_mtu(devices.device_mtu(arguments.device))
-    tun = devices.open_tun(arguments.tun)
+    outer, port = devices.device_mtu(arguments.device), arguments.udp_port
+    mtu = devices.inner_mtu(outer, udp=port is not None)
+    if arguments.mtu is not None:
+        mtu = min(mtu, arguments.mtu)
+    tun, udp_offload = devices.open_tun(arguments.tun)
     devices.configure(arguments.tun, arguments.address, arguments.peer, mtu, arguments.device)
-    raw = devices.open_raw(arguments.device, arguments.address)
+    if port is None:
+        net = devices.open_raw(arguments.device, arguments.address)
+    else:
+        net = devices.open_udp(arguments.device, arguments.address, port)
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     os.umask(0o077)
     xfrm = server.listen(arguments.rundir / XFRM_SOCKET, socket.SOCK_SEQPACKET)
     control = server.listen(arguments.rundir / CONTROL_SOCKET, socket.SOCK_STREAM)
-    settings = {"address": arguments.address, "peers": arguments.peer, "device": arguments.device, "tun": arguments.tun,
-                "aead": arguments.aead}  # fmt: skip
+    names = ("address", "device", "tun", "aead", "udp_port", "mtu")
+    settings = {"peers": arguments.peer, **{name: getattr(arguments, name) for name in names}}
     dispatcher = Dispatcher(Tables(arguments.address, core))
     serving = server.Server(dispatcher, core, xfrm, control, event, settings, _log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: serving.stop())
     sandbox.drop_privileges()
-    core.run(tun, raw.detach(), event)
+    core.run(
+        Wiring(
+            tun=tun,
+            net=net.detach(),
+            event=event,
+            address=(c_uint8 * 4)(*IPv4Address(arguments.address).packed),
+            port=port or 0,
+            batch=max(BATCH_MIN, min(BATCH_MAX, BATCH_BYTES // outer)) if port is None else BATCH_MIN,
+            udp_offload=udp_offload,
+        )
+    )
+    where = f"{arguments.device}, {'IP protocol 50' if port is None else f'UDP port {port}'}"
     _log(
-        f"carries ESP for {arguments.address} on {arguments.device}, inner MTU {mtu}, AES-GCM by {aead}, peers {' '.join(arguments.peer)}"
+        f"carries ESP for {arguments.address} on {where}, inner MTU {mtu}, peers {' '.join(arguments.peer)}; AES-GCM by {aead}"
     )
     return serving
 

@@ -6,7 +6,20 @@ import ctypes
 import importlib.machinery
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_long,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,6 +106,20 @@ class RawFlow(Structure):
     )
 
 
+class Wiring(Structure):
+    """struct wiring."""
+
+    _fields_ = (
+        ("tun", c_int32),
+        ("net", c_int32),
+        ("event", c_int32),
+        ("address", c_uint8 * 4),
+        ("port", c_uint32),
+        ("batch", c_uint32),
+        ("udp_offload", c_uint32),
+    )
+
+
 def built(name: str) -> Path:
     """The shared object of that name which setup.py puts into this package.
 
@@ -118,7 +145,7 @@ def library() -> ctypes.CDLL:
         ("phx_aead", c_char_p, [c_char_p]),
         ("phx_new", c_void_p, []),
         ("phx_free", None, [c_void_p]),
-        ("phx_run", c_int, [c_void_p, c_int, c_int, c_int]),
+        ("phx_run", c_int, [c_void_p, POINTER(Wiring)]),
         ("phx_failure", c_int, [c_void_p]),
         ("phx_sa_add", c_int, [c_void_p, c_int, POINTER(Config)]),
         ("phx_sa_remove", c_int, [c_void_p, c_int, c_uint32, c_uint32, POINTER(RawUsage)]),
@@ -130,6 +157,7 @@ def library() -> ctypes.CDLL:
         ("phx_drop_name", c_char_p, [c_int]),
         ("phx_drops", None, [c_void_p, numbers]),
         ("phx_pass", c_long, [c_void_p, c_int, c_char_p, c_size_t, buffer, c_size_t]),
+        ("phx_pass_many", c_long, [c_void_p, c_int, c_char_p, c_size_t, buffer, c_size_t]),
         ("phx_gcm", c_int, [c_int, c_char_p, c_size_t, c_char_p, c_char_p, c_size_t, buffer, c_size_t, buffer]),
         ("phx_replay_new", c_void_p, [c_uint32, c_uint64]),
         ("phx_replay_free", None, [c_void_p]),
@@ -139,10 +167,10 @@ def library() -> ctypes.CDLL:
         for name, result, arguments in functions:
             function = getattr(core, name)
             function.restype, function.argtypes = result, arguments
-        sizes = [core.phx_size(number) for number in range(4)]
+        sizes = [core.phx_size(number) for number in range(5)]
     except AttributeError as error:
         raise EngineError(f"{_STALE}: {error}") from error
-    if sizes != [ctypes.sizeof(structure) for structure in (Config, RawUsage, RawPolicy, RawFlow)]:
+    if sizes != [ctypes.sizeof(structure) for structure in (Config, RawUsage, RawPolicy, RawFlow, Wiring)]:
         raise EngineError(_STALE)
     return core
 
@@ -179,9 +207,9 @@ class Core:
             number: self._library.phx_drop_name(number).decode() for number in range(1, self._library.phx_drop_causes())
         }
 
-    def run(self, tun: int, raw: int, event: int) -> None:
+    def run(self, wiring: Wiring) -> None:
         """Starts the packet threads on these descriptors, for the life of the process. Raises OSError."""
-        _check(self._library.phx_run(self._engine, tun, raw, event), "the packet threads")
+        _check(self._library.phx_run(self._engine, wiring), "the packet threads")
 
     def failure(self) -> int:
         """0, or the errno for which a packet thread has given up."""
@@ -249,6 +277,23 @@ class Core:
         output = (c_uint8 * (len(packet) + 128))()
         result = self._library.phx_pass(self._engine, direction, packet, len(packet), output, len(output))
         return bytes(output[:result]) if result >= 0 else self._causes[-result]
+
+    def pass_packets(self, direction: Direction, packets: Sequence[bytes]) -> list[bytes]:
+        """Packets through the threads' code, together, with segmentation and coalescing; without devices.
+
+        Outbound from offload headers (struct virtio_net_hdr) with packets to ESP with outer headers, inbound the other way.
+        """
+        data = b"".join(len(packet).to_bytes(4, "little") + packet for packet in packets)
+        output = (c_uint8 * (2 * len(data) + 65536))()
+        length = self._library.phx_pass_many(self._engine, direction, data, len(data), output, len(output))
+        if length < 0:
+            raise ValueError("what comes out does not fit")
+        found, rest = list[bytes](), bytes(output[:length])
+        while rest:
+            size = int.from_bytes(rest[:4], "little")
+            found.append(rest[4 : 4 + size])
+            rest = rest[4 + size :]
+        return found
 
     def close(self) -> None:
         """Wipes and frees a data plane that was never run."""

@@ -1,4 +1,4 @@
-"""The engine's two ends in its network namespace: the TUN device with its routes, and the raw ESP socket."""
+"""The engine's two ends in its network namespace: the TUN device with its routes, and the socket for ESP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from phalanx.ipsec.engine.model import EngineError
 
 OUTER_HEADER = 20
+UDP_HEADER = 8
 ESP_HEADER_AND_IV = 16
 ICV = 16
 TRAILER = 2
@@ -22,19 +23,23 @@ SOCKET_BUFFER = 8 * 2**20
 QUEUE_PACKETS = 1000
 
 # linux/if_tun.h, linux/sockios.h, linux/in.h and asm/socket.h, as far as Python's modules do not have them.
-_TUNSETIFF, _TUNSETPERSIST, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x400454CB, 0x0001, 0x1000
+_TUNSETIFF, _TUNSETPERSIST, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454CB, 0x400454D0, 0x400454D8
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
+_VNET_HEADER = 10
 _SIOCGIFMTU = 0x8921
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_XFRM_POLICY, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 10, 2, 17, 33, 32
 _POLICY_IN, _POLICY_OUT = 0, 1
+_UDP_GRO = 104
 
 
-def inner_mtu(outer: int) -> int:
+def inner_mtu(outer: int, udp: bool = False) -> int:
     """The largest inner packet, in bytes, that ESP in tunnel mode over IPv4 with AES-GCM-16 fits into `outer` bytes.
 
     What is left after outer header, ESP header, IV and ICV is whole words of inner packet, padding and trailer
-    (RFC 4303 section 2.4): 8946 of 9001, 1446 of 1500.
+    (RFC 4303 section 2.4): 8946 of 9001, 1446 of 1500; with the UDP header of RFC 3948 8938 and 1438.
     """
-    sealed = outer - OUTER_HEADER - ESP_HEADER_AND_IV - ICV
+    sealed = outer - OUTER_HEADER - (UDP_HEADER if udp else 0) - ESP_HEADER_AND_IV - ICV
     return sealed // ALIGN * ALIGN - TRAILER
 
 
@@ -48,38 +53,64 @@ def device_mtu(device: str) -> int:
     return int(struct.unpack_from("=i", answer, 16)[0])
 
 
-def open_tun(name: str) -> int:
-    """A descriptor of the TUN device of that name, made where it is not there.
+def open_tun(name: str) -> tuple[int, bool]:
+    """A descriptor of the TUN device of that name, made where it is not there, and whether it bundles UDP (USO, Linux 6.2).
 
-    The device outlives the engine: its routes stay, and what is sent to peers stays in it. Raises EngineError.
+    It hands over and takes up to 64 KiB of a stream at once (TSO), with a struct virtio_net_hdr before it. The device
+    outlives the engine: its routes stay, and what is sent to peers stays in it. Raises EngineError.
     """
     try:
-        tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        fcntl.ioctl(tun, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+        tun = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+        fcntl.ioctl(tun, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
+        fcntl.ioctl(tun, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HEADER))
         fcntl.ioctl(tun, _TUNSETPERSIST, 1)
+        try:
+            fcntl.ioctl(tun, _TUNSETOFFLOAD, _CSUM | _TSO4 | _TSO6 | _USO4 | _USO6)
+        except OSError:
+            fcntl.ioctl(tun, _TUNSETOFFLOAD, _CSUM | _TSO4 | _TSO6)
+            return tun, False
     except OSError as error:
         raise EngineError(f"the TUN device {name} cannot be made: {error.strerror}; is /dev/net/tun there?") from error
-    return tun
+    return tun, True
 
 
 def open_raw(device: str, address: str) -> socket.socket:
-    """The raw socket for ESP between `address` and anybody through `device`. Raises EngineError.
-
-    It alone may pass the kernel's XFRM policies, which block plaintext to peers (per-socket policy: IP_XFRM_POLICY).
-    """
+    """The raw socket for ESP between `address` and anybody through `device`. Raises EngineError."""
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ESP)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
-        raw.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
-        raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, SOCKET_BUFFER)
-        raw.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER)
-        for direction in (_POLICY_IN, _POLICY_OUT):
-            raw.setsockopt(socket.IPPROTO_IP, _IP_XFRM_POLICY, _bypass(direction))
+        _set_up(raw, device)
         raw.bind((address, 0))
     except OSError as error:
         raise EngineError(f"the raw ESP socket on {device} ({address}) cannot be opened: {error.strerror}") from error
     return raw
+
+
+def open_udp(device: str, address: str, port: int) -> socket.socket:
+    """The UDP socket for ESP (RFC 3948) between `address` and anybody through `device`, same port. Raises EngineError."""
+    try:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        _set_up(udp, device)
+        udp.bind((address, port))
+    except OSError as error:
+        raise EngineError(f"UDP port {port} on {device} ({address}) cannot be opened for ESP: {error.strerror}") from error
+    return udp
+
+
+def _set_up(sock: socket.socket, device: str) -> None:
+    """To the device, never fragmented, with room for bursts.
+
+    This socket alone may pass the kernel's XFRM policies, which block plaintext to peers (per-socket policy: IP_XFRM_POLICY).
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, SOCKET_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER)
+    for direction in (_POLICY_IN, _POLICY_OUT):
+        sock.setsockopt(socket.IPPROTO_IP, _IP_XFRM_POLICY, _bypass(direction))
 
 
 def _bypass(direction: int) -> bytes:

@@ -59,15 +59,25 @@ class Engine:
         return {"LD_PRELOAD": shim, "PHALANX_XFRM_SOCKET": str(self.xfrm_socket)}
 
     def start(
-        self, address: str, peers: Sequence[str], device: str = "eth0", tun: str = "ipsec0", *, aead: str | None = None
+        self,
+        address: str,
+        peers: Sequence[str],
+        device: str = "eth0",
+        tun: str = "ipsec0",
+        *,
+        udp_port: int | None = None,
+        mtu: int | None = None,
+        aead: str | None = None,
     ) -> None:
         """Starts the engine in the namespace, or adopts the one that runs there. Returns when it is ready.
 
         It makes the TUN device `tun` with routes to `peers` (IPv4 addresses) in the main table and carries what is sent
-        there as ESP from `address` through `device`. `aead` names the library for AES-GCM (core.choose_aead). Raises EngineError
-        with the cause.
+        there as ESP from `address` through `device`: as IP protocol 50, or in UDP (RFC 3948) where `udp_port` names the port
+        of all ends, which no IKE daemon may have. The inner MTU follows from the device's and is `mtu` bytes at most. `aead`
+        names the library for AES-GCM (core.choose_aead). Raises EngineError with the cause.
         """
-        wanted = {"address": address, "peers": sorted(peers), "device": device, "tun": tun, "aead": aead}
+        wanted = {"address": address, "peers": sorted(peers), "device": device, "tun": tun, "aead": aead,
+                  "udp_port": udp_port, "mtu": mtu}  # fmt: skip
         with self._locked() as lock:
             running = self._ask()
             if running is not None:
@@ -87,7 +97,9 @@ class Engine:
                 command = ["nsenter", f"--net={self._netns}", "--", sys.executable, "-P", "-m", "phalanx.ipsec.engine"]
                 command += ["--rundir", str(self._rundir.absolute()), "--address", settings["address"]]
                 command += ["--device", settings["device"], "--tun", settings["tun"], "--ready", str(writer)]
-                command += ["--aead", settings["aead"]] if settings["aead"] else []
+                for name in ("aead", "udp_port", "mtu"):
+                    if settings[name] is not None:
+                        command += [f"--{name.replace('_', '-')}", str(settings[name])]
                 command += [word for peer in settings["peers"] for word in ("--peer", peer)]
                 started = subprocess.run(
                     command,
