@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from phalanx.ipsec import charon, probe
+from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.probe import Capabilities, Capability, Unprotected
 
 
@@ -77,6 +77,10 @@ def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_the_known_answer_is_right() -> None:
-    key, nonce, aad, plain, sealed, tag = probe._GCM
-    assert AESGCM(key).encrypt(nonce, plain, aad) == sealed + tag
+def test_a_library_that_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise EngineError("AES-GCM by any library fails its self-test")
+
+    monkeypatch.setattr("phalanx.ipsec.engine.core.choose_aead", refuse)
+    (found,) = probe.probe().missing("engine")
+    assert (found.name, found.detail) == ("AES-256-GCM", "AES-GCM by any library fails its self-test")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -25,23 +24,6 @@ Purpose = Literal["guard", "ike", "kernel", "engine"]
 _DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
 _TIMEOUT = 10.0
-
-# Test case 16 of McGrew and Viega, "The Galois/Counter Mode of Operation": key, IV, AAD, plaintext, ciphertext, tag.
-_GCM = tuple(
-    map(
-        bytes.fromhex,
-        (
-            "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
-            "cafebabefacedbaddecaf888",
-            "feedfacedeadbeeffeedfacedeadbeefabaddad2",
-            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
-            "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
-            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
-            "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
-            "76fc6ece0f4e1768cddf8853bb2d551b",
-        ),
-    )
-)
 
 
 class Unprotected(MeshError):
@@ -74,7 +56,7 @@ def probe() -> Capabilities:
     """Try everything, in a network namespace that is thrown away; takes some tens of milliseconds and needs root."""
     outside: list[Capability] = [
         _try("charon", "ike", _charon, "install strongswan-charon and libstrongswan-standard-plugins"),
-        _try("libcrypto AES-256-GCM", "engine", _cipher, "install libssl3 and the package with its native part"),
+        _try("AES-256-GCM", "engine", _cipher, "install libssl3 and the package with its native part"),
         _try("XFRM shim", "engine", lambda: str(core.built("_xfrm_shim")), "install the package with its native part"),
     ]
     try:
@@ -231,13 +213,5 @@ def _charon() -> str:
 
 
 def _cipher() -> str:
-    key, nonce, aad, plain, sealed, tag = _GCM
-    octets = ctypes.c_uint8
-    data, seen = (octets * len(plain)).from_buffer_copy(plain), (octets * 16)()
-    gcm = core.library().phx_gcm
-    if gcm(1, key, len(key), nonce, aad, len(aad), data, len(plain), seen) != 0 or (bytes(data), bytes(seen)) != (sealed, tag):
-        raise MeshError("the self test of AES-256-GCM gives a wrong result")
-    seen[0] ^= 1
-    if gcm(0, key, len(key), nonce, aad, len(aad), data, len(plain), seen) == 0:
-        raise MeshError("the self test of AES-256-GCM accepts a forged tag")
-    return "passes its known-answer test and refuses a forged tag"
+    # The core tests each library with published vectors and a forged tag before it lets it near a packet.
+    return f"{core.choose_aead()} passes its self-test"
