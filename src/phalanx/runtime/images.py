@@ -38,7 +38,8 @@ RUN --mount=type=bind,source=wheels,target=/run/wheels \\
     -r /opt/program/requirements.txt \\
  && printf '#!/bin/sh\\nexec python3 /opt/program/train.py "$@"\\n' > /usr/local/bin/train \\
  && chmod 755 /usr/local/bin/train
-ENV PYTHONUNBUFFERED=1
+# Instances share the host's CPUs: an OpenMP thread that spins while it waits takes them from those it waits for.
+ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 ENTRYPOINT ["python3", "/opt/program/train.py"]
 CMD ["train"]
 """
