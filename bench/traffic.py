@@ -57,10 +57,9 @@ def latency(client: Host, address: str, count: int = 3000) -> float:
     return statistics.median(float(line) for line in done.stdout.split())
 
 
-def settle(process: subprocess.Popen[bytes], ready: str, log: Path, seconds: float = 20) -> None:
-    """Waits until a daemon has written `ready` to its log."""
-    deadline = time.monotonic() + seconds
-    while ready not in (log.read_text(errors="replace") if log.exists() else ""):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{log} does not say '{ready}': {log.read_text(errors='replace')[-600:]}")
-        time.sleep(0.05)
+def await_echo(client: Host, address: str, log: Path) -> None:
+    """Waits until a byte comes back from the echo server behind a tunnel whose daemon writes to `log`."""
+    try:
+        client.run(sys.executable, str(_ECHO), "ask", address, str(PORT + 1), "1", timeout=10)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        raise RuntimeError(f"nothing passes the tunnel to {address}: {log.read_text(errors='replace')[-800:]}") from error

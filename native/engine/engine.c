@@ -81,6 +81,7 @@ static void *run_out(void *argument) {
     struct engine *engine = argument;
     struct transmitter *transmitter = malloc(sizeof *transmitter);
     uint8_t *data = malloc(TUN_MAX + ESP_LENT);
+    pthread_setname_np(pthread_self(), "esp-out");
     if (transmitter == NULL || data == NULL || !transmit_init(transmitter, engine->sides[SA_OUT]))
         return fail(engine, ENOMEM);
     transmitter->send = send_wire;
@@ -109,6 +110,7 @@ static void *run_in(void *argument) {
     struct receiver *receiver = calloc(1, sizeof *receiver);
     struct arrivals *messages = malloc(sizeof *messages);
     struct arrival *arrivals = malloc(RECEIVE_BATCH * sizeof *arrivals);
+    pthread_setname_np(pthread_self(), "esp-in");
     if (receiver == NULL || messages == NULL || arrivals == NULL || !arrivals_init(messages, engine->batch))
         return fail(engine, ENOMEM);
     *receiver = (struct receiver){.side = side, .deliver = deliver_tun, .context = engine};
