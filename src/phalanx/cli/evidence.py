@@ -89,5 +89,8 @@ def show(report: dict[str, Any]) -> None:
             f"on the wire: {guard['esp_packets']:,} ESP and {guard['ike_packets']:,} IKE packets;"
             f" plaintext packets stopped: {report['plaintext_packets_dropped']:,}"
         )
+    for instance in report["instances"]:
+        for interruption in instance["interruptions"]:
+            console.print(f"[yellow]interrupted:[/yellow] {instance['host']}: {interruption}")
     for gap in report["gaps"]:
         console.print(f"[yellow]not measured:[/yellow] {gap}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -67,8 +67,17 @@ def verify(report: Json, public_key: str | None = None) -> str:
     return str(key)
 
 
-def report(job: TrainingJob, plan: Plan | None, measurements: Sequence[Measurement], gaps: Sequence[str]) -> Json:
-    """The report of a job, unsigned. `gaps` are the reasons why something could not be measured."""
+def report(
+    job: TrainingJob,
+    plan: Plan | None,
+    measurements: Sequence[Measurement],
+    gaps: Sequence[str],
+    interruptions: Mapping[str, Sequence[str]],
+) -> Json:
+    """The report of a job, unsigned.
+
+    `gaps` are the reasons why something could not be measured, `interruptions` by instance id what stopped its traffic.
+    """
     meshes = {item.host: item.mesh for item in measurements if item.mesh is not None}
     guards = [item.guard for item in measurements if item.guard is not None]
     # All instances of a host share one router guard, so its counters are taken once, not once per instance.
@@ -119,6 +128,7 @@ def report(job: TrainingJob, plan: Plan | None, measurements: Sequence[Measureme
                 "security_groups": list(placement.eni.groups),
                 "plaintext_blocked_out": meshes[placement.host].plaintext_blocked_out if placement.host in meshes else None,
                 "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
+                "interruptions": list(interruptions.get(placement.id, ())),
                 "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
             }
             for placement in (plan.placements if plan else ())

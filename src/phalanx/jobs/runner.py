@@ -195,7 +195,8 @@ class Runner:
         database, fleet = self._world.database, self._world.fleet
         made = plan.Plan.from_json(job.plan) if job.plan else None
         if made is not None:
-            present = [id_ for id_ in made.ids if id_ in fleet.statuses(made.ids)]
+            statuses = fleet.statuses(made.ids)
+            present = [id_ for id_ in made.ids if id_ in statuses]
             if job.evidence is None:
                 fleet.stop(present, 0.0)
                 gaps, measurements = [], []
@@ -204,14 +205,15 @@ class Runner:
                         measurements += fleet.measure([id_])
                     except Refused as error:
                         gaps.append(str(error))
-                signed = self._world.signer.sign(evidence.report(job, made, measurements, gaps))
+                interruptions = {id_: status.notes for id_, status in statuses.items()}
+                signed = self._world.signer.sign(evidence.report(job, made, measurements, gaps, interruptions))
                 with database.write() as session:
                     session.get_one(TrainingJob, self._name).evidence = signed
             fleet.destroy(present)
         with database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             if stored.evidence is None:
-                stored.evidence = self._world.signer.sign(evidence.report(stored, None, [], []))
+                stored.evidence = self._world.signer.sign(evidence.report(stored, None, [], [], {}))
             interfaces.release(session, self._name)
             record.close(session, stored)
         return "ended"

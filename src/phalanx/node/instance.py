@@ -171,6 +171,17 @@ class Instance:
         """Text of /opt/ml/output/failure."""
         return workspace.failure(self.opt_ml)
 
+    def note(self, text: str) -> tuple[str, ...]:
+        """Remember something that happened to the instance's network, beyond the agent's own life; all notes so far."""
+        with (self._run_dir / "notes").open("a") as file:
+            file.write(f"{text}\n")
+        return self.notes()
+
+    def notes(self) -> tuple[str, ...]:
+        """What was noted, oldest first."""
+        path = self._run_dir / "notes"
+        return tuple(path.read_text().splitlines()) if path.exists() else ()
+
     def measure(self) -> Measurement:
         """What data plane, IKE daemon and guards report now."""
         member = self.member

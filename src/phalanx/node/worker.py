@@ -29,7 +29,7 @@ class Worker:
 
     def __init__(self, instance: Instance, goal: Phase, changed: Callable[[], None]) -> None:
         self.instance = instance
-        self.status = InstanceStatus(instance.spec.id, Phase.NEW)
+        self.status = InstanceStatus(instance.spec.id, Phase.NEW, notes=instance.notes())
         self._goal = goal
         self._changed = changed
         self._cancelled = threading.Event()
@@ -146,7 +146,8 @@ class Worker:
                 raise InstanceError(f"InternalServerError: Encryption failed {RECOVERIES} times within a minute: {cause}")
             self._recoveries.append(now)
             self._log.warning("encryption interrupted", cause=cause)
-            self._update(replace(self.status, notes=(*self.status.notes, f"{cause}; traffic stopped and keys were renewed")))
+            notes = self.instance.note(f"{cause}; traffic stopped until it was started again with new keys")
+            self._update(replace(self.status, notes=notes))
             member.recover()
         elif self.status.phase >= Phase.CONNECTED:
             missing = self.instance.missing_peers()
