@@ -25,8 +25,9 @@ static void look_at(struct look *look, uint8_t *packet, const struct inner *inne
     *look = (struct look){.packet = packet, .length = inner->length};
     uint8_t protocol;
     if (inner->family == AF_INET) {
-        if ((packet[0] & 15) * 4 != IPV4_HEADER || (get16(packet + IPV4_FRAGMENT) & 0xbfff) != 0)
-            return; /* options, or a fragment */
+        /* Options, or a fragment; or DF is not set, so that the identification, which is not kept, has a meaning (RFC 6864). */
+        if ((packet[0] & 15) * 4 != IPV4_HEADER || get16(packet + IPV4_FRAGMENT) != IPV4_DF)
+            return;
         look->transport = IPV4_HEADER;
         protocol = packet[IPV4_PROTOCOL];
     } else {

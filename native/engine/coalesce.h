@@ -1,6 +1,6 @@
 /* Puts packets of a stream together again before they go to the TUN, so that the kernel handles up to 64 KiB at once: the
  * rules of the kernel's own GRO. Only what cutting the result again would give back is merged: neighbours in sequence that
- * differ in nothing but sequence number, length and PSH, with right checksums. Packets are referred to, not copied. */
+ * differ in nothing but sequence number, length, PSH and the identification that DF makes void, with right checksums. Packets are referred to, not copied. */
 #ifndef PHX_COALESCE_H
 #define PHX_COALESCE_H
 

@@ -15,6 +15,7 @@ enum {
     IPV4_LENGTH = 2,
     IPV4_ID = 4,
     IPV4_FRAGMENT = 6,
+    IPV4_DF = 0x4000, /* the field's value when nothing else is set */
     IPV4_PROTOCOL = 9,
     IPV4_CHECKSUM = 10,
     IPV4_ADDRESSES = 12,
