@@ -1,0 +1,107 @@
+"""The engine's modes over real devices, with fixed keys, without IKE: what passes, what the wire shows, what is counted."""
+
+import contextlib
+import socket
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from phalanx.ipsec.engine.messages import Direction
+from phalanx.ipsec.engine.model import EngineError
+
+from .requests import KEY, error_of, new_sa, policy, selector, template
+from .test_mesh import transfer
+from .testbed import MTU, Testbed, inside, until
+
+SPIS = {"a": 0xC000000A, "b": 0xC000000B}
+KEYS = {"a": KEY, "b": KEY[::-1]}
+
+
+@contextlib.contextmanager
+def joined(**options):
+    """Two engines with SAs between them, which last as long as the connections that made them."""
+    bed = Testbed()
+    with contextlib.ExitStack() as stack:
+        stack.callback(bed.close)
+        for site, other in (bed.sites, bed.sites[::-1]):
+            site.engine.start(site.address, [site.peer], **options)
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.connect(str(site.engine.xfrm_socket))
+            for request in (
+                new_sa(SPIS[other.name], site.peer, site.address, key=KEYS[other.name]),
+                new_sa(SPIS[site.name], site.address, site.peer, key=KEYS[site.name], window=1),
+                policy(Direction.IN, sel=selector(site.peer, site.address), templates=[template(0, site.peer, site.address)]),
+                policy(Direction.OUT, sel=selector(site.address, site.peer),
+                       templates=[template(SPIS[site.name], site.address, site.peer)]),
+            ):  # fmt: skip
+                client.send(request)
+                assert error_of([client.recv(4096)]) == 0
+        yield bed
+
+
+def datagrams(bed: Testbed, count: int, size: int) -> int:
+    """How many of `count` datagrams, sent by one call of the kernel's (UDP_SEGMENT), arrive whole and in order."""
+    with inside(bed.b.netns):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind((bed.b.address, 7777))
+        receiver.settimeout(2)
+    with inside(bed.a.netns):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sent = [number.to_bytes(2, "big") * (size // 2) for number in range(count)]
+    with receiver, sender:
+        sender.sendmsg([b"".join(sent)], [(socket.IPPROTO_UDP, 103, size.to_bytes(2, "little"))], 0, (bed.b.address, 7777))
+        return sum(receiver.recv(65536) == each for each in sent)
+
+
+MODES = {
+    "raw": {},
+    "libcrypto": {"aead": "libcrypto"},
+    "small": {"mtu": 1400},
+    "udp": {"udp_port": 4500},
+    "udp-small": {"udp_port": 4500, "mtu": 1400},
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_streams_datagrams_and_pings_pass_and_both_ends_count_the_same(name):
+    with joined(**MODES[name]) as bed:
+        capture = bed.capture()
+        assert bed.a.ping(5) == 5
+        assert bed.b.ping(2, size=8000) == 2
+        transfer(bed, 20 << 20)
+        assert datagrams(bed, 20, 1200) == 20
+        kinds = capture.close()
+        outer = [Ether(frame)[IP] for frame in capture.kept]
+
+        def agree():
+            here, there = (site.engine.measure().pairs[0] for site in bed.sites)
+            return (here.packets_out, here.bytes_out, here.packets_in, here.bytes_in) == (
+                there.packets_in, there.bytes_in, there.packets_out, there.bytes_out)  # fmt: skip
+
+        until(agree, "both ends have counted the same packets and bytes")
+        assert [{cause: count for cause, count in site.engine.measure().drops.items() if count} for site in bed.sites] == [
+            {},
+            {},
+        ]
+    assert set(kinds) == ({"plain 17"} if "udp" in name else {"esp"})
+    assert all(packet.flags.DF and packet.len <= MTU for packet in outer if UDP not in packet)
+    assert all(packet[UDP].sport == packet[UDP].dport == 4500 for packet in outer if UDP in packet)
+
+
+def test_a_packet_larger_than_the_device_takes_is_dropped_and_counted():
+    """DF is set on every outer packet: where the device's MTU shrinks, nothing is fragmented, and the counter says so."""
+    with joined() as bed:
+        bed.a.run("ip", "link", "set", "eth0", "mtu", "1500")
+        assert bed.a.ping(1, size=4000, wait=0.3) == 0
+        assert bed.a.engine.measure().drops["out_too_big"] == 1
+        assert bed.a.ping(1) == 1
+
+
+def test_a_port_that_is_taken_is_an_error(testbed):
+    with inside(testbed.a.netns):
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with other:
+        other.bind((testbed.a.address, 4500))
+        with pytest.raises(EngineError, match="UDP port 4500 on eth0"):
+            testbed.a.engine.start(testbed.a.address, [testbed.a.peer], udp_port=4500)
