@@ -52,6 +52,8 @@ from phalanx.wire.app import application
 from phalanx.wire.sigv4 import Principal
 
 S3_WATCH_SECONDS = 1.0
+STOP_SECONDS = 5
+"""How long a stop waits for requests that are being answered."""
 
 log = structlog.get_logger()
 
@@ -132,9 +134,13 @@ class _Service:
         ]
         app = application(services, self._principal, ACCOUNT, routes=[Route("/healthz", _healthy)])
         port = self._listener.getsockname()[1]
+        # Clients elsewhere cannot use the address that means "all of this host's".
         shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
-        Endpoints(f"http://{shown}:{port}", store.endpoint or "", REGION).save(self._data_dir)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+        s3 = (store.endpoint or "").replace(f"//{self._host}:", f"//{shown}:")
+        Endpoints(f"http://{shown}:{port}", s3, REGION).save(self._data_dir)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_SECONDS)
+        )
         self._listener.listen(1024)
         log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
         server.run(sockets=[self._listener])

@@ -158,16 +158,17 @@ class Runner:
         while True:
             statuses = self._statuses(made)
             journal.pump()
+            # Asked first: a container that ends because it was stopped has not failed, even if this service is a later one.
+            if ending is None and self._load().stop_requested:
+                ending = record.STOPPED
+                self._announce("Stopping", "Stopping the training job")
+                fleet.stop(made.ids, STOP_GRACE_SECONDS)
             broken = [status for status in statuses if status.error or status.exit_code]
             if broken and ending is None:
                 ending = _failure(broken)
                 fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS)
             if all(status.phase == Phase.EXITED or status.error for status in statuses):
                 break
-            if ending is None and self._load().stop_requested:
-                ending = record.STOPPED
-                self._announce("Stopping", "Stopping the training job")
-                fleet.stop(made.ids, STOP_GRACE_SECONDS)
             if ending is None and now_ms() > deadline:
                 ending = record.MAX_RUNTIME
                 fleet.stop(made.ids, STOP_GRACE_SECONDS)

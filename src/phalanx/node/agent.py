@@ -113,6 +113,8 @@ class Agent:
     def upload(self, ids: tuple[str, ...]) -> str:
         """Upload the merged artifacts of a job's instances; the S3 URI of the model. Raises DataError."""
         workers = self._known(ids)
+        if len(workers) != len(ids):
+            raise LookupError("InternalServerError: An instance was lost before its artifacts were uploaded.")
         spec = workers[0].instance.spec
         output: Output = spec.output
         return artifacts.upload(spec.store, output, [worker.instance.opt_ml for worker in workers])

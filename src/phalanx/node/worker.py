@@ -18,6 +18,8 @@ WATCH_SECONDS = 0.5
 """How often a running instance's container, IKE daemon and data plane are looked at."""
 MESH_SECONDS = 60.0
 """How long pairs may stay without a CHILD_SA, at the start or after a fault, before the job fails."""
+STOPPED_EARLY = 128 + signal.SIGTERM
+"""Exit code of a container that was asked to stop before it had started."""
 RECOVERIES = 10
 """How many times within MESH_SECONDS IKE or data plane are started again before the job fails."""
 
@@ -96,6 +98,9 @@ class Worker:
 
     def _step(self) -> None:
         instance, phase = self.instance, Phase(self.status.phase + 1)
+        if phase == Phase.RUNNING and self._kill_at is not None and instance.container().state == "absent":
+            self._update(replace(self.status, phase=Phase.EXITED, exit_code=STOPPED_EARLY))
+            return
         try:
             match phase:
                 case Phase.PREPARED:
