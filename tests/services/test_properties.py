@@ -1,0 +1,260 @@
+"""Whatever is sent to an operation, through the whole wire and on a real database: no failure inside, no answer that
+botocore cannot read, and a request that is refused changes nothing."""
+
+import asyncio
+import itertools
+import os
+import sqlite3
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.parsers import create_parser
+from botocore.validate import ParamValidator
+from generator import Generator, Known
+from hypothesis import HealthCheck, Phase, given, settings
+
+from phalanx.data import metrics
+from phalanx.services.ec2.service import ensure_default_vpc
+from phalanx.services.ec2.service import service as ec2
+from phalanx.services.iam.service import service as iam
+from phalanx.services.logs.service import service as logs
+from phalanx.services.sagemaker.service import service as sagemaker
+from phalanx.services.sts.service import service as sts
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import LogEvent, LogStream
+from phalanx.wire.api import service_model
+from phalanx.wire.app import application
+from phalanx.wire.sigv4 import Principal
+
+REQUESTS = int(os.environ.get("PHALANX_PROPERTY_REQUESTS", "70"))
+"""Requests of each operation. There are more than 75 operations, so that a run sends more than 5,000."""
+ANSWER_SECONDS = 60
+"""An answer that takes longer counts as none: the slowest takes a fraction of a second."""
+ACCOUNT, REGION = "123456789012", "us-west-2"
+IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
+JOB = {
+    "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+    "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/Role",
+    "OutputDataConfig": {"S3OutputPath": "s3://bucket/output"},
+    "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+}
+TAGGED = {"ResourceArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/job-1"}
+STREAM = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamName": "job-1/algo-1-1"}
+LOGS = {"logGroupName": STREAM["logGroupName"]}
+PERMISSIONS = {"IpPermissions": [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.1.1.9/32"}]}]}
+FIXED = {
+    ("sagemaker", "CreateTrainingJob"): JOB,
+    ("sagemaker", "AddTags"): TAGGED,
+    ("sagemaker", "ListTags"): TAGGED,
+    ("sagemaker", "DeleteTags"): TAGGED,
+    ("logs", "GetLogEvents"): STREAM,
+    ("logs", "FilterLogEvents"): LOGS,
+    ("logs", "DescribeLogStreams"): LOGS,
+    **{
+        ("ec2", f"{verb}SecurityGroup{way}"): PERMISSIONS
+        for verb, way in itertools.product(("Authorize", "Revoke"), ("Ingress", "Egress"))
+    },
+    ("ec2", "CreateSubnet"): {"CidrBlock": "10.7.9.0/28"},
+    ("ec2", "CreateTags"): {"Tags": [{"Key": "a", "Value": "b"}]},
+}
+"""Members without which a request gets nowhere."""
+IDS = {"VpcId": "CreateSubnet", "GroupId": "SecurityGroup", "RouteTableId": "Route"}
+"""Ids that are given besides, where they are known, to the operations with this in their names."""
+FURNITURE = (
+    ("sagemaker", "CreateTrainingJob", {"TrainingJobName": "job-1", **JOB, "Tags": [{"Key": "a", "Value": "b"}]}),
+    ("sagemaker", "CreateTrainingJob", {"TrainingJobName": "job-2", **JOB}),
+    ("sagemaker", "DescribeTrainingJob", {"TrainingJobName": "job-1"}),
+    ("ec2", "CreateVpc", {"CidrBlock": "10.7.0.0/16"}),
+    ("ec2", "CreateInternetGateway", {}),
+    ("ec2", "CreateManagedPrefixList", {"PrefixListName": "p", "MaxEntries": 3, "AddressFamily": "IPv4"}),
+    ("ec2", "AllocateAddress", {"Domain": "vpc"}),
+    ("ec2", "CreateDhcpOptions", {"DhcpConfigurations": [{"Key": "domain-name", "Values": ["example.com"]}]}),
+    ("ec2", "DescribeSubnets", {}),
+    ("ec2", "DescribeSecurityGroups", {}),
+    ("ec2", "DescribeSecurityGroupRules", {}),
+    ("ec2", "DescribeRouteTables", {}),
+    ("ec2", "DescribeNetworkAcls", {}),
+    ("ec2", "DescribeVpcEndpointServices", {}),
+    ("ec2", "DescribeVpcs", {}),
+)
+"""What is there before the generated requests come."""
+MODEL_NOT_YET = 'Missing required parameter in input: "ModelArtifacts"'
+"""SageMaker leaves it out until there is a model, although its own model calls it required."""
+
+
+class Control:
+    """A jobs room that finds everything in order."""
+
+    def wake(self):
+        pass
+
+    def knows_image(self, uri):
+        return True
+
+    def has_objects(self, uri):
+        return True
+
+    def metric_fault(self, definitions):
+        try:
+            metrics.Definitions(definitions)
+        except metrics.MetricError as error:
+            return str(error)
+        return None
+
+    def network_changed(self, vpc_id):
+        pass
+
+
+class Endpoint:
+    """The application with all services as `phalanx serve` has them, on a database of its own, called without a network."""
+
+    def __init__(self, path):
+        self.database = Database(sqlite_url(path))
+        self.database.migrate()
+        ensure_default_vpc(self.database, REGION)
+        made = [
+            sagemaker(self.database, Control()),
+            ec2(self.database, Control()),
+            logs(self.database),
+            sts(),
+            iam(),
+        ]
+        keys = {"AKIAEXAMPLE": Principal("secret", f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDAEXAMPLE")}
+        self.application = application(made, keys.get, ACCOUNT)
+        self.known = Known()
+        self._watch = sqlite3.connect(path)
+        self._loop = asyncio.new_event_loop()
+
+    def version(self):
+        """Changes whenever another connection has committed a change (sqlite.org/pragma.html#pragma_data_version)."""
+        return self._watch.execute("PRAGMA data_version").fetchone()
+
+    def send(self, service, headers, body):
+        """Sign and send; status, headers and body of the answer."""
+        request = AWSRequest("POST", "http://127.0.0.1/", headers, body)
+        SigV4Auth(Credentials("AKIAEXAMPLE", "secret"), service, REGION).add_auth(request)
+        given = [(name.lower().encode(), str(value).encode()) for name, value in request.headers.items()]
+        return self._loop.run_until_complete(
+            asyncio.wait_for(self._call([*given, (b"host", b"127.0.0.1")], body), ANSWER_SECONDS)
+        )
+
+    async def _call(self, headers, body):
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/",
+            "raw_path": b"/",
+            "root_path": "",
+            "query_string": b"",
+            "headers": headers,
+            "server": ("127.0.0.1", 80),
+        }
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        await self.application(scope, receive, send)
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:])
+
+    def close(self):
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+        self._watch.close()
+        self.database.close()
+
+
+def operations():
+    """Every operation that is served."""
+    control = Control()
+    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(), iam()]
+    return [(service.name, operation) for service in made for operation in sorted(service.handlers)]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory):
+    endpoint = Endpoint(tmp_path_factory.mktemp("properties") / "phalanx.db")
+    yield endpoint
+    endpoint.close()
+
+
+def exchange(endpoint, service, operation, headers, body):
+    """Send a request; what botocore makes of the answer."""
+    model = service_model(service).operation_model(operation)
+    before = endpoint.version()
+    status, answered, content = endpoint.send(service, headers, body)
+    answer = {"status_code": status, "headers": answered, "body": content}
+    assert status < 500, content
+    parsed = create_parser(model.service_model.protocol).parse(answer, model.output_shape)
+    if status >= 300:
+        assert parsed["Error"]["Code"], content
+        assert endpoint.version() == before, f"refused, and yet something was changed: {content}"
+        return parsed
+    assert "Error" not in parsed
+    endpoint.known.learn(parsed)
+    if model.output_shape is not None:
+        told = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
+        report = ParamValidator().validate(told, model.output_shape)
+        assert not report.has_errors() or report.generate_report() == MODEL_NOT_YET, report.generate_report()
+    return parsed
+
+
+def furnish(endpoint):
+    """Send the requests of FURNITURE; what is left of an earlier time may stand in the way of some."""
+    for service, operation, members in FURNITURE:
+        model = service_model(service).operation_model(operation)
+        sent = Generator(model.service_model.protocol, endpoint.known, {}).serialize(model, members)
+        yield exchange(endpoint, service, operation, *sent)
+
+
+@pytest.fixture(scope="module")
+def furnished(endpoint):
+    """The endpoint with something in it of most kinds."""
+    for parsed in furnish(endpoint):
+        assert "Error" not in parsed
+    with endpoint.database.write() as session:
+        now, stream = now_ms(), "job-1/algo-1-1"
+        session.add(LogStream(name=stream, job="job-1", host="algo-1", created=now, events=1, first_event=now, last_event=now))
+        session.flush()
+        session.add(LogEvent(stream=stream, number=0, timestamp=now, ingested=now, message="loss=0.1"))
+    return endpoint
+
+
+def test_there_are_as_many_requests_as_promised():
+    assert len(operations()) * REQUESTS > 5000
+
+
+@pytest.mark.parametrize(("service", "operation"), operations())
+def test_no_request_breaks_the_service(furnished, service, operation):
+    model = service_model(service).operation_model(operation)
+    list(furnish(furnished))
+    fixed = dict(FIXED.get((service, operation), {}))
+    for name, part in IDS.items():
+        if model.input_shape and name in model.input_shape.members and part in operation:
+            fixed[name] = furnished.known.of(name)[-1]
+    generator = Generator(model.service_model.protocol, furnished.known, fixed)
+
+    @settings(
+        max_examples=REQUESTS,
+        # The same requests in every run of the tests; a longer search finds its own.
+        derandomize="PHALANX_PROPERTY_REQUESTS" not in os.environ,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(generator.requests(model))
+    def hold(request):
+        exchange(furnished, service, operation, request.headers, request.body)
+
+    hold()
