@@ -1,0 +1,88 @@
+"""The local fleet against its real agent: found, started, replaced, and gone when it is closed."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from phalanx.fleet.base import Refused
+from phalanx.fleet.local import LocalFleet
+from phalanx.network.model import SecurityGroup
+from phalanx.node.messages import Phase
+from phalanx.node.names import Names
+
+
+@pytest.fixture
+def names(tmp_path):
+    return Names(tmp_path)
+
+
+@pytest.fixture
+def fleet(tmp_path, names):
+    fleet = LocalFleet(tmp_path, tmp_path / "images")
+    fleet.open()
+    yield fleet
+    fleet.close()
+    assert not names.run_dir.exists()
+    assert agents(tmp_path) == []
+
+
+def agents(data_dir):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if b"phalanx.node" in command and str(data_dir).encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_the_agent_says_what_the_host_has(fleet):
+    capacity = fleet.capacity()
+    assert capacity.cpus == os.cpu_count()
+    assert capacity.memory > 2**30
+
+
+def test_unknown_instances_are_absent_and_harm_nothing(fleet):
+    assert fleet.statuses(["i-none"]) == {}
+    fleet.advance(["i-none"], Phase.LOADED)
+    fleet.destroy(["i-none"])
+    with pytest.raises(Refused, match="lost"):
+        fleet.upload(["i-none"])
+
+
+def test_rules_outlive_the_agent_in_memory_alone(fleet, names):
+    fleet.enforce("vpc-1", [SecurityGroup("sg-1", ())])
+    assert (names.run_dir / "vpcs" / "vpc-1.json").exists()
+    assert names.run_dir.is_mount()
+    assert names.run_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_killed_agent_is_replaced(fleet, tmp_path):
+    (before,) = agents(tmp_path)
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not [pid for pid in agents(tmp_path) if pid != before]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The fleet's own calls find the new one; until then they say that none answers.
+    while True:
+        try:
+            fleet.capacity()
+            break
+        except Exception:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_second_fleet_of_the_service_finds_the_same_agent(fleet, tmp_path):
+    before = agents(tmp_path)
+    fleet._closing.set()  # as if its process had been killed
+    again = LocalFleet(tmp_path, tmp_path / "images")
+    again.open()
+    assert agents(tmp_path) == before
+    again.close()
