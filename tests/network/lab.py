@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from phalanx.network import namespace
 from phalanx.network.model import Eni, Guard, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
+from phalanx.network.ruleset import device
 
 ALL_OUT = Rule("egress", "-1", cidr="0.0.0.0/0")
 ALL_IN = Rule("ingress", "-1", cidr="0.0.0.0/0")
@@ -40,6 +42,12 @@ def ipv4(source: str, destination: str, protocol: int, payload: bytes, fragment:
     )
 
 
+def icmp(kind: int, identifier: int, payload: bytes) -> bytes:
+    """An ICMP request, whole with its checksum; `payload` has an even length."""
+    body = struct.pack("!HH", identifier, 1) + payload
+    return struct.pack("!BBH", kind, 0, _checksum(struct.pack("!BBH", kind, 0, 0) + body)) + body
+
+
 @dataclass
 class Instance:
     """One end: a namespace with an ENI."""
@@ -51,9 +59,9 @@ class Instance:
     def address(self) -> str:
         return self.eni.address
 
-    def socket(self, kind: int, protocol: int = 0) -> socket.socket:
+    def socket(self, kind: int, protocol: int = 0, family: int = socket.AF_INET) -> socket.socket:
         with namespace.entered(self.namespace):
-            opened = socket.socket(socket.AF_INET, kind, protocol)
+            opened = socket.socket(family, kind, protocol)
         opened.settimeout(QUIET)
         return opened
 
@@ -102,11 +110,8 @@ class Instance:
 
     def pings(self, other: Instance, kind: int = 8) -> bool:
         """Whether the other's kernel answers an ICMP request (8 echo, 13 timestamp)."""
-        body = struct.pack("!HH", os.getpid() & 0xFFFF, 1) + bytes(12)
-        header = struct.pack("!BBH", kind, 0, 0)
-        message = struct.pack("!BBH", kind, 0, _checksum(header + body)) + body
         with self.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as opened:
-            opened.sendto(message, (other.address, 0))
+            opened.sendto(icmp(kind, os.getpid() & 0xFFFF, bytes(12)), (other.address, 0))
             return _received(opened)
 
 
@@ -142,6 +147,31 @@ class Vpc:
         namespace.create(made.namespace)
         self.router.attach(made.eni, made.namespace)
         return made
+
+    def give_ipv6(self, instance: Instance) -> str:
+        """Switch on IPv6 at both ends of an ENI, as somebody with root in either could; the instance's new address."""
+        end, prefix = device(instance.eni.id), f"fd00:{self.instances.index(instance) + 1:x}:"
+        with namespace.entered(self.router_namespace):
+            namespace.sysctl(f"net/ipv6/conf/{end}/disable_ipv6", "0")
+            namespace.sysctl("net/ipv6/conf/all/forwarding", "1")
+        with namespace.entered(instance.namespace):
+            namespace.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")
+        for where, link, own, peer, beyond in (
+            (self.router_namespace, end, f"{prefix}:1", f"{prefix}:2", instance.namespace),
+            (instance.namespace, "eth0", f"{prefix}:2", f"{prefix}:1", self.router_namespace),
+        ):
+            run(where, "ip", "addr", "add", f"{own}/64", "dev", link, "nodad")
+            # Neighbours are static, so that only the packet itself is at stake.
+            mac = run(beyond, "ip", "-br", "link", "show", end if link == "eth0" else "eth0").split()[2]
+            run(where, "ip", "neigh", "replace", peer, "lladdr", mac, "dev", link)
+        run(instance.namespace, "ip", "route", "add", "default", "via", f"{prefix}:1")
+        return f"{prefix}:2"
+
+
+def run(where: str, *command: str) -> str:
+    """What a command prints in a namespace."""
+    with namespace.entered(where):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def guard(job: str, *instances: Instance) -> Guard:

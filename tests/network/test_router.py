@@ -172,7 +172,7 @@ def test_flushed_rules_are_noticed_and_restored(vpc: Vpc):
         "add rule inet phalanx forward-guard accept",
         "insert rule inet phalanx forward-guard accept",
         "add table ip other",
-        "add element inet phalanx members-sg-1 { 10.9.9.9 }",
+        'add element inet phalanx sources { "eni0" . 10.9.9.9 }',
         "delete chain inet phalanx input; add chain inet phalanx input { type filter hook input priority 5; policy accept; }",
         "add chain inet phalanx late { type filter hook forward priority 99; policy accept; }",
         "add counter inet phalanx stray; add set inet phalanx odd { type inet_service; }",

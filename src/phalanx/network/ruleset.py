@@ -4,23 +4,28 @@ A forwarded packet passes four base chains, each with policy drop; accepting in 
 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
     guard        between instances of an encrypted job: IKE and ESP only, counted; connections mean nothing here
-    egress       a tracked connection that was let in, or what the sender's groups allow
-    ingress      a tracked connection that was let in, or what the receiver's groups allow
+    egress       a tracked flow that was let in, or what the sender's groups allow
+    ingress      a tracked flow that was let in, or what the receiver's groups allow
 
-ESP is never tracked, so that a revoked rule stops it at once. Connection tracking also reassembles fragments before the
-first of these chains, so rules see whole packets. Nothing reaches or leaves the router itself but ARP.
-The cost of a packet does not depend on the number of ENIs or guards: each chain looks its interface or address up in a map.
+ESP is never tracked, so that a revoked rule stops it at once. What EC2 does not track, since anybody may begin it and its
+answers may go anywhere, is marked at the end where that is so, and passes by rules alone. Connection tracking also
+reassembles fragments before the first of these chains, so rules see whole packets. Nothing reaches or leaves the router
+itself but ARP.
+
+The cost of a packet does not depend on the number of ENIs, guards, rules or members: each is looked up in a map or set.
+ENIs with the same groups share a profile: what these groups allow together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 
-from phalanx.network.model import Eni, Guard, Rule, SecurityGroup, VpcState
+from phalanx.network.model import Eni, Guard, Rule, VpcState
 
 TABLE = "inet phalanx"
 """The one table of a router namespace."""
@@ -41,17 +46,35 @@ GUARD_COUNTERS = ("ike", "esp", "dropped")
 
 _TCP, _UDP, _ICMP, _ICMPV6, _ESP = 6, 17, 1, 58, 50
 _IKE_PORT = 500
+_ALL = -1
+_EVERY = (0, 65535)
+"""All ports."""
+_OTHER = {"egress": "ingress", "ingress": "egress"}
+
+_Peer = IPv4Network | str
+"""Whom a rule names: a network, or a group by its id."""
 _ANYWHERE = IPv4Network("0.0.0.0/0")
+_EVERYBODY: frozenset[_Peer] = frozenset({_ANYWHERE})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _FRAGMENT = "ip frag-off & 0x3fff != 0"  # RFC 791: more-fragments flag or an offset
+
+_BEGUN, _ANSWERED = 1, 2
+"""Bits of a flow's mark: it is not tracked at the end that began it, at the end that it was begun to."""
+
+
+def _tracked(original: int, reply: int) -> Iterator[str]:
+    """Rules that accept what belongs to a tracked flow, given the bits that speak against it in either direction."""
+    for direction, bit in (("original", original), ("reply", reply)):
+        yield f"ct state established,related ct direction {direction} ct mark & {bit} == 0 accept"
+
 
 _BASE_RULES = {
     "prerouting": ("meta l4proto 50 notrack", "iifname . ip saddr @sources accept"),
     "input": (),
     "output": (),
     "forward-guard": ("meta nfproto != ipv4 drop", "ip saddr vmap @guards", "accept"),
-    "forward-egress": ("ct state established,related accept", "iifname vmap @senders"),
-    "forward-ingress": ("ct state established,related accept", "oifname vmap @receivers"),
+    "forward-egress": (*_tracked(_BEGUN, _ANSWERED), "iifname vmap @senders"),
+    "forward-ingress": (*_tracked(_ANSWERED, _BEGUN), "oifname vmap @receivers"),
 }
 
 
@@ -78,38 +101,41 @@ def ruleset(state: VpcState) -> str:
     _once("guard", [guard.job for guard in state.guards])
     groups = {group.id: group for group in state.groups}
     _once("security group", [group.id for group in state.groups])
-
-    members: dict[str, list[str]] = {_name(id_): [] for id_ in groups}
     for group in state.groups:
-        members.update({_name(rule.group): [] for rule in group.rules if rule.group is not None})
+        for rule in group.rules:
+            _span(rule)
+            _peer(rule)
+
+    members: dict[str, list[str]] = {}
+    profiles: dict[tuple[str, ...], str] = {}
     for eni in state.enis:
+        profiles.setdefault(_groups(eni), str(len(profiles)))
         for id_ in _groups(eni):
-            members.setdefault(_name(id_), []).append(_address(eni.address))
+            members.setdefault(id_, []).append(_address(eni.address))
 
     parts = [f"table {TABLE} {{\n"]
     for guard in state.guards:
         # Declaring a counter that exists leaves it, and what it has counted, alone.
         parts += [f"    counter {counter(guard.job, name)} {{ packets 0 bytes 0 }}\n" for name in GUARD_COUNTERS]
         parts.append(_set(f"guarded-{guard.job}", map(_address, guard.addresses)))
-    for id_, addresses in members.items():
-        parts.append(_set(f"members-{id_}", addresses))
-    links = [(device(eni.id), _address(eni.address)) for eni in enis.values()]
-    parts.append(_elements("set sources", "ifname . ipv4_addr", [f'"{name}" . {address}' for name, address in links]))
-    parts.append(_elements("map senders", "ifname : verdict", [f'"{name}" : jump from-{name}' for name, _ in links]))
-    parts.append(_elements("map receivers", "ifname : verdict", [f'"{name}" : jump to-{name}' for name, _ in links]))
+    links = [(device(eni.id), _address(eni.address), profiles[_groups(eni)]) for eni in enis.values()]
+    parts.append(_elements("set sources", "ifname . ipv4_addr", [f'"{name}" . {address}' for name, address, _ in links]))
+    parts.append(_elements("map senders", "ifname : verdict", [f'"{name}" : goto egress-{to}' for name, _, to in links]))
+    parts.append(_elements("map receivers", "ifname : verdict", [f'"{name}" : goto ingress-{to}' for name, _, to in links]))
     guarded = [f"{_address(address)} : jump guard-{guard.job}" for guard in state.guards for address in guard.addresses]
     parts.append(_elements("map guards", "ipv4_addr : verdict", guarded))
     for name, (hook, priority, policy) in BASE_CHAINS.items():
         hooked = f"type filter hook {hook} priority {priority}; policy {policy};"
         parts.append(_chain(name, (hooked, *_BASE_RULES[name])))
     parts += [_chain(f"guard-{guard.job}", _guard(guard)) for guard in state.guards]
-    for id_ in members:
-        group = groups.get(id_, SecurityGroup(id_, ()))
-        parts.append(_chain(f"egress-{id_}", _allows(group, "egress")))
-        parts.append(_chain(f"ingress-{id_}", _allows(group, "ingress")))
-    for eni in enis.values():
-        parts.append(_chain(f"from-{device(eni.id)}", (f"jump egress-{id_}" for id_ in _groups(eni))))
-        parts.append(_chain(f"to-{device(eni.id)}", (f"jump ingress-{id_}" for id_ in _groups(eni))))
+    for direction, bit in (("egress", _BEGUN), ("ingress", _ANSWERED)):
+        parts.append(_chain(f"{direction}-untracked", (f"ct state new ct mark set ct mark or {bit}", "accept")))
+    peers = _Peers(members)
+    for of_profile, profile in profiles.items():
+        rules = [rule for id_ in of_profile if id_ in groups for rule in groups[id_].rules]
+        for direction in ("egress", "ingress"):
+            parts += _admission(profile, direction, rules, peers)
+    parts += peers.declared()
     parts.append("}\n")
     return "".join(parts)
 
@@ -124,66 +150,120 @@ def _guard(guard: Guard) -> Iterator[str]:
     yield f'counter name "{dropped}" drop'
 
 
-def _allows(group: SecurityGroup, direction: str) -> Iterator[str]:
-    """One accepting rule per match and kind of peer; those without ports first, since every ESP packet walks them."""
-    found: dict[str, tuple[list[IPv4Network], dict[str, None]]] = {}
-    rules = [rule for rule in group.rules if rule.direction == direction]
-    for rule in sorted(rules, key=lambda rule: int(rule.protocol) in (_TCP, _UDP, _ICMP)):
-        match = _match(rule)
-        if match is None:
+def _admission(profile: str, direction: str, rules: Sequence[Rule], peers: _Peers) -> Iterator[str]:
+    """The chains that accept what `rules`, of all groups of an ENI, allow in one direction.
+
+    Whatever their number, a packet is looked up three times at most: its protocol, its port, its peer.
+    """
+    name = f"{direction}-{profile}"
+    leaving, coming = (
+        {number: _cut(found) for number, found in _spans(rules, way).items()} for way in (direction, _OTHER[direction])
+    )
+    protocols = []
+    for number, cut in leaving.items():
+        if number == _ALL:
             continue
-        networks, groups = found.setdefault(match, ([], {}))
-        if rule.group is not None and rule.cidr is None:
-            groups[_name(rule.group)] = None
-        elif rule.cidr is not None and rule.group is None:
-            network = ip_network(rule.cidr, strict=False)
-            # IPv6 never passes the router, so rules about it allow nothing.
-            if isinstance(network, IPv4Network):
-                networks.append(network)
+        # A flow that anybody may begin, and whose answers may go anywhere, is not tracked (EC2).
+        tracked = number not in (_TCP, _UDP) or coming[number] != [(*_EVERY, _EVERYBODY)]
+        verdicts = {among: peers.verdict(direction, among, tracked) for _, _, among in cut}
+        if len(cut) == 1 and cut[0][:2] == _EVERY:
+            verdict = verdicts[cut[0][2]]
         else:
-            raise ValueError(f"a rule of {group.id} must name either a CIDR or a group")
-    side = "ip saddr" if direction == "ingress" else "ip daddr"
-    for match, (networks, groups) in found.items():
-        if networks:
-            yield _within(side, networks) + match + "accept"
-        for id_ in groups:
-            yield f"{side} @members-{id_} {match}accept"
+            ports = (f"{low}-{high} : {verdicts[among]}" for low, high, among in cut)
+            # Where other protocols have a source port, ICMP has type and code.
+            field = "th sport" if number == _ICMP else "th dport"
+            yield _chain(f"{name}-{number}", (f"{field} vmap {{ {', '.join(ports)} }}",) if cut else ())
+            verdict = f"goto {name}-{number}"
+        protocols.append(f"{number} : {verdict}")
+    everything = [peers.verdict(direction, among, True) for _, _, among in leaving[_ALL]]
+    yield _chain(name, (f"meta l4proto vmap {{ {', '.join(protocols)} }}", *everything))
 
 
-def _within(side: str, networks: list[IPv4Network]) -> str:
-    merged = list(collapse_addresses(networks))
-    return "" if merged == [_ANYWHERE] else f"{side} {{ {', '.join(map(str, merged))} }} "
+class _Peers:
+    """The sets of addresses that rules name; those that name the same share one."""
+
+    def __init__(self, members: Mapping[str, Sequence[str]]) -> None:
+        self._members = members
+        self._numbers: dict[frozenset[_Peer], int] = {}
+
+    def verdict(self, direction: str, among: frozenset[_Peer], tracked: bool) -> str:
+        """What becomes of a packet, all but whose peer has been found to be allowed."""
+        if among == _EVERYBODY:
+            return "accept" if tracked else f"goto {direction}-untracked"
+        return f"goto {direction}-peers-{self._numbers.setdefault(among, len(self._numbers))}"
+
+    def declared(self) -> Iterator[str]:
+        """The sets, and for each the chains that look into it."""
+        for among, number in self._numbers.items():
+            groups = sorted(peer for peer in among if isinstance(peer, str))
+            addresses = [address for group in groups for address in self._members.get(group, ())]
+            networks = [network for network in among if isinstance(network, IPv4Network)]
+            if networks:
+                networks = list(collapse_addresses([*networks, *map(IPv4Network, addresses)]))
+                yield _elements(f"set peers-{number}", "ipv4_addr; flags interval", list(map(str, networks)))
+            else:
+                yield _elements(f"set peers-{number}", "ipv4_addr", list(dict.fromkeys(addresses)))
+            yield _chain(f"egress-peers-{number}", (f"ip daddr @peers-{number} accept",))
+            yield _chain(f"ingress-peers-{number}", (f"ip saddr @peers-{number} accept",))
 
 
-def _match(rule: Rule) -> str | None:
-    """What a rule says about protocol, ports or ICMP type, with a blank at its end; None if no IPv4 packet fits."""
+def _spans(rules: Sequence[Rule], direction: str) -> dict[int, list[tuple[int, int, _Peer]]]:
+    """By protocol, who is allowed what; TCP, UDP and all that rules name include what rules for all protocols allow."""
+    spans: dict[int, list[tuple[int, int, _Peer]]] = {_ALL: [], _TCP: [], _UDP: []}
+    for rule in rules:
+        span, peer = _span(rule), _peer(rule)
+        # IPv6 never passes the router, so rules about it allow nothing.
+        if rule.direction == direction and span is not None and peer is not None:
+            spans.setdefault(int(rule.protocol), []).append((*span, peer))
+    return {number: found if number == _ALL else [*found, *spans[_ALL]] for number, found in spans.items()}
+
+
+def _cut(spans: Sequence[tuple[int, int, _Peer]]) -> list[tuple[int, int, frozenset[_Peer]]]:
+    """The same without overlaps: from each port on, up to the next where it changes, all who are allowed."""
+    edges = sorted({low for low, _, _ in spans} | {high + 1 for _, high, _ in spans})
+    cut: list[tuple[int, int, frozenset[_Peer]]] = []
+    for low, after in itertools.pairwise(edges):
+        among = frozenset(peer for first, last, peer in spans if first <= low <= last)
+        among = _EVERYBODY if _ANYWHERE in among else among
+        if cut and cut[-1][1] == low - 1 and cut[-1][2] == among:
+            cut[-1] = (cut[-1][0], after - 1, among)
+        elif among:
+            cut.append((low, after - 1, among))
+    return cut
+
+
+def _peer(rule: Rule) -> _Peer | None:
+    """Whom a rule names; None for IPv6."""
+    if rule.group is not None and rule.cidr is None:
+        return _name(rule.group)
+    if rule.cidr is None or rule.group is not None:
+        raise ValueError("a rule must name either a CIDR or a group")
+    network = ip_network(rule.cidr, strict=False)
+    return network if isinstance(network, IPv4Network) else None
+
+
+def _span(rule: Rule) -> tuple[int, int] | None:
+    """First and last port of a rule, or ICMP type and code as one number; None if no IPv4 packet fits."""
     number = int(rule.protocol)
     if not -1 <= number <= 255:
         raise ValueError(f"not an IP protocol number: {rule.protocol}")
     low = -1 if rule.from_port is None else rule.from_port
     high = -1 if rule.to_port is None else rule.to_port
-    if number == -1:
-        return ""
     if number == _ICMPV6:
         return None
-    if number in (_TCP, _UDP):
-        name = "tcp" if number == _TCP else "udp"
-        if (low, high) == (-1, -1) or (low, high) == (0, 65535):
-            return f"meta l4proto {number} "
+    if number in (_TCP, _UDP) and (low, high) != (-1, -1):
         if not 0 <= low <= high <= 65535:
             raise ValueError(f"not a port range: {rule.from_port}-{rule.to_port}")
-        return f"{name} dport {low}-{high} " if low < high else f"{name} dport {low} "
-    if number == _ICMP:
-        if not (-1 <= low <= 255 and -1 <= high <= 255):
+        return low, high
+    if number == _ICMP and low != -1:
+        if not (0 <= low <= 255 and -1 <= high <= 255):
             raise ValueError(f"not an ICMP type and code: {rule.from_port}, {rule.to_port}")
-        if low == -1:
-            return f"meta l4proto {number} "
-        return f"icmp type {low} " + (f"icmp code {high} " if high != -1 else "")
-    return f"meta l4proto {number} "
+        return (low << 8, low << 8 | 255) if high == -1 else (low << 8 | high, low << 8 | high)
+    return _EVERY
 
 
-def _groups(eni: Eni) -> list[str]:
-    return [_name(id_) for id_ in dict.fromkeys(eni.groups)]
+def _groups(eni: Eni) -> tuple[str, ...]:
+    return tuple(_name(id_) for id_ in dict.fromkeys(eni.groups))
 
 
 def _set(name: str, addresses: Iterable[str]) -> str:
