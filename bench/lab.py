@@ -89,10 +89,11 @@ class Pair:
     def _join(self, mtu: int) -> None:
         a, b = self.hosts
         a.run(*f"ip link add eth0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns".split(), str(b.netns))
-        for host, peer in ((a, b), (b, a)):
+        for host in self.hosts:
             self._address(host)
-            for address in (peer.plain, peer.secure):
-                host.run(*f"ip route add {address}/32 dev eth0 scope link src {self._own(host, address)}".split())
+            host.run(*f"ip address add {GATEWAYS[host.number]}/32 dev eth0".split())
+        self._route(a, GATEWAYS[b.number])
+        self._route(b, GATEWAYS[a.number])
 
     def _join_by_router(self, mtu: int) -> None:
         router = self.directory / "net-router"
@@ -106,23 +107,20 @@ class Pair:
             run("ip", "address", "add", f"{gateway}/32", "dev", link, netns=router)
             run("ip", "link", "set", link, "up", netns=router)
             self._address(host)
-            host.run(*f"ip route add {gateway} dev eth0".split())
             for address in (host.plain, host.secure):
                 run(*f"ip route add {address}/32 dev {link}".split(), netns=router)
-        for host, peer in (self.hosts, self.hosts[::-1]):
-            for address in (peer.plain, peer.secure):
-                own = self._own(host, address)
-                host.run(*f"ip route add {address}/32 via {GATEWAYS[host.number]} dev eth0 src {own}".split())
+            self._route(host, gateway)
         run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward", netns=router)
+
+    @staticmethod
+    def _route(host: Host, gateway: str) -> None:
+        """Everything goes by a gateway on the link, as in an instance."""
+        host.run(*f"ip route add default via {gateway} dev eth0 onlink src {host.plain}".split())
 
     def _address(self, host: Host) -> None:
         for address in (host.plain, host.secure):
             host.run(*f"ip address add {address}/32 dev eth0".split())
         host.run("ip", "link", "set", "eth0", "up")
-
-    @staticmethod
-    def _own(host: Host, remote: str) -> str:
-        return host.plain if remote in PLAIN else host.secure
 
     def close(self) -> None:
         for host in self.hosts:

@@ -17,6 +17,9 @@
 /* The largest that a TUN hands over, and what a train writes behind it. */
 enum { TUN_MAX = 65536, FLUSH_BYTES = 32768 };
 
+/* Nanoseconds for which a bundle waits for the rest of its stream: several times what a sender needs for a packet. */
+enum { LINGER = 10000 };
+
 struct engine {
     struct side *sides[2];                     /* by enum sa_direction */
     int tun, event;                            /* set before the threads start, as is all below but the failure */
@@ -104,36 +107,56 @@ static int deliver_tun(void *context, const struct iovec *parts, int count) {
     return tun_write(((struct engine *)context)->tun, parts, count);
 }
 
+/* Takes in what has come. */
+static void take_in(struct engine *engine, struct receiver *receiver, struct arrivals *messages, struct arrival *arrivals) {
+    int count, verdict;
+    do {
+        count = 0;
+        while (count < RECEIVE_BATCH &&
+               (verdict = net_next(&engine->receiving, messages, &arrivals[count].packet, &arrivals[count].outer)) >= 0) {
+            if (verdict == DELIVER)
+                count++;
+            else
+                side_count_drop(receiver->side, (enum drop)verdict);
+        }
+        if (count > 0 && receive(receiver, arrivals, count, seconds_now()))
+            notify(engine);
+    } while (count == RECEIVE_BATCH);
+}
+
+static uint64_t nanoseconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static void *run_in(void *argument) {
     struct engine *engine = argument;
-    struct side *side = engine->sides[SA_IN];
     struct receiver *receiver = calloc(1, sizeof *receiver);
     struct arrivals *messages = malloc(sizeof *messages);
     struct arrival *arrivals = malloc(RECEIVE_BATCH * sizeof *arrivals);
     pthread_setname_np(pthread_self(), "esp-in");
     if (receiver == NULL || messages == NULL || arrivals == NULL || !arrivals_init(messages, engine->batch))
         return fail(engine, ENOMEM);
-    *receiver = (struct receiver){.side = side, .deliver = deliver_tun, .context = engine};
+    *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = deliver_tun, .context = engine};
     receiver->coalescer.udp = engine->udp_offload;
     for (;;) {
-        int got = net_receive(&engine->receiving, messages, true);
+        int got = net_receive(&engine->receiving, messages);
         if (got == -ENETDOWN || got == -ECONNREFUSED || got == -EHOSTUNREACH || got == -EMSGSIZE)
             continue; /* about the device or about a packet that was sent, said once; the socket lives on */
         if (got < 0)
             return fail(engine, -got);
-        int count, verdict;
-        do {
-            count = 0;
-            while (count < RECEIVE_BATCH &&
-                   (verdict = net_next(&engine->receiving, messages, &arrivals[count].packet, &arrivals[count].outer)) >= 0) {
-                if (verdict == DELIVER)
-                    count++;
-                else
-                    side_count_drop(side, (enum drop)verdict);
+        take_in(engine, receiver, messages, arrivals);
+        /* A stream that was cut off in its middle goes on in a moment: what follows joins the bundle. */
+        uint64_t until = nanoseconds_now() + LINGER;
+        while (coalesce_expects(&receiver->coalescer) && messages->count < messages->max) {
+            if (net_receive_more(&engine->receiving, messages) > 0) {
+                take_in(engine, receiver, messages, arrivals);
+                until = nanoseconds_now() + LINGER;
+            } else if (nanoseconds_now() > until) {
+                break;
             }
-            if (count > 0 && receive(receiver, arrivals, count, seconds_now()))
-                notify(engine);
-        } while (count == RECEIVE_BATCH);
+        }
         receive_flush(receiver);
     }
 }
@@ -161,27 +184,27 @@ int phx_run(struct engine *engine, const struct wiring *wiring) {
 
 int phx_failure(struct engine *engine) { return atomic_load(&engine->failure); }
 
-static struct side *side_of(struct engine *engine, int direction) { return engine->sides[direction == SA_OUT ? SA_OUT : SA_IN]; }
+struct side *engine_side(struct engine *engine, int direction) { return engine->sides[direction == SA_OUT ? SA_OUT : SA_IN]; }
 
 int phx_sa_add(struct engine *engine, int direction, const struct sa_config *config) {
-    return side_add(side_of(engine, direction), direction == SA_OUT ? SA_OUT : SA_IN, config);
+    return side_add(engine_side(engine, direction), direction == SA_OUT ? SA_OUT : SA_IN, config);
 }
 
 int phx_sa_remove(struct engine *engine, int direction, uint32_t spi, uint32_t destination, struct sa_usage *last) {
-    return side_remove(side_of(engine, direction), spi, (struct in_addr){destination}, last);
+    return side_remove(engine_side(engine, direction), spi, (struct in_addr){destination}, last);
 }
 
 int phx_sa_usage(struct engine *engine, int direction, uint32_t spi, uint32_t destination, struct sa_usage *usage) {
-    return side_usage(side_of(engine, direction), spi, (struct in_addr){destination}, usage);
+    return side_usage(engine_side(engine, direction), spi, (struct in_addr){destination}, usage);
 }
 
 int phx_sa_limit(struct engine *engine, int direction, uint32_t spi, uint32_t destination,
                  const struct sa_limits *limits) {
-    return side_limit(side_of(engine, direction), spi, (struct in_addr){destination}, limits);
+    return side_limit(engine_side(engine, direction), spi, (struct in_addr){destination}, limits);
 }
 
 int phx_policies(struct engine *engine, int direction, const struct policy *policies, size_t count) {
-    return side_replace_policies(side_of(engine, direction), policies, count);
+    return side_replace_policies(engine_side(engine, direction), policies, count);
 }
 
 size_t phx_wanted(struct engine *engine, struct flow *flows, size_t max) {
@@ -196,209 +219,4 @@ void phx_drops(struct engine *engine, uint64_t *counts) {
     memset(counts, 0, DROP_CAUSES * sizeof *counts);
     side_read_drops(engine->sides[SA_IN], counts);
     side_read_drops(engine->sides[SA_OUT], counts);
-}
-
-static long pass_out(struct engine *engine, const uint8_t *input, size_t length, uint8_t *output, size_t capacity) {
-    struct side *side = engine->sides[SA_OUT];
-    /* As tight as it can be, so that a sanitizer sees every byte beyond. */
-    size_t room = OUTER_HEADER + length + ESP_OVERHEAD;
-    uint8_t *plain = malloc(length + ESP_LENT), *buffer = malloc(room);
-    long result = -OUT_TOO_BIG;
-    if (plain != NULL && buffer != NULL) {
-        struct packet wire = {.buffer = buffer, .capacity = room};
-        struct outer outer;
-        memcpy(plain, input, length);
-        gate_enter(&side->gate);
-        enum drop verdict = outbound_packet(side, plain, length, &wire, &outer, seconds_now());
-        gate_leave(&side->gate);
-        result = -(long)verdict;
-        if (verdict == DELIVER)
-            outer_put(&wire, &outer);
-        if (verdict == DELIVER && wire.length <= capacity) {
-            memcpy(output, wire.data, wire.length);
-            result = (long)wire.length;
-        }
-    }
-    free(plain);
-    free(buffer);
-    return result;
-}
-
-static long pass_in(struct engine *engine, const uint8_t *input, size_t length, uint8_t *output, size_t capacity) {
-    struct side *side = engine->sides[SA_IN];
-    uint8_t *buffer = malloc(length + 1);
-    if (buffer == NULL)
-        return -IN_MALFORMED;
-    struct packet packet = {buffer, length, buffer, length};
-    struct outer outer;
-    struct inner inner;
-    memcpy(buffer, input, length);
-    enum drop verdict = outer_take(&packet, &outer);
-    gate_enter(&side->gate);
-    if (verdict == DELIVER)
-        verdict = inbound_packet(side, &packet, &outer, &inner, seconds_now());
-    else
-        side->drops[verdict]++;
-    gate_leave(&side->gate);
-    long result = -(long)verdict;
-    if (verdict == DELIVER && packet.length <= capacity) {
-        memcpy(output, packet.data, packet.length);
-        result = (long)packet.length;
-    }
-    free(buffer);
-    return result;
-}
-
-long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
-              size_t capacity) {
-    return direction == SA_OUT ? pass_out(engine, input, length, output, capacity)
-                               : pass_in(engine, input, length, output, capacity);
-}
-
-/* Packets one behind the other, each after its length. */
-struct records {
-    uint8_t *at, *end;
-    bool overflow;
-};
-
-static void put_record(struct records *records, const struct iovec *parts, int count) {
-    uint32_t length = 0;
-    for (int i = 0; i < count; i++)
-        length += (uint32_t)parts[i].iov_len;
-    if (records->overflow || (size_t)(records->end - records->at) < sizeof length + length) {
-        records->overflow = true;
-        return;
-    }
-    memcpy(records->at, &length, sizeof length);
-    records->at += sizeof length;
-    for (int i = 0; i < count; i++) {
-        memcpy(records->at, parts[i].iov_base, parts[i].iov_len);
-        records->at += parts[i].iov_len;
-    }
-}
-
-/* A copy of its own of the next record, as large as it is and `behind` bytes more; NULL at the end. */
-static uint8_t *take_record(struct records *records, size_t behind, size_t *length) {
-    uint32_t size;
-    if ((size_t)(records->end - records->at) < sizeof size)
-        return NULL;
-    memcpy(&size, records->at, sizeof size);
-    if (size > (size_t)(records->end - records->at) - sizeof size)
-        return NULL;
-    uint8_t *copy = malloc(size + behind + 1);
-    if (copy == NULL)
-        return NULL;
-    memcpy(copy, records->at + sizeof size, size);
-    records->at += sizeof size + size;
-    *length = size;
-    return copy;
-}
-
-static void record_wire(void *context, struct sending *sendings, int count) {
-    for (int i = 0; i < count; i++) {
-        struct packet *packet = sendings[i].packet;
-        outer_put(packet, &sendings[i].outer);
-        put_record(context, &(struct iovec){packet->data, packet->length}, 1);
-        sendings[i].error = 0;
-    }
-}
-
-static int record_bundle(void *context, const struct iovec *parts, int count) {
-    put_record(context, parts, count);
-    return 0;
-}
-
-static bool many_out(struct engine *engine, struct records *input, struct records *output) {
-    struct transmitter *transmitter = malloc(sizeof *transmitter);
-    if (transmitter == NULL || !transmit_init(transmitter, engine->sides[SA_OUT])) {
-        free(transmitter);
-        return false;
-    }
-    transmitter->send = record_wire;
-    transmitter->context = output;
-    uint8_t *record;
-    size_t length;
-    while ((record = take_record(input, ESP_LENT, &length)) != NULL) {
-        struct virtio_net_hdr offload;
-        bool whole = length >= sizeof offload;
-        if (whole) {
-            memcpy(&offload, record, sizeof offload);
-            transmit(transmitter, &offload, record + sizeof offload, length - sizeof offload, seconds_now());
-        }
-        free(record);
-        if (!whole)
-            break;
-    }
-    transmit_flush(transmitter);
-    transmit_release(transmitter);
-    free(transmitter);
-    return true;
-}
-
-static bool many_in(struct engine *engine, struct records *input, struct records *output) {
-    struct receiver *receiver = calloc(1, sizeof *receiver);
-    struct arrival *arrivals = calloc(RECEIVE_BATCH, sizeof *arrivals);
-    uint8_t *memory[RECEIVE_BATCH];
-    if (receiver != NULL && arrivals != NULL) {
-        *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = record_bundle, .context = output};
-        receiver->coalescer.udp = true;
-        int taken, count;
-        do {
-            size_t length;
-            for (taken = 0, count = 0; taken < RECEIVE_BATCH; taken++) {
-                if ((memory[taken] = take_record(input, 0, &length)) == NULL)
-                    break;
-                arrivals[count].packet = (struct packet){memory[taken], length, memory[taken], length};
-                enum drop verdict = outer_take(&arrivals[count].packet, &arrivals[count].outer);
-                if (verdict == DELIVER)
-                    count++;
-                else
-                    side_count_drop(engine->sides[SA_IN], verdict);
-            }
-            receive(receiver, arrivals, count, seconds_now());
-            receive_flush(receiver);
-            for (int i = 0; i < taken; i++)
-                free(memory[i]);
-        } while (taken == RECEIVE_BATCH);
-    }
-    bool done = receiver != NULL && arrivals != NULL;
-    free(receiver);
-    free(arrivals);
-    return done;
-}
-
-long phx_pass_many(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,
-                   size_t capacity) {
-    struct records in = {(uint8_t *)(uintptr_t)input, (uint8_t *)(uintptr_t)input + length, false};
-    struct records out = {output, output + capacity, false};
-    bool done = direction == SA_OUT ? many_out(engine, &in, &out) : many_in(engine, &in, &out);
-    return done && !out.overflow && in.at == in.end ? out.at - output : -1;
-}
-
-int phx_gcm(int seal, const uint8_t *key, size_t key_length, const uint8_t nonce[12], const uint8_t *aad,
-            size_t aad_length, uint8_t *data, size_t length, uint8_t tag[16]) {
-    struct aead *aead = seal ? aead_new_seal(key, key_length) : aead_new_open(key, key_length);
-    if (aead == NULL)
-        return -1;
-    int result = seal ? aead_seal(aead, nonce, aad, aad_length, data, data, length, tag)
-                      : aead_open(aead, nonce, aad, aad_length, data, length, tag);
-    aead_free(aead);
-    return result;
-}
-
-struct replay *phx_replay_new(uint32_t window, uint64_t top) {
-    struct replay *replay = window > 0 && window <= REPLAY_WINDOW_MAX ? malloc(sizeof *replay) : NULL;
-    if (replay != NULL)
-        replay_init(replay, window, top);
-    return replay;
-}
-
-void phx_replay_free(struct replay *replay) { free(replay); }
-
-int phx_replay_accept(struct replay *replay, uint64_t sequence) {
-    uint64_t inferred;
-    if (!replay_infer(replay, (uint32_t)sequence, &inferred) || inferred != sequence || !replay_fresh(replay, inferred))
-        return 0;
-    replay_mark(replay, inferred);
-    return 1;
 }

@@ -8,6 +8,9 @@
 
 struct engine;
 
+/* One direction of it (enum sa_direction), for the data plane's own files. */
+struct side *engine_side(struct engine *engine, int direction);
+
 /* Sizes in bytes of the structures that core.py mirrors, so that a stale build is noticed: 0 struct sa_config, 1 struct
  * sa_usage, 2 struct policy, 3 struct flow, 4 struct wiring; 0 for any other number. */
 PHX_API size_t phx_size(int structure);

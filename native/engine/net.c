@@ -109,8 +109,8 @@ bool arrivals_init(struct arrivals *arrivals, int max) {
     return true;
 }
 
-int net_receive(const struct net *net, struct arrivals *arrivals, bool wait) {
-    for (int i = 0; i < arrivals->max; i++) {
+static int take(const struct net *net, struct arrivals *arrivals, int flags) {
+    for (int i = arrivals->count; i < arrivals->max; i++) {
         arrivals->parts[i] = (struct iovec){arrivals->memory + (size_t)i * NET_SLOT, NET_SLOT};
         arrivals->messages[i].msg_hdr = (struct msghdr){.msg_name = &arrivals->sources[i],
                                                         .msg_namelen = sizeof arrivals->sources[i],
@@ -121,12 +121,22 @@ int net_receive(const struct net *net, struct arrivals *arrivals, bool wait) {
     }
     int count;
     do
-        count = recvmmsg(net->fd, arrivals->messages, (unsigned)arrivals->max, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
+        count = recvmmsg(net->fd, arrivals->messages + arrivals->count, (unsigned)(arrivals->max - arrivals->count), flags, NULL);
     while (count < 0 && errno == EINTR);
-    arrivals->count = count < 0 ? 0 : count;
-    arrivals->next = 0;
-    arrivals->at = 0;
+    if (count > 0)
+        arrivals->count += count;
     return count < 0 ? -errno : count;
+}
+
+int net_receive(const struct net *net, struct arrivals *arrivals) {
+    arrivals->count = arrivals->next = 0;
+    arrivals->at = 0;
+    return take(net, arrivals, MSG_WAITFORONE);
+}
+
+int net_receive_more(const struct net *net, struct arrivals *arrivals) {
+    int count = arrivals->count < arrivals->max ? take(net, arrivals, MSG_DONTWAIT) : 0;
+    return count > 0 ? count : 0; /* an error is for the next wait to tell */
 }
 
 /* Traffic class and packet size that the kernel tells of a UDP message. */

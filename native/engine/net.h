@@ -36,8 +36,8 @@ struct arrivals {
     struct iovec parts[NET_BATCH];
     struct sockaddr_in sources[NET_BATCH];
     uint8_t controls[NET_BATCH][NET_CONTROL] __attribute__((aligned(16)));
-    int max;   /* messages per wait */
-    int count; /* messages that came */
+    int max;   /* messages there is room for */
+    int count; /* messages that came and are kept */
     int next;
     size_t at; /* within a message of several packets */
 };
@@ -45,8 +45,11 @@ struct arrivals {
 /* False if memory is short. `max` is at most NET_BATCH. */
 bool arrivals_init(struct arrivals *arrivals, int max);
 
-/* Waits for packets if `wait`, then takes what is there. The number of messages, or a negative errno (EAGAIN without waiting). */
-int net_receive(const struct net *net, struct arrivals *arrivals, bool wait);
+/* Waits for packets, then takes what is there, in place of what came before. The number of messages, or a negative errno. */
+int net_receive(const struct net *net, struct arrivals *arrivals);
+
+/* Takes what is there now and keeps what came before. The number of messages that are new; 0 if there is none or no room. */
+int net_receive_more(const struct net *net, struct arrivals *arrivals);
 
 /* The next ESP packet of what came: DELIVER, the cause for which it is dropped, or -1 when there is no more. */
 int net_next(const struct net *net, struct arrivals *arrivals, struct packet *packet, struct outer *outer);
