@@ -108,6 +108,10 @@ class StubFleet:
         for id_ in ids:
             self._known.pop(id_, None)
 
+    def fail(self, id_: str, error: str, disconnected: bool) -> None:
+        """An instance ends by an error of its own."""
+        self._set(id_, error=error, disconnected=disconnected)
+
     def forget(self) -> None:
         """Lose all instances, as when a host restarts."""
         self._known.clear()

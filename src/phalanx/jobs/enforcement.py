@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import select
 
 from phalanx.fleet.base import Fleet, FleetError
-from phalanx.jobs import plan
+from phalanx.jobs import plan, traffic
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 
@@ -58,8 +58,24 @@ class Enforcement:
         with self._database.read() as session:
             rules = plan.rules(session, vpc_id)
         self._fleet.enforce(vpc_id, rules)
+        self._tell(vpc_id)
+
+    def _tell(self, vpc_id: str) -> None:
+        """Tell training jobs in a VPC whose traffic the rules now stop, or let flow again."""
+        training = (TrainingJob.stage == "training", TrainingJob.secondary_status == "Training", TrainingJob.encrypted)
+        with self._database.read() as session:
+            names = [job.name for job in session.scalars(select(TrainingJob).where(*training)) if _in(job, vpc_id)]
+        for name in names:
+            with self._database.write() as session:
+                job = session.scalars(select(TrainingJob).where(TrainingJob.name == name, *training)).one_or_none()
+                if job is not None and _in(job, vpc_id):
+                    traffic.tell(session, job)
 
     def _active(self) -> set[str]:
         with self._database.read() as session:
             statement = select(TrainingJob.plan).where(TrainingJob.status.in_(("InProgress", "Stopping")))
             return {stored["vpc"] for stored in session.scalars(statement) if stored}
+
+
+def _in(job: TrainingJob, vpc_id: str) -> bool:
+    return job.plan is not None and job.plan["vpc"] == vpc_id

@@ -22,9 +22,9 @@ Direction = Literal["ingress", "egress"]
 Needed = Literal["17", "50"]
 """What an encrypted job sends: UDP (port 500) and ESP, by their protocol numbers."""
 
+UDP: Needed = "17"
+ESP: Needed = "50"
 _ALL = "-1"
-_UDP: Needed = "17"
-_ESP: Needed = "50"
 _IKE_PORT = 500
 
 
@@ -57,7 +57,7 @@ def missing_rules(
     for sender, receiver in permutations(groups_by_host, 2):
         outgoing, incoming = groups_by_host[sender], groups_by_host[receiver]
         protocol: Needed
-        for protocol in (_UDP, _ESP):
+        for protocol in (UDP, ESP):
             if not _allows(rules, incoming, "ingress", protocol, outgoing, addresses[sender]):
                 missing[MissingRule(incoming, "ingress", protocol, outgoing)] = None
             if not _allows(rules, outgoing, "egress", protocol, incoming, addresses[receiver]):
@@ -106,7 +106,7 @@ def _covers(rule: Rule, protocol: Needed) -> bool:
         return True
     if rule.protocol != protocol:
         return False
-    if protocol == _ESP:
+    if protocol == ESP:
         return True
     return rule.from_port is not None and rule.to_port is not None and rule.from_port <= _IKE_PORT <= rule.to_port
 
@@ -136,7 +136,7 @@ def _preposition(rule: MissingRule) -> str:
 
 
 def _traffic(rule: MissingRule) -> str:
-    return "IKE (UDP 500)" if rule.protocol == _UDP else "ESP (protocol 50)"
+    return "IKE (UDP 500)" if rule.protocol == UDP else "ESP (protocol 50)"
 
 
 def _commands(rules: Sequence[MissingRule]) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _commands(rules: Sequence[MissingRule]) -> Iterator[str]:
     for direction in ("ingress", "egress"):
         # Quoted: square brackets are a pattern to some shells.
         permissions = [
-            f"'IpProtocol=17,FromPort=500,ToPort=500,{pairs}'" if rule.protocol == _UDP else f"'IpProtocol=50,{pairs}'"
+            f"'IpProtocol=17,FromPort=500,ToPort=500,{pairs}'" if rule.protocol == UDP else f"'IpProtocol=50,{pairs}'"
             for rule in rules
             if rule.direction == direction
         ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import update
 
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
-from phalanx.jobs import evidence, interfaces, plan, preflight, record
+from phalanx.jobs import evidence, interfaces, plan, record, traffic
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
@@ -111,14 +111,10 @@ class Runner:
                 made = plan.make(session, stored)
             except interfaces.InterfaceError as error:
                 raise Ended(failed(f"ClientError: {error}")) from error
-            rules = plan.rules(session, made.vpc_id)
             stored.plan = made.to_json()
-        if len(made.ids) > 1 and job.encrypted:
-            reason = preflight.failure_reason(
-                {placement.host: placement.eni.groups for placement in made.placements}, made.hosts, rules
-            )
-            if reason:
-                raise Ended(failed(reason))
+            reason = traffic.fault(session, stored)
+        if reason is not None:
+            raise Ended(failed(reason))
         fleet = self._world.fleet
         self._world.enforcement.enforce(made.vpc_id)
         fleet.place(plan.specs(job, made, self._world.store))
@@ -143,12 +139,11 @@ class Runner:
         journal = Journal(self._world.database, fleet, job, made)
         journal.open()
         with self._world.database.write() as session:
-            record.transition(
-                session,
-                session.get_one(TrainingJob, self._name),
-                "Training",
-                "Training image download completed. Training in progress.",
-            )
+            stored = session.get_one(TrainingJob, self._name)
+            # A later service goes on where the job was told more than that already.
+            if stored.secondary_status != "Training":
+                record.transition(session, stored, "Training", "Training image download completed. Training in progress.")
+            traffic.tell(session, stored)
         fleet.advance(made.ids, Phase.RUNNING)
         deadline = (job.training_started or now_ms()) + 1000 * job.request["StoppingCondition"].get(
             "MaxRuntimeInSeconds", 86400
@@ -247,7 +242,15 @@ class Runner:
         for placement in made.placements:
             if placement.id not in known:
                 raise Ended(failed(f"InternalServerError: Instance {placement.host} was lost with its host."))
-        return [known[id_] for id_ in made.ids]
+        return [self._explained(known[id_]) for id_ in made.ids]
+
+    def _explained(self, status: InstanceStatus) -> InstanceStatus:
+        """The status of an instance that lost its peers says which rule is missing, where that is why."""
+        if not status.disconnected:
+            return status
+        with self._world.database.read() as session:
+            reason = traffic.fault(session, session.get_one(TrainingJob, self._name))
+        return replace(status, error=reason or status.error)
 
     def _check(self, job: TrainingJob) -> None:
         if job.stop_requested:

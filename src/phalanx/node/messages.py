@@ -66,13 +66,15 @@ class InstanceSpec:
 class InstanceStatus:
     """What became of an instance. `error` is a FailureReason (`ClientError: …`, `InternalServerError: …`) and final.
 
-    `exit_code`, `out_of_memory` and `failure` (text of /opt/ml/output/failure) are known once the phase is EXITED.
-    `notes` are things that happened to its network and were mended, oldest first.
+    `disconnected` says that `error` is the loss of peers. `exit_code`, `out_of_memory` and `failure` (text of
+    /opt/ml/output/failure) are known once the phase is EXITED. `notes` are things that happened to its network and were
+    mended, oldest first.
     """
 
     id: str
     phase: Phase
     error: str | None = None
+    disconnected: bool = False
     exit_code: int | None = None
     out_of_memory: bool = False
     failure: str | None = None

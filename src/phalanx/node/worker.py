@@ -26,6 +26,10 @@ RECOVERIES = 10
 log = structlog.get_logger()
 
 
+class Disconnected(InstanceError):
+    """Peers of an encrypted job could not be reached for too long."""
+
+
 class Worker:
     """Drives one instance. Raising the goal, stopping and destroying may be asked from any thread; steps run in one."""
 
@@ -91,7 +95,7 @@ class Worker:
                 else:
                     self._wake.wait()
         except InstanceError as error:
-            self._fail(str(error))
+            self._fail(str(error), isinstance(error, Disconnected))
         except Exception as error:
             self._log.exception("instance failed")
             self._fail(f"InternalServerError: {type(error).__name__}: {error}")
@@ -165,14 +169,14 @@ class Worker:
         now = time.monotonic()
         self._unconnected_since = self._unconnected_since or now
         if now - self._unconnected_since > MESH_SECONDS:
-            raise InstanceError(
+            raise Disconnected(
                 f"InternalServerError: The encrypted connection of {self.instance.spec.host} is down: {reason}"
                 f" for {MESH_SECONDS:.0f} seconds; nothing was sent in the clear."
             )
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, disconnected: bool = False) -> None:
         self._log.warning("instance failed", reason=reason)
-        self._update(replace(self.status, error=reason))
+        self._update(replace(self.status, error=reason, disconnected=disconnected))
 
     def _update(self, status: InstanceStatus) -> None:
         self.status = status
