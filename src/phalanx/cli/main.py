@@ -8,6 +8,7 @@ from phalanx.cli.capture import capture
 from phalanx.cli.doctor import doctor
 from phalanx.cli.env import env
 from phalanx.cli.evidence import evidence
+from phalanx.cli.explain import explain
 from phalanx.cli.image import image
 from phalanx.cli.serve import serve
 
@@ -17,6 +18,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, capture):
+for command in (serve, env, doctor, evidence, explain, capture):
     app.command()(command)
 app.add_typer(image, name="image")

@@ -95,19 +95,26 @@ def release(session: Session, job: str) -> None:
 
 
 def security_groups(session: Session, vpc_id: str) -> tuple[model.SecurityGroup, ...]:
-    """The security groups of a VPC and their rules, as the network room enforces them.
+    """The security groups of a VPC and their rules, as the network room enforces them."""
+    return tuple(
+        model.SecurityGroup(group, tuple(rule for _, rule in of_group)) for group, of_group in rules(session, vpc_id).items()
+    )
+
+
+def rules(session: Session, vpc_id: str) -> dict[str, list[tuple[str, model.Rule]]]:
+    """The rules of each security group of a VPC, with their ids.
 
     A rule with a prefix list is one rule for each block that the list has now: none where it is empty.
     """
-    rules: dict[str, list[model.Rule]] = {
+    found: dict[str, list[tuple[str, model.Rule]]] = {
         group: [] for group in session.scalars(select(SecurityGroup.id).filter_by(vpc_id=vpc_id).order_by(SecurityGroup.id))
     }
     blocks = _prefix_lists(session)
     query = select(SecurityGroupRule).join(SecurityGroup, SecurityGroup.id == SecurityGroupRule.group_id)
     for row in session.scalars(query.where(SecurityGroup.vpc_id == vpc_id).order_by(SecurityGroupRule.number)):
         cidrs = [row.cidr] if row.prefix_list is None else blocks.get(row.prefix_list, [])
-        rules[row.group_id].extend(
-            model.Rule(
+        for cidr in cidrs:
+            rule = model.Rule(
                 direction=cast(Literal["ingress", "egress"], row.direction),
                 protocol=row.protocol,
                 from_port=row.from_port,
@@ -115,9 +122,8 @@ def security_groups(session: Session, vpc_id: str) -> tuple[model.SecurityGroup,
                 cidr=cidr,
                 group=row.peer_group,
             )
-            for cidr in cidrs
-        )
-    return tuple(model.SecurityGroup(group, tuple(of_group)) for group, of_group in rules.items())
+            found[row.group_id].append((row.id, rule))
+    return found
 
 
 def _prefix_lists(session: Session) -> dict[str, list[str | None]]:

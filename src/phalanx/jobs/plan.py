@@ -78,7 +78,7 @@ def make(session: Session, job: TrainingJob) -> Plan:
         allocated = interfaces.allocate(session, job.name, hosts, config["Subnets"], config["SecurityGroupIds"])
         enis = [Eni(row.id, row.address, tuple(config["SecurityGroupIds"])) for row in allocated]
     else:
-        vpc_id = "vpc-" + hashlib.sha256(job.arn.encode()).hexdigest()[:17]
+        vpc_id = platform_vpc(job)
         group = platform_group(vpc_id).id
         enis = [
             Eni("eni-" + secrets.token_hex(9)[:17], f"{PLATFORM_NETWORK}{10 + index}", (group,))
@@ -88,6 +88,11 @@ def make(session: Session, job: TrainingJob) -> Plan:
         vpc_id,
         tuple(Placement("i-" + secrets.token_hex(9)[:17], host, eni) for host, eni in zip(hosts, enis, strict=True)),
     )
+
+
+def platform_vpc(job: TrainingJob) -> str:
+    """Id of the VPC of its own that a job without VpcConfig is in."""
+    return "vpc-" + hashlib.sha256(job.arn.encode()).hexdigest()[:17]
 
 
 def platform_group(vpc_id: str) -> SecurityGroup:

@@ -25,6 +25,7 @@ Needed = Literal["17", "50"]
 UDP: Needed = "17"
 ESP: Needed = "50"
 _ALL = "-1"
+_ICMP = "1"
 _IKE_PORT = 500
 
 
@@ -95,20 +96,25 @@ def _allows(
     address: str,
 ) -> bool:
     return any(
-        rule.direction == direction and _covers(rule, protocol) and _names(rule, peers, address)
+        rule.direction == direction
+        and covers(rule, protocol, _IKE_PORT if protocol == UDP else None)
+        and _names(rule, peers, address)
         for group in groups
         for rule in rules.get(group, ())
     )
 
 
-def _covers(rule: Rule, protocol: Needed) -> bool:
+def covers(rule: Rule, protocol: str, port: int | None = None) -> bool:
+    """Whether a rule is about packets of an IP protocol, to a port (TCP, UDP) or of a type with any code (ICMP)."""
     if rule.protocol == _ALL:
         return True
     if rule.protocol != protocol:
         return False
-    if protocol == ESP:
+    if protocol == _ICMP:
+        return rule.from_port in (None, -1) or (rule.from_port == port and rule.to_port in (None, -1))
+    if port is None:
         return True
-    return rule.from_port is not None and rule.to_port is not None and rule.from_port <= _IKE_PORT <= rule.to_port
+    return rule.from_port is not None and rule.to_port is not None and rule.from_port <= port <= rule.to_port
 
 
 def _names(rule: Rule, peers: Sequence[str], address: str) -> bool:

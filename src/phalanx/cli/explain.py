@@ -1,0 +1,104 @@
+"""`phalanx explain`: which security-group rule lets traffic pass between two instances of a job, or stops it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.jobs.explain import ESP, IKE, Flow, Verdict, ends, rules, verdict
+from phalanx.jobs.interfaces import InterfaceError
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import TrainingJob
+
+PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1", "esp": "50"}
+"""Names that `--protocol` takes besides numbers."""
+
+
+def explain(
+    job: Annotated[str, typer.Argument(help="Name of a training job, running or ended.")],
+    sender: Annotated[str, typer.Option("--from", metavar="HOST", help="Instance that sends.")] = "algo-1",
+    receiver: Annotated[str, typer.Option("--to", metavar="HOST", help="Instance that receives.")] = "algo-2",
+    protocol: Annotated[
+        str | None, typer.Option(help="tcp, udp, icmp or a number: what a job that is not encrypted sends.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Destination port (tcp, udp) or type (icmp).", min=0, max=65535)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Say which security-group rule allows or blocks traffic from one instance of a job to another, as the rules are now."""
+    path = data_dir / "phalanx.db"
+    if not path.exists():
+        fail(f"No service has run with the data directory {data_dir}.")
+    database = Database(sqlite_url(path))
+    try:
+        with database.read() as session:
+            found = session.get(TrainingJob, job)
+            if found is None:
+                fail(f"There is no training job {job} in {data_dir}.")
+            flows = _flows(found, protocol, port)
+            there, known = ends(session, found), rules(session, found)
+    except InterfaceError as error:
+        fail(f"The network of {job} is no longer there: {error}")
+    finally:
+        database.close()
+    for host in (sender, receiver):
+        if host not in there:
+            fail(f"{job} has no instance {host}: it has {', '.join(there)}.")
+    if sender == receiver:
+        fail(f"{sender} needs no rule to reach itself: name two instances.")
+    verdicts = [verdict(flow, there[sender], there[receiver], known) for flow in flows]
+    if as_json:
+        typer.echo(
+            json.dumps({"job": job, "from": sender, "to": receiver, "flows": [_as_json(each) for each in verdicts]}, indent=2)
+        )
+        return
+    typer.echo(f"{sender} ({there[sender].address}) → {receiver} ({there[receiver].address})")
+    for each in verdicts:
+        typer.echo(f"{each.flow}: {'allowed' if each.allowed else 'blocked'}")
+        for check in each.checks:
+            place = f"  {'leaves' if check.direction == 'egress' else 'enters'} {check.host}: "
+            for rule in check.allowed_by:
+                typer.echo(f"{place}allowed by {rule}")
+            if check.reason is not None:
+                typer.echo(f"{place}blocked. {check.reason}")
+            if check.command is not None:
+                typer.echo(f"    {check.command}")
+
+
+def _flows(job: TrainingJob, protocol: str | None, port: int | None) -> tuple[Flow, ...]:
+    """What to explain: IKE and ESP for an encrypted job, else what was asked for."""
+    if job.encrypted and job.instances > 1:
+        if protocol is not None or port is not None:
+            fail(f"{job.name} is encrypted: whatever its instances send each other travels as IKE (UDP 500) and ESP alone.")
+        return IKE, ESP
+    if protocol is None:
+        fail(f"{job.name} is not encrypted: name what it sends, such as --protocol tcp --port 50000.")
+    number = PROTOCOLS.get(protocol.lower(), protocol)
+    if not number.isdecimal() or int(number) > 255:
+        fail(f"{protocol} is not a protocol: name tcp, udp, icmp or a number from 0 to 255.")
+    number = str(int(number))
+    if number in ("6", "17") and port is None:
+        fail("Name the destination port as well: --port NUMBER.")
+    return (Flow(number, port if number in ("1", "6", "17") else None),)
+
+
+def _as_json(found: Verdict) -> dict[str, object]:
+    return {
+        "protocol": found.flow.protocol,
+        "port": found.flow.port,
+        "traffic": str(found.flow),
+        "allowed": found.allowed,
+        "checks": [
+            {
+                "host": check.host,
+                "direction": check.direction,
+                "allowed_by": list(check.allowed_by),
+                "reason": check.reason,
+                "command": check.command,
+            }
+            for check in found.checks
+        ],
+    }
