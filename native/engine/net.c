@@ -128,9 +128,12 @@ static int take(const struct net *net, struct arrivals *arrivals, int flags) {
     return count < 0 ? -errno : count;
 }
 
-int net_receive(const struct net *net, struct arrivals *arrivals) {
+void arrivals_forget(struct arrivals *arrivals) {
     arrivals->count = arrivals->next = 0;
     arrivals->at = 0;
+}
+
+int net_receive(const struct net *net, struct arrivals *arrivals) {
     return take(net, arrivals, MSG_WAITFORONE);
 }
 

@@ -45,7 +45,10 @@ struct arrivals {
 /* False if memory is short. `max` is at most NET_BATCH. */
 bool arrivals_init(struct arrivals *arrivals, int max);
 
-/* Waits for packets, then takes what is there, in place of what came before. The number of messages, or a negative errno. */
+/* Makes room: what came before is not needed any more. */
+void arrivals_forget(struct arrivals *arrivals);
+
+/* Waits for packets, then takes what is there. The number of messages, or a negative errno. */
 int net_receive(const struct net *net, struct arrivals *arrivals);
 
 /* Takes what is there now and keeps what came before. The number of messages that are new; 0 if there is none or no room. */
