@@ -26,6 +26,10 @@ class Script:
     upload_error: str | None = None
     unreachable: int = 0
     """The next so many calls fail as if the host were away."""
+    takes: int | None = None
+    """The fleet takes so many instances of a job and then refuses, without telling of those it took."""
+    deaf: bool = False
+    """Stops have no effect, as with containers that ignore SIGTERM."""
 
 
 class StubFleet:
@@ -35,6 +39,7 @@ class StubFleet:
         self.script = script
         self.specs: dict[str, InstanceSpec] = {}
         self.rules: dict[str, tuple[SecurityGroup, ...]] = {}
+        self.stops: list[float] = []
         self.most = 0
         self._known: dict[str, InstanceStatus] = {}
         self._memory = memory
@@ -53,10 +58,12 @@ class StubFleet:
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         self._reach()
-        for spec in specs:
+        for spec in specs[: self.script.takes]:
             self.specs[spec.id] = spec
             self._known[spec.id] = InstanceStatus(spec.id, Phase.NEW)
         self.most = max(self.most, len(self._known))
+        if self.script.takes is not None:
+            raise Refused("no space left on device")
         self.advance([spec.id for spec in specs], Phase.PREPARED)
 
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
@@ -78,6 +85,8 @@ class StubFleet:
                 self._set(id_, phase=goal)
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        if self.script.takes is not None:
+            return {}
         return {id_: self._known[id_] for id_ in ids if id_ in self._known}
 
     def wait(self, seen: int, timeout: float) -> int:
@@ -86,8 +95,9 @@ class StubFleet:
             return self._version
 
     def stop(self, ids: Sequence[str], grace: float) -> None:
+        self.stops.append(grace)
         for id_ in ids:
-            if id_ in self._known and self._known[id_].phase < Phase.EXITED:
+            if not self.script.deaf and id_ in self._known and self._known[id_].phase < Phase.EXITED:
                 self._set(id_, phase=Phase.EXITED, exit_code=143)
 
     def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
@@ -111,6 +121,10 @@ class StubFleet:
     def fail(self, id_: str, error: str, disconnected: bool) -> None:
         """An instance ends by an error of its own."""
         self._set(id_, error=error, disconnected=disconnected)
+
+    def exit(self, id_: str, code: int) -> None:
+        """A container ends."""
+        self._set(id_, phase=Phase.EXITED, exit_code=code)
 
     def forget(self) -> None:
         """Lose all instances, as when a host restarts."""

@@ -3,15 +3,18 @@
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from jobs.stub_fleet import Script, StubFleet
 from phalanx.data.logs import LogLine
 from phalanx.data.model import ObjectStore
 from phalanx.jobs import evidence, record
 from phalanx.jobs.enforcement import Enforcement
+from phalanx.jobs.journal import Journal
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Runner, World
 from phalanx.node.messages import Phase
@@ -208,6 +211,89 @@ def test_instances_that_vanished_with_their_host_fail_the_job(database, signer):
     thread.join(30)
     job = load(database)
     assert job.failure_reason == "InternalServerError: Instance algo-1 was lost with its host."
+
+
+def test_what_a_refused_placement_left_is_taken_down(database, signer):
+    create(database)
+    fleet = StubFleet(Script(takes=1))
+    job = run(database, fleet, signer)
+    assert (job.status, job.failure_reason) == ("Failed", "InternalServerError: no space left on device")
+    assert len(fleet.specs) == 1
+    assert fleet.present == set()
+
+
+@pytest.mark.parametrize(
+    ("script", "request_", "reason"),
+    [
+        (Script(exit_codes={"algo-2": 3}), {}, ("Failed", "Failed", "AlgorithmError: , exit code: 3")),
+        (Script(), {"MaxRuntimeInSeconds": 0}, ("Stopped", "MaxRuntimeExceeded", None)),
+    ],
+)
+def test_how_a_job_ends_outlives_the_service(database, signer, script, request_, reason):
+    """The service is killed between its decision and the containers' end, which then looks like a failure of its own."""
+    create(database, **({"StoppingCondition": request_} if request_ else {}))
+    fleet = StubFleet(replace(script, deaf=True, hold=Phase.RUNNING))
+    closing = threading.Event()
+    thread = threading.Thread(target=run, args=(database, fleet, signer), kwargs={"closing": closing})
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    second = next(id_ for id_, spec in fleet.specs.items() if spec.host == "algo-2")
+    if script.exit_codes:
+        fleet.exit(second, 3)
+    wait_for(lambda: fleet.stops)
+    closing.set()
+    thread.join(30)
+    for id_ in fleet.present:
+        if id_ != second or not script.exit_codes:
+            fleet.exit(id_, 143)
+    job = run(database, fleet, signer)
+    assert (job.status, job.secondary_status, job.failure_reason) == reason
+
+
+def test_a_stop_is_repeated_for_agents_that_forgot_it(database, signer):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    with database.write() as session:
+        session.get_one(TrainingJob, "job").stop_requested = True
+    wait_for(lambda: len(fleet.stops) > 2)
+    fleet.script.deaf = False
+    thread.join(30)
+    assert load(database).status == "Stopped"
+
+
+def test_a_full_store_delays_a_job_but_does_not_fail_it(database, signer, monkeypatch):
+    create(database)
+    errors = [OperationalError("INSERT", {}, Exception("database or disk is full"))] * 2
+    original = Journal.pump
+
+    def pump(self, final=False):
+        if errors:
+            raise errors.pop()
+        original(self, final)
+
+    monkeypatch.setattr(Journal, "pump", pump)
+    assert run(database, StubFleet(Script()), signer).status == "Completed"
+    assert errors == []
+
+
+def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+    fleet.exit(next(iter(fleet.specs)), 3)
+    wait_for(lambda: fleet.stops)
+    manager.close()
+    assert fleet.present == set()
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).status == "Failed")
+    manager.close()
+    assert load(database).failure_reason == "AlgorithmError: , exit code: 3"
 
 
 def test_more_jobs_than_memory_wait_their_turn(database, signer):

@@ -168,4 +168,7 @@ class Manager:
                 stored.outcome = None
                 stored.stage = "starting"
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
+            else:
+                # How it ends was decided already; there is nothing left to take down.
+                stored.stage = "ending"
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
@@ -89,6 +90,10 @@ class Runner:
             except FleetError as error:
                 self._pause(error)
                 continue
+            except OperationalError as error:
+                # The store has no room, or is locked: that is not how a job ends.
+                self._pause(error)
+                continue
             except Exception as error:
                 self._log.exception("stage failed", stage=job.stage)
                 if job.stage == "ending":
@@ -148,25 +153,22 @@ class Runner:
         deadline = (job.training_started or now_ms()) + 1000 * job.request["StoppingCondition"].get(
             "MaxRuntimeInSeconds", 86400
         )
-        ending: Outcome | None = None
+        # Decided by an earlier service that was killed before all had ended.
+        ending = Outcome(**job.outcome) if job.outcome else None
         seen = -1
         while True:
             statuses = self._statuses(made)
             journal.pump()
-            # Asked first: a container that ends because it was stopped has not failed, even if this service is a later one.
-            if ending is None and self._load().stop_requested:
-                ending = record.STOPPED
-                self._announce("Stopping", "Stopping the training job")
-                fleet.stop(made.ids, STOP_GRACE_SECONDS)
-            broken = [status for status in statuses if status.error or status.exit_code]
-            if broken and ending is None:
-                ending = _failure(broken)
-                fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS)
+            if ending is None:
+                ending = self._ending(statuses, deadline)
+                if ending is not None:
+                    # Stored before it shows: what containers do because they were stopped is not how the job ended.
+                    self._decide(ending)
             if all(status.phase == Phase.EXITED or status.error for status in statuses):
                 break
-            if ending is None and now_ms() > deadline:
-                ending = record.MAX_RUNTIME
-                fleet.stop(made.ids, STOP_GRACE_SECONDS)
+            if ending is not None:
+                # Each time round: an agent that was killed meanwhile has forgotten it.
+                fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS if ending.status == "Failed" else STOP_GRACE_SECONDS)
             seen = fleet.wait(seen, LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
@@ -176,6 +178,19 @@ class Runner:
             stored = session.get_one(TrainingJob, self._name)
             stored.outcome = (ending or record.COMPLETED).to_json()
         return "uploading"
+
+    def _ending(self, statuses: list[InstanceStatus], deadline: int) -> Outcome | None:
+        """How the job must end before all its containers have ended by themselves; None while it need not."""
+        # Asked first: a container that ends because it was stopped has not failed.
+        if self._load().stop_requested:
+            self._announce("Stopping", "Stopping the training job")
+            return record.STOPPED
+        broken = [status for status in statuses if status.error or status.exit_code]
+        if broken:
+            return _failure(broken)
+        if now_ms() > deadline and any(status.phase < Phase.EXITED for status in statuses):
+            return record.MAX_RUNTIME
+        return None
 
     def _upload(self, job: TrainingJob) -> str:
         made = self._plan(job)
@@ -194,7 +209,7 @@ class Runner:
             statuses = fleet.statuses(made.ids)
             present = [id_ for id_ in made.ids if id_ in statuses]
             if job.evidence is None:
-                fleet.stop(present, 0.0)
+                fleet.stop(made.ids, 0.0)
                 gaps, measurements = [], []
                 for id_ in present:
                     try:
@@ -205,7 +220,8 @@ class Runner:
                 signed = self._world.signer.sign(evidence.report(job, made, measurements, gaps, interruptions))
                 with database.write() as session:
                     session.get_one(TrainingJob, self._name).evidence = signed
-            fleet.destroy(present)
+            # All of them, also what a refused call may have left that no status has told of yet.
+            fleet.destroy(made.ids)
         with database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             if stored.evidence is None:
