@@ -70,14 +70,18 @@ class Phalanx:
 
     def client(self, name: str):
         if name not in self.clients:
-            self.clients[name] = boto3.client(
-                name,
-                endpoint_url=self.env["AWS_ENDPOINT_URL_S3" if name == "s3" else "AWS_ENDPOINT_URL"],
-                region_name=self.env["AWS_REGION"],
-                aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
-            )
+            self.clients[name] = self.fresh(name)
         return self.clients[name]
+
+    def fresh(self, name: str):
+        """A client of its own, for a thread or for a service that was started again."""
+        return boto3.session.Session().client(
+            name,
+            endpoint_url=self.env["AWS_ENDPOINT_URL_S3" if name == "s3" else "AWS_ENDPOINT_URL"],
+            region_name=self.env["AWS_REGION"],
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+        )
 
     def network(self, *permissions: dict) -> dict:
         """A VpcConfig in a VPC of its own, whose group allows just `permissions` to itself, both ways."""

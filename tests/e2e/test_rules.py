@@ -1,0 +1,178 @@
+"""Security groups of encrypted jobs: made, broken and mended with the AWS CLI while jobs run."""
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from clients import AwsCli
+from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel, wait_for
+from e2e.test_first_job import capture, kinds
+from phalanx.network import namespace
+from phalanx.network.capture import Capture
+
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1500"}
+GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
+
+
+@pytest.fixture
+def aws(phalanx, tmp_path):
+    """The AWS CLI as `phalanx env` sets it up."""
+    env = phalanx.env
+    return AwsCli(
+        tmp_path,
+        endpoint=env["AWS_ENDPOINT_URL"],
+        region=env["AWS_REGION"],
+        access_key=env["AWS_ACCESS_KEY_ID"],
+        secret=env["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def documented(aws):
+    """The manual's procedure ("Protect Communications Between ML Compute Instances"), typed: subnet and group."""
+    vpc = aws("aws ec2 create-vpc --cidr-block 10.40.0.0/16")["Vpc"]["VpcId"]
+    subnet = aws(f"aws ec2 create-subnet --vpc-id {vpc} --cidr-block 10.40.1.0/24")["Subnet"]["SubnetId"]
+    group = aws(f'aws ec2 create-security-group --group-name training --description "encrypted jobs" --vpc-id {vpc}')["GroupId"]
+    aws(f"aws ec2 authorize-security-group-ingress --group-id {group} --protocol udp --port 500 --source-group {group}")
+    esp = f"IpProtocol=50,UserIdGroupPairs=[{{GroupId={group}}}]"
+    ike = f"IpProtocol=udp,FromPort=500,ToPort=500,UserIdGroupPairs=[{{GroupId={group}}}]"
+    aws(f"aws ec2 authorize-security-group-ingress --group-id {group} --ip-permissions {esp}")
+    aws(f"aws ec2 authorize-security-group-egress --group-id {group} --ip-permissions {ike} {esp}")
+    aws(f"aws ec2 revoke-security-group-egress --group-id {group} --protocol all --cidr 0.0.0.0/0")
+    return subnet, group
+
+
+def create(aws, name, subnet, group):
+    words = {
+        "algorithm-specification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        "hyper-parameters": {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "20"},
+        "input-data-config": [channel("train", "ShardedByS3Key")],
+    }
+    typed = " ".join(f"--{option} '{json.dumps(value)}'" for option, value in words.items())
+    return aws(
+        f"aws sagemaker create-training-job --training-job-name {name} --role-arn {ROLE} {typed}"
+        " --output-data-config S3OutputPath=s3://test-bucket/models"
+        " --resource-config InstanceType=ml.m5.large,InstanceCount=2,VolumeSizeInGB=1"
+        " --stopping-condition MaxRuntimeInSeconds=300"
+        f" --vpc-config Subnets={subnet},SecurityGroupIds={group} --enable-inter-container-traffic-encryption"
+    )
+
+
+def test_the_documented_procedure_and_each_of_its_four_rules(phalanx, aws):
+    subnet, group = documented(aws)
+    create(aws, "by-the-book", subnet, group)
+    job = phalanx.ended("by-the-book")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert len(phalanx.evidence("by-the-book")["pairs"]) == 2
+
+    traffic = {"udp": "IKE (UDP 500)", "50": "ESP (protocol 50)"}
+    listed = aws(f"aws ec2 describe-security-group-rules --filters Name=group-id,Values={group}")["SecurityGroupRules"]
+    assert len(listed) == 4
+    for number, rule in enumerate(listed):
+        way, side, word = ("egress", "outbound", "to") if rule["IsEgress"] else ("ingress", "inbound", "from")
+        told = traffic[rule["IpProtocol"]]
+        rule_id = rule["SecurityGroupRuleId"]
+        aws(f"aws ec2 revoke-security-group-{way} --group-id {group} --security-group-rule-ids {rule_id}")
+        create(aws, f"lacks-{number}", subnet, group)
+        job = phalanx.ended(f"lacks-{number}")
+        assert job["TrainingJobStatus"] == "Failed"
+        reason = job["FailureReason"]
+        assert reason.startswith(f"ClientError: Security group {group} has no {side} rule for {told} {word} itself.")
+        explained = phalanx.run("explain", f"lacks-{number}").stdout
+        assert explained.count("blocked. ") == 1
+        assert f"blocked. Security group {group} has no {side} rule for {told} {word} itself." in explained
+        # What the failure says to run is what mends it.
+        command = reason.partition(" Run: ")[2]
+        assert command in explained
+        aws(command)
+
+    create(aws, "mended", subnet, group)
+    assert phalanx.ended("mended")["TrainingJobStatus"] == "Completed"
+
+
+def received(phalanx, network):
+    """ESP packets that reach the instances of a VPC within a second."""
+    addresses = ec2_addresses(phalanx, network)
+    with ExitStack() as stack:
+        names = namespace.listing(phalanx.names.namespaces + "i-")
+        captures = [stack.enter_context(Capture(name)) for name in names]
+        time.sleep(1)
+    flows = [flow for capture in captures for flow in capture.summary() if flow.kind == "ESP"]
+    return sum(flow.frames for flow in flows if flow.destination in addresses)
+
+
+def ec2_addresses(phalanx, network):
+    found = phalanx.client("ec2").describe_network_interfaces(Filters=[{"Name": "subnet-id", "Values": network["Subnets"]}])
+    return {interface["PrivateIpAddress"] for interface in found["NetworkInterfaces"]}
+
+
+def told(phalanx, name):
+    transition = phalanx.describe(name)["SecondaryStatusTransitions"][-1]
+    return transition["Status"], transition["StatusMessage"]
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx, direction):
+    ec2, name = phalanx.client("ec2"), f"interrupted-{direction}"
+    network = phalanx.network(UDP_500, ESP)
+    (group,) = network["SecurityGroupIds"]
+    rule = {"GroupId": group, "IpPermissions": [{**ESP, "UserIdGroupPairs": [{"GroupId": group}]}]}
+    process = capture(phalanx, phalanx.vpc_of(network))
+    phalanx.create(name, network=network, HyperParameters=LONG)
+    phalanx.training(name)
+    assert received(phalanx, network) > 0
+
+    getattr(ec2, f"revoke_security_group_{direction}")(**rule)
+    time.sleep(1)
+    assert received(phalanx, network) == 0
+    status, message = told(phalanx, name)
+    side = "inbound" if direction == "ingress" else "outbound"
+    assert status == "Training"
+    assert message.startswith(f"Traffic between the instances is stopped: Security group {group} has no {side} rule for ESP")
+    assert f"blocked. Security group {group} has no {side} rule for ESP" in phalanx.run("explain", name).stdout
+
+    getattr(ec2, f"authorize_security_group_{direction}")(**rule)
+    assert told(phalanx, name) == ("Training", "Traffic between the instances flows again.")
+    wait_for(lambda: received(phalanx, network) > 0, 30, "ESP to flow again")
+    job = phalanx.ended(name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert kinds(process) == {"UDP 500", "ESP"}
+    assert phalanx.run("explain", name).stdout.count(": allowed\n") == 2
+
+
+def test_groups_made_by_many_clients_outlive_the_service_and_leave_nothing_in_the_kernel(own_phalanx):
+    clients, each, ports = 8, GROUPS // 8, 18
+    vpc = own_phalanx.client("ec2").create_vpc(CidrBlock="10.50.0.0/16")["Vpc"]["VpcId"]
+
+    def churn(worker):
+        """The groups that one client leaves, with their rules as it saw them."""
+        ec2 = own_phalanx.fresh("ec2")
+        left = {}
+        for number in range(worker * each, (worker + 1) * each):
+            group = ec2.create_security_group(GroupName=f"g-{number}", Description="churn", VpcId=vpc)["GroupId"]
+            peers = {"UserIdGroupPairs": [{"GroupId": group}]}
+            permissions = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port + number, **peers} for port in range(ports)]
+            permissions += [{**permission, **peers} for permission in (UDP_500, ESP)]
+            ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permissions)
+            if number % 3 == 0:
+                ec2.delete_security_group(GroupId=group)
+            else:
+                left[group] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
+        return left
+
+    network = own_phalanx.network(UDP_500, ESP)
+    own_phalanx.create("beside", network=network)
+    with ThreadPoolExecutor(clients) as pool:
+        left = {group: found for found_by in pool.map(churn, range(clients)) for group, found in found_by.items()}
+    assert all(len(found["IpPermissions"]) == ports + 2 for found in left.values())
+    assert own_phalanx.ended("beside")["TrainingJobStatus"] == "Completed"
+    own_phalanx.kill()
+    own_phalanx.start()
+    shown = own_phalanx.fresh("ec2").describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["SecurityGroups"]
+    assert {found["GroupId"]: found for found in shown if found["GroupName"] != "default"} == left
+    assert namespace.listing(own_phalanx.names.namespaces) == []
+    assert own_phalanx.stop() == 0
+    assert own_phalanx.leftovers() == []
