@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from phalanx.data import artifacts
+from phalanx.data import artifacts, tree
 from phalanx.data.model import ObjectStore, Output
 from phalanx.data.objects import DataError, list_objects
 
@@ -140,14 +140,14 @@ def test_a_file_that_becomes_a_link_while_it_is_read_is_not_followed(store, buck
     (tmp_path / "secret").write_text("root's secret")
     target = roots[0] / "model/m"
     target.write_text("mine")
-    listed = artifacts._open_file
+    listed = tree.open_file
 
     def swap(entry):
         target.unlink()
         target.symlink_to(tmp_path / "secret")
         return listed(entry)
 
-    monkeypatch.setattr(artifacts, "_open_file", swap)
+    monkeypatch.setattr(tree, "open_file", swap)
     with pytest.raises(DataError, match=r"Artifact upload failed"):
         send(store, bucket, roots)
     assert keys(store, bucket) == []
@@ -160,7 +160,7 @@ def test_an_archive_that_cannot_be_made_is_not_uploaded_in_part(store, bucket, r
         deep = deep / "d"
         deep.mkdir()
     threads = os.listdir("/proc/self/task")
-    with pytest.raises(DataError, match=r"^ClientError: Artifact upload failed:directories are nested"):
+    with pytest.raises(DataError, match=r"^ClientError: Data upload failed:directories are nested"):
         send(store, bucket, roots)
     assert keys(store, bucket) == []
     assert len(os.listdir("/proc/self/task")) <= len(threads)

@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -79,6 +80,45 @@ def test_every_instance_gets_all_of_a_replicated_channel(store, bucket, tmp_path
     fill(bucket, {"a": b"1", "b": b"2"})
     for index in range(2):
         assert get(store, bucket, tmp_path / str(index), "", index, 2).objects == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_manifest_names_the_objects(store, bucket, tmp_path, count):
+    fill(bucket, {"some/where/a": b"1", "some/where/b/c": b"2", "some/where/not": b"3"})
+    manifest = json.dumps([{"prefix": f"s3://{bucket[0]}/some/wh"}, "ere/b/c", "ere/a"])
+    fill(bucket, {"lists/m.json": manifest.encode()})
+    found = {}
+    for index in range(count):
+        get(
+            store,
+            bucket,
+            tmp_path / str(index),
+            "lists/m.json",
+            index,
+            count,
+            data_type="ManifestFile",
+            distribution="ShardedByS3Key",
+        )
+        found |= tree(tmp_path / str(index))
+    assert found == {"where/a": b"1", "where/b/c": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"not json", "is no manifest"),
+        (b"[]", "is no manifest"),
+        (b'["a"]', "is no manifest"),
+        (b'[{"prefix": 1}, "a"]', "is no manifest"),
+        (b'[{"prefix": "s3://b/"}, 1]', "is no manifest"),
+        (b'[{"prefix": "s3://no-such-bucket-here/"}, "a"]', "404"),
+    ],
+)
+def test_what_is_no_manifest_is_the_users_error(store, bucket, tmp_path, content, text):
+    fill(bucket, {"m.json": content})
+    with pytest.raises(DataError, match=text) as caught:
+        get(store, bucket, tmp_path / "c", "m.json", data_type="ManifestFile")
+    assert str(caught.value).startswith("ClientError: Data download failed:")
 
 
 def test_gzip_is_unpacked(store, bucket, tmp_path):

@@ -145,6 +145,41 @@ def test_an_instance_that_cannot_be_prepared_fails_the_job_with_its_cause(databa
     assert fleet.present == set()
 
 
+class Mending(StubFleet):
+    """A fleet whose errors are over after so many attempts."""
+
+    def __init__(self, script, attempts):
+        super().__init__(script)
+        self.attempts = attempts
+
+    def place(self, specs):
+        self.attempts -= 1
+        if self.attempts < 0:
+            self.script.errors.clear()
+        super().place(specs)
+
+
+@pytest.mark.parametrize(("faults", "status"), [(0, "Completed"), (2, "Completed"), (3, "Failed")])
+def test_internal_errors_are_retried_as_often_as_asked(database, signer, faults, status):
+    create(database, RetryStrategy={"MaximumRetryAttempts": 2})
+    fleet = Mending(Script(errors={Phase.RUNNING: "InternalServerError: the host stumbled"}), faults)
+    job = run(database, fleet, signer)
+    assert (job.status, job.retries) == (status, min(faults, 2))
+    restarts = [entry for entry in transitions(database) if entry.status == "Restarting"]
+    assert [entry.message.partition(":")[0] for entry in restarts] == [
+        f"Restarting the training job, attempt {number} of 2" for number in range(1, min(faults, 2) + 1)
+    ]
+    assert fleet.present == set()
+    # Every attempt has instances and keys of its own.
+    assert len({spec.mesh.credentials.ppk for spec in fleet.specs.values()}) == min(faults, 2) + 1
+
+
+def test_the_users_own_errors_are_not_retried(database, signer):
+    create(database, RetryStrategy={"MaximumRetryAttempts": 2})
+    job = run(database, StubFleet(Script(exit_codes={"algo-1": 1})), signer)
+    assert (job.status, job.retries) == ("Failed", 0)
+
+
 def test_upload_that_is_refused_fails_the_job(database, signer):
     create(database)
     job = run(database, StubFleet(Script(upload_error="ClientError: Artifact upload failed: no such bucket")), signer)
@@ -305,6 +340,27 @@ def test_more_jobs_than_memory_wait_their_turn(database, signer):
     wait_for(lambda: all(load(database, f"job-{number}").status == "Completed" for number in range(6)))
     manager.close()
     assert fleet.most <= 4
+
+
+def test_a_job_that_is_pending_too_long_is_stopped(database, signer):
+    create(database, name="first", instances=4)
+    condition = {"MaxRuntimeInSeconds": 60, "MaxPendingTimeInSeconds": 7200}
+    create(database, name="patient", instances=4, StoppingCondition=condition)
+    create(database, name="late", instances=1, StoppingCondition=condition)
+    with database.write() as session:
+        session.get_one(TrainingJob, "late").created += 1
+    fleet = StubFleet(Script(hold=Phase.RUNNING), memory=2 * 1024**3 + 4 * RESERVED_BYTES)
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database, "patient").secondary_status == "Pending")
+    with database.write() as session:
+        session.get_one(TrainingJob, "late").created -= 7_201_000 + 1
+        session.get_one(TrainingJob, "first").created -= 8_000_000
+    manager.wake()
+    wait_for(lambda: load(database, "late").status == "Stopped")
+    manager.close()
+    assert "MaxPendingTimeInSeconds" in transitions(database, "late")[-1].message
+    assert load(database, "patient").status == "InProgress"
 
 
 def test_a_job_larger_than_the_fleet_is_told_so(database, signer):

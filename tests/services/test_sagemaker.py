@@ -15,7 +15,7 @@ from phalanx.services.sagemaker.service import service
 from phalanx.store import network
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.store.jobs import LogEvent, LogStream, Tag, TrainingJob, Transition
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller
 
@@ -203,6 +203,45 @@ def test_defaults_of_a_short_request(world):
     assert "InputDataConfig" not in job
 
 
+@pytest.fixture
+def strict(world):
+    """CreateTrainingJob of a service that requires encryption, by the policy it is given."""
+
+    def create(policy, **changes):
+        handlers = service(world.database, world.control, require_encryption=policy).handlers
+        return handlers["CreateTrainingJob"](CALLER, request(**changes))
+
+    return create
+
+
+@pytest.mark.parametrize("flag", [{}, {"EnableInterContainerTrafficEncryption": False}])
+def test_required_encryption_refuses_a_job_without_it(world, strict, flag):
+    members = request()
+    del members["EnableInterContainerTrafficEncryption"]
+    handlers = service(world.database, world.control, require_encryption="refuse").handlers
+    with pytest.raises(AwsError) as caught:
+        handlers["CreateTrainingJob"](CALLER, {**members, **flag})
+    assert caught.value.code == "AccessDeniedException"
+    for text in (CALLER.arn, "training-job/job-1", "--require-encryption", "EnableInterContainerTrafficEncryption"):
+        assert text in caught.value.message
+    assert world.call("ListTrainingJobs")["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize("policy", ["refuse", "upgrade"])
+def test_required_encryption_lets_pass_what_is_encrypted_or_alone(world, strict, policy):
+    strict(policy)
+    alone = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    strict(policy, name="alone", ResourceConfig=alone, EnableInterContainerTrafficEncryption=False)
+    assert not world.call("DescribeTrainingJob", TrainingJobName="alone")["EnableInterContainerTrafficEncryption"]
+
+
+def test_required_encryption_upgrades_a_job_without_it(world, strict):
+    strict("upgrade", EnableInterContainerTrafficEncryption=False)
+    assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["EnableInterContainerTrafficEncryption"] is True
+    with world.database.read() as session:
+        assert session.get_one(TrainingJob, "job-1").encrypted is True
+
+
 @pytest.mark.parametrize("operation", ["DescribeTrainingJob", "StopTrainingJob"])
 def test_unknown_jobs(world, operation):
     with pytest.raises(AwsError, match=r"^Requested resource not found\.$") as caught:
@@ -244,8 +283,10 @@ def test_a_name_is_used_once(world):
         ("InputDataConfig.0.DataSource", {}, "Value null at 'inputDataConfig.1.member.dataSource.s3DataSource'"),
         ("StoppingCondition.MaxWaitTimeInSeconds", 7200, "Invalid MaxWaitTimeInSeconds. It is only supported when"),
         ("EnableManagedSpotTraining", True, "EnableManagedSpotTraining True"),
-        ("CheckpointConfig", {"S3Uri": "s3://bucket/c"}, "CheckpointConfig is not supported"),
-        ("RetryStrategy", {"MaximumRetryAttempts": 1}, "RetryStrategy is not supported"),
+        ("CheckpointConfig", {"S3Uri": "https://bucket/c"}, "is not valid. Give it as s3://bucket/prefix"),
+        ("CheckpointConfig", {"S3Uri": "s3://bucket/c", "LocalPath": "/tmp/c"}, "or give '/opt/ml/checkpoints'"),
+        ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "there are no warm pools yet. Leave it out, or give 0."),
+        ("ExperimentConfig", {"ExperimentName": "e"}, "there are no experiments yet"),
         ("FromTheFuture", {"A": 1}, "FromTheFuture is not supported"),
         ("ResourceConfig.FromTheFuture", 1, "ResourceConfig.FromTheFuture is not supported"),
         ("Tags", [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),
@@ -370,9 +411,12 @@ def test_a_vpc_config_that_does_not(world, vpcs, subnets, groups, text):
         {"RemoteDebugConfig": {"EnableRemoteDebug": False}, "InfraCheckConfig": {"EnableInfraCheck": False}},
         {"SessionChainingConfig": {"EnableSessionTagChaining": False}, "DebugRuleConfigurations": []},
         {"ProfilerRuleConfigurations": [], "ExperimentConfig": {}},
+        {"CheckpointConfig": {"S3Uri": "s3://bucket/c", "LocalPath": "/opt/ml/checkpoints"}},
+        {"RetryStrategy": {"MaximumRetryAttempts": 3}},
+        {"StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxPendingTimeInSeconds": 7200}},
     ],
 )
-def test_what_means_off_is_accepted(world, extra):
+def test_what_is_honoured_or_means_off_is_accepted(world, extra):
     world.call("CreateTrainingJob", **request(**extra))
     job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
     shown = {name for name in extra if name != "SessionChainingConfig"}
@@ -400,7 +444,7 @@ def test_the_table_names_every_member_of_the_service_model():
     assert listed - seen == set(), "in the table, but not in the model"
     assert len(listed) == len(FIELDS)
     assert all(field.values is not None for field in FIELDS if field.support is Support.REFUSED)
-    assert all(field.note for field in FIELDS if field.support is Support.NO_EFFECT)
+    assert all(field.note for field in FIELDS if field.support is not Support.HONOURED)
 
 
 def test_stop(world):
@@ -423,6 +467,49 @@ def test_ended_jobs_cannot_be_stopped(world, status):
     assert caught.value.code == "ValidationException"
     assert caught.value.message == f"The request was rejected because the training job is in status {status}."
     assert world.control.woken == 1
+
+
+def test_delete(world):
+    arn = world.call("CreateTrainingJob", **request(Tags=[{"Key": "a", "Value": "1"}]))["TrainingJobArn"]
+    with pytest.raises(AwsError, match="is in status InProgress") as caught:
+        world.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert caught.value.code == "ResourceInUse"
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        job.status, job.stage = "Completed", "ended"
+        session.add(LogStream(name="job-1/algo-1-1", job="job-1", host="algo-1", created=1))
+        session.flush()
+        session.add(LogEvent(stream="job-1/algo-1-1", number=0, timestamp=1, ingested=1, message="m"))
+    world.call("CreateTrainingJob", **request("job-2"))
+    assert world.call("DeleteTrainingJob", TrainingJobName="job-1") == {}
+    with world.database.read() as session:
+        left = {
+            table: session.scalar(select(func.count()).select_from(table)) for table in (Transition, Tag, LogStream, LogEvent)
+        }
+    assert left == {Transition: 1, Tag: 0, LogStream: 0, LogEvent: 0}
+    with pytest.raises(AwsError) as caught:
+        world.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert caught.value.code == "ResourceNotFound"
+    # The name is free again.
+    assert world.call("CreateTrainingJob", **request()) == {"TrainingJobArn": arn}
+
+
+def test_update_accepts_what_means_off_and_refuses_the_rest(world):
+    arn = world.call("CreateTrainingJob", **request())["TrainingJobArn"]
+    for off in ({"ProfilerConfig": {"DisableProfiler": True}}, {"RemoteDebugConfig": {"EnableRemoteDebug": False}}, {}):
+        assert world.call("UpdateTrainingJob", TrainingJobName="job-1", **off) == {"TrainingJobArn": arn}
+    for on, text in (
+        ({"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}}, "there are no warm pools yet"),
+        ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "nobody may enter a training container"),
+    ):
+        with pytest.raises(AwsError, match=text):
+            world.call("UpdateTrainingJob", TrainingJobName="job-1", **on)
+    with world.database.write() as session:
+        session.get_one(TrainingJob, "job-1").status = "Failed"
+    with pytest.raises(AwsError, match="is in status Failed"):
+        world.call("UpdateTrainingJob", TrainingJobName="job-1")
+    with pytest.raises(AwsError, match="not found"):
+        world.call("UpdateTrainingJob", TrainingJobName="nope")
 
 
 def test_tags(world):

@@ -43,6 +43,7 @@ from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
+from phalanx.services.sagemaker.create import EncryptionPolicy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
@@ -70,6 +71,13 @@ def serve(
             " instead of the embedded server.",
         ),
     ] = None,
+    require_encryption: Annotated[
+        EncryptionPolicy | None,
+        typer.Option(
+            envvar="PHALANX_REQUIRE_ENCRYPTION",
+            help="Refuse jobs of several instances that do not ask for encryption of their traffic, or upgrade them to it.",
+        ),
+    ] = None,
 ) -> None:
     """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
     logging.configure()
@@ -89,7 +97,7 @@ def serve(
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
     # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    server = _Service(host, listener, data_dir, s3_endpoint)
+    server = _Service(host, listener, data_dir, s3_endpoint, require_encryption)
     try:
         server.run()
     except FleetError as error:
@@ -102,11 +110,19 @@ def serve(
 class _Service:
     """All that runs in one `phalanx serve`, in the order in which it starts; stopped in the opposite order."""
 
-    def __init__(self, host: str, listener: socket.socket, data_dir: Path, s3_endpoint: str | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        listener: socket.socket,
+        data_dir: Path,
+        s3_endpoint: str | None,
+        require_encryption: EncryptionPolicy | None,
+    ) -> None:
         self._host = host
         self._listener = listener
         self._data_dir = data_dir
         self._external = s3_endpoint
+        self._require_encryption = require_encryption
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -126,7 +142,7 @@ class _Service:
         manager.open()
         self._undo.callback(manager.close)
         services = [
-            sagemaker(self._database, manager),
+            sagemaker(self._database, manager, require_encryption=self._require_encryption),
             ec2(self._database, manager),
             logs(self._database),
             sts(),

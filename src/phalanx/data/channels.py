@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -22,6 +23,7 @@ from phalanx.data.objects import DataError, S3Object, client, failure, list_obje
 _PARALLEL = 8
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
+_MANIFEST = 64 << 20
 _WHAT = "Data download failed"
 
 
@@ -55,8 +57,11 @@ def download(
 
     Raises DataError (a FailureReason), and Cancelled once `cancelled()` is true.
     """
-    bucket, prefix = parse_uri(channel.uri)
-    objects = list_objects(store, channel.uri)
+    if channel.data_type == "ManifestFile":
+        bucket, prefix, objects = manifest(store, channel.uri)
+    else:
+        bucket, prefix = parse_uri(channel.uri)
+        objects = list_objects(store, channel.uri)
     if not objects:
         raise DataError(
             f'ClientError: {_WHAT}:No S3 objects found under S3 URL "{channel.uri}" given in input data source of channel'
@@ -80,6 +85,45 @@ def download(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Downloaded(len(objects), size)
+
+
+def manifest(store: ObjectStore, uri: str) -> tuple[str, str, list[S3Object]]:
+    """Bucket, prefix and objects that a manifest names (S3DataSource.S3DataType ManifestFile). Raises DataError.
+
+    It is `[{"prefix": "s3://bucket/some/"}, "path", ...]`; each object's key is the prefix with a path behind it.
+    """
+    bucket, key = parse_uri(uri)
+    s3 = client(store, connections=_PARALLEL)
+    try:
+        body = s3.get_object(Bucket=bucket, Key=key)["Body"]
+        content = body.read(_MANIFEST + 1)
+    except (ClientError, BotoCoreError) as error:
+        raise failure(_WHAT, uri, error) from error
+    if len(content) > _MANIFEST:
+        raise DataError(f"ClientError: {_WHAT}:The manifest {uri} is larger than {_MANIFEST} bytes")
+    try:
+        first, *paths = json.loads(content)
+        place, prefix = parse_uri(first["prefix"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_manifest(uri) from error
+    if not all(isinstance(path, str) and path for path in paths):
+        raise _no_manifest(uri)
+
+    def look(path: str) -> S3Object:
+        try:
+            return S3Object(prefix + path, s3.head_object(Bucket=place, Key=prefix + path)["ContentLength"])
+        except (ClientError, BotoCoreError) as error:
+            raise failure(_WHAT, f"s3://{place}/{prefix}{path}", error) from error
+
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="manifest") as pool:
+        return place, prefix, sorted(pool.map(look, dict.fromkeys(paths)), key=lambda entry: entry.key.encode())
+
+
+def _no_manifest(uri: str) -> DataError:
+    return DataError(
+        f"ClientError: {_WHAT}:{uri} is no manifest: it must hold a JSON list, first an object whose member `prefix` is an S3"
+        " URI, then the paths of the objects behind that prefix"
+    )
 
 
 def _names(objects: list[S3Object], prefix: str, channel: Channel) -> dict[PurePosixPath, S3Object]:

@@ -26,6 +26,7 @@ class Channel:
     content_type: str | None = None
     compression: Literal["None", "Gzip"] = "None"
     record_wrapper: Literal["None", "RecordIO"] = "None"
+    data_type: Literal["S3Prefix", "ManifestFile"] = "S3Prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,10 @@ class Output:
     job: str
     uri: str
     compression: Literal["GZIP", "NONE"] = "GZIP"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where the checkpoints of a job are kept (CheckpointConfig.S3Uri)."""
+
+    uri: str

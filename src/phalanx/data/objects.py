@@ -7,11 +7,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as S3ConnectionError
 
 from phalanx.data.model import ObjectStore
+
+_PART = 16 << 20
 
 
 class DataError(Exception):
@@ -114,3 +118,22 @@ def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataErro
     if isinstance(error, HTTPClientError | S3ConnectionError):
         return DataError(f"InternalServerError: {what}:S3 cannot be reached for {uri}: {error}. Check that the S3 server runs")
     return DataError(f"ClientError: {what}:{error} ({uri})")
+
+
+def put(s3: Any, bucket: str, key: str, content: Any, what: str) -> None:
+    """Upload what can be read of `content`; `what` begins the text of the DataError that this raises."""
+    # Parts of 16 MiB: S3 takes 10,000 of them, and an archive's length is not known before its end.
+    config = TransferConfig(multipart_chunksize=_PART, multipart_threshold=_PART, max_concurrency=2)
+    # Parts that wait in memory; boto3 takes ten unless told otherwise, and has no argument for it.
+    config.max_in_memory_upload_chunks = 2
+    try:
+        s3.upload_fileobj(content, bucket, key, Config=config)
+    except S3UploadFailedError as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ClientError | BotoCoreError):
+            raise failure(what, f"s3://{bucket}/{key}", cause) from error
+        raise DataError(f"InternalServerError: {what}:{error}") from error
+    except (ClientError, BotoCoreError) as error:
+        raise failure(what, f"s3://{bucket}/{key}", error) from error
+    except OSError as error:
+        raise DataError(f"InternalServerError: {what}:{error}") from error

@@ -15,7 +15,9 @@ from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import interfaces, plan, record
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
+from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
+from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
@@ -27,6 +29,9 @@ QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
 log = structlog.get_logger()
+NO_CAPACITY = record.failed(
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
 
 
 class Manager:
@@ -114,16 +119,21 @@ class Manager:
         if not waiting:
             return
         room = max(self._fleet.capacity().memory - HOST_BYTES, RESERVED_BYTES)
+        full = False
         for job in sorted(waiting, key=lambda job: (job.plan is None, job.created, job.name)):
             need = job.instances * RESERVED_BYTES
             with self._lock:
                 used = sum(memory for _, memory in self._runners.values())
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 if need > room:
-                    self._refuse(job.name)
-                elif used + need > room:
-                    self._queue(job.name)
-                    return
+                    self._finish(job.name, NO_CAPACITY)
+                elif _waited_too_long(job):
+                    self._finish(job.name, record.MAX_PENDING)
+                elif full or used + need > room:
+                    if not full:
+                        self._queue(job.name)
+                    full = True
+                    continue
             self._run(job.name, need)
 
     def _run(self, name: str, memory: int) -> None:
@@ -149,14 +159,12 @@ class Manager:
         with self._database.write() as session:
             record.transition(session, session.get_one(TrainingJob, name), "Pending", "Training job waiting for capacity")
 
-    def _refuse(self, name: str) -> None:
+    def _finish(self, name: str, outcome: Outcome) -> None:
+        """Let a job that never started end."""
         with self._database.write() as session:
             job = session.get_one(TrainingJob, name)
             job.stage = "ending"
-            job.outcome = record.failed(
-                "CapacityError: Unable to provision requested ML compute capacity."
-                " Please retry using a different ML instance type."
-            ).to_json()
+            job.outcome = outcome.to_json()
 
     def _requeue(self, job: TrainingJob) -> None:
         self._fleet.destroy(plan.Plan.from_json(job.plan or {}).ids)
@@ -172,3 +180,8 @@ class Manager:
                 # How it ends was decided already; there is nothing left to take down.
                 stored.stage = "ending"
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
+
+
+def _waited_too_long(job: TrainingJob) -> bool:
+    longest = job.request["StoppingCondition"].get("MaxPendingTimeInSeconds")
+    return longest is not None and job.training_started is None and now_ms() - job.created > 1000 * int(longest)

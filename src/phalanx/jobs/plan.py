@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from phalanx.data.model import Channel, ObjectStore, Output, Workspace
+from phalanx.data.model import Channel, Checkpoints, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.jobs import instance_types, interfaces
 from phalanx.network.model import Eni, Rule, SecurityGroup
@@ -154,6 +154,7 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
                 request["OutputDataConfig"]["S3OutputPath"],
                 request["OutputDataConfig"].get("CompressionType", "GZIP"),
             ),
+            checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"]) if "CheckpointConfig" in request else None,
         )
         for index, placement in enumerate(plan.placements)
     )
@@ -164,6 +165,7 @@ def _channel(channel: Json) -> Channel:
     return Channel(
         name=channel["ChannelName"],
         uri=source["S3Uri"],
+        data_type=source["S3DataType"],
         distribution=source.get("S3DataDistributionType", "FullyReplicated"),
         content_type=channel.get("ContentType"),
         compression=channel.get("CompressionType", "None"),

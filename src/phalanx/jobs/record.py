@@ -39,6 +39,10 @@ MAX_RUNTIME = Outcome(
     "Stopped", "MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided; the job was stopped"
 )
 
+MAX_PENDING = Outcome(
+    "Stopped", "Stopped", "Training job pending time exceeded MaxPendingTimeInSeconds provided; the job was stopped"
+)
+
 
 def failed(reason: str) -> Outcome:
     """A failed job; `reason` begins with its class (`AlgorithmError:`, `ClientError:`, `InternalServerError:` …)."""

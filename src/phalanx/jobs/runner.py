@@ -77,16 +77,14 @@ class Runner:
             try:
                 following = stages[job.stage](job)
             except Ended as end:
-                self._decide(end.outcome)
-                following = "ending"
+                following = self._decide(end.outcome)
             except Interrupted:
                 return
             except Refused as error:
                 if job.stage == "ending":
                     self._pause(error)
                     continue
-                self._decide(failed(_reason(str(error))))
-                following = "ending"
+                following = self._decide(failed(_reason(str(error))))
             except FleetError as error:
                 self._pause(error)
                 continue
@@ -99,8 +97,7 @@ class Runner:
                 if job.stage == "ending":
                     self._pause(error)
                     continue
-                self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
-                following = "ending"
+                following = self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
             self._log.info("stage ended", stage=job.stage, following=following)
             if following != "ended":
                 with self._world.database.write() as session:
@@ -290,10 +287,21 @@ class Runner:
         with self._world.database.write() as session:
             record.transition(session, session.get_one(TrainingJob, self._name), status, message)
 
-    def _decide(self, outcome: Outcome) -> None:
+    def _decide(self, outcome: Outcome) -> str:
+        """Store how the job ends, or begin anew where its RetryStrategy has an attempt left; the stage that follows."""
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
+            attempts = stored.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
+            ours = (outcome.failure_reason or "").startswith("InternalServerError")
+            if ours and stored.retries < attempts and not stored.stop_requested:
+                stored.retries += 1
+                message = f"Restarting the training job, attempt {stored.retries} of {attempts}: {outcome.failure_reason}"
+                record.transition(session, stored, "Restarting", message)
+                # In one transaction: an attempt is counted once, whenever the service is killed.
+                stored.stage = "starting"
+                return "starting"
             stored.outcome = outcome.to_json()
+        return "ending"
 
     def _load(self) -> TrainingJob:
         with self._world.database.read() as session:

@@ -16,6 +16,7 @@ import structlog
 
 from phalanx.algorithms import catalog
 from phalanx.data import channels, workspace
+from phalanx.data.checkpoints import Sync
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
@@ -57,6 +58,10 @@ class Instance:
         self._run_dir = run_dir(rooms.names, spec.id)
         self._directory = rooms.names.instance_dir(spec.id)
         self._member: Member | None = None
+        self.checkpoints: Sync | None = None
+        if spec.checkpoints is not None:
+            memory = self._directory / "checkpoints.json"
+            self.checkpoints = Sync(spec.store, spec.checkpoints, self.opt_ml, memory)
 
     @property
     def opt_ml(self) -> Path:
@@ -131,6 +136,8 @@ class Instance:
                 channels.download(
                     self.spec.store, channel, self.spec.index, len(self.spec.hosts), into, owner, cancelled.is_set
                 )
+            if self.checkpoints is not None:
+                self.checkpoints.restore(owner, cancelled.is_set)
         except DataError as error:
             raise InstanceError(str(error)) from error
         except channels.Cancelled:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from phalanx.data.model import ObjectStore, Output, Workspace
+from phalanx.data.model import Checkpoints, ObjectStore, Output, Workspace
 from phalanx.ipsec.model import MeshReport, MeshSpec
 from phalanx.network.model import Eni, GuardCounters
 from phalanx.runtime.model import Limits
@@ -60,6 +60,7 @@ class InstanceSpec:
     workspace: Workspace
     store: ObjectStore
     output: Output
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from phalanx.data.objects import DataError
 from phalanx.node.instance import Instance, InstanceError, NotYet
 from phalanx.node.messages import InstanceStatus, Phase
 
@@ -22,6 +23,9 @@ STOPPED_EARLY = 128 + signal.SIGTERM
 """Exit code of a container that was asked to stop before it had started."""
 RECOVERIES = 10
 """How many times within MESH_SECONDS IKE or data plane are started again before the job fails."""
+
+CHECKPOINT_SECONDS = 2.0
+"""How long what a container writes to its checkpoints may wait until it is brought to S3."""
 
 log = structlog.get_logger()
 
@@ -40,6 +44,8 @@ class Worker:
         self._changed = changed
         self._cancelled = threading.Event()
         self._wake = threading.Event()
+        self._exited = threading.Event()
+        self._follower: threading.Thread | None = None
         self._kill_at: float | None = None
         self._unconnected_since: float | None = None
         self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
@@ -87,6 +93,9 @@ class Worker:
                 if self.status.phase < min(self._goal, Phase.RUNNING):
                     self._step()
                 elif self.status.phase == Phase.RUNNING:
+                    if self._follower is None and self.instance.checkpoints is not None:
+                        self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
+                        self._follower.start()
                     self._watch_container()
                 if self.status.phase < Phase.EXITED:
                     self._watch_mesh()
@@ -99,6 +108,10 @@ class Worker:
         except Exception as error:
             self._log.exception("instance failed")
             self._fail(f"InternalServerError: {type(error).__name__}: {error}")
+        finally:
+            self._exited.set()
+            if self._follower is not None:
+                self._follower.join()
 
     def _step(self) -> None:
         instance, phase = self.instance, Phase(self.status.phase + 1)
@@ -131,6 +144,7 @@ class Worker:
         if container.state == "exited":
             if container.exit_code is None:
                 raise InstanceError("InternalServerError: The training container was killed with its monitor on the host.")
+            self._keep_checkpoints(container.exit_code)
             self._update(
                 replace(
                     self.status,
@@ -142,6 +156,30 @@ class Worker:
             )
         elif container.state == "absent":
             raise InstanceError("InternalServerError: The training container is gone from its host.")
+
+    def _follow_checkpoints(self) -> None:
+        """Until the container has ended: what it writes is in S3 a little later."""
+        while not self._exited.wait(CHECKPOINT_SECONDS) and self.instance.checkpoints is not None:
+            try:
+                self.instance.checkpoints.push()
+            except DataError as error:
+                self._log.warning("checkpoints are not in S3 yet", reason=str(error))
+            except Exception:
+                self._log.exception("checkpoints are not in S3 yet")
+
+    def _keep_checkpoints(self, exit_code: int) -> None:
+        """The last state of the checkpoints into S3. A container that failed has the last word on why the job fails."""
+        if self.instance.checkpoints is None:
+            return
+        self._exited.set()
+        if self._follower is not None:
+            self._follower.join()
+        try:
+            self.instance.checkpoints.push()
+        except DataError as error:
+            if exit_code == 0:
+                raise InstanceError(str(error)) from error
+            self._log.warning("the last checkpoints are not in S3", reason=str(error))
 
     def _watch_mesh(self) -> None:
         """Mend what failed in IKE or the data plane. The guards hold the wire shut meanwhile."""

@@ -31,6 +31,8 @@ class TrainingJob(Base):
     """Where the runner is: starting, downloading, training, uploading, ending, ended."""
     outcome: Mapped[Json | None]
     """How the job ends, decided before it is taken down: {status, secondary_status, message, failure_reason}."""
+    retries: Mapped[int] = mapped_column(default=0)
+    """How many times the job was started again after an InternalServerError (RetryStrategy)."""
     created: Mapped[int]
     modified: Mapped[int]
     training_started: Mapped[int | None]

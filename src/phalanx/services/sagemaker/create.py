@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import select
 
@@ -30,14 +32,27 @@ _ECR = re.compile(r"(?P<registry>\d{12})\.dkr\.ecr[^/]*/(?P<repository>[^:@]+)")
 _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
 
 
-def create(database: Database, control: JobControl, instances_per_job: int, caller: Caller, members: Members) -> Members:
+EncryptionPolicy = Literal["refuse", "upgrade"]
+"""What becomes of a job of several instances that does not ask for encryption, where the service requires it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the account allows: `instances_per_job` is the quota of every type; `encryption` None leaves it to the job."""
+
+    instances_per_job: int = INSTANCES_PER_JOB
+    encryption: EncryptionPolicy | None = None
+
+
+def create(database: Database, control: JobControl, policy: Policy, caller: Caller, members: Members) -> Members:
     """Check a request against all that the service model does not say, store the job, and wake the queue."""
-    request = _accepted(caller, members, instances_per_job)
+    request = _accepted(caller, members, policy.instances_per_job)
+    _require_encryption(policy, caller, request)
     _check_image(control, request)
     _check_metrics(control, request)
     _check_data(control, caller, request)
     name = request["TrainingJobName"]
-    arn = f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:training-job/{name}"
+    arn = _arn(caller, name)
     with database.write() as session:
         existing = session.scalar(select(TrainingJob.arn).where(TrainingJob.name == name))
         if existing is not None:
@@ -104,6 +119,27 @@ def _accepted(caller: Caller, members: Members, instances_per_job: int) -> Json:
         "EnableInterContainerTrafficEncryption": members.get("EnableInterContainerTrafficEncryption", False),
         "EnableManagedSpotTraining": False,
     }
+
+
+def _require_encryption(policy: Policy, caller: Caller, request: Json) -> None:
+    """What an IAM condition on sagemaker:InterContainerTrafficEncryption does; or the flag is set, as the account wants it."""
+    if policy.encryption is None or request["EnableInterContainerTrafficEncryption"]:
+        return
+    if request["ResourceConfig"]["InstanceCount"] == 1:
+        return
+    if policy.encryption == "refuse":
+        raise AwsError(
+            "AccessDeniedException",
+            f"User: {caller.arn} is not authorized to perform: sagemaker:CreateTrainingJob on resource: "
+            f"{_arn(caller, request['TrainingJobName'])} with an explicit deny: this service requires inter-container traffic "
+            "encryption for jobs of several instances (phalanx serve --require-encryption refuse). "
+            "Set EnableInterContainerTrafficEncryption to true.",
+        )
+    request["EnableInterContainerTrafficEncryption"] = True
+
+
+def _arn(caller: Caller, name: str) -> str:
+    return f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:training-job/{name}"
 
 
 def _channels(members: Members) -> Json:
@@ -175,7 +211,10 @@ def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
     if repeated := _repeated(names):
         raise validation(f"Channel names must be unique. InputDataConfig has more than one channel named {repeated}.")
     uris = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in channels]
-    for uri in (*uris, request["OutputDataConfig"]["S3OutputPath"]):
+    places = [request["OutputDataConfig"]["S3OutputPath"]]
+    if "CheckpointConfig" in request:
+        places.append(request["CheckpointConfig"]["S3Uri"])
+    for uri in (*uris, *places):
         if _S3_URI.fullmatch(uri) is None:
             raise validation(f'The S3 URI "{uri}" is not valid. Give it as s3://bucket/prefix.')
     for uri in dict.fromkeys(uris):

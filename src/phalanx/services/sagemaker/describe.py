@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -29,6 +30,11 @@ def describe(database: Database, _: Caller, members: Members) -> Members:
         if job is None:
             raise not_found()
         transitions = session.scalars(select(Transition).where(Transition.job == job.name).order_by(Transition.number)).all()
+    return described(job, transitions)
+
+
+def described(job: TrainingJob, transitions: Sequence[Transition]) -> Members:
+    """A job with its transitions in the model's shape."""
     return {
         **job.request,
         "TrainingJobArn": job.arn,

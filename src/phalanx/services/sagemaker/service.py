@@ -6,23 +6,38 @@ from functools import partial
 
 from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker import tags
-from phalanx.services.sagemaker.create import INSTANCES_PER_JOB, create
+from phalanx.services.sagemaker.create import INSTANCES_PER_JOB, EncryptionPolicy, Policy, create
+from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
 from phalanx.services.sagemaker.listing import list_training_jobs
+from phalanx.services.sagemaker.search import get_search_suggestions, search
 from phalanx.services.sagemaker.stop import stop
+from phalanx.services.sagemaker.update import update
 from phalanx.store.database import Database
 from phalanx.wire.service import Service
 
 
-def service(database: Database, control: JobControl, *, instances_per_job: int = INSTANCES_PER_JOB) -> Service:
-    """The service over a database and the jobs room. `instances_per_job` is the quota of every instance type."""
+def service(
+    database: Database,
+    control: JobControl,
+    *,
+    instances_per_job: int = INSTANCES_PER_JOB,
+    require_encryption: EncryptionPolicy | None = None,
+) -> Service:
+    """The service over a database and the jobs room. `instances_per_job` is the quota of every instance type;
+    `require_encryption` says what becomes of a job of several instances without EnableInterContainerTrafficEncryption."""
+    policy = Policy(instances_per_job, require_encryption)
     return Service(
         "sagemaker",
         {
-            "CreateTrainingJob": partial(create, database, control, instances_per_job),
+            "CreateTrainingJob": partial(create, database, control, policy),
             "DescribeTrainingJob": partial(describe, database),
             "ListTrainingJobs": partial(list_training_jobs, database),
             "StopTrainingJob": partial(stop, database, control),
+            "UpdateTrainingJob": partial(update, database),
+            "DeleteTrainingJob": partial(delete_training_job, database),
+            "Search": partial(search, database),
+            "GetSearchSuggestions": partial(get_search_suggestions, database),
             "AddTags": partial(tags.add, database),
             "ListTags": partial(tags.list_tags, database),
             "DeleteTags": partial(tags.remove, database),

@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("stop_requested", sa.Boolean(), nullable=False),
         sa.Column("stage", sa.String(), nullable=False),
         sa.Column("outcome", sa.JSON(), nullable=True),
+        sa.Column("retries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("training_started", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),

@@ -1,0 +1,91 @@
+"""Checkpoints of a training job: from S3 into an instance before its container starts, and back to S3 while it trains.
+
+All instances of a job share one prefix, as in SageMaker: names must differ between hosts. What an instance has not changed
+itself it neither uploads nor deletes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from phalanx.data import channels, tree
+from phalanx.data.model import Channel, Checkpoints, ObjectStore
+from phalanx.data.objects import client, failure, list_objects, parse_uri, put
+
+FOLDER = "checkpoints"
+"""Where they lie below /opt/ml."""
+_WHAT = "Checkpoint upload failed"
+
+_Known = dict[str, list[int] | None]
+"""Size in bytes and mtime in ns of each file as S3 has it, by its path; None where an upload began and may not have ended."""
+
+
+class Sync:
+    """The checkpoints of one instance. `memory` is a file of the platform's, with which a later agent goes on."""
+
+    def __init__(self, store: ObjectStore, checkpoints: Checkpoints, opt_ml: Path, memory: Path) -> None:
+        self._store = store
+        self._uri = checkpoints.uri.rstrip("/") + "/"
+        self._opt_ml = opt_ml
+        self._memory = memory
+
+    def restore(self, owner: tuple[int, int], cancelled: Callable[[], bool]) -> None:
+        """Download what lies under the prefix; the files belong to `owner` (uid, gid). Raises DataError, channels.Cancelled."""
+        folder = self._opt_ml / FOLDER
+        if list_objects(self._store, self._uri):
+            channels.download(self._store, Channel(FOLDER, self._uri), 0, 1, folder, owner, cancelled)
+        self._remember(self._found())
+
+    def push(self) -> None:
+        """Upload what is new or changed since the last time, and delete from S3 what is gone. Raises DataError."""
+        known, found = self._recall(), self._found()
+        changed = [path for path in found if known.get(path) != found[path]]
+        gone = [path for path in known if path not in found]
+        if not changed and not gone:
+            return
+        # Written before the first upload: after a crash in between, what was uploaded is still known to be ours.
+        self._remember({**known, **dict.fromkeys(changed)})
+        s3 = client(self._store)
+        bucket, prefix = parse_uri(self._uri)
+        uploaded = set()
+        for entry in self._files():
+            if entry.path in changed:
+                # One that is gone by now is deleted next time.
+                with contextlib.suppress(FileNotFoundError), tree.open_file(entry) as file:
+                    put(s3, bucket, prefix + _name(entry.path), file, _WHAT)
+                    uploaded.add(entry.path)
+        try:
+            for path in gone:
+                s3.delete_object(Bucket=bucket, Key=prefix + _name(path))
+        except (ClientError, BotoCoreError) as error:
+            raise failure(_WHAT, self._uri, error) from error
+        kept = {path: value for path, value in known.items() if path in found}
+        # The state from before the upload: a file that was written to meanwhile differs from it next time.
+        self._remember({**kept, **{path: found[path] for path in uploaded}})
+
+    def _found(self) -> _Known:
+        return {entry.path: [entry.status.st_size, entry.status.st_mtime_ns] for entry in self._files()}
+
+    def _files(self) -> Iterator[tree.Entry]:
+        return (entry for entry in tree.entries([self._opt_ml], FOLDER) if stat.S_ISREG(entry.status.st_mode))
+
+    def _recall(self) -> _Known:
+        known: _Known = json.loads(self._memory.read_text()) if self._memory.exists() else {}
+        return known
+
+    def _remember(self, known: _Known) -> None:
+        partial = self._memory.with_suffix(".new")
+        partial.write_text(json.dumps(known))
+        partial.replace(self._memory)
+
+
+def _name(path: str) -> str:
+    """Names that are not UTF-8 cannot be keys."""
+    return os.fsencode(path).decode(errors="replace")

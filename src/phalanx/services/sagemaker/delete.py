@@ -1,0 +1,28 @@
+"""DeleteTrainingJob."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+
+from phalanx.store.database import Database
+from phalanx.store.jobs import Tag, TrainingJob
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+
+def delete_training_job(database: Database, _: Caller, members: Members) -> Members:
+    """Forget a job that has ended: with its transitions, tags, evidence and logs. Its artifacts in S3 stay."""
+    name = members["TrainingJobName"]
+    with database.write() as session:
+        row = session.execute(select(TrainingJob.arn, TrainingJob.stage, TrainingJob.status).filter_by(name=name)).first()
+        if row is None:
+            raise AwsError("ResourceNotFound", "Requested resource not found.")
+        if row.stage != "ended":
+            raise AwsError(
+                "ResourceInUse",
+                f"The training job {name} is in status {row.status}. Only a job that is Completed, Failed or Stopped can be"
+                " deleted: stop it first.",
+            )
+        session.execute(delete(Tag).where(Tag.arn == row.arn))
+        session.execute(delete(TrainingJob).where(TrainingJob.name == name))
+    return {}

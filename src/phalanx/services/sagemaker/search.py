@@ -1,0 +1,247 @@
+"""Search and GetSearchSuggestions over training jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, defer
+
+from phalanx.services import tokens
+from phalanx.services.sagemaker.describe import described
+from phalanx.services.sagemaker.errors import validation
+from phalanx.store.database import Database
+from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.wire.service import Caller, Members
+
+DEFAULT_MAX_RESULTS = 100
+"""Records on a page where the request has no MaxResults."""
+EXPRESSIONS = 50
+"""Most filters and expressions of a request, all levels together (the API reference's limit of a SearchExpression)."""
+IN_VALUES = 10
+"""Most values of the operator In."""
+SUGGESTIONS = 50
+
+_BATCH = 500
+_JOBS = select(TrainingJob).options(defer(TrainingJob.evidence), defer(TrainingJob.plan))
+_Test = Callable[[Members], bool]
+
+
+def search(database: Database, _: Caller, members: Members) -> Members:
+    """The training jobs that a search expression matches, the last modified first unless another order is asked for.
+
+    There are no other resources yet, so that a search for them finds nothing.
+    """
+    if members["Resource"] != "TrainingJob":
+        return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}
+    expression = members.get("SearchExpression", {})
+    matches = _expression(expression)
+    sort = members.get("SortBy", "LastModifiedTime")
+    descending = members.get("SortOrder", "Descending") == "Descending"
+    asked = hashlib.sha256(json.dumps([expression, sort, descending], sort_keys=True).encode()).hexdigest()[:16]
+    with database.read() as session:
+        found = [
+            (_rank(_values(record, sort)), record["TrainingJobName"]) for record in _all_records(session) if matches(record)
+        ]
+        total = len(found)
+        found.sort(reverse=descending)
+        if members.get("NextToken"):
+            after = _position(members["NextToken"], asked)
+            found = [each for each in found if (each < after if descending else each > after)]
+        page = found[: members.get("MaxResults", DEFAULT_MAX_RESULTS)]
+        chosen = session.scalars(_JOBS.where(TrainingJob.name.in_([name for _, name in page]))).all()
+        records = {record["TrainingJobName"]: record for record in _records(session, chosen)}
+    response: Members = {
+        "Results": [{"TrainingJob": records[name]} for _, name in page],
+        "TotalHits": {"Value": total, "Relation": "EqualTo"},
+    }
+    if len(found) > len(page):
+        rank, name = page[-1]
+        response["NextToken"] = tokens.encode([asked, json.dumps(rank), name])
+    return response
+
+
+def get_search_suggestions(database: Database, _: Caller, members: Members) -> Members:
+    """Names of properties that begin with the hint, those of the jobs there are."""
+    hint = members.get("SuggestionQuery", {}).get("PropertyNameQuery", {}).get("PropertyNameHint", "").lower()
+    names: set[str] = set()
+    if members["Resource"] == "TrainingJob":
+        with database.read() as session:
+            for record in _all_records(session):
+                names.update(name for name in _names(record) if name.lower().startswith(hint) and len(name) <= 255)
+    return {"PropertyNameSuggestions": [{"PropertyName": name} for name in sorted(names)[:SUGGESTIONS]]}
+
+
+def _all_records(session: Session) -> Iterator[Members]:
+    """Every job; a few at a time, since there may be many."""
+    last = ""
+    while jobs := session.scalars(_JOBS.where(TrainingJob.name > last).order_by(TrainingJob.name).limit(_BATCH)).all():
+        last = jobs[-1].name
+        yield from _records(session, jobs)
+        session.expunge_all()
+
+
+def _records(session: Session, jobs: Sequence[TrainingJob]) -> Iterator[Members]:
+    """Jobs in the model's shape TrainingJob."""
+    tags: dict[str, list[Members]] = {}
+    for tag in session.scalars(select(Tag).where(Tag.arn.in_([job.arn for job in jobs])).order_by(Tag.key)):
+        tags.setdefault(tag.arn, []).append({"Key": tag.key, "Value": tag.value})
+    transitions: dict[str, list[Transition]] = {}
+    query = select(Transition).where(Transition.job.in_([job.name for job in jobs]))
+    for each in session.scalars(query.order_by(Transition.job, Transition.number)):
+        transitions.setdefault(each.job, []).append(each)
+    for job in jobs:
+        yield {**described(job, transitions.get(job.name, [])), "Tags": tags.get(job.arn, [])}
+
+
+def _expression(expression: Members, left: list[int] | None = None) -> _Test:
+    left = [EXPRESSIONS] if left is None else left
+    parts: list[_Test] = []
+    for each in expression.get("Filters", []):
+        parts.append(partial(_filtered, _condition(each, left)))
+    for each in expression.get("NestedFilters", []):
+        _count(left)
+        conditions = [_condition(one, left, each["NestedPropertyName"] + ".") for one in each["Filters"]]
+        parts.append(partial(_nested, each["NestedPropertyName"], conditions))
+    for each in expression.get("SubExpressions", []):
+        _count(left)
+        parts.append(_expression(each, left))
+    combine = any if expression.get("Operator") == "Or" else all
+    return lambda record: not parts or combine(part(record) for part in parts)
+
+
+def _count(left: list[int]) -> None:
+    left[0] -= 1
+    if left[0] < 0:
+        raise validation(f"SearchExpression has more than {EXPRESSIONS} filters and expressions.")
+
+
+_Condition = tuple[str, Callable[[list[Any]], bool]]
+"""A path, and what the values there must satisfy."""
+
+
+def _condition(filter_: Members, left: list[int], prefix: str = "") -> _Condition:
+    """Compile a filter. Raises ValidationException where operator and value do not go together."""
+    _count(left)
+    name, operator, value = filter_["Name"], filter_.get("Operator", "Equals"), filter_.get("Value")
+    if (operator in ("Exists", "NotExists")) != (value is None):
+        rule = "takes no Value" if value is not None else "needs a Value"
+        raise validation(f"The operator {operator} of the filter on {name} {rule}.")
+    path = name.removeprefix(prefix)
+    if operator == "Exists":
+        return path, bool
+    if operator == "NotExists":
+        return path, lambda values: not values
+    text = str(value)
+    if operator == "In":
+        wanted = text.split(",")
+        if len(wanted) > IN_VALUES:
+            raise validation(f"The operator In of the filter on {name} takes at most {IN_VALUES} values.")
+        return path, lambda values: any(_equal(found, each) for found in values for each in wanted)
+    if operator == "Equals":
+        return path, lambda values: any(_equal(found, text) for found in values)
+    if operator == "NotEquals":
+        return path, lambda values: not any(_equal(found, text) for found in values)
+    if operator == "Contains":
+        return path, lambda values: any(text.lower() in str(found).lower() for found in values)
+    orders: dict[str, Callable[[int], bool]] = {
+        "GreaterThan": lambda order: order > 0,
+        "GreaterThanOrEqualTo": lambda order: order >= 0,
+        "LessThan": lambda order: order < 0,
+        "LessThanOrEqualTo": lambda order: order <= 0,
+    }
+    holds = orders[operator]
+    return path, lambda values: any((order := _compare(found, text)) is not None and holds(order) for found in values)
+
+
+def _filtered(condition: _Condition, record: Members) -> bool:
+    path, holds = condition
+    return holds(_values(record, path))
+
+
+def _nested(path: str, conditions: list[_Condition], record: Members) -> bool:
+    """Whether one element of the list at a path satisfies all conditions."""
+    return any(all(holds(_values(element, inner)) for inner, holds in conditions) for element in _values(record, path))
+
+
+def _values(value: Any, path: str) -> list[Any]:
+    """What lies at a path. Lists are passed through to their elements; `Tags.KEY` and `Metrics.NAME` are names of their own."""
+    if not path:
+        return [value]
+    if isinstance(value, list):
+        return [found for element in value for found in _values(element, path)]
+    if not isinstance(value, dict):
+        return []
+    head, _, rest = path.partition(".")
+    if head == "Tags" and rest and "Tags" in value:
+        return [tag["Value"] for tag in value["Tags"] if tag["Key"] == rest] or _values(value["Tags"], rest)
+    if head == "Metrics" and "FinalMetricDataList" in value:
+        return [metric["Value"] for metric in value["FinalMetricDataList"] if metric["MetricName"] == rest]
+    if path in value:  # a hyperparameter's name may have dots
+        return value[path] if isinstance(value[path], list) else [value[path]]
+    return _values(value[head], rest) if head in value else []
+
+
+def _compare(found: Any, text: str) -> int | None:
+    """Order of a value and a filter's text, as the value's type has it; None where they cannot be compared."""
+    if isinstance(found, datetime):
+        try:
+            given = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        given = given if given.tzinfo else given.replace(tzinfo=UTC)
+        return (found > given) - (found < given)
+    try:
+        left, right = float(found), float(text)
+    except (TypeError, ValueError):
+        return None
+    return (left > right) - (left < right)
+
+
+def _equal(found: Any, text: str) -> bool:
+    if isinstance(found, bool):
+        return str(found).lower() == text.lower()
+    return str(found) == text or (not isinstance(found, str) and _compare(found, text) == 0)
+
+
+def _rank(values: list[Any]) -> list[Any]:
+    """A sort key that survives JSON: nothing, then numbers and times, then texts."""
+    if not values:
+        return [0, 0]
+    value = values[0]
+    if isinstance(value, datetime):
+        return [1, value.timestamp()]
+    if isinstance(value, int | float) and value == value:
+        return [1, float(value)]
+    return [2, value] if isinstance(value, str) else [0, 0]
+
+
+def _position(token: str, asked: str) -> tuple[list[Any], str]:
+    try:
+        given, rank, name = tokens.decode(token, str, str, str)
+        kind, value = json.loads(str(rank))
+        if given != asked or not isinstance(kind, int) or not isinstance(value, str if kind == 2 else int | float):
+            raise ValueError("a token of another search")
+    except (ValueError, TypeError) as error:
+        raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
+    return [kind, value], str(name)
+
+
+def _names(record: Members, prefix: str = "") -> Iterator[str]:
+    for name, value in record.items():
+        if name == "Tags":
+            yield from (f"{prefix}Tags.{tag['Key']}" for tag in value)
+        elif name == "FinalMetricDataList":
+            yield from (f"{prefix}Metrics.{metric['MetricName']}" for metric in value)
+        elif isinstance(value, dict):
+            yield from _names(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            for element in value:
+                yield from _names(element, f"{prefix}{name}.") if isinstance(element, dict) else [f"{prefix}{name}"]
+        else:
+            yield f"{prefix}{name}"

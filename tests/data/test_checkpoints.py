@@ -1,0 +1,119 @@
+"""Checkpoints: restored, kept in step with what the container does, by an agent that may be killed at any time."""
+
+import os
+
+import pytest
+
+from phalanx.data import checkpoints
+from phalanx.data.model import Checkpoints
+from phalanx.data.objects import DataError, list_objects, parse_uri
+
+OWNER = (100_123, 100_456)
+
+
+def never():
+    return False
+
+
+@pytest.fixture
+def uri(bucket):
+    return f"s3://{bucket[0]}/run"
+
+
+@pytest.fixture
+def sync(store, uri, tmp_path):
+    return instance(store, uri, tmp_path, "algo-1")
+
+
+def instance(store, uri, tmp_path, host):
+    (tmp_path / host / "ml/checkpoints").mkdir(parents=True, exist_ok=True)
+    return checkpoints.Sync(store, Checkpoints(uri), tmp_path / host / "ml", tmp_path / host / "checkpoints.json")
+
+
+def keys(store, uri):
+    prefix = parse_uri(uri)[1] + "/"
+    return {entry.key.removeprefix(prefix): entry.size for entry in list_objects(store, uri + "/")}
+
+
+def folder(tmp_path, host="algo-1"):
+    return tmp_path / host / "ml/checkpoints"
+
+
+def test_nothing_to_restore_is_a_fresh_start(sync, tmp_path):
+    sync.restore(OWNER, never)
+    assert list(folder(tmp_path).iterdir()) == []
+
+
+def test_what_is_restored_belongs_to_the_container_and_is_not_uploaded_again(store, bucket, uri, sync, tmp_path):
+    bucket[1].put_object(Bucket=bucket[0], Key="run/epoch-1/weights", Body=b"12345")
+    bucket[1].put_object(Bucket=bucket[0], Key="run2/other", Body=b"not ours")
+    sync.restore(OWNER, never)
+    file = folder(tmp_path) / "epoch-1/weights"
+    assert file.read_bytes() == b"12345"
+    assert (file.stat().st_uid, file.stat().st_gid) == OWNER
+    assert not (folder(tmp_path) / "other").exists()
+    before = bucket[1].head_object(Bucket=bucket[0], Key="run/epoch-1/weights")["LastModified"]
+    sync.push()
+    assert bucket[1].head_object(Bucket=bucket[0], Key="run/epoch-1/weights")["LastModified"] == before
+
+
+def test_new_changed_and_deleted_files_follow(store, uri, sync, tmp_path):
+    sync.restore(OWNER, never)
+    (folder(tmp_path) / "deep").mkdir()
+    (folder(tmp_path) / "deep/a").write_text("1")
+    (folder(tmp_path) / "b").write_text("22")
+    sync.push()
+    assert keys(store, uri) == {"deep/a": 1, "b": 2}
+    (folder(tmp_path) / "b").write_text("333")
+    (folder(tmp_path) / "deep/a").unlink()
+    sync.push()
+    assert keys(store, uri) == {"b": 3}
+
+
+def test_hosts_share_a_prefix_without_undoing_each_other(store, uri, tmp_path):
+    one, two = (instance(store, uri, tmp_path, host) for host in ("algo-1", "algo-2"))
+    one.restore(OWNER, never)
+    two.restore(OWNER, never)
+    (folder(tmp_path) / "of-1").write_text("1")
+    (folder(tmp_path, "algo-2") / "of-2").write_text("2")
+    for _ in range(2):
+        one.push()
+        two.push()
+    assert keys(store, uri) == {"of-1": 1, "of-2": 1}
+
+
+def test_a_later_agent_goes_on_where_one_was_killed(store, uri, sync, tmp_path, monkeypatch):
+    sync.restore(OWNER, never)
+    (folder(tmp_path) / "a").write_text("1")
+    with monkeypatch.context() as patch:
+        real = checkpoints.put
+
+        def killed(*arguments):
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        patch.setattr(checkpoints, "put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sync.push()
+    assert keys(store, uri) == {"a": 1}
+    (folder(tmp_path) / "a").unlink()
+    instance(store, uri, tmp_path, "algo-1").push()
+    assert keys(store, uri) == {}
+
+
+def test_links_out_of_the_directory_are_not_followed(store, uri, sync, tmp_path):
+    (tmp_path / "secret").write_text("of the host")
+    sync.restore(OWNER, never)
+    (folder(tmp_path) / "a").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder(tmp_path) / "b")
+    sync.push()
+    assert keys(store, uri) == {}
+
+
+def test_a_bucket_that_is_gone_is_told(store, tmp_path):
+    with pytest.raises(DataError, match=r"^ClientError: .*NoSuchBucket"):
+        instance(store, "s3://no-such-bucket-here/run", tmp_path, "algo-1").restore(OWNER, never)
+    sync = instance(store, "s3://no-such-bucket-here/run", tmp_path, "algo-1")
+    (folder(tmp_path) / "a").write_text("1")
+    with pytest.raises(DataError, match=r"^ClientError: Checkpoint upload failed"):
+        sync.push()

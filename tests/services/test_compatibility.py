@@ -1,0 +1,28 @@
+"""docs/compatibility.md says what the code does."""
+
+import importlib.util
+from pathlib import Path
+
+from phalanx.services.sagemaker.service import service
+from phalanx.wire.api import service_model
+
+SCRIPT = Path(__file__).parents[2] / "tools/compatibility.py"
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("compatibility", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_code_says():
+    written = script()
+    assert written.PAGE.read_text() == written.page(), "run: python tools/compatibility.py"
+
+
+def test_every_operation_of_the_page_is_one_and_all_that_are_served_are_there():
+    listed = [operation for _, operations, _ in script().OPERATIONS for operation in operations]
+    assert len(listed) == len(set(listed)) == 38
+    assert set(listed) <= set(service_model("sagemaker").operation_names)
+    assert set(service(None, None).handlers) <= set(listed)
