@@ -1,5 +1,6 @@
 """A short run of what native/fuzz runs long: packets under ASan and UBSan, XFRM requests under hypothesis."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def test_changed_packets_under_sanitizers(tmp_path):
     done = subprocess.run([program, "20000", *corpus], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "20000 changed copies: nothing found" in done.stdout
+
+
+def test_threads_and_control_side_do_not_race(tmp_path):
+    program = tmp_path / "threads"
+    sources = [NATIVE / "fuzz" / "threads.c", *(NATIVE / "engine").glob("*.c")]
+    flags = ["-g", "-O1", "-std=c11", "-D_GNU_SOURCE", "-fsanitize=thread", "-pthread", f"-I{NATIVE / 'engine'}"]
+    subprocess.run(["gcc", *flags, *map(str, sources), "-lcrypto", "-o", str(program)], check=True)
+    environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+    done = subprocess.run([program, "2"], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True)
