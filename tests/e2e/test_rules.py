@@ -14,7 +14,7 @@ from e2e.test_first_job import capture, kinds
 from phalanx.network import namespace
 from phalanx.network.capture import Capture
 
-LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1500"}
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "800"}
 GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
 
 
@@ -114,9 +114,8 @@ def told(phalanx, name):
     return transition["Status"], transition["StatusMessage"]
 
 
-@pytest.mark.parametrize("direction", ["ingress", "egress"])
-def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx, direction):
-    ec2, name = phalanx.client("ec2"), f"interrupted-{direction}"
+def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx):
+    ec2, name = phalanx.client("ec2"), "interrupted"
     network = phalanx.network(UDP_500, ESP)
     (group,) = network["SecurityGroupIds"]
     rule = {"GroupId": group, "IpPermissions": [{**ESP, "UserIdGroupPairs": [{"GroupId": group}]}]}
@@ -125,16 +124,15 @@ def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx, d
     phalanx.training(name)
     assert received(phalanx, network) > 0
 
-    getattr(ec2, f"revoke_security_group_{direction}")(**rule)
+    ec2.revoke_security_group_ingress(**rule)
     time.sleep(1)
     assert received(phalanx, network) == 0
     status, message = told(phalanx, name)
-    side = "inbound" if direction == "ingress" else "outbound"
     assert status == "Training"
-    assert message.startswith(f"Traffic between the instances is stopped: Security group {group} has no {side} rule for ESP")
-    assert f"blocked. Security group {group} has no {side} rule for ESP" in phalanx.run("explain", name).stdout
+    assert message.startswith(f"Traffic between the instances is stopped: Security group {group} has no inbound rule for ESP")
+    assert f"blocked. Security group {group} has no inbound rule for ESP" in phalanx.run("explain", name).stdout
 
-    getattr(ec2, f"authorize_security_group_{direction}")(**rule)
+    ec2.authorize_security_group_ingress(**rule)
     assert told(phalanx, name) == ("Training", "Traffic between the instances flows again.")
     wait_for(lambda: received(phalanx, network) > 0, 30, "ESP to flow again")
     job = phalanx.ended(name)
