@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ipsec.lab import PORT, Host, Wire, eventually
+from ipsec.lab import PORT, Host, Wire, eventually, run
 from phalanx.ipsec import charon, netns, pki
+from phalanx.ipsec.charon import Charon
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.xfrm import Xfrm
 
@@ -289,6 +290,32 @@ def test_health_misses_a_policy_of_the_guard(wire: Wire) -> None:
     assert "lacks 1 policies" in one.member.health()
     one.member.recover(timeout=10)
     assert one.member.health() is None
+
+
+@pytest.mark.parametrize("fault", ["link set ipsec0 down", "link delete ipsec0", "route delete {peer}/32 dev ipsec0"])
+def test_a_way_to_a_peer_that_somebody_took_away_is_seen_and_mended(wire: Wire, fault: str) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    capture = wire.capture()
+    run("ip", "-n", one.space, *fault.format(peer=two.address).split())
+    assert not one.reaches(two, seconds=0.1)
+    assert eventually(lambda: one.member.health() is not None, 2)
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+    assert eventually(lambda: one.reaches(two, seconds=0.1))
+    assert capture.plaintext() == []
+
+
+def test_a_pair_that_somebody_ended_is_made_again_when_asked(wire: Wire) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    with Charon(one.space, one.rundir)._session() as session:
+        assert list(session.terminate({"ike": "algo-2"}))
+    assert eventually(lambda: one.member.established() == frozenset(), 5)
+    two.member.initiate(["algo-1"])  # not its part
+    one.member.initiate(["algo-2"])
+    assert eventually(lambda: one.member.established() == {"algo-2"})
+    assert one.reaches(two)
 
 
 def test_connect_names_the_pair_that_does_not_answer(wire: Wire) -> None:

@@ -101,6 +101,16 @@ class Member:
             # Asking costs charon and the engine time that IKE needs: in a large mesh ask less often.
             time.sleep(max(_POLL, 2 * (time.monotonic() - now)))
 
+    def initiate(self, names: Iterable[str]) -> None:
+        """Ask charon for CHILD_SAs with those of these peers that this side initiates to, and return at once.
+
+        For pairs that somebody has ended in order: charon restarts only what it found dead.
+        """
+        under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
+        mine = {peer.name for peer in self._spec.peers if initiates(self._spec, peer)}
+        for name in sorted(mine.intersection(names) - under_way):
+            self._charon.initiate(name)
+
     def established(self) -> frozenset[str]:
         """Names of the peers with a CHILD_SA in both directions, as the data plane has them now."""
         report = self._plane.measure()

@@ -27,8 +27,9 @@ class EnginePlane:
             self._engine.start(address, peers, device=self._device)
 
     def health(self) -> str | None:
-        """None where the engine runs and answers."""
-        return None if self._engine.alive() else "the ESP engine is dead or does not answer"
+        """None where the engine runs, answers and has the routes to the peers."""
+        with _translated():
+            return self._engine.fault()
 
     def environment(self) -> Mapping[str, str]:
         """The shim that sends charon's XFRM messages to the engine."""

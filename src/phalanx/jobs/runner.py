@@ -160,7 +160,8 @@ class Runner:
                 ending = self._ending(statuses, deadline)
                 if ending is not None:
                     # Stored before it shows: what containers do because they were stopped is not how the job ended.
-                    self._decide(ending)
+                    with self._world.database.write() as session:
+                        session.get_one(TrainingJob, self._name).outcome = ending.to_json()
             if all(status.phase == Phase.EXITED or status.error for status in statuses):
                 break
             if ending is not None:
@@ -299,6 +300,7 @@ class Runner:
                 record.transition(session, stored, "Restarting", message)
                 # In one transaction: an attempt is counted once, whenever the service is killed.
                 stored.stage = "starting"
+                stored.outcome = None
                 return "starting"
             stored.outcome = outcome.to_json()
         return "ending"

@@ -95,9 +95,13 @@ class Instance:
         member = self.member
         if member:
             member.guard()
-        self._rooms.vpcs.join(self.spec)
+        self.attach()
         if member:
             member.start()
+
+    def attach(self) -> None:
+        """Rules, router guard and wire; what stands stays as it is."""
+        self._rooms.vpcs.join(self.spec)
 
     def connect(self) -> None:
         """CONNECTED: the mesh gate."""

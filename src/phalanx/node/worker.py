@@ -12,6 +12,7 @@ from dataclasses import replace
 import structlog
 
 from phalanx.data.objects import DataError
+from phalanx.ipsec.member import Member, MeshError
 from phalanx.node.instance import Instance, InstanceError, NotYet
 from phalanx.node.messages import InstanceStatus, Phase
 
@@ -21,6 +22,10 @@ MESH_SECONDS = 60.0
 """How long pairs may stay without a CHILD_SA, at the start or after a fault, before the job fails."""
 STOPPED_EARLY = 128 + signal.SIGTERM
 """Exit code of a container that was asked to stop before it had started."""
+REATTACH_SECONDS = 5.0
+"""How often the wire itself is made sure of while pairs stay without a CHILD_SA."""
+KILL_SECONDS = 30.0
+"""How long a container may take to end by SIGKILL."""
 RECOVERIES = 10
 """How many times within MESH_SECONDS IKE or data plane are started again before the job fails."""
 
@@ -47,6 +52,8 @@ class Worker:
         self._exited = threading.Event()
         self._follower: threading.Thread | None = None
         self._kill_at: float | None = None
+        self._terminated = False
+        self._attached = 0.0
         self._unconnected_since: float | None = None
         self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
         self._log = log.bind(job=instance.spec.job, host=instance.spec.host, instance=instance.spec.id)
@@ -65,11 +72,9 @@ class Worker:
 
     def stop(self, grace: float) -> None:
         """SIGTERM to the container now and SIGKILL after `grace` seconds; a shorter grace may follow, a longer one not."""
-        first = self._kill_at is None
         deadline = time.monotonic() + grace
         self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
-        if first and self.instance.container().state == "running":
-            self.instance.signal(signal.SIGTERM)
+        self._terminate()
         self._wake.set()
 
     def destroy(self) -> None:
@@ -97,12 +102,9 @@ class Worker:
                         self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
                         self._follower.start()
                     self._watch_container()
-                if self.status.phase < Phase.EXITED:
-                    self._watch_mesh()
-                    if self.status.phase >= min(self._goal, Phase.RUNNING):
-                        self._wake.wait(WATCH_SECONDS)
-                else:
-                    self._wake.wait()
+                self._watch_mesh()
+                if self.status.phase >= min(self._goal, Phase.RUNNING):
+                    self._wake.wait(WATCH_SECONDS)
         except InstanceError as error:
             self._fail(str(error), isinstance(error, Disconnected))
         except Exception as error:
@@ -137,13 +139,30 @@ class Worker:
             self._log.info("instance reached", phase=phase.name)
             self._update(replace(self.status, phase=phase))
 
+    def _terminate(self) -> None:
+        """SIGTERM, once, as soon as there is a container that can take it."""
+        if not self._terminated and self.instance.container().state == "running":
+            self._terminated = True
+            self.instance.signal(signal.SIGTERM)
+
     def _watch_container(self) -> None:
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self.instance.signal(signal.SIGKILL)
+        if self._kill_at is not None:
+            # The container may have been started while it was asked to stop.
+            self._terminate()
+            overdue = time.monotonic() - self._kill_at
+            if overdue > KILL_SECONDS:
+                raise InstanceError(
+                    f"InternalServerError: The training container did not end within {KILL_SECONDS:.0f} seconds of SIGKILL:"
+                    " it, or its monitor, hangs on the host."
+                )
+            if overdue >= 0:
+                self.instance.signal(signal.SIGKILL)
         container = self.instance.container()
         if container.state == "exited":
             if container.exit_code is None:
-                raise InstanceError("InternalServerError: The training container was killed with its monitor on the host.")
+                raise InstanceError(
+                    "InternalServerError: The training container's monitor was killed on its host: nobody saw how it ended."
+                )
             self._keep_checkpoints(container.exit_code)
             self._update(
                 replace(
@@ -182,10 +201,21 @@ class Worker:
             self._log.warning("the last checkpoints are not in S3", reason=str(error))
 
     def _watch_mesh(self) -> None:
-        """Mend what failed in IKE or the data plane. The guards hold the wire shut meanwhile."""
+        """Mend what failed in IKE or the data plane. The guards hold the wire shut meanwhile.
+
+        Also once the container has ended: its peers may train on, and count on this side of their pairs.
+        """
         member = self.instance.member
         if member is None or self.status.phase < Phase.PREPARED:
             return
+        try:
+            self._mend(member)
+        except (InstanceError, MeshError) as error:
+            if self.status.phase < Phase.EXITED:
+                raise error if isinstance(error, InstanceError) else InstanceError(f"InternalServerError: {error}") from error
+            self._log.warning("encryption stays down after the container's end", reason=str(error))
+
+    def _mend(self, member: Member) -> None:
         cause = member.health()
         if cause is not None:
             now = time.monotonic()
@@ -199,6 +229,11 @@ class Worker:
         elif self.status.phase >= Phase.CONNECTED:
             missing = self.instance.missing_peers()
             if missing:
+                if time.monotonic() - self._attached > REATTACH_SECONDS:
+                    # Somebody may have taken down the wire itself, or a route; what stands stays as it is.
+                    self._attached = time.monotonic()
+                    self.instance.attach()
+                    member.initiate(missing)
                 self._wait_for_mesh(f"no CHILD_SA with {', '.join(missing)}")
             else:
                 self._unconnected_since = None

@@ -73,8 +73,9 @@ class Containers:
     def status(self, id: str) -> ContainerStatus:
         """What has become of a container, from what is really there.
 
-        It has exited once its monitor has written its exit code. `exit_code` is None if the monitor was killed, so that nobody
-        saw the end. `out_of_memory` says that the kernel killed one of its processes for want of memory and it failed.
+        It has exited once its monitor has written its exit code. `exit_code` is None if the monitor was killed: the container
+        counts as exited then, even if a process of it is left, since nobody will see its end. `out_of_memory` says that the
+        kernel killed one of its processes for want of memory and it failed.
         """
         bundle = self._bundle(id)
         if not bundle.is_dir():
@@ -87,7 +88,7 @@ class Containers:
         state = bundle / "crun" / id
         if not (state / "status").exists() or (state / "exec.fifo").exists():
             return ContainerStatus("created")
-        if watched or self._cgroups.processes(id, "container"):
+        if watched:
             return ContainerStatus("running")
         return ContainerStatus("exited", out_of_memory=self._cgroups.oom_kills(id) > 0)
 

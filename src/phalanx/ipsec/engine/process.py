@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from phalanx.ipsec import netns
+from phalanx.ipsec.engine import devices
 from phalanx.ipsec.engine.core import built
 from phalanx.ipsec.engine.model import Association, EngineError, EngineReport, PairCounters
 
@@ -35,12 +37,12 @@ STOP_SECONDS = 5.0
 class Engine:
     """The engine process of one instance.
 
-    `netns` is the path of the instance's network namespace; `rundir` an existing private directory on tmpfs, short enough
+    `space` is the path of the instance's network namespace; `rundir` an existing private directory on tmpfs, short enough
     for a Unix socket. The process outlives whoever starts it; this class keeps no state and finds it by its control socket.
     """
 
-    def __init__(self, netns: str, rundir: Path) -> None:
-        self._netns = netns
+    def __init__(self, space: str, rundir: Path) -> None:
+        self._netns = space
         self._rundir = rundir
 
     @property
@@ -85,8 +87,9 @@ class Engine:
                     raise EngineError(
                         f"an engine with other settings runs in {self._rundir}: {running['settings']}; stop it first"
                     )
-                return
-            self._kill(lock)  # one that does not answer
+                if not self._lost(running):
+                    return
+            self._kill(lock)  # one that does not answer, or has no right any more to mend its routes
             self._remember(wanted)
             self._launch(wanted, lock)
 
@@ -130,6 +133,24 @@ class Engine:
     def alive(self) -> bool:
         """Whether the engine runs and answers."""
         return self._ask() is not None
+
+    def fault(self) -> str | None:
+        """None where the engine runs, answers and is the way to all its peers; else what is wrong, in words."""
+        answer = self._ask()
+        if answer is None:
+            return "the ESP engine is dead or does not answer"
+        if lost := self._lost(answer):
+            return f"{answer['settings']['tun']} is not the way to {', '.join(lost)} any more"
+        return None
+
+    def _lost(self, answer: dict[str, Any]) -> list[str]:
+        """Peers whose route somebody took away from the TUN; a device that is down has none."""
+        settings = answer["settings"]
+        try:
+            routed = netns.inside(self._netns, lambda: devices.routed(settings["tun"]))
+        except OSError as error:
+            raise EngineError(f"the routes of {self._netns} cannot be read: {error}") from error
+        return sorted(set(settings["peers"]) - routed)
 
     def measure(self) -> EngineReport:
         """What the running engine has counted. Raises EngineError when it is dead."""

@@ -1,0 +1,181 @@
+"""The worker of an instance, against an instance that does what the test says: stopping, watching, giving up."""
+
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from phalanx.ipsec.member import MeshError
+from phalanx.node import worker as module
+from phalanx.node.messages import Phase
+from phalanx.node.worker import Worker
+from phalanx.runtime.model import ContainerStatus
+
+
+class Instance:
+    """An instance whose steps succeed at once; `state` is its container's."""
+
+    checkpoints = None
+
+    def __init__(self, member=None):
+        self.spec = SimpleNamespace(id="i-1", job="job", host="algo-1")
+        self.member = member
+        self.state = ContainerStatus("absent")
+        self.signals = []
+        self.attached = 0
+        self.missing = []
+        self.starting = threading.Event()
+        self.start = threading.Event()
+        self.start.set()
+
+    def save(self, goal):
+        pass
+
+    def prepare(self):
+        pass
+
+    def connect(self):
+        pass
+
+    def load(self, cancelled):
+        pass
+
+    def run(self):
+        self.starting.set()
+        self.start.wait(30)
+        self.state = ContainerStatus("running")
+
+    def attach(self):
+        self.attached += 1
+
+    def missing_peers(self):
+        return self.missing
+
+    def container(self):
+        return self.state
+
+    def signal(self, number):
+        self.signals.append(number)
+
+    def failure(self):
+        return None
+
+    def notes(self):
+        return ()
+
+    def note(self, text):
+        return (text,)
+
+    def destroy(self):
+        pass
+
+
+class Member:
+    """A member whose health is what the test says."""
+
+    def __init__(self):
+        self.cause = None
+        self.recovered = 0
+        self.initiated = []
+
+    def health(self):
+        return self.cause
+
+    def recover(self):
+        self.recovered += 1
+        raise MeshError("no CHILD_SA")
+
+    def initiate(self, names):
+        self.initiated += names
+
+
+@pytest.fixture
+def live(monkeypatch):
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    workers = []
+
+    def make(instance, goal=Phase.RUNNING):
+        workers.append(Worker(instance, goal, lambda: None))
+        workers[-1].start()
+        return workers[-1]
+
+    yield make
+    for each in workers:
+        each.destroy()
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_container_that_starts_while_it_is_stopped_is_told(live):
+    instance = Instance()
+    instance.start.clear()
+    worker = live(instance)
+    assert instance.starting.wait(20)
+    worker.stop(60)
+    assert instance.signals == []
+    instance.start.set()
+    until(lambda: instance.signals)
+    worker.stop(60)
+    time.sleep(0.05)
+    assert instance.signals == [signal.SIGTERM]
+
+
+def test_a_container_that_outlives_sigkill_fails_the_instance(live, monkeypatch):
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.1)
+    instance = Instance()
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    worker.stop(0)
+    until(lambda: worker.status.error)
+    assert "did not end" in worker.status.error
+    assert signal.SIGKILL in instance.signals
+
+
+def test_a_killed_monitor_fails_the_instance_and_says_so(live):
+    instance = Instance()
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    instance.state = ContainerStatus("exited", None)
+    until(lambda: worker.status.error)
+    assert "monitor was killed" in worker.status.error
+
+
+def test_the_mesh_is_mended_after_the_container_has_ended_but_fails_nothing(live):
+    member = Member()
+    instance = Instance(member)
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    instance.state = ContainerStatus("exited", 0)
+    until(lambda: worker.status.phase == Phase.EXITED)
+    member.cause = "charon is dead"
+    until(lambda: member.recovered > 1)
+    assert worker.status.error is None
+
+
+def test_a_mesh_that_cannot_be_mended_fails_a_running_instance(live):
+    member = Member()
+    instance = Instance(member)
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    member.cause = "charon is dead"
+    until(lambda: worker.status.error)
+    assert "no CHILD_SA" in worker.status.error
+
+
+def test_pairs_that_stay_down_get_their_wire_and_a_new_start(live, monkeypatch):
+    monkeypatch.setattr(module, "MESH_SECONDS", 0.5)
+    instance = Instance(Member())
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    instance.missing = ["algo-2"]
+    until(lambda: instance.member.initiated)
+    assert instance.attached == 1
+    until(lambda: worker.status.error)
+    assert worker.status.disconnected
