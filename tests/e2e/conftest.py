@@ -114,7 +114,8 @@ class Phalanx:
             **({"VpcConfig": network} if network else {}),
             **members,
         }
-        self.client("sagemaker").create_training_job(**request)
+        given = {name: value for name, value in request.items() if value is not None}
+        self.client("sagemaker").create_training_job(**given)
 
     def describe(self, name: str) -> dict:
         return self.client("sagemaker").describe_training_job(TrainingJobName=name)

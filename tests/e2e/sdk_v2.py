@@ -1,0 +1,45 @@
+"""A user's program with the SageMaker Python SDK v2, run in an environment of its own with what `phalanx env` prints."""
+
+import json
+import sys
+
+import sagemaker
+from sagemaker import image_uris
+from sagemaker.estimator import Estimator
+from sagemaker.inputs import TrainingInput
+
+
+def main(subnet, group):
+    session = sagemaker.Session()
+    estimator = Estimator(
+        image_uri=image_uris.retrieve("xgboost", "us-west-2", "1.7-1"),
+        role="arn:aws:iam::123456789012:role/SageMakerTraining",
+        instance_count=2,
+        instance_type="ml.m5.large",
+        volume_size=1,
+        output_path="s3://test-bucket/models",
+        encrypt_inter_container_traffic=True,
+        subnets=[subnet],
+        security_group_ids=[group],
+        hyperparameters={"objective": "binary:logistic", "eval_metric": "auc", "num_round": 20},
+        sagemaker_session=session,
+        base_job_name="sdk",
+    )
+    train = TrainingInput("s3://test-bucket/train/", content_type="text/csv", distribution="ShardedByS3Key")
+    estimator.fit({"train": train}, logs="All")
+    job = estimator.latest_training_job
+    attached = Estimator.attach(job.name, sagemaker_session=session)
+    facts = {
+        "job": job.name,
+        "status": job.describe()["TrainingJobStatus"],
+        "model": estimator.model_data,
+        "attached": attached.latest_training_job.name,
+        "attached_model": attached.model_data,
+        "attached_encrypts": attached.encrypt_inter_container_traffic,
+        "attached_subnets": attached.subnets,
+        "bucket": session.default_bucket(),
+    }
+    print("FACTS", json.dumps(facts))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""What a job may ask for besides training: checkpoints, manifests, another attempt."""
+
+import contextlib
+import json
+import os
+import signal
+
+from e2e.conftest import wait_for
+
+CHECKPOINTS = "s3://test-bucket/checkpoints"
+
+
+def shell(script):
+    """An algorithm that is a shell script."""
+    return {
+        "AlgorithmSpecification": {
+            "TrainingImage": "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["/bin/sh", "-ec", script],
+        },
+        "InputDataConfig": None,
+    }
+
+
+def stored(phalanx):
+    pages = phalanx.client("s3").list_objects_v2(Bucket="test-bucket", Prefix="checkpoints/")
+    return {item["Key"].removeprefix("checkpoints/"): item["Size"] for item in pages.get("Contents", [])}
+
+
+def create(phalanx, name, script, **members):
+    phalanx.create(name, instances=1, encrypted=False, **{**shell(script), **members})
+
+
+def test_checkpoints_outlive_a_job_that_is_stopped_and_start_the_next(phalanx):
+    script = "cd /opt/ml/checkpoints; echo one > first; mkdir deep; echo two > deep/second; sleep 600"
+    create(phalanx, "writes", script, CheckpointConfig={"S3Uri": CHECKPOINTS})
+    wait_for(lambda: stored(phalanx) == {"first": 4, "deep/second": 4}, 60, "the checkpoints to be in S3")
+    phalanx.client("sagemaker").stop_training_job(TrainingJobName="writes")
+    assert phalanx.ended("writes")["TrainingJobStatus"] == "Stopped"
+    script = "cd /opt/ml/checkpoints; grep -q two deep/second; rm first; echo three > third"
+    create(phalanx, "continues", script, CheckpointConfig={"S3Uri": CHECKPOINTS})
+    job = phalanx.ended("continues")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert stored(phalanx) == {"deep/second": 4, "third": 6}
+
+
+def test_a_manifest_brings_what_it_names(phalanx):
+    s3 = phalanx.client("s3")
+    s3.put_object(
+        Bucket="test-bucket", Key="lists/m.json", Body=json.dumps([{"prefix": "s3://test-bucket/train/"}, "part-1.csv"])
+    )
+    source = {"S3DataType": "ManifestFile", "S3Uri": "s3://test-bucket/lists/m.json"}
+    channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
+    create(phalanx, "manifest", 'test "$(ls /opt/ml/input/data/train)" = part-1.csv', InputDataConfig=[channel])
+    job = phalanx.ended("manifest")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_a_job_whose_container_is_lost_with_its_monitor_is_tried_again(phalanx):
+    script = "cd /opt/ml/checkpoints; if [ -e tried ]; then exit 0; fi; touch tried; sleep 600"
+    members = {"CheckpointConfig": {"S3Uri": CHECKPOINTS + "/retry"}, "RetryStrategy": {"MaximumRetryAttempts": 1}}
+    create(phalanx, "stumbles", script, **members)
+    wait_for(lambda: "retry/tried" in stored(phalanx), 60, "the container to begin")
+    for process in (*phalanx.processes("conmon"), *phalanx.processes("sleep", "600")):
+        # The container may end with its monitor.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    job = phalanx.ended("stumbles")
+    assert job["TrainingJobStatus"] == "Completed", job["SecondaryStatusTransitions"]
+    assert "Restarting" in [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
