@@ -152,7 +152,7 @@ static void *run_in(void *argument) {
     struct arrivals *messages = malloc(sizeof *messages);
     struct arrival *arrivals = malloc(RECEIVE_BATCH * sizeof *arrivals);
     pthread_setname_np(pthread_self(), "esp-in");
-    if (receiver == NULL || messages == NULL || arrivals == NULL || !arrivals_init(messages, engine->batch))
+    if (receiver == NULL || messages == NULL || arrivals == NULL || !arrivals_init(messages, engine->batch, engine->receiving.port != 0))
         return fail(engine, ENOMEM);
     *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = deliver_tun, .context = engine};
     receiver->coalescer.udp = engine->udp_offload;

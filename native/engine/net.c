@@ -98,27 +98,32 @@ void net_send(struct net *net, struct sending *sendings, int count) {
         }
 }
 
-bool arrivals_init(struct arrivals *arrivals, int max) {
+/* The kernel writes lengths and flags into a header that it has used. */
+static void prepare(struct arrivals *arrivals, int first, int end) {
+    for (int i = first; i < end; i++)
+        arrivals->messages[i].msg_hdr = (struct msghdr){.msg_name = arrivals->udp ? &arrivals->sources[i] : NULL,
+                                                        .msg_namelen = arrivals->udp ? sizeof arrivals->sources[i] : 0,
+                                                        .msg_iov = &arrivals->parts[i],
+                                                        .msg_iovlen = 1,
+                                                        .msg_control = arrivals->udp ? arrivals->controls[i] : NULL,
+                                                        .msg_controllen = arrivals->udp ? NET_CONTROL : 0};
+}
+
+bool arrivals_init(struct arrivals *arrivals, int max, bool udp) {
     memset(arrivals, 0, sizeof *arrivals);
     uint8_t *memory =
         mmap(NULL, (size_t)max * NET_SLOT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return false;
-    arrivals->memory = memory;
     arrivals->max = max;
+    arrivals->udp = udp;
+    for (int i = 0; i < max; i++)
+        arrivals->parts[i] = (struct iovec){memory + (size_t)i * NET_SLOT, NET_SLOT};
+    prepare(arrivals, 0, max);
     return true;
 }
 
 static int take(const struct net *net, struct arrivals *arrivals, int flags) {
-    for (int i = arrivals->count; i < arrivals->max; i++) {
-        arrivals->parts[i] = (struct iovec){arrivals->memory + (size_t)i * NET_SLOT, NET_SLOT};
-        arrivals->messages[i].msg_hdr = (struct msghdr){.msg_name = &arrivals->sources[i],
-                                                        .msg_namelen = sizeof arrivals->sources[i],
-                                                        .msg_iov = &arrivals->parts[i],
-                                                        .msg_iovlen = 1,
-                                                        .msg_control = net->port != 0 ? arrivals->controls[i] : NULL,
-                                                        .msg_controllen = net->port != 0 ? NET_CONTROL : 0};
-    }
     int count;
     do
         count = recvmmsg(net->fd, arrivals->messages + arrivals->count, (unsigned)(arrivals->max - arrivals->count), flags, NULL);
@@ -129,6 +134,7 @@ static int take(const struct net *net, struct arrivals *arrivals, int flags) {
 }
 
 void arrivals_forget(struct arrivals *arrivals) {
+    prepare(arrivals, 0, arrivals->count);
     arrivals->count = arrivals->next = 0;
     arrivals->at = 0;
 }

@@ -31,11 +31,11 @@ void net_send(struct net *net, struct sending *sendings, int count);
 
 /* Memory for what comes in. */
 struct arrivals {
-    uint8_t *memory;
     struct mmsghdr messages[NET_BATCH];
     struct iovec parts[NET_BATCH];
     struct sockaddr_in sources[NET_BATCH];
     uint8_t controls[NET_BATCH][NET_CONTROL] __attribute__((aligned(16)));
+    bool udp;
     int max;   /* messages there is room for */
     int count; /* messages that came and are kept */
     int next;
@@ -43,7 +43,7 @@ struct arrivals {
 };
 
 /* False if memory is short. `max` is at most NET_BATCH. */
-bool arrivals_init(struct arrivals *arrivals, int max);
+bool arrivals_init(struct arrivals *arrivals, int max, bool udp);
 
 /* Makes room: what came before is not needed any more. */
 void arrivals_forget(struct arrivals *arrivals);
