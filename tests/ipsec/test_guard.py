@@ -46,6 +46,26 @@ def test_plaintext_to_and_from_a_peer_is_blocked_and_counted(wire: Wire) -> None
     assert counted(one) == {"XfrmOutPolBlock": 4, "XfrmInPolBlock": 1}
 
 
+def test_nothing_is_said_to_everybody_in_the_clear(wire: Wire) -> None:
+    one, two = wire.hosts
+    capture = wire.capture()
+    for guarded in (False, True):
+        if guarded:
+            guard.up(one.space, [two.address], "eth0")
+        for group in ("224.0.0.1", "239.1.2.3", "255.255.255.255"):
+            with one.open("eth0") as opened:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                if guarded:
+                    with pytest.raises(PermissionError):
+                        opened.sendto(b"secret", (group, PORT))
+                else:
+                    opened.sendto(b"secret", (group, PORT))
+        with one.open("eth0") as opened:  # joining makes the kernel send IGMP
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.3") + bytes(4))
+        sent = {packet.destination for packet in capture.packets()}
+        assert sent == (set() if guarded else {"224.0.0.1", "239.1.2.3", "255.255.255.255"} | (sent & {"224.0.0.22"}))
+
+
 @three
 def test_others_and_loopback_are_not_touched(wire: Wire) -> None:
     one, two, three_ = wire.hosts

@@ -17,6 +17,7 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Runner, World
+from phalanx.network.model import GuardCounters
 from phalanx.node.messages import Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
@@ -246,6 +247,13 @@ def test_instances_that_vanished_with_their_host_fail_the_job(database, signer):
     thread.join(30)
     job = load(database)
     assert job.failure_reason == "InternalServerError: Instance algo-1 was lost with its host."
+
+
+@pytest.mark.parametrize(("counted", "complete"), [(24, True), (23, False)])
+def test_evidence_says_when_the_guards_counters_cannot_be_complete(database, signer, counted, complete):
+    create(database)
+    job = run(database, StubFleet(Script(guard=GuardCounters(4, 400, counted, 3000, 0, 0))), signer)
+    assert (job.evidence["gaps"] == []) == complete
 
 
 def test_what_a_refused_placement_left_is_taken_down(database, signer):

@@ -109,11 +109,31 @@ def test_rules_that_somebody_flushed_are_re_asserted(vpcs, names):
     vpcs.enforce("vpc-1", (GROUP,))
     one, two = spec("algo-1"), spec("algo-2")
     join(vpcs, names, one, two)
-    assert vpcs.verify() == []
+    assert not vpcs.verify("vpc-1")
     router = namespace.path(names.router_namespace("vpc-1"))
     subprocess.run(["nsenter", f"--net={router}", "nft", "flush", "ruleset"], check=True)
-    assert vpcs.verify() == ["vpc-1"]
+    assert vpcs.verify("vpc-1")
+    assert not vpcs.verify("vpc-1")
     assert not reaches(names, one, two)
+
+
+def test_what_an_earlier_agent_applied_is_not_taken_for_a_change_by_others(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    join(vpcs, names, spec("algo-1"))
+    again = Vpcs(names)
+    again.restore([spec("algo-1")])
+    assert not again.verify("vpc-1")
+    assert not again.verify("vpc-2")
+
+
+def test_a_router_that_somebody_deleted_is_made_again(vpcs, names):
+    vpcs.enforce("vpc-1", (GROUP,))
+    one, two = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False)
+    join(vpcs, names, one, two)
+    namespace.delete(names.router_namespace("vpc-1"))
+    assert vpcs.verify("vpc-1")
+    join(vpcs, names, one, two)
+    assert reaches(names, one, two)
 
 
 def test_the_last_to_leave_takes_the_router_along(vpcs, names):

@@ -68,6 +68,8 @@ class Instance:
     def note(self, text):
         return (text,)
 
+    interrupted = note
+
     def destroy(self):
         pass
 

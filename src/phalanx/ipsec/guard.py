@@ -1,9 +1,10 @@
 """The instance's own guard: the kernel blocks every packet to and from a peer that did not come out of, or goes into, ESP.
 
-XFRM `block` policies for each peer's /32 stand below everything that an IKE daemon installs, so they decide exactly where no
-CHILD_SA does: with no daemon, with a dead one, between two SAs, and on kernels without ESP. Only sockets with a policy of
-their own pass (IP_XFRM_POLICY; needs CAP_NET_ADMIN): charon's UDP 500 and the engine's raw ESP socket. Traffic to others
-is not touched: security groups decide on it. ARP and loopback are not either (`lo` has disable_policy and disable_xfrm).
+XFRM `block` policies for each peer's /32, and for multicast and broadcast, which mean peers too, stand below everything that
+an IKE daemon installs, so they decide exactly where no CHILD_SA does: with no daemon, with a dead one, between two SAs, and
+on kernels without ESP. Only sockets with a policy of their own pass (IP_XFRM_POLICY; needs CAP_NET_ADMIN): charon's UDP 500
+and the engine's raw ESP socket. Traffic to others is not touched: security groups decide on it. ARP and loopback are not
+either (`lo` has disable_policy and disable_xfrm).
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ LOWEST = PRIORITY - 1
 
 _SYSCTL = Path("/proc/sys/net")
 _ANY = ipaddress.ip_network("0.0.0.0/0")
+_EVERYBODY = (ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("255.255.255.255/32"))
 _ANY6 = ipaddress.ip_network("::/0")
 _LOOPBACK6 = ipaddress.ip_network("::1/128")
 
 
 def policies(peers: Sequence[str]) -> list[Policy]:
-    """The policies that guard against these peer addresses, and against all IPv6 but ::1 to itself."""
-    wanted: list[Policy] = []
+    """The policies that guard against these peer addresses, multicast, broadcast, and all IPv6 but ::1 to itself."""
+    wanted = [Policy("out", _ANY, everybody, "block", PRIORITY) for everybody in _EVERYBODY]
     for peer in map(ipaddress.ip_network, peers):
         wanted += [
             Policy("out", _ANY, peer, "block", PRIORITY),

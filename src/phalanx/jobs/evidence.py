@@ -109,6 +109,12 @@ def report(
                 }
             )
     encrypted = bool(job.encrypted and job.instances > 1)
+    gaps = list(gaps)
+    if router is not None and router.esp_packets < sum(pair.packets_out for mesh in meshes.values() for pair in mesh.pairs):
+        gaps.append(
+            "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
+            " took the guard's counters away, and with them how much plaintext it had dropped."
+        )
     return {
         "version": 1,
         "phalanx": __version__,
@@ -145,7 +151,7 @@ def report(
         if router
         else None,
         "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
-        "gaps": list(gaps),
+        "gaps": gaps,
     }
 
 

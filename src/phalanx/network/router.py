@@ -93,10 +93,15 @@ class Router:
     def verify(self, state: VpcState) -> bool:
         """Whether what is in force is still this object's last `apply`, and that was of `state`. Costs one netlink message."""
         with self._lock, _explained(f"cannot look at the rules of {self._name}"):
-            if self._applied is None or self._applied[0] != state or not namespace.exists(self._name):
+            if self._applied is None or not self.applied(state) or not namespace.exists(self._name):
                 return False
             with namespace.entered(self._name):
                 return netfilter.generation() == self._applied[1] and Path("/proc/sys", _FORWARD).read_text() == "1\n"
+
+    def applied(self, state: VpcState) -> bool:
+        """Whether this object's last `apply` was of `state` and succeeded, whatever has become of it since."""
+        with self._lock:
+            return self._applied is not None and self._applied[0] == state
 
     def attach(self, eni: Eni, instance: str) -> None:
         """Give the namespace `instance` the ENI as its `eth0`, routed to here; finish or redo it where it is half done.

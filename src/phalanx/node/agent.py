@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from phalanx.data import artifacts
+from phalanx.data import artifacts, workspace
 from phalanx.data import logs as container_logs
 from phalanx.data.logs import LogLine
 from phalanx.data.model import Output
@@ -29,6 +31,12 @@ from phalanx.runtime.images import Images
 
 VERIFY_SECONDS = 1.0
 """How often the routers' rulesets are compared with what was applied."""
+
+RULES_CHANGED = (
+    "somebody changed the router's rules; they were put back, and what the router's guard had counted may be lost,"
+    " while the guard inside the instance went on"
+)
+"""What the evidence of a job says then."""
 
 log = structlog.get_logger()
 
@@ -174,16 +182,29 @@ class Agent:
         for name in namespace.listing(self._names.namespaces):
             if name not in keep:
                 for process in namespace.processes(name):
-                    os.kill(process, 9)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
                 Router(name).destroy()
         for path in self._names.run_dir.glob("i-*"):
             if path.name not in instances:
                 erase(run_dir(self._names, path.name))
+        # A restart of the host takes the specs along, which lie in memory, and leaves what is on the disk.
+        for path in (self._names.data_dir / "instances").glob("i-*"):
+            if path.name.removesuffix(".log") not in instances:
+                workspace.destroy(path)
 
     def _verify(self) -> None:
         while not self._closing.wait(VERIFY_SECONDS):
-            try:
-                for vpc_id in self._rooms.vpcs.verify():
+            for vpc_id in self._rooms.vpcs.known():
+                # Each by itself: a router that cannot be mended must not keep others from being looked at.
+                try:
+                    changed = self._rooms.vpcs.verify(vpc_id)
+                except Exception:
+                    log.exception("cannot verify the ruleset", vpc=vpc_id)
+                    continue
+                if changed:
                     log.warning("ruleset was changed by others and re-asserted", vpc=vpc_id)
-            except Exception:
-                log.exception("cannot verify the rulesets")
+                    with self._lock:
+                        workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
+                    for worker in workers:
+                        worker.note(RULES_CHANGED)

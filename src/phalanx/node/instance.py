@@ -93,11 +93,16 @@ class Instance:
         """PREPARED: namespace, kernel guard, router guard and rules, ENI, then the IKE daemon: in this order."""
         namespace.create(self._namespace)
         member = self.member
+        prepared = self._run_dir / "prepared"
         if member:
+            # Not for the first time: an earlier agent died, and perhaps not it alone.
+            if prepared.exists() and (cause := member.health()) is not None:
+                self.interrupted(cause)
             member.guard()
         self.attach()
         if member:
             member.start()
+        prepared.touch()
 
     def attach(self) -> None:
         """Rules, router guard and wire; what stands stays as it is."""
@@ -181,6 +186,10 @@ class Instance:
     def failure(self) -> str | None:
         """Text of /opt/ml/output/failure."""
         return workspace.failure(self.opt_ml)
+
+    def interrupted(self, cause: str) -> tuple[str, ...]:
+        """Note that encryption had failed and is being started again; all notes so far."""
+        return self.note(f"{cause}; traffic stopped until it was started again with new keys")
 
     def note(self, text: str) -> tuple[str, ...]:
         """Remember something that happened to the instance's network, beyond the agent's own life; all notes so far."""

@@ -74,15 +74,22 @@ class Vpcs:
         with self._lock:
             return self._router(spec.vpc_id).counters(spec.job)
 
-    def verify(self) -> list[str]:
-        """Re-assert the rules of every router whose ruleset is no longer what was applied; the VPCs where that was needed."""
-        mended = []
+    def verify(self, vpc_id: str) -> bool:
+        """Re-assert a VPC's rules where its ruleset is no longer what was applied; whether others had changed it.
+
+        Raises NetworkError; then the router forwards nothing.
+        """
         with self._lock:
-            for vpc_id in list(self._members):
-                if not self._router(vpc_id).verify(self._state(vpc_id)):
-                    self._apply(vpc_id)
-                    mended.append(vpc_id)
-        return mended
+            if vpc_id not in self._members:
+                return False
+            router, state = self._router(vpc_id), self._state(vpc_id)
+            if router.verify(state):
+                return False
+            changed = router.applied(state)
+            # Not just `apply`: the namespace itself may be gone.
+            router.ensure()
+            self._apply(vpc_id)
+            return changed
 
     def known(self) -> set[str]:
         """Ids of the VPCs that have members here."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -47,6 +48,7 @@ class Worker:
         self.status = InstanceStatus(instance.spec.id, Phase.NEW, notes=instance.notes())
         self._goal = goal
         self._changed = changed
+        self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._wake = threading.Event()
         self._exited = threading.Event()
@@ -76,6 +78,10 @@ class Worker:
         self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
         self._terminate()
         self._wake.set()
+
+    def note(self, text: str) -> None:
+        """Remember something that happened to the instance's network, for the evidence."""
+        self._update(notes=self.instance.note(text))
 
     def destroy(self) -> None:
         """Take the instance down; returns when nothing of it is left. Repeat it when it raised."""
@@ -118,7 +124,7 @@ class Worker:
     def _step(self) -> None:
         instance, phase = self.instance, Phase(self.status.phase + 1)
         if phase == Phase.RUNNING and self._kill_at is not None and instance.container().state == "absent":
-            self._update(replace(self.status, phase=Phase.EXITED, exit_code=STOPPED_EARLY))
+            self._update(phase=Phase.EXITED, exit_code=STOPPED_EARLY)
             return
         try:
             match phase:
@@ -137,7 +143,7 @@ class Worker:
         if not self._cancelled.is_set():
             self._unconnected_since = None
             self._log.info("instance reached", phase=phase.name)
-            self._update(replace(self.status, phase=phase))
+            self._update(phase=phase, notes=instance.notes())
 
     def _terminate(self) -> None:
         """SIGTERM, once, as soon as there is a container that can take it."""
@@ -165,13 +171,10 @@ class Worker:
                 )
             self._keep_checkpoints(container.exit_code)
             self._update(
-                replace(
-                    self.status,
-                    phase=Phase.EXITED,
-                    exit_code=container.exit_code,
-                    out_of_memory=container.out_of_memory,
-                    failure=self.instance.failure(),
-                )
+                phase=Phase.EXITED,
+                exit_code=container.exit_code,
+                out_of_memory=container.out_of_memory,
+                failure=self.instance.failure(),
             )
         elif container.state == "absent":
             raise InstanceError("InternalServerError: The training container is gone from its host.")
@@ -223,8 +226,7 @@ class Worker:
                 raise InstanceError(f"InternalServerError: Encryption failed {RECOVERIES} times within a minute: {cause}")
             self._recoveries.append(now)
             self._log.warning("encryption interrupted", cause=cause)
-            notes = self.instance.note(f"{cause}; traffic stopped until it was started again with new keys")
-            self._update(replace(self.status, notes=notes))
+            self._update(notes=self.instance.interrupted(cause))
             member.recover()
         elif self.status.phase >= Phase.CONNECTED:
             missing = self.instance.missing_peers()
@@ -249,8 +251,9 @@ class Worker:
 
     def _fail(self, reason: str, disconnected: bool = False) -> None:
         self._log.warning("instance failed", reason=reason)
-        self._update(replace(self.status, error=reason, disconnected=disconnected))
+        self._update(error=reason, disconnected=disconnected)
 
-    def _update(self, status: InstanceStatus) -> None:
-        self.status = status
+    def _update(self, **changes: Any) -> None:
+        with self._lock:
+            self.status = replace(self.status, **changes)
         self._changed()
