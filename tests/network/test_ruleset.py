@@ -86,12 +86,14 @@ def test_peers_are_the_addresses_of_groups_and_networks_once():
         Rule("ingress", "47", group="sg-1"),
         Rule("ingress", "51", group="sg-1"),
         Rule("ingress", "51", cidr="10.0.0.5/32"),
+        Rule("ingress", "51", cidr="10.0.0.4/32"),
         Rule("ingress", "51", cidr="10.1.0.0/16"),
         enis=(Eni("eni-1", "10.0.0.4", ("sg-1", "sg-3", "sg-1")), Eni("eni-2", "10.0.0.5", ("sg-1",))),
     )
-    assert "set peers-0 { type ipv4_addr; elements = { 10.0.0.4, 10.0.0.5 }; }" in text
-    assert "set peers-1 { type ipv4_addr; flags interval; elements = { 10.0.0.4/31, 10.1.0.0/16 }; }" in text
-    assert "set peers-2" not in text
+    assert "set members-0 { type ipv4_addr; elements = { 10.0.0.4, 10.0.0.5 }; }" in text
+    assert "set members-1 { type ipv4_addr; elements = { 10.0.0.4, 10.0.0.5 }; }" in text
+    assert "set networks-1 { type ipv4_addr; flags interval; elements = { 10.0.0.4/31, 10.1.0.0/16 }; }" in text
+    assert text.count("set members-") + text.count("set networks-") == 3
 
 
 def test_device_names_fit_the_kernel_and_differ():

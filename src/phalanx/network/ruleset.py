@@ -196,15 +196,17 @@ class _Peers:
         """The sets, and for each the chains that look into it."""
         for among, number in self._numbers.items():
             groups = sorted(peer for peer in among if isinstance(peer, str))
-            addresses = [address for group in groups for address in self._members.get(group, ())]
-            networks = [network for network in among if isinstance(network, IPv4Network)]
-            if networks:
-                networks = list(collapse_addresses([*networks, *map(IPv4Network, addresses)]))
-                yield _elements(f"set peers-{number}", "ipv4_addr; flags interval", list(map(str, networks)))
-            else:
-                yield _elements(f"set peers-{number}", "ipv4_addr", list(dict.fromkeys(addresses)))
-            yield _chain(f"egress-peers-{number}", (f"ip daddr @peers-{number} accept",))
-            yield _chain(f"ingress-peers-{number}", (f"ip saddr @peers-{number} accept",))
+            addresses = dict.fromkeys(address for group in groups for address in self._members.get(group, ()))
+            networks = collapse_addresses(peer for peer in among if isinstance(peer, IPv4Network))
+            # Apart, since single addresses are found by their hash, faster than networks.
+            sets = {
+                f"members-{number}": ("ipv4_addr", list(addresses)),
+                f"networks-{number}": ("ipv4_addr; flags interval", list(map(str, networks))),
+            }
+            held = {name: content for name, content in sets.items() if content[1]}
+            yield from (_elements(f"set {name}", *content) for name, content in held.items())
+            yield _chain(f"egress-peers-{number}", (f"ip daddr @{name} accept" for name in held))
+            yield _chain(f"ingress-peers-{number}", (f"ip saddr @{name} accept" for name in held))
 
 
 def _spans(rules: Sequence[Rule], direction: str) -> dict[int, list[tuple[int, int, _Peer]]]:
