@@ -28,7 +28,7 @@ class Script:
     """The next so many calls fail as if the host were away."""
     takes: int | None = None
     """The fleet takes so many instances of a job and then refuses, without telling of those it took."""
-    guard: GuardCounters = GuardCounters(4, 400, 24, 3000, 2, 100)
+    guard: GuardCounters = field(default_factory=lambda: GuardCounters(4, 400, 24, 3000, 2, 100))
     """What the router's guard says it has counted; the instances have sent 12 packets to each other."""
     deaf: bool = False
     """Stops have no effect, as with containers that ignore SIGTERM."""
