@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -77,6 +79,40 @@ def test_a_killed_agent_is_replaced(fleet, tmp_path):
         except Exception:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("phalanx.fleet.local.WATCH_SECONDS", 0.5)
+    monkeypatch.setattr("phalanx.fleet.local.ANSWER_SECONDS", 2.0)
+
+
+def test_a_hung_agent_is_replaced(impatient, fleet, tmp_path):
+    (before,) = agents(tmp_path)
+    os.kill(before, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while before in agents(tmp_path) or not agents(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stop_right_after_the_agents_end_leaves_nothing(impatient, fleet, tmp_path, number):
+    for pid in agents(tmp_path):
+        os.kill(pid, number)
+    # The fixture closes the fleet now, and looks at what is left.
+
+
+def test_an_agent_that_is_told_to_stop_while_it_starts_leaves_nothing(tmp_path, names):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "phalanx.node", "--data-dir", str(tmp_path), "--images", str(tmp_path / "images")]
+    )
+    while not names.run_dir.is_mount():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert not names.run_dir.exists()
 
 
 def test_a_second_fleet_of_the_service_finds_the_same_agent(fleet, tmp_path):

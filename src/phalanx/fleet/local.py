@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,8 +25,10 @@ from phalanx.node.names import Names
 
 START_SECONDS = 60.0
 """How long an agent may take until it answers: it first takes up the instances that an earlier one left."""
-CALL_SECONDS = 600.0
-"""Longest call: an upload, or taking down an instance that builds its image."""
+CALL_SECONDS = 86400.0
+"""Longest call: the upload of a large model. Whether the agent still works is asked by shorter ones."""
+ANSWER_SECONDS = 20.0
+"""How long the agent may take over a call that has nothing to do; then it hangs and is replaced."""
 WATCH_SECONDS = 10.0
 """How long one look at the statuses waits for a change."""
 
@@ -43,6 +46,7 @@ class LocalFleet:
         self._version = 0
         self._statuses: dict[str, InstanceStatus] = {}
         self._closing = threading.Event()
+        self._starting = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, name="fleet", daemon=True)
 
     def open(self) -> None:
@@ -53,18 +57,30 @@ class LocalFleet:
 
     def close(self) -> None:
         """Stop the agent. Instances that still run stay, guarded, until a later agent takes them up."""
-        self._closing.set()
-        for pid in self._agents():
-            os.kill(pid, signal.SIGTERM)
+        if self._watcher.is_alive():
+            try:
+                # One that has just died or hangs cannot clear up behind itself.
+                self._ensure_agent()
+            except FleetError as error:
+                log.error("no node agent clears up", reason=str(error))
+        with self._starting:
+            self._closing.set()
+        told: set[int] = set()
         deadline = time.monotonic() + START_SECONDS
-        while self._agents() and time.monotonic() < deadline:
+        while (agents := set(self._agents())) and time.monotonic() < deadline:
+            for pid in agents - told:
+                _signal(pid, signal.SIGTERM)
+            told |= agents
             if self._process is not None:
                 self._process.poll()
             time.sleep(0.02)
+        for pid in agents:
+            log.error("the node agent does not end and is killed; what it leaves the next start clears away", process=pid)
+            _signal(pid, signal.SIGKILL)
 
     def capacity(self) -> Capacity:
         """See Fleet."""
-        result: Capacity = self._call("capacity")
+        result: Capacity = self._call("capacity", ANSWER_SECONDS)
         return result
 
     def has_image(self, image: str) -> bool:
@@ -117,16 +133,22 @@ class LocalFleet:
         """See Fleet."""
         self._call("destroy", ids=tuple(ids))
 
-    def _call(self, method: str, **arguments: object) -> Any:
+    def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
         try:
-            return protocol.call(self._names.agent_socket, Agent, method, arguments, CALL_SECONDS)
+            return protocol.call(self._names.agent_socket, Agent, method, arguments, seconds)
+        except protocol.Hanging as error:
+            # It keeps nothing that its successor does not find; calls that wait for it fail now, and are repeated.
+            for pid in self._agents():
+                log.warning("the node agent hangs and is killed", process=pid)
+                _signal(pid, signal.SIGKILL)
+            raise Unreachable(str(error)) from error
         except protocol.Unreachable as error:
             raise Unreachable(str(error)) from error
         except protocol.CallFailed as error:
             raise Refused(str(error)) from error
 
     def _refresh(self) -> None:
-        self._see(self._call("statuses", seen=-1, timeout=0.0))
+        self._see(self._call("statuses", ANSWER_SECONDS, seen=-1, timeout=0.0))
 
     def _see(self, statuses: Statuses) -> None:
         with self._condition:
@@ -138,7 +160,7 @@ class LocalFleet:
         seen = -1
         while not self._closing.is_set():
             try:
-                statuses: Statuses = self._call("statuses", seen=seen, timeout=WATCH_SECONDS)
+                statuses: Statuses = self._call("statuses", WATCH_SECONDS + ANSWER_SECONDS, seen=seen, timeout=WATCH_SECONDS)
                 if statuses.version != seen:
                     seen = statuses.version
                     self._see(statuses)
@@ -157,31 +179,39 @@ class LocalFleet:
         deadline = time.monotonic() + START_SECONDS
         output = self._names.data_dir / "agent.log"
         while time.monotonic() < deadline:
+            if self._closing.is_set():
+                raise FleetError("The service is stopping.")
             try:
-                self._call("capacity")
+                self._call("capacity", ANSWER_SECONDS)
                 return
             except FleetError as failure:
                 reason = str(failure)
-            if self._process is None or self._process.poll() is not None:
-                if self._process is not None and self._process.returncode not in (0, -signal.SIGKILL):
-                    reason = _last_line(output) or reason
-                if os.geteuid() != 0:
-                    raise FleetError(
-                        f"{reason}. The node agent needs root: run `phalanx serve` as root,"
-                        f" or start it with `sudo python -m phalanx.node --data-dir {self._names.data_dir}`"
-                    )
-                if not self._agents():
-                    # A session of its own: a signal to the control plane's terminal must not reach the data plane's keeper.
-                    with output.open("ab") as file:
-                        self._process = subprocess.Popen(
-                            [sys.executable, "-m", "phalanx.node", *self._arguments()],
-                            stdin=subprocess.DEVNULL,
-                            stdout=file,
-                            stderr=file,
-                            start_new_session=True,
-                        )
+            reason = self._start_agent(output) or reason
+            if os.geteuid() != 0:
+                raise FleetError(
+                    f"{reason}. The node agent needs root: run `phalanx serve` as root,"
+                    f" or start it with `sudo python -m phalanx.node --data-dir {self._names.data_dir}`"
+                )
             time.sleep(0.02)
         raise FleetError(f"The node agent did not answer within {START_SECONDS:.0f} s: {reason}; its log is {output}")
+
+    def _start_agent(self, output: Path) -> str | None:
+        """Start an agent where none runs; the last words of the one before, if it had any."""
+        with self._starting:
+            said = None
+            if self._process is not None and self._process.poll() not in (None, 0, -signal.SIGKILL):
+                said = _last_line(output)
+            if os.geteuid() == 0 and not self._agents() and not self._closing.is_set():
+                # A session of its own: a signal to the control plane's terminal must not reach the data plane's keeper.
+                with output.open("ab") as file:
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-m", "phalanx.node", *self._arguments()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=file,
+                        stderr=file,
+                        start_new_session=True,
+                    )
+            return said
 
     def _arguments(self) -> list[str]:
         return ["--data-dir", str(self._names.data_dir), "--images", str(self._images)]
@@ -197,6 +227,11 @@ class LocalFleet:
             except OSError:
                 continue  # it ended while we looked
         return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _last_line(path: Path) -> str:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -25,6 +24,7 @@ log = structlog.get_logger()
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 128
     agent: Agent
 
 
@@ -44,6 +44,10 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     options = parser.parse_args()
     logging.configure()
+    # From the start: what was begun is ended in order, with nothing left mounted.
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     names = Names(options.data_dir)
     _mount(names.run_dir)
     lock = os.open(names.run_dir / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -60,14 +64,12 @@ def main() -> None:
     server = _Server(str(starting), _Connection)
     server.agent = agent
     starting.rename(names.agent_socket)
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=server.shutdown).start()
-
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
+    serving.start()
     log.info("agent ready", data_dir=str(options.data_dir))
-    server.serve_forever(poll_interval=0.1)
+    stopping.wait()
+    server.shutdown()
+    serving.join()
     names.agent_socket.unlink(missing_ok=True)
     agent.close()
     if agent.empty():

@@ -24,8 +24,12 @@ class Unreachable(Exception):
     """No agent answers on the socket."""
 
 
+class Hanging(Unreachable):
+    """There is an agent, but it did not answer in time."""
+
+
 def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float) -> Any:
-    """Call `method` of the agent behind a socket, and wait `timeout` seconds at most. Raises CallFailed or Unreachable."""
+    """Call `method` of the agent behind a socket, for `timeout` seconds at most. Raises CallFailed, Unreachable or Hanging."""
     parameters, returns = _signature(agent, method)
     request = {"method": method, "arguments": {name: encode(parameters[name], value) for name, value in arguments.items()}}
     try:
@@ -35,6 +39,8 @@ def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], 
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 line = stream.readline(LINE_LIMIT)
+    except TimeoutError as error:
+        raise Hanging(f"The node agent at {path} did not answer within {timeout:.0f} s") from error
     except OSError as error:
         raise Unreachable(f"The node agent at {path} does not answer: {error}") from error
     if not line.endswith(b"\n"):
