@@ -44,6 +44,7 @@ class LocalFleet:
         self._process: subprocess.Popen[bytes] | None = None
         self._condition = threading.Condition()
         self._version = 0
+        self._newest = 0
         self._statuses: dict[str, InstanceStatus] = {}
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -152,6 +153,10 @@ class LocalFleet:
 
     def _see(self, statuses: Statuses) -> None:
         with self._condition:
+            # Of two answers that cross, the older may come last: it would not know what was placed in between.
+            if statuses.version < self._newest:
+                return
+            self._newest = statuses.version
             self._statuses = {status.id: status for status in statuses.instances}
             self._version += 1
             self._condition.notify_all()

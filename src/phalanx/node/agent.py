@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,7 +60,8 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._condition = threading.Condition()
-        self._version = 0
+        # Grows over restarts of the agent too, until the host's: a later answer is known from an earlier one.
+        self._version = time.monotonic_ns()
         self._closing = threading.Event()
         self._plane: PlaneName | None = None
 

@@ -1,0 +1,217 @@
+"""The API and the way to a job's first line: `api-pairs`, `start-single`, `start-encrypted-2`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from bench.result import Result
+
+REGION, ACCOUNT = "us-west-2", "123456789012"
+ACCESS_KEY, SECRET = "AKIABENCHMARK", "secret"
+IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
+CLIENTS = 8
+MOTO = "moto[server]==5.1.22"
+JOB = {
+    "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+    "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/SageMakerTraining",
+    "OutputDataConfig": {"S3OutputPath": f"s3://sagemaker-{REGION}-{ACCOUNT}/models"},
+    "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+    "StoppingCondition": {"MaxRuntimeInSeconds": 300},
+}
+FIRST_LINE = {
+    "TrainingImage": IMAGE,
+    "TrainingInputMode": "File",
+    "ContainerEntrypoint": ["/bin/sh", "-c", "echo started"],
+}
+
+
+def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
+    """The cases, each in turns with what it is compared with."""
+    results = []
+    if not chosen or "api-pairs" in chosen:
+        results.append(_pairs(runs=2 if quick else 5, seconds=3 if quick else 10))
+    if not chosen or {"start-single", "start-encrypted-2"} & set(chosen):
+        results += _starts(runs=3 if quick else 15)
+    return results
+
+
+def _pairs(runs: int, seconds: float) -> Result:
+    from clients import environment
+
+    with tempfile.TemporaryDirectory() as directory:
+        moto = [environment(MOTO) / "bin/moto_server", "-H", "127.0.0.1", "-p"]
+        with _server([sys.executable, "-m", "bench.api", directory]) as ours, _server(moto) as theirs:
+            for port in (ours, theirs):
+                _load(port, "warm", 1)
+            pairs = [(_load(ours, f"r{number}", seconds), _load(theirs, f"r{number}", seconds)) for number in range(runs)]
+    what = f"CreateTrainingJob and DescribeTrainingJob by {CLIENTS} clients, committed to disk"
+    return Result("api-pairs", "pairs/s", what, "moto_server, which keeps them in memory", pairs)
+
+
+def _load(port: int, name: str, seconds: float) -> float:
+    """Pairs of requests per second that so many clients get answered."""
+    deadline = time.monotonic() + seconds
+    counts = [0] * CLIENTS
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while time.monotonic() < deadline:
+            job = f"{name}-{number}-{counts[number]}"
+            _call(connection, port, "CreateTrainingJob", {"TrainingJobName": job, **JOB})
+            assert _call(connection, port, "DescribeTrainingJob", {"TrainingJobName": job})["TrainingJobName"] == job
+            counts[number] += 1
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.monotonic() - started)
+
+
+def _call(connection: http.client.HTTPConnection, port: int, operation: str, members: dict) -> dict:
+    body = json.dumps(members)
+    headers = {"X-Amz-Target": f"SageMaker.{operation}", "Content-Type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", f"http://127.0.0.1:{port}/", headers, body)
+    SigV4Auth(Credentials(ACCESS_KEY, SECRET), "sagemaker", REGION).add_auth(request)
+    connection.request("POST", "/", body, dict(request.headers.items()))
+    response = connection.getresponse()
+    content = response.read()
+    assert response.status == 200, content
+    return json.loads(content)
+
+
+@contextlib.contextmanager
+def _server(command: Sequence[object]) -> Iterator[int]:
+    """A server, given its port as the last argument, once it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([*map(str, command), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            assert process.poll() is None, f"{command[0]} ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _serve(directory: Path, port: int) -> None:
+    """The service as `phalanx serve` has it, without a fleet behind it: its jobs stay where they are stored."""
+    import uvicorn
+
+    from phalanx.services.sagemaker.service import service
+    from phalanx.store.database import Database, sqlite_url
+    from phalanx.wire.app import application
+    from phalanx.wire.sigv4 import Principal
+
+    class Control:
+        def wake(self) -> None: ...
+
+        def knows_image(self, uri: str) -> bool:
+            return True
+
+        def has_objects(self, uri: str) -> bool:
+            return True
+
+        def metric_fault(self, definitions: object) -> None: ...
+
+        def network_changed(self, vpc_id: str) -> None: ...
+
+    database = Database(sqlite_url(directory / "phalanx.db"))
+    database.migrate()
+    keys = {ACCESS_KEY: Principal(SECRET, f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDABENCHMARK")}
+    app = application([service(database, Control())], keys.get, ACCOUNT)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off")
+
+
+def _starts(runs: int) -> list[Result]:
+    """From CreateTrainingJob to the container's first line; the image is there, as after a first job."""
+    with tempfile.TemporaryDirectory() as directory, _phalanx(Path(directory) / "data") as environ:
+        single, clear, encrypted = [], [], []
+        for number in range(-1, runs):
+            taken = [
+                _start(environ, f"single-{number}", 1, False),
+                _start(environ, f"clear-{number}", 2, False),
+                _start(environ, f"encrypted-{number}", 2, True),
+            ]
+            if number >= 0:
+                for seconds, into in zip(taken, (single, clear, encrypted), strict=True):
+                    into.append(seconds)
+    what = "from CreateTrainingJob to the first line"
+    return [
+        Result("start-single", "s", f"{what}, one instance", "two instances", list(zip(single, clear, strict=True))),
+        Result(
+            "start-encrypted-2",
+            "s",
+            f"{what}, two encrypted instances",
+            "in the clear",
+            list(zip(encrypted, clear, strict=True)),
+        ),
+    ]
+
+
+def _start(environ: dict[str, str], name: str, instances: int, encrypted: bool) -> float:
+    """Seconds from the request until the slowest instance's first line was written."""
+    options = {
+        "endpoint_url": environ["AWS_ENDPOINT_URL"],
+        "region_name": environ["AWS_REGION"],
+        "aws_access_key_id": environ["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": environ["AWS_SECRET_ACCESS_KEY"],
+    }
+    sagemaker, logs = boto3.client("sagemaker", **options), boto3.client("logs", **options)
+    resources = {**JOB["ResourceConfig"], "InstanceCount": instances}
+    given = {**JOB, "AlgorithmSpecification": FIRST_LINE, "ResourceConfig": resources}
+    begun = time.time()
+    sagemaker.create_training_job(TrainingJobName=name, EnableInterContainerTrafficEncryption=encrypted, **given)
+    while (job := sagemaker.describe_training_job(TrainingJobName=name))["TrainingJobStatus"] == "InProgress":
+        time.sleep(0.1)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    group = "/aws/sagemaker/TrainingJobs"
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    return max(stream["firstEventTimestamp"] for stream in streams) / 1000 - begun
+
+
+@contextlib.contextmanager
+def _phalanx(data_dir: Path) -> Iterator[dict[str, str]]:
+    """A `phalanx serve` of its own; what `phalanx env` says of it."""
+    program = str(Path(sys.executable).parent / "phalanx")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([program, "serve", "--port", str(port), "--data-dir", str(data_dir)], stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            assert process.poll() is None, "phalanx serve ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        shown = subprocess.run([program, "env", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True).stdout
+        yield dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", shown, re.MULTILINE))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(120)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))
