@@ -1,6 +1,8 @@
 """The schema is what the tables say; transactions hold; everything survives a restart."""
 
+import os
 import threading
+import time
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -72,3 +74,42 @@ def test_a_committed_row_is_there_after_reopening(tmp_path, database):
     with again.read() as session:
         assert session.get_one(AccessKey, "A").secret == "s"
     again.close()
+
+
+def test_commits_that_wait_together_are_brought_to_the_disk_together(database, monkeypatch):
+    def add(number):
+        with database.write() as session:
+            session.add(AccessKey(id=str(number), secret="s", user_name="u", created=now_ms()))
+
+    synced, begun, go_on = [], threading.Event(), threading.Event()
+
+    def slow(file):
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(6)]
+    threads[0].start()
+    assert begun.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    while database._wal._asked < 6:
+        time.sleep(0.01)
+    # All are committed, and nobody was told yet.
+    assert all(thread.is_alive() for thread in threads)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(synced) == 2
+    assert synced[0].endswith("phalanx.db-wal")
+
+
+def test_a_disk_that_fails_is_told(database, monkeypatch):
+    def broken(_):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    for _ in range(2):
+        with pytest.raises(OSError), database.write() as session:
+            session.add(AccessKey(id=str(now_ms()), secret="s", user_name="u", created=now_ms()))
