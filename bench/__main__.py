@@ -9,7 +9,7 @@ import sys
 
 from bench import result
 
-SUITES = ("engine",)
+SUITES = ("engine", "network", "api")
 """Modules of this package with `run(quick, chosen) -> list[Result]`."""
 
 
