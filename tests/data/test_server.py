@@ -128,6 +128,20 @@ def test_a_killed_server_is_noticed_and_started_again_with_its_objects(server, t
     assert (tmp_path / "s3/buckets/kept/a/b").stat().st_mode & 0o077 == 0
 
 
+def test_a_server_that_hangs_is_noticed_and_replaced(server, tmp_path):
+    server.start()
+    objects.client(server.store).create_bucket(Bucket="kept")
+    assert server.answers(10)
+    pid = int((tmp_path / "s3" / "server.lock").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    assert server.alive()
+    assert not server.answers(0.5)
+    server.start()
+    assert server.answers(10)
+    assert int((tmp_path / "s3" / "server.lock").read_text()) != pid
+    assert [bucket["Name"] for bucket in objects.client(server.store).list_buckets()["Buckets"]] == ["kept"]
+
+
 def test_a_number_that_belongs_to_another_process_is_not_touched(server, tmp_path):
     (tmp_path / "s3").mkdir()
     with subprocess.Popen(["sleep", "60"]) as bystander:

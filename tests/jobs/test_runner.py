@@ -322,6 +322,18 @@ def test_a_full_store_delays_a_job_but_does_not_fail_it(database, signer, monkey
     assert errors == []
 
 
+def test_a_clean_stop_waits_for_an_agent_that_is_being_replaced(database, signer):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+    fleet.script.unreachable = 3
+    manager.close()
+    assert fleet.present == set()
+    assert load(database).plan is None
+
+
 def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer):
     create(database)
     fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))

@@ -33,7 +33,7 @@ from phalanx.cli.settings import (
 )
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
-from phalanx.data.server import S3Server
+from phalanx.data.server import S3Server, S3ServerError
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
@@ -53,6 +53,9 @@ from phalanx.wire.app import application
 from phalanx.wire.sigv4 import Principal
 
 S3_WATCH_SECONDS = 1.0
+"""How often the S3 server is looked at."""
+S3_ANSWER_SECONDS = 30.0
+"""How long the S3 server may take to answer before it counts as hanging."""
 STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
 
@@ -100,7 +103,7 @@ def serve(
     server = _Service(host, listener, data_dir, s3_endpoint, require_encryption)
     try:
         server.run()
-    except FleetError as error:
+    except (FleetError, S3ServerError) as error:
         fail(str(error))
     finally:
         server.close()
@@ -163,6 +166,9 @@ class _Service:
 
     def close(self) -> None:
         """Stop everything that was started, the rest too where one fails; running jobs go back to the queue."""
+        # A second signal, from a person in a hurry, must not leave half of it standing.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         self._closing.set()
         self._undo.close()
 
@@ -182,8 +188,8 @@ class _Service:
 
     def _watch_s3(self, server: S3Server) -> None:
         while not self._closing.wait(S3_WATCH_SECONDS):
-            if not server.alive():
-                log.warning("the S3 server ended and is started again")
+            if not server.answers(S3_ANSWER_SECONDS) and not self._closing.is_set():
+                log.warning("the S3 server ended or hangs, and is started again")
                 try:
                     server.start()
                 except Exception:

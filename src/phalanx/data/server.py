@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import http.client
 import io
 import os
 import select
@@ -92,6 +93,20 @@ class S3Server:
             return True
         self._forget()
         return False
+
+    def answers(self, seconds: float) -> bool:
+        """Whether the server lives and answers anything at all within `seconds`; one that is stopped or hangs does not."""
+        if not self.alive():
+            return False
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return True
 
     def stop(self) -> None:
         """End the server that runs in the directory, if any, whoever started it: SIGTERM, after five seconds SIGKILL."""

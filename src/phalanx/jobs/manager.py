@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -25,6 +26,9 @@ RESERVED_BYTES = 1536 * 1024**2
 """Host memory that admission reserves for an instance: a type is a ceiling, not a reservation (DESIGN §6)."""
 HOST_BYTES = 2 * 1024**3
 """Host memory that instances never get: the service, S3 and the system."""
+GIVE_BACK_SECONDS = 60.0
+"""How long a stop tries to take down a job's instances."""
+GIVE_BACK_POLL_SECONDS = 0.2
 QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
@@ -63,10 +67,20 @@ class Manager:
             thread.join()
         for job in self._unfinished():
             if job.plan is not None:
-                try:
-                    self._requeue(job)
-                except FleetError as error:
+                self._give_back(job)
+
+    def _give_back(self, job: TrainingJob) -> None:
+        """Requeue a job, however often it takes: an agent that died or hangs is being replaced meanwhile."""
+        deadline = time.monotonic() + GIVE_BACK_SECONDS
+        while True:
+            try:
+                self._requeue(job)
+                return
+            except FleetError as error:
+                if time.monotonic() > deadline:
                     log.error("instances were left running, guarded; the next start goes on", job=job.name, reason=str(error))
+                    return
+            time.sleep(GIVE_BACK_POLL_SECONDS)
 
     def wake(self) -> None:
         """See JobControl."""

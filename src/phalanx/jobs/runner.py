@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -66,6 +67,10 @@ class Runner:
 
     def run(self) -> None:
         """Work until the job is terminal, or the service closes."""
+        with contextlib.suppress(Interrupted):
+            self._work()
+
+    def _work(self) -> None:
         stages: dict[str, Callable[[TrainingJob], str]] = {
             "starting": self._start,
             "downloading": self._download,
@@ -79,7 +84,7 @@ class Runner:
             except Ended as end:
                 following = self._decide(end.outcome)
             except Interrupted:
-                return
+                raise
             except Refused as error:
                 if job.stage == "ending":
                     self._pause(error)
