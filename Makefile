@@ -18,7 +18,7 @@ check: setup
 	@.venv/bin/mypy
 
 bench: setup
-	@.venv/bin/python -m bench $(if $(ONLY),--only $(ONLY))
+	@PYTHONPATH=tests .venv/bin/python -m bench $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf .venv build
