@@ -190,6 +190,10 @@ def test_acknowledgements_and_errors_do_not_echo_keys(instance):
     assert instance.ask(message(Type.NEWSPDINFO, bytes(4), 5, REQUEST)) == []
 
 
+def test_flags_of_a_dump_mean_no_dump_to_what_makes_something(instance):
+    assert error_of(instance.ask(message(Type.NEWSPDINFO, bytes(4), 5, REQUEST | 4 | DUMP))) == 0
+
+
 def test_dumps_and_counts(instance):
     instance.establish()
     sas = instance.ask(message(Type.GETSA, bytes(24), 3, REQUEST | DUMP))

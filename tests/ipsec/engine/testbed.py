@@ -49,7 +49,7 @@ def inside(netns: Path) -> Iterator[None]:
             assert _libc.setns(home.fileno(), 0) == 0
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := holds():

@@ -61,13 +61,13 @@ class Dispatcher:
             if refusal.number not in (errno.ESRCH, errno.ENOENT, errno.EEXIST):
                 self.refusals.append(f"XFRM message {header.type:#x} refused, {refusal}")
             return [xfrm.build_error(refusal.number, header, length)]
-        if header.flags & xfrm.NLM_F_ACK and header.flags & xfrm.NLM_F_DUMP != xfrm.NLM_F_DUMP:
+        if header.flags & xfrm.NLM_F_ACK and not _is_dump(header):
             answers.append(xfrm.build_error(0, header, length))
         return answers
 
     def _act(self, header: Header, body: memoryview, owner: Hashable, now: float) -> list[bytearray]:
         tables, number = self.tables, header.sequence
-        dump = header.flags & xfrm.NLM_F_DUMP == xfrm.NLM_F_DUMP
+        dump = _is_dump(header)
         match header.type:
             case Type.ALLOCSPI:
                 info = tables.allocate_spi(xfrm.parse_spi_request(body), owner, now)
@@ -166,3 +166,8 @@ def _pack_replay(sa: Sa, usage: Usage) -> bytearray:
     if sa.direction is xfrm.Direction.IN:
         return xfrm.pack_replay(sa.window, 0, usage.sequence)
     return xfrm.pack_replay(sa.window, usage.sequence, 0)
+
+
+def _is_dump(header: Header) -> bool:
+    # The same bits mean REPLACE and EXCL to requests that make something (linux/netlink.h).
+    return header.type in (Type.GETSA, Type.GETPOLICY) and header.flags & xfrm.NLM_F_DUMP == xfrm.NLM_F_DUMP
