@@ -168,7 +168,20 @@ def test_a_mesh_that_cannot_be_mended_fails_a_running_instance(live):
     until(lambda: worker.status.phase == Phase.RUNNING)
     member.cause = "charon is dead"
     until(lambda: worker.status.error)
-    assert "no CHILD_SA" in worker.status.error
+    assert "10 times within a minute: charon is dead" in worker.status.error
+    assert member.recovered == 10
+
+
+def test_a_fault_while_another_is_mended_is_mended_too(live):
+    member = Member()
+    instance = Instance(member)
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    member.cause = "charon is dead"
+    until(lambda: member.recovered > 2)
+    member.cause = None
+    time.sleep(0.1)
+    assert worker.status.error is None
 
 
 def test_pairs_that_stay_down_get_their_wire_and_a_new_start(live, monkeypatch):

@@ -227,7 +227,12 @@ class Worker:
             self._recoveries.append(now)
             self._log.warning("encryption interrupted", cause=cause)
             self._update(notes=self.instance.interrupted(cause))
-            member.recover()
+            try:
+                member.recover()
+            except MeshError as error:
+                # What was just started may have been hit too: only time, or too many attempts, end it.
+                self._log.warning("encryption is not back yet", reason=str(error))
+                self._wait_for_mesh(str(error))
         elif self.status.phase >= Phase.CONNECTED:
             missing = self.instance.missing_peers()
             if missing:
