@@ -166,6 +166,16 @@ def test_an_archive_that_cannot_be_made_is_not_uploaded_in_part(store, bucket, r
     assert len(os.listdir("/proc/self/task")) <= len(threads)
 
 
+@pytest.mark.parametrize("compression", ["GZIP", "NONE"])
+def test_files_that_claim_more_than_the_disk_has_are_not_read(store, bucket, roots, compression):
+    disk = os.statvfs(roots[0])
+    with (roots[1] / "model/hole").open("wb") as file:
+        file.truncate(disk.f_blocks * disk.f_frsize + 1)
+    with pytest.raises(DataError, match="claim more than the disk has"):
+        send(store, bucket, roots, compression)
+    assert keys(store, bucket) == []
+
+
 def test_open_files_are_closed(store, bucket, roots):
     (roots[0] / "model/d").mkdir()
     (roots[0] / "model/d/m").write_text("m")

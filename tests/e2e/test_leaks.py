@@ -189,6 +189,8 @@ def test_nothing_arrives_in_the_clear_whatever_is_torn_down(phalanx, encrypted):
             wait_for(lambda: routes(one), 30, "the way to the peer")
             inside(one, "ip", *words.format(*routes(one)).split())
         wait_for(lambda: routes(one), 30, "the way to the peer")
+        subprocess.run(["ip", "netns", "delete", router], check=True)
+        wait_for(lambda: routes(one) and "eth0" in inside(one, "ip", "link"), 30, "the wire")
         for pid in phalanx.processes("phalanx.ipsec.engine"):
             os.kill(pid, signal.SIGKILL)
         before = arrived(phalanx, name)

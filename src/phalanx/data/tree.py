@@ -31,14 +31,25 @@ class Entry:
 
 
 def entries(workspaces: Sequence[Path], folder: str) -> Generator[Entry, None, None]:
-    """Files, directories and links below `folder` of all workspaces, parents first; of clashing paths the first host's."""
+    """Files, directories and links below `folder` of all workspaces, parents first; of clashing paths the first host's.
+
+    Raises DataError where the files claim more bytes than their disk has: with holes in them, a container could make us
+    read zeros for years.
+    """
     taken: dict[str, bool] = {}
+    claimed = 0
     for root in workspaces:
         with ExitStack() as stack:
             directory = _descend(root, folder, stack)
             if directory is None:
                 continue
+            disk = os.fstatvfs(directory)
             for entry in _walk(directory, "", 0):
+                claimed += entry.status.st_size if stat.S_ISREG(entry.status.st_mode) else 0
+                if claimed > disk.f_blocks * disk.f_frsize:
+                    raise DataError(
+                        f"ClientError: Data upload failed:files up to {entry.path[:200]} claim more than the disk has"
+                    )
                 is_folder = stat.S_ISDIR(entry.status.st_mode)
                 # What lies under a path that an earlier host has as a link must not appear: unpacking would write through it.
                 if any(not taken.get(parent, True) for parent in _parents(entry.path)):

@@ -227,6 +227,8 @@ class Worker:
             self._recoveries.append(now)
             self._log.warning("encryption interrupted", cause=cause)
             self._update(notes=self.instance.interrupted(cause))
+            # Its cause may be that somebody took the wire away.
+            self.instance.attach()
             try:
                 member.recover()
             except MeshError as error:
