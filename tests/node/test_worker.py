@@ -192,5 +192,6 @@ def test_pairs_that_stay_down_get_their_wire_and_a_new_start(live, monkeypatch):
     instance.missing = ["algo-2"]
     until(lambda: instance.member.initiated)
     assert instance.attached == 1
+    assert worker.status.notes == ("no CHILD_SA with algo-2; traffic with it stopped until there was one again",)
     until(lambda: worker.status.error)
     assert worker.status.disconnected

@@ -238,6 +238,8 @@ class Worker:
         elif self.status.phase >= Phase.CONNECTED:
             missing = self.instance.missing_peers()
             if missing:
+                if self._unconnected_since is None:
+                    self.note(f"no CHILD_SA with {', '.join(missing)}; traffic with it stopped until there was one again")
                 if time.monotonic() - self._attached > REATTACH_SECONDS:
                     # Somebody may have taken down the wire itself, or a route; what stands stays as it is.
                     self._attached = time.monotonic()
