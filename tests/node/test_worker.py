@@ -85,7 +85,7 @@ class Member:
     def health(self):
         return self.cause
 
-    def recover(self):
+    def recover(self, timeout):
         self.recovered += 1
         raise MeshError("no CHILD_SA")
 

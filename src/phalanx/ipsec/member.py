@@ -133,7 +133,7 @@ class Member:
         self._charon.trim_log()
         return None
 
-    def recover(self, timeout: float = CONNECT_TIMEOUT) -> None:
+    def recover(self, timeout: float) -> None:
         """Bring everything up anew after health() complained, and initiate to every peer. The guard stands all the while."""
         self.guard()
         self._charon.kill()

@@ -228,9 +228,10 @@ class Worker:
             self._log.warning("encryption interrupted", cause=cause)
             self._update(notes=self.instance.interrupted(cause))
             # Its cause may be that somebody took the wire away.
-            self.instance.attach()
+            self._attach()
             try:
-                member.recover()
+                # No longer than this: a wire that is taken away meanwhile is not seen before.
+                member.recover(REATTACH_SECONDS)
             except MeshError as error:
                 # What was just started may have been hit too: only time, or too many attempts, end it.
                 self._log.warning("encryption is not back yet", reason=str(error))
@@ -241,13 +242,17 @@ class Worker:
                 if self._unconnected_since is None:
                     self.note(f"no CHILD_SA with {', '.join(missing)}; traffic with it stopped until there was one again")
                 if time.monotonic() - self._attached > REATTACH_SECONDS:
-                    # Somebody may have taken down the wire itself, or a route; what stands stays as it is.
-                    self._attached = time.monotonic()
-                    self.instance.attach()
+                    # Somebody may have taken down the wire itself, or a route.
+                    self._attach()
                     member.initiate(missing)
                 self._wait_for_mesh(f"no CHILD_SA with {', '.join(missing)}")
             else:
                 self._unconnected_since = None
+
+    def _attach(self) -> None:
+        """Make the wire again where it is gone; what stands stays as it is."""
+        self._attached = time.monotonic()
+        self.instance.attach()
 
     def _wait_for_mesh(self, reason: str) -> None:
         now = time.monotonic()
