@@ -143,7 +143,7 @@ def _serve(directory: Path, port: int) -> None:
     database.migrate()
     keys = {ACCESS_KEY: Principal(SECRET, f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDABENCHMARK")}
     app = application([service(database, Control())], keys.get, ACCOUNT)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off")
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
 
 
 def _starts(runs: int) -> list[Result]:

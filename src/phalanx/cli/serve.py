@@ -17,6 +17,7 @@ from typing import Annotated
 import structlog
 import typer
 import uvicorn
+from sqlalchemy import bindparam, select
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -60,6 +61,9 @@ STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
 
 log = structlog.get_logger()
+
+# Asked with every request: made once, answered with a plain row.
+_KEY = select(AccessKey.id, AccessKey.secret, AccessKey.user_name).where(AccessKey.id == bindparam("key"))
 
 
 def serve(
@@ -161,7 +165,14 @@ class _Service:
         s3 = (store.endpoint or "").replace(f"//{self._host}:", f"//{shown}:")
         Endpoints(f"http://{shown}:{port}", s3, REGION).save(self._data_dir)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_SECONDS)
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                proxy_headers=False,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
         )
         self._listener.listen(1024)
         log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
@@ -200,7 +211,7 @@ class _Service:
 
     def _principal(self, access_key: str) -> Principal | None:
         with self._database.read() as session:
-            row = session.get(AccessKey, access_key)
+            row = session.connection().execute(_KEY, {"key": access_key}).first()
         if row is None:
             return None
         return Principal(secret=row.secret, arn=f"arn:aws:iam::{ACCOUNT}:user/{row.user_name}", user_id=row.id)

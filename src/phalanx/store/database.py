@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -78,6 +78,8 @@ class Database:
         path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
         self._wal = _Wal(path) if path else None
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._turn = threading.Lock() if self._wal is not None else contextlib.nullcontext()
+        """Writers queue here: SQLite's own wait for the write lock sleeps and polls, up to 100 ms at a time."""
 
     @property
     def engine(self) -> Engine:
@@ -92,13 +94,13 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    @contextmanager
+    @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may change rows; committed at the end, rolled back on an exception.
 
         On SQLite it takes the write lock at its start (BEGIN IMMEDIATE), so what it reads is still true when it writes.
         """
-        with self._sessions() as session:
+        with self._turn, self._sessions() as session:
             session.connection(execution_options={"phalanx_write": True})
             try:
                 yield session
@@ -109,7 +111,7 @@ class Database:
         if self._wal is not None:
             self._wal.sync()
 
-    @contextmanager
+    @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view that changes nothing. What it loaded stays readable afterwards."""
         with self._sessions() as session:

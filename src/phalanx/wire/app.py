@@ -6,12 +6,12 @@ synchronous and runs in a thread, because handlers and key look-ups may wait for
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-import anyio
-import anyio.to_thread
 import structlog
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
@@ -77,7 +77,7 @@ class _Endpoint:
         self._ec2_versions = [b"Version=" + one.version.encode() for one in apis if isinstance(one, Ec2Api)]
         self._keys = keys
         self._account = account
-        self._limiter = anyio.CapacityLimiter(THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
@@ -89,7 +89,8 @@ class _Endpoint:
         request = HttpRequest(scope["method"], scope["query_string"], headers, b"")
         try:
             request = HttpRequest(request.method, request.query, headers, await _body(receive))
-            answer = await anyio.to_thread.run_sync(self._answer, request, request_id, limiter=self._limiter)
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, self._answer, request, request_id)
         except _Disconnected:
             return
         except _TooLarge:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, insert, select
 
 from phalanx.jobs import instance_types
 from phalanx.jobs.control import JobControl
@@ -31,6 +31,10 @@ INSTANCES_PER_JOB = 100
 _ECR = re.compile(r"(?P<registry>\d{12})\.dkr\.ecr[^/]*/(?P<repository>[^:@]+)")
 _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
 
+# Made once, and executed without the unit of work: that would take longer than the database does.
+_ARN = select(TrainingJob.arn).where(TrainingJob.name == bindparam("job"))
+_JOB = insert(TrainingJob.__table__)
+_FIRST = insert(Transition.__table__).values(number=0, status="Starting", message="Starting the training job")
 
 EncryptionPolicy = Literal["refuse", "upgrade"]
 """What becomes of a job of several instances that does not ask for encryption, where the service requires it."""
@@ -54,7 +58,8 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
     name = request["TrainingJobName"]
     arn = _arn(caller, name)
     with database.write() as session:
-        existing = session.scalar(select(TrainingJob.arn).where(TrainingJob.name == name))
+        connection = session.connection()
+        existing = connection.scalar(_ARN, {"job": name})
         if existing is not None:
             raise AwsError(
                 "ResourceInUse",
@@ -68,21 +73,21 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
             except InterfaceError as error:
                 raise validation(str(error)) from error
         now = now_ms()
-        session.add(
-            TrainingJob(
-                name=name,
-                arn=arn,
-                request=request,
-                status="InProgress",
-                secondary_status="Starting",
-                created=now,
-                modified=now,
-                instances=request["ResourceConfig"]["InstanceCount"],
-                encrypted=request["EnableInterContainerTrafficEncryption"],
-            )
+        connection.execute(
+            _JOB,
+            {
+                "name": name,
+                "arn": arn,
+                "request": request,
+                "status": "InProgress",
+                "secondary_status": "Starting",
+                "created": now,
+                "modified": now,
+                "instances": request["ResourceConfig"]["InstanceCount"],
+                "encrypted": request["EnableInterContainerTrafficEncryption"],
+            },
         )
-        session.flush()
-        session.add(Transition(job=name, number=0, status="Starting", message="Starting the training job", started=now))
+        connection.execute(_FIRST, {"job": name, "started": now})
         session.add_all(Tag(arn=arn, key=tag["Key"], value=tag["Value"]) for tag in members.get("Tags", []))
     control.wake()
     return {"TrainingJobArn": arn}
