@@ -265,9 +265,7 @@ def test_a_name_is_used_once(world):
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("AlgorithmSpecification.AlgorithmName", "a", "either AlgorithmName or TrainingImage"),
         ("AlgorithmSpecification", {"TrainingInputMode": "File"}, "You must specify either AlgorithmName or TrainingImage"),
-        ("AlgorithmSpecification", {"AlgorithmName": "a", "TrainingInputMode": "File"}, "AlgorithmSpecification.AlgorithmName"),
         ("AlgorithmSpecification", None, "Value null at 'algorithmSpecification'"),
         ("AlgorithmSpecification.TrainingInputMode", "Pipe", "AlgorithmSpecification.TrainingInputMode 'Pipe'"),
         ("ResourceConfig", None, "Value null at 'resourceConfig' failed to satisfy constraint: Member must not be null"),
@@ -286,7 +284,6 @@ def test_a_name_is_used_once(world):
         ("CheckpointConfig", {"S3Uri": "https://bucket/c"}, "is not valid. Give it as s3://bucket/prefix"),
         ("CheckpointConfig", {"S3Uri": "s3://bucket/c", "LocalPath": "/tmp/c"}, "or give '/opt/ml/checkpoints'"),
         ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "there are no warm pools yet. Leave it out, or give 0."),
-        ("ExperimentConfig", {"ExperimentName": "e"}, "there are no experiments yet"),
         ("FromTheFuture", {"A": 1}, "FromTheFuture is not supported"),
         ("ResourceConfig.FromTheFuture", 1, "ResourceConfig.FromTheFuture is not supported"),
         ("Tags", [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),

@@ -12,12 +12,12 @@ from sqlalchemy import bindparam, insert, select
 from phalanx.jobs import instance_types
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
-from phalanx.services.sagemaker import tags
+from phalanx.services.sagemaker import algorithms, names, tags, trial_components
 from phalanx.services.sagemaker.errors import constraint, missing, validation
 from phalanx.services.sagemaker.fields import refuse_unsupported
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
-from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -33,8 +33,10 @@ _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
 
 # Made once, and executed without the unit of work: that would take longer than the database does.
 _ARN = select(TrainingJob.arn).where(TrainingJob.name == bindparam("job"))
-_JOB = insert(TrainingJob.__table__)
-_FIRST = insert(Transition.__table__).values(number=0, status="Starting", message="Starting the training job")
+_JOB = insert(TrainingJob.metadata.tables["training_jobs"])
+_FIRST = insert(Transition.metadata.tables["transitions"]).values(
+    number=0, status="Starting", message="Starting the training job"
+)
 
 EncryptionPolicy = Literal["refuse", "upgrade"]
 """What becomes of a job of several instances that does not ask for encryption, where the service requires it."""
@@ -50,13 +52,13 @@ class Policy:
 
 def create(database: Database, control: JobControl, policy: Policy, caller: Caller, members: Members) -> Members:
     """Check a request against all that the service model does not say, store the job, and wake the queue."""
-    request = _accepted(caller, members, policy.instances_per_job)
+    request = _accepted(database, caller, members, policy.instances_per_job)
     _require_encryption(policy, caller, request)
     _check_image(control, request)
     _check_metrics(control, request)
     _check_data(control, caller, request)
     name = request["TrainingJobName"]
-    arn = _arn(caller, name)
+    arn = names.arn(caller, f"training-job/{name}")
     with database.write() as session:
         connection = session.connection()
         existing = connection.scalar(_ARN, {"job": name})
@@ -88,12 +90,13 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
             },
         )
         connection.execute(_FIRST, {"job": name, "started": now})
-        session.add_all(Tag(arn=arn, key=tag["Key"], value=tag["Value"]) for tag in members.get("Tags", []))
+        tags.attach(session, arn, members.get("Tags", []))
+        trial_components.follow(session, caller, request.get("ExperimentConfig", {}), request, arn)
     control.wake()
     return {"TrainingJobArn": arn}
 
 
-def _accepted(caller: Caller, members: Members, instances_per_job: int) -> Json:
+def _accepted(database: Database, caller: Caller, members: Members, instances_per_job: int) -> Json:
     """The request with SageMaker's defaults filled in and without its tags, which live on their own."""
     algorithm = members.get("AlgorithmSpecification", {})
     if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
@@ -104,7 +107,9 @@ def _accepted(caller: Caller, members: Members, instances_per_job: int) -> Json:
     refuse_unsupported(members)
     if "AlgorithmSpecification" not in members:
         raise missing("algorithmSpecification")
-    if "TrainingImage" not in algorithm:
+    if "AlgorithmName" in algorithm:
+        members = algorithms.applied(database, members)
+    elif "TrainingImage" not in algorithm:
         raise validation("You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.")
     if "ResourceConfig" not in members:
         raise missing("resourceConfig")
@@ -133,18 +138,15 @@ def _require_encryption(policy: Policy, caller: Caller, request: Json) -> None:
     if request["ResourceConfig"]["InstanceCount"] == 1:
         return
     if policy.encryption == "refuse":
+        job = names.arn(caller, f"training-job/{request['TrainingJobName']}")
         raise AwsError(
             "AccessDeniedException",
             f"User: {caller.arn} is not authorized to perform: sagemaker:CreateTrainingJob on resource: "
-            f"{_arn(caller, request['TrainingJobName'])} with an explicit deny: this service requires inter-container traffic "
+            f"{job} with an explicit deny: this service requires inter-container traffic "
             "encryption for jobs of several instances (phalanx serve --require-encryption refuse). "
             "Set EnableInterContainerTrafficEncryption to true.",
         )
     request["EnableInterContainerTrafficEncryption"] = True
-
-
-def _arn(caller: Caller, name: str) -> str:
-    return f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:training-job/{name}"
 
 
 def _channels(members: Members) -> Json:
@@ -212,8 +214,7 @@ def _check_metrics(control: JobControl, request: Json) -> None:
 
 def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
     channels = request.get("InputDataConfig", [])
-    names = [channel["ChannelName"] for channel in channels]
-    if repeated := _repeated(names):
+    if repeated := _repeated(channel["ChannelName"] for channel in channels):
         raise validation(f"Channel names must be unique. InputDataConfig has more than one channel named {repeated}.")
     uris = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in channels]
     places = [request["OutputDataConfig"]["S3OutputPath"]]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select
 
+from phalanx.services.sagemaker import tags, trial_components
 from phalanx.store.database import Database
-from phalanx.store.jobs import Tag, TrainingJob
+from phalanx.store.jobs import TrainingJob
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 
 def delete_training_job(database: Database, _: Caller, members: Members) -> Members:
-    """Forget a job that has ended: with its transitions, tags, evidence and logs. Its artifacts in S3 stay."""
+    """Forget a job that has ended: with its transitions, tags, evidence, metrics and logs. Its artifacts in S3 stay."""
     name = members["TrainingJobName"]
     with database.write() as session:
         row = session.execute(select(TrainingJob.arn, TrainingJob.stage, TrainingJob.status).filter_by(name=name)).first()
@@ -23,6 +24,7 @@ def delete_training_job(database: Database, _: Caller, members: Members) -> Memb
                 f"The training job {name} is in status {row.status}. Only a job that is Completed, Failed or Stopped can be"
                 " deleted: stop it first.",
             )
-        session.execute(delete(Tag).where(Tag.arn == row.arn))
+        trial_components.leave(session, name)
+        tags.forget(session, row.arn)
         session.execute(delete(TrainingJob).where(TrainingJob.name == name))
     return {}

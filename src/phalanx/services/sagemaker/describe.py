@@ -41,6 +41,7 @@ def described(job: Any, transitions: Sequence[Any]) -> Members:
     """A job (a TrainingJob or a row of its table) with its transitions in the model's shape."""
     return {
         **job.request,
+        "AlgorithmSpecification": _algorithm(job.request["AlgorithmSpecification"]),
         "TrainingJobArn": job.arn,
         "TrainingJobStatus": job.status,
         "SecondaryStatus": job.secondary_status,
@@ -54,6 +55,12 @@ def described(job: Any, transitions: Sequence[Any]) -> Members:
         **({"ModelArtifacts": {"S3ModelArtifacts": job.model_uri}} if job.model_uri else {}),
         **_times(job),
     }
+
+
+def _algorithm(specification: Members) -> Members:
+    """One that names an algorithm shows no image, which is the algorithm's."""
+    hidden = {"TrainingImage"} if "AlgorithmName" in specification else set()
+    return {name: value for name, value in specification.items() if name not in hidden}
 
 
 def _times(job: Any) -> Members:

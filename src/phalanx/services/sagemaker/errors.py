@@ -23,3 +23,23 @@ def constraint(value: str, path: str, rule: str) -> AwsError:
 def not_found() -> AwsError:
     """What SageMaker says of an unknown training job, instead of the modelled ResourceNotFound (aws/aws-sdk#165)."""
     return validation("Requested resource not found.")
+
+
+def no_such(kind: str, name: str) -> AwsError:
+    """ResourceNotFound: there is no Experiment, Trial … of that name."""
+    return AwsError("ResourceNotFound", f"{kind} '{name}' does not exist.")
+
+
+def taken(kind: str, name: str) -> AwsError:
+    """A name that is not free. SDK v2 looks for `already exists` in a ValidationException in order to load what is there."""
+    return validation(
+        f"{kind} names must be unique within an AWS account and region. {kind} with name ({name}) already exists."
+    )
+
+
+def over_limit(quota: str, limit: int) -> AwsError:
+    """ResourceLimitExceeded: one more would be too many."""
+    return AwsError(
+        "ResourceLimitExceeded",
+        f"The account-level service limit '{quota}' is {limit}, with current utilization of {limit} and a request delta of 1.",
+    )

@@ -56,11 +56,11 @@ FIELDS: tuple[Field, ...] = (
     _honoured("AlgorithmSpecification.MetricDefinitions"),
     _honoured("AlgorithmSpecification.ContainerEntrypoint"),
     _honoured("AlgorithmSpecification.ContainerArguments"),
-    _no_effect(
+    _honoured(
         "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
-        note="final metrics are kept, time series are not; the SDK sends this by default",
+        note="metrics are kept by the second instead of by the minute; built-in algorithms' always are, unless it is false",
     ),
-    _refused("AlgorithmSpecification.AlgorithmName", note="give TrainingImage"),
+    _honoured("AlgorithmSpecification.AlgorithmName", note="name or ARN of an algorithm of the account"),
     _honoured("AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode", "Platform"),
     _refused(
         "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig", note="images are not pulled from registries"
@@ -113,7 +113,10 @@ FIELDS: tuple[Field, ...] = (
     _refused("DebugHookConfig.CollectionConfigurations", [], note="SageMaker Debugger does not run here"),
     _refused("DebugRuleConfigurations", [], note="SageMaker Debugger does not run here"),
     _refused("TensorBoardOutputConfig", note="write TensorBoard logs to /opt/ml/output/data or to the checkpoints"),
-    _refused("ExperimentConfig", {}, note="there are no experiments yet"),
+    _honoured("ExperimentConfig.ExperimentName", note="without TrialName the job gets a trial of its own"),
+    _honoured("ExperimentConfig.TrialName"),
+    _honoured("ExperimentConfig.TrialComponentDisplayName"),
+    _honoured("ExperimentConfig.RunName", note="a run that follows no job yet follows this one"),
     _no_effect("ProfilerConfig.S3OutputPath", note=_PROFILER),
     _no_effect("ProfilerConfig.DisableProfiler", note=_PROFILER),
     _refused("ProfilerConfig.ProfilingIntervalInMilliseconds", note="the profiler does not run here"),

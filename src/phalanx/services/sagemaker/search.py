@@ -1,10 +1,11 @@
-"""Search and GetSearchSuggestions over training jobs."""
+"""Search and GetSearchSuggestions over training jobs, experiments, trials and trial components."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,10 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
+from phalanx.services.sagemaker import experiments, tags, trial_components, trials
 from phalanx.services.sagemaker.describe import described
 from phalanx.services.sagemaker.errors import validation
 from phalanx.store.database import Database
-from phalanx.store.jobs import Tag, TrainingJob, Transition
+from phalanx.store.experiments import Experiment, Trial, TrialComponent
+from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.wire.service import Caller, Members
 
 DEFAULT_MAX_RESULTS = 100
@@ -28,36 +31,33 @@ IN_VALUES = 10
 SUGGESTIONS = 50
 
 _BATCH = 500
-_JOBS = select(TrainingJob).options(defer(TrainingJob.evidence), defer(TrainingJob.plan))
 _Test = Callable[[Members], bool]
 
 
 def search(database: Database, _: Caller, members: Members) -> Members:
-    """The training jobs that a search expression matches, the last modified first unless another order is asked for.
+    """The resources that a search expression matches, the last modified first unless another order is asked for.
 
-    There are no other resources yet, so that a search for them finds nothing.
+    Resources of other kinds, and those that other accounts share, do not exist here, so that nothing of them is found.
     """
-    if members["Resource"] != "TrainingJob":
+    kind = KINDS.get(members["Resource"])
+    if kind is None or members.get("CrossAccountFilterOption") == "CrossAccount":
         return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}
     expression = members.get("SearchExpression", {})
     matches = _expression(expression)
     sort = members.get("SortBy", "LastModifiedTime")
     descending = members.get("SortOrder", "Descending") == "Descending"
-    asked = hashlib.sha256(json.dumps([expression, sort, descending], sort_keys=True).encode()).hexdigest()[:16]
+    asked = hashlib.sha256(json.dumps([kind.record, expression, sort, descending], sort_keys=True).encode()).hexdigest()[:16]
     with database.read() as session:
-        found = [
-            (_rank(_values(record, sort)), record["TrainingJobName"]) for record in _all_records(session) if matches(record)
-        ]
+        found = [(_rank(_values(record, sort)), record[kind.name]) for record in kind.everything(session) if matches(record)]
         total = len(found)
         found.sort(reverse=descending)
         if members.get("NextToken"):
             after = _position(members["NextToken"], asked)
             found = [each for each in found if (each < after if descending else each > after)]
         page = found[: members.get("MaxResults", DEFAULT_MAX_RESULTS)]
-        chosen = session.scalars(_JOBS.where(TrainingJob.name.in_([name for _, name in page]))).all()
-        records = {record["TrainingJobName"]: record for record in _records(session, chosen)}
+        records = {record[kind.name]: record for record in kind.named(session, [name for _, name in page])}
     response: Members = {
-        "Results": [{"TrainingJob": records[name]} for _, name in page],
+        "Results": [{kind.record: records[name]} for _, name in page],
         "TotalHits": {"Value": total, "Relation": "EqualTo"},
     }
     if len(found) > len(page):
@@ -67,36 +67,63 @@ def search(database: Database, _: Caller, members: Members) -> Members:
 
 
 def get_search_suggestions(database: Database, _: Caller, members: Members) -> Members:
-    """Names of properties that begin with the hint, those of the jobs there are."""
+    """Names of properties that begin with the hint, those of the resources there are."""
     hint = members.get("SuggestionQuery", {}).get("PropertyNameQuery", {}).get("PropertyNameHint", "").lower()
     names: set[str] = set()
-    if members["Resource"] == "TrainingJob":
+    kind = KINDS.get(members["Resource"])
+    if kind is not None:
         with database.read() as session:
-            for record in _all_records(session):
+            for record in kind.everything(session):
                 names.update(name for name in _names(record) if name.lower().startswith(hint) and len(name) <= 255)
     return {"PropertyNameSuggestions": [{"PropertyName": name} for name in sorted(names)[:SUGGESTIONS]]}
 
 
-def _all_records(session: Session) -> Iterator[Members]:
-    """Every job; a few at a time, since there may be many."""
-    last = ""
-    while jobs := session.scalars(_JOBS.where(TrainingJob.name > last).order_by(TrainingJob.name).limit(_BATCH)).all():
-        last = jobs[-1].name
-        yield from _records(session, jobs)
-        session.expunge_all()
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of resource: its member of SearchRecord, the member that is its name, its table (with a column `name`), and what
+    makes records of rows."""
+
+    record: str
+    name: str
+    table: Any
+    records: Callable[[Session, Sequence[Any]], Iterator[Members]]
+
+    def everything(self, session: Session) -> Iterator[Members]:
+        """Every record; a few at a time, since there may be many."""
+        last = ""
+        while rows := session.scalars(self._query(self.table.name > last).order_by(self.table.name).limit(_BATCH)).all():
+            last = rows[-1].name
+            yield from self.records(session, rows)
+            session.expunge_all()
+
+    def named(self, session: Session, names: Sequence[str]) -> Iterator[Members]:
+        """The records of these names."""
+        return self.records(session, session.scalars(self._query(self.table.name.in_(names))).all())
+
+    def _query(self, condition: Any) -> Any:
+        query = select(self.table).where(condition)
+        # Large, and nobody's to search.
+        return query.options(defer(TrainingJob.evidence), defer(TrainingJob.plan)) if self.table is TrainingJob else query
 
 
-def _records(session: Session, jobs: Sequence[TrainingJob]) -> Iterator[Members]:
+def _jobs(session: Session, jobs: Sequence[TrainingJob]) -> Iterator[Members]:
     """Jobs in the model's shape TrainingJob."""
-    tags: dict[str, list[Members]] = {}
-    for tag in session.scalars(select(Tag).where(Tag.arn.in_([job.arn for job in jobs])).order_by(Tag.key)):
-        tags.setdefault(tag.arn, []).append({"Key": tag.key, "Value": tag.value})
+    tagged = tags.of(session, [job.arn for job in jobs])
     transitions: dict[str, list[Transition]] = {}
     query = select(Transition).where(Transition.job.in_([job.name for job in jobs]))
     for each in session.scalars(query.order_by(Transition.job, Transition.number)):
         transitions.setdefault(each.job, []).append(each)
     for job in jobs:
-        yield {**described(job, transitions.get(job.name, [])), "Tags": tags.get(job.arn, [])}
+        yield {**described(job, transitions.get(job.name, [])), "Tags": tagged.get(job.arn, [])}
+
+
+KINDS = {
+    "TrainingJob": Kind("TrainingJob", "TrainingJobName", TrainingJob, _jobs),
+    "Experiment": Kind("Experiment", "ExperimentName", Experiment, experiments.records),
+    "ExperimentTrial": Kind("Trial", "TrialName", Trial, trials.records),
+    "ExperimentTrialComponent": Kind("TrialComponent", "TrialComponentName", TrialComponent, trial_components.records),
+}
+"""What can be searched for, by the request's Resource."""
 
 
 def _expression(expression: Members, left: list[int] | None = None) -> _Test:
@@ -170,7 +197,8 @@ def _nested(path: str, conditions: list[_Condition], record: Members) -> bool:
 
 
 def _values(value: Any, path: str) -> list[Any]:
-    """What lies at a path. Lists are passed through to their elements; `Tags.KEY` and `Metrics.NAME` are names of their own."""
+    """What lies at a path. Lists are passed through to their elements. `Tags.KEY`, `Metrics.NAME`,
+    `Metrics.NAME.STATISTIC` and `Parameters.NAME` are names of their own."""
     if not path:
         return [value]
     if isinstance(value, list):
@@ -182,6 +210,17 @@ def _values(value: Any, path: str) -> list[Any]:
         return [tag["Value"] for tag in value["Tags"] if tag["Key"] == rest] or _values(value["Tags"], rest)
     if head == "Metrics" and "FinalMetricDataList" in value:
         return [metric["Value"] for metric in value["FinalMetricDataList"] if metric["MetricName"] == rest]
+    if head == "Metrics" and "Metrics" in value:
+        name, _, statistic = rest.rpartition(".")
+        return [
+            found
+            for metric in value["Metrics"]
+            if metric["MetricName"] == name
+            for key, found in metric.items()
+            if key.lower() == statistic.lower()
+        ]
+    if head == "Parameters" and rest in value.get("Parameters", {}):
+        return list(value["Parameters"][rest].values())
     if path in value:  # a hyperparameter's name may have dots
         return value[path] if isinstance(value[path], list) else [value[path]]
     return _values(value[head], rest) if head in value else []
@@ -238,6 +277,10 @@ def _names(record: Members, prefix: str = "") -> Iterator[str]:
             yield from (f"{prefix}Tags.{tag['Key']}" for tag in value)
         elif name == "FinalMetricDataList":
             yield from (f"{prefix}Metrics.{metric['MetricName']}" for metric in value)
+        elif name == "Metrics":
+            yield from (f"{prefix}Metrics.{metric['MetricName']}.{key}" for metric in value for key in metric)
+        elif name == "Parameters":
+            yield from (f"{prefix}Parameters.{key}" for key in value)
         elif isinstance(value, dict):
             yield from _names(value, f"{prefix}{name}.")
         elif isinstance(value, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from phalanx.jobs.control import JobControl
-from phalanx.services.sagemaker import tags
+from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials
 from phalanx.services.sagemaker.create import INSTANCES_PER_JOB, EncryptionPolicy, Policy, create
 from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
@@ -38,6 +38,25 @@ def service(
             "DeleteTrainingJob": partial(delete_training_job, database),
             "Search": partial(search, database),
             "GetSearchSuggestions": partial(get_search_suggestions, database),
+            "CreateAlgorithm": partial(algorithms.create, database, control),
+            "DescribeAlgorithm": partial(algorithms.describe, database),
+            "ListAlgorithms": partial(algorithms.listing, database),
+            "DeleteAlgorithm": partial(algorithms.delete, database),
+            **{
+                f"{verb}{noun}": partial(handler, database)
+                for noun, room in (("Experiment", experiments), ("Trial", trials), ("TrialComponent", trial_components))
+                for verb, handler in (
+                    ("Create", room.create),
+                    ("Describe", room.describe),
+                    ("Update", room.update),
+                    ("Delete", room.delete),
+                )
+            },
+            "ListExperiments": partial(experiments.listing, database),
+            "ListTrials": partial(trials.listing, database),
+            "ListTrialComponents": partial(trial_components.listing, database),
+            "AssociateTrialComponent": partial(trials.associate, database),
+            "DisassociateTrialComponent": partial(trials.disassociate, database),
             "AddTags": partial(tags.add, database),
             "ListTags": partial(tags.list_tags, database),
             "DeleteTags": partial(tags.remove, database),

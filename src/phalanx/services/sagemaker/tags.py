@@ -1,8 +1,9 @@
-"""AddTags, ListTags and DeleteTags on training jobs."""
+"""AddTags, ListTags and DeleteTags on whatever has an ARN here; and the tags that requests to create something carry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -10,9 +11,18 @@ from sqlalchemy.orm import Session
 from phalanx.services.sagemaker.errors import not_found, validation
 from phalanx.store.base import Json
 from phalanx.store.database import Database
+from phalanx.store.experiments import Algorithm, Experiment, Trial, TrialComponent
 from phalanx.store.jobs import Tag, TrainingJob
 from phalanx.wire.service import Caller, Members
 
+TAGGED: dict[str, Any] = {
+    "training-job": TrainingJob,
+    "algorithm": Algorithm,
+    "experiment": Experiment,
+    "experiment-trial": Trial,
+    "experiment-trial-component": TrialComponent,
+}
+"""What may have tags, by the resource type in its ARN; each has a column `arn`."""
 TAGS_PER_RESOURCE = 50
 """Most tags of one resource."""
 
@@ -61,8 +71,27 @@ def remove(database: Database, _: Caller, members: Members) -> Members:
     return {}
 
 
+def attach(session: Session, arn: str, tags: Sequence[Json]) -> None:
+    """Give something new its tags, which `check` has seen."""
+    session.add_all(Tag(arn=arn, key=tag["Key"], value=tag["Value"]) for tag in tags)
+
+
+def forget(session: Session, arn: str) -> None:
+    """Remove the tags of something that is being deleted."""
+    session.execute(delete(Tag).where(Tag.arn == arn))
+
+
+def of(session: Session, arns: Sequence[str]) -> dict[str, list[Members]]:
+    """The tags of several resources, by ARN."""
+    found: dict[str, list[Members]] = {}
+    for tag in session.scalars(select(Tag).where(Tag.arn.in_(arns)).order_by(Tag.key)):
+        found.setdefault(tag.arn, []).append({"Key": tag.key, "Value": tag.value})
+    return found
+
+
 def _find(session: Session, arn: str) -> None:
-    if session.scalar(select(TrainingJob.name).where(TrainingJob.arn == arn)) is None:
+    table = TAGGED.get(arn.split(":", 5)[-1].partition("/")[0])
+    if table is None or session.scalar(select(table.arn).where(table.arn == arn)) is None:
         raise not_found()
 
 

@@ -404,6 +404,112 @@ def upgrade() -> None:
     with op.batch_alter_table("network_interface_groups", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_network_interface_groups_group_id"), ["group_id"], unique=False)
 
+    op.create_table(
+        "algorithms",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_algorithms")),
+        sa.UniqueConstraint("arn", name=op.f("uq_algorithms_arn")),
+    )
+    with op.batch_alter_table("algorithms", schema=None) as batch_op:
+        batch_op.create_index("ix_algorithms_created", ["created", "name"], unique=False)
+
+    op.create_table(
+        "experiments",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("display_name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("created_by", sa.JSON(), nullable=False),
+        sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("modified_by", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_experiments")),
+        sa.UniqueConstraint("arn", name=op.f("uq_experiments_arn")),
+    )
+    with op.batch_alter_table("experiments", schema=None) as batch_op:
+        batch_op.create_index("ix_experiments_created", ["created", "name"], unique=False)
+
+    op.create_table(
+        "trial_components",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("display_name", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=True),
+        sa.Column("run", sa.String(), nullable=True),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("created_by", sa.JSON(), nullable=False),
+        sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("modified_by", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_trial_components")),
+        sa.UniqueConstraint("arn", name=op.f("uq_trial_components_arn")),
+    )
+    with op.batch_alter_table("trial_components", schema=None) as batch_op:
+        batch_op.create_index("ix_trial_components_created", ["created", "name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_trial_components_source"), ["source"], unique=False)
+
+    op.create_table(
+        "metric_series",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("job", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job"], ["training_jobs.name"], name=op.f("fk_metric_series_job_training_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_metric_series")),
+        sa.UniqueConstraint("job", "host", "name", name="uq_metric_series_job"),
+    )
+    op.create_table(
+        "trials",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("display_name", sa.String(), nullable=False),
+        sa.Column("experiment", sa.String(), nullable=False),
+        sa.Column("properties", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("created_by", sa.JSON(), nullable=False),
+        sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("modified_by", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["experiment"], ["experiments.name"], name=op.f("fk_trials_experiment_experiments")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_trials")),
+        sa.UniqueConstraint("arn", name=op.f("uq_trials_arn")),
+    )
+    with op.batch_alter_table("trials", schema=None) as batch_op:
+        batch_op.create_index("ix_trials_created", ["created", "name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_trials_experiment"), ["experiment"], unique=False)
+
+    op.create_table(
+        "metric_points",
+        sa.Column("series", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("count", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("total", sa.Double(), nullable=False),
+        sa.Column("squares", sa.Double(), nullable=False),
+        sa.Column("least", sa.Double(), nullable=False),
+        sa.Column("most", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["series"], ["metric_series.id"], name=op.f("fk_metric_points_series_metric_series"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("series", "at", name=op.f("pk_metric_points")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "trial_members",
+        sa.Column("trial", sa.String(), nullable=False),
+        sa.Column("component", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["component"], ["trial_components.name"], name=op.f("fk_trial_members_component_trial_components")
+        ),
+        sa.ForeignKeyConstraint(["trial"], ["trials.name"], name=op.f("fk_trial_members_trial_trials")),
+        sa.PrimaryKeyConstraint("trial", "component", name=op.f("pk_trial_members")),
+    )
+    with op.batch_alter_table("trial_members", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_trial_members_component"), ["component"], unique=False)
+
 
 def downgrade() -> None:
     """Not supported: go back by restoring a backup."""

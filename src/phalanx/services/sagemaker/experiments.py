@@ -1,0 +1,127 @@
+"""CreateExperiment, DescribeExperiment, UpdateExperiment, DeleteExperiment, ListExperiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from phalanx.services.sagemaker import tags
+from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
+from phalanx.services.sagemaker.names import arn, user_context
+from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database
+from phalanx.store.experiments import Experiment, Trial
+from phalanx.wire.service import Caller, Members
+
+EXPERIMENTS = 10_000
+"""Most experiments of the account. What SageMaker allows by default is not on record."""
+
+_ORDERS: Orders = {"Name": (Experiment.name,), "CreationTime": (Experiment.created, Experiment.name)}
+
+
+def create(database: Database, caller: Caller, members: Members) -> Members:
+    """Store an experiment."""
+    name = members["ExperimentName"]
+    tags.check(members.get("Tags", []))
+    with database.write() as session:
+        if session.get(Experiment, name) is not None:
+            raise taken("Experiment", name)
+        if (session.scalar(select(func.count()).select_from(Experiment)) or 0) >= EXPERIMENTS:
+            raise over_limit("Experiments", EXPERIMENTS)
+        now, user = now_ms(), user_context(caller)
+        experiment = Experiment(
+            name=name,
+            arn=arn(caller, f"experiment/{name}"),
+            display_name=members.get("DisplayName", name),
+            description=members.get("Description"),
+            created=now,
+            created_by=user,
+            modified=now,
+            modified_by=user,
+        )
+        session.add(experiment)
+        tags.attach(session, experiment.arn, members.get("Tags", []))
+    return {"ExperimentArn": experiment.arn}
+
+
+def describe(database: Database, _: Caller, members: Members) -> Members:
+    """All that is known of an experiment."""
+    with database.read() as session:
+        return _described(find(session, members["ExperimentName"]))
+
+
+def update(database: Database, caller: Caller, members: Members) -> Members:
+    """Change display name and description, those that are given."""
+    with database.write() as session:
+        experiment = find(session, members["ExperimentName"])
+        experiment.display_name = members.get("DisplayName", experiment.display_name)
+        experiment.description = members.get("Description", experiment.description)
+        experiment.modified, experiment.modified_by = now_ms(), user_context(caller)
+        return {"ExperimentArn": experiment.arn}
+
+
+def delete(database: Database, _: Caller, members: Members) -> Members:
+    """Forget an experiment that has no trials any more."""
+    with database.write() as session:
+        experiment = find(session, members["ExperimentName"])
+        trials = session.scalar(select(func.count()).select_from(Trial).where(Trial.experiment == experiment.name))
+        if trials:
+            raise validation(
+                f"The experiment {experiment.name} has {trials} trials. Only an experiment without trials can be deleted: "
+                "delete them first."
+            )
+        tags.forget(session, experiment.arn)
+        session.delete(experiment)
+    return {"ExperimentArn": experiment.arn}
+
+
+def listing(database: Database, _: Caller, members: Members) -> Members:
+    """A page of experiments, newest first unless another order is asked for."""
+    query = select(Experiment.name, Experiment.arn, Experiment.display_name, Experiment.created, Experiment.modified).where(
+        *between(members, Experiment.created, "Created")
+    )
+    with database.read() as session:
+        rows, token = page(session, query, _ORDERS, members, descending=True)
+    summaries = [
+        {
+            "ExperimentName": row.name,
+            "ExperimentArn": row.arn,
+            "DisplayName": row.display_name,
+            "CreationTime": moment(row.created),
+            "LastModifiedTime": moment(row.modified),
+        }
+        for row in rows
+    ]
+    return {"ExperimentSummaries": summaries, **({"NextToken": token} if token else {})}
+
+
+def find(session: Session, name: str) -> Experiment:
+    """The experiment of that name. Raises ResourceNotFound."""
+    experiment = session.get(Experiment, name)
+    if experiment is None:
+        raise no_such("Experiment", name)
+    return experiment
+
+
+def records(session: Session, rows: Sequence[Experiment]) -> Iterator[Members]:
+    """Experiments as Search finds them."""
+    tagged = tags.of(session, [row.arn for row in rows])
+    for row in rows:
+        yield {**_described(row), "Tags": tagged.get(row.arn, [])}
+
+
+def _described(experiment: Experiment) -> Members:
+    return {
+        "ExperimentName": experiment.name,
+        "ExperimentArn": experiment.arn,
+        "DisplayName": experiment.display_name,
+        "Description": experiment.description,
+        "CreationTime": moment(experiment.created),
+        "CreatedBy": experiment.created_by,
+        "LastModifiedTime": moment(experiment.modified),
+        "LastModifiedBy": experiment.modified_by,
+    }

@@ -1,0 +1,66 @@
+"""The pages of a list operation: filters, orders and tokens that SageMaker's List operations share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from phalanx.services import tokens
+from phalanx.services.sagemaker.errors import validation
+from phalanx.wire.service import Members
+
+DEFAULT_MAX_RESULTS = 10
+"""Entries on a page where the request has no MaxResults."""
+
+Orders = Mapping[str, tuple[InstrumentedAttribute[Any], ...]]
+"""For each value of SortBy the columns to sort by; the last one tells rows apart. The query has them all."""
+
+
+def page(session: Session, query: Any, orders: Orders, members: Members, *, descending: bool) -> tuple[list[Any], str | None]:
+    """A page of the rows of a select and the token of the next one. SortBy is CreationTime where the request has none.
+
+    `descending` is the order where it has no SortOrder. Raises ValidationException for a token of another list.
+    """
+    sort = members.get("SortBy", "CreationTime")
+    order = orders[sort]
+    descending = members["SortOrder"] == "Descending" if "SortOrder" in members else descending
+    if members.get("NextToken"):
+        after = _position(members["NextToken"], order, sort, descending)
+        query = query.where(tuple_(*order) < after if descending else tuple_(*order) > after)
+    limit = members.get("MaxResults", DEFAULT_MAX_RESULTS)
+    query = query.order_by(*(column.desc() if descending else column.asc() for column in order)).limit(limit + 1)
+    rows = list(session.execute(query).all())
+    if len(rows) <= limit:
+        return rows, None
+    last = [getattr(rows[limit - 1], column.key) for column in order]
+    return rows[:limit], tokens.encode([sort, int(descending), *last])
+
+
+def _position(token: str, order: Sequence[InstrumentedAttribute[Any]], sort: str, descending: bool) -> Any:
+    kinds = [int if column.key in ("created", "modified") else str for column in order]
+    try:
+        given_sort, given_descending, *after = tokens.decode(token, str, int, *kinds)
+    except ValueError as error:
+        raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
+    if (given_sort, given_descending) != (sort, descending):
+        raise validation("Invalid NextToken. SortBy and SortOrder must stay the same from page to page.")
+    return tuple_(*after)
+
+
+def between(members: Members, column: Any, name: str) -> list[ColumnElement[bool]]:
+    """The filters `<name>After` and `<name>Before` on a column of milliseconds."""
+    filters: list[ColumnElement[bool]] = []
+    if f"{name}After" in members:
+        filters.append(column > milliseconds(members[f"{name}After"]))
+    if f"{name}Before" in members:
+        filters.append(column < milliseconds(members[f"{name}Before"]))
+    return filters
+
+
+def milliseconds(time: datetime) -> int:
+    """A timestamp of the service model as the store keeps it."""
+    return int(time.timestamp() * 1000)

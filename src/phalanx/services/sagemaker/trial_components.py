@@ -1,0 +1,297 @@
+"""CreateTrialComponent, DescribeTrialComponent, UpdateTrialComponent, DeleteTrialComponent, ListTrialComponents."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, defer
+
+from phalanx.services.sagemaker import experiments, series, tags, trials
+from phalanx.services.sagemaker.describe import described as described_job
+from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.errors import over_limit, taken, validation
+from phalanx.services.sagemaker.names import arn, user_context
+from phalanx.services.sagemaker.paging import Orders, between, milliseconds, page
+from phalanx.store.base import Json, now_ms
+from phalanx.store.database import Database
+from phalanx.store.experiments import Trial, TrialComponent, TrialMember
+from phalanx.store.jobs import TrainingJob
+from phalanx.wire.service import Caller, Members
+
+COMPONENTS = 100_000
+"""Most trial components of the account. What SageMaker allows by default is not on record."""
+PARAMETERS = 300
+ARTIFACTS = 60
+"""Most parameters, and most input or output artifacts, of a component (the model's limits of one request)."""
+PARAMETER_CHARACTERS = 2500
+"""Characters of a parameter's StringValue."""
+SOURCE_TYPE = "SageMakerTrainingJob"
+
+_ORDERS: Orders = {"Name": (TrialComponent.name,), "CreationTime": (TrialComponent.created, TrialComponent.name)}
+_MAPS = {"Parameters": PARAMETERS, "InputArtifacts": ARTIFACTS, "OutputArtifacts": ARTIFACTS}
+_MEDIA_TYPE = re.compile(r"[-\w]+/[-\w+]+", re.ASCII)
+_STATUS = {"InProgress", "Completed", "Failed", "Stopping", "Stopped"}
+
+
+def create(database: Database, caller: Caller, members: Members) -> Members:
+    """Store a trial component."""
+    tags.check(members.get("Tags", []))
+    with database.write() as session:
+        component = _add(session, caller, members["TrialComponentName"], members.get("DisplayName"))
+        component.content = _content({}, members)
+        tags.attach(session, component.arn, members.get("Tags", []))
+    return {"TrialComponentArn": component.arn}
+
+
+def follow(session: Session, caller: Caller, config: Members, request: Members, job_arn: str) -> None:
+    """What ExperimentConfig asks for: a component that follows a new training job, in the trial that it names or a new one.
+
+    A run (RunName is the name of its component) that follows no job yet follows this one. Raises ResourceNotFound,
+    ResourceLimitExceeded and ValidationException.
+    """
+    if not config:
+        return
+    job = request["TrainingJobName"]
+    trial = None
+    if "TrialName" in config:
+        trial = trials.find(session, config["TrialName"])
+        if config.get("ExperimentName", trial.experiment) != trial.experiment:
+            raise validation(
+                f"The trial {trial.name} belongs to the experiment {trial.experiment}, not to {config['ExperimentName']}."
+            )
+    elif "ExperimentName" in config:
+        trial = trials.begin(session, caller, f"{job}-aws-trial", config["ExperimentName"])
+    component = trials.find_component(session, config["RunName"]) if "RunName" in config else None
+    if component is None or component.source is not None:
+        component = _add(session, caller, f"{job}-aws-training-job", config.get("TrialComponentDisplayName"))
+    component.source = job_arn
+    component.run = config.get("RunName")
+    component.modified, component.modified_by = now_ms(), user_context(caller)
+    if trial is not None:
+        trials.join(session, trial, component)
+
+
+def leave(session: Session, job: str) -> None:
+    """Keep in a component what its training job had come to, before the job is deleted."""
+    row = session.get_one(TrainingJob, job)
+    for component in session.scalars(select(TrialComponent).where(TrialComponent.source == row.arn)):
+        known = _merged(component, row)
+        for name in ("StartTime", "EndTime"):
+            if name in known:
+                known[name] = milliseconds(known[name])
+        known["Metrics"] = [
+            {**each, **({"TimeStamp": milliseconds(each["TimeStamp"])} if "TimeStamp" in each else {})}
+            for each in series.summaries(session, row)
+        ]
+        component.content = {**component.content, **known}
+
+
+def describe(database: Database, _: Caller, members: Members) -> Members:
+    """All that is known of a trial component, by its name or ARN."""
+    with database.read() as session:
+        component = trials.find_component(session, members["TrialComponentName"].rpartition("/")[2])
+        job = _jobs(session, [component]).get(component.source or "")
+        return _described(session, component, job)
+
+
+def update(database: Database, caller: Caller, members: Members) -> Members:
+    """Change what is given: maps are merged, and lose the keys to remove."""
+    with database.write() as session:
+        component = trials.find_component(session, members["TrialComponentName"])
+        component.content = _content(component.content, members)
+        component.display_name = members.get("DisplayName", component.display_name)
+        component.modified, component.modified_by = now_ms(), user_context(caller)
+        return {"TrialComponentArn": component.arn}
+
+
+def delete(database: Database, _: Caller, members: Members) -> Members:
+    """Forget a trial component that belongs to no trial any more."""
+    with database.write() as session:
+        component = trials.find_component(session, members["TrialComponentName"])
+        trial = session.scalar(select(TrialMember.trial).where(TrialMember.component == component.name).limit(1))
+        if trial is not None:
+            raise validation(
+                f"The trial component {component.name} is associated with the trial {trial}. Only one without a trial can be "
+                "deleted: disassociate it first."
+            )
+        tags.forget(session, component.arn)
+        session.delete(component)
+    return {"TrialComponentArn": component.arn}
+
+
+def listing(database: Database, _: Caller, members: Members) -> Members:
+    """A page of trial components, newest first unless another order is asked for."""
+    given = [name for name in ("ExperimentName", "TrialName", "SourceArn") if name in members]
+    if len(given) > 1:
+        raise validation(f"Filter by one of ExperimentName, TrialName and SourceArn, not by {' and '.join(given)}.")
+    query = select(TrialComponent, TrialComponent.name, TrialComponent.created)
+    query = query.where(*between(members, TrialComponent.created, "Created"))
+    with database.read() as session:
+        belongs = select(TrialMember.component)
+        if "ExperimentName" in members:
+            name = experiments.find(session, members["ExperimentName"]).name
+            belongs = belongs.join(Trial, Trial.name == TrialMember.trial).where(Trial.experiment == name)
+            query = query.where(TrialComponent.name.in_(belongs))
+        if "TrialName" in members:
+            belongs = belongs.where(TrialMember.trial == trials.find(session, members["TrialName"]).name)
+            query = query.where(TrialComponent.name.in_(belongs))
+        if "SourceArn" in members:
+            query = query.where(TrialComponent.source == members["SourceArn"])
+        rows, token = page(session, query, _ORDERS, members, descending=True)
+        components = [row[0] for row in rows]
+        jobs = _jobs(session, components)
+        summaries = [_summary(component, jobs.get(component.source or "")) for component in components]
+    return {"TrialComponentSummaries": summaries, **({"NextToken": token} if token else {})}
+
+
+def records(session: Session, rows: Sequence[TrialComponent]) -> Iterator[Members]:
+    """Trial components as Search finds them."""
+    tagged = tags.of(session, [row.arn for row in rows])
+    jobs = _jobs(session, rows)
+    parents: dict[str, list[Json]] = {}
+    query = select(TrialMember.component, Trial.name, Trial.experiment).join(Trial, Trial.name == TrialMember.trial)
+    query = query.where(TrialMember.component.in_([row.name for row in rows])).order_by(Trial.created, Trial.name)
+    for component, trial, experiment in session.execute(query):
+        parents.setdefault(component, []).append({"TrialName": trial, "ExperimentName": experiment})
+    for row in rows:
+        job = jobs.get(row.source or "")
+        detail = {"SourceArn": row.source, **({"TrainingJob": described_job(job, [])} if job else {})}
+        yield {
+            **_described(session, row, job),
+            "Tags": tagged.get(row.arn, []),
+            "Parents": parents.get(row.name, []),
+            **({"SourceDetail": detail} if row.source else {}),
+            **({"RunName": row.run} if row.run else {}),
+        }
+
+
+def _add(session: Session, caller: Caller, name: str, display_name: str | None) -> TrialComponent:
+    if session.get(TrialComponent, name) is not None:
+        raise taken("TrialComponent", name)
+    if (session.scalar(select(func.count()).select_from(TrialComponent)) or 0) >= COMPONENTS:
+        raise over_limit("Trial components", COMPONENTS)
+    now, user = now_ms(), user_context(caller)
+    component = TrialComponent(
+        name=name,
+        arn=arn(caller, f"experiment-trial-component/{name}"),
+        display_name=display_name or name,
+        content={},
+        created=now,
+        created_by=user,
+        modified=now,
+        modified_by=user,
+    )
+    session.add(component)
+    return component
+
+
+def _content(before: Json, members: Members) -> Json:
+    """What a component holds after a request to create or update it."""
+    content: Json = {**before, **{name: members[name] for name in ("Status", "MetadataProperties") if name in members}}
+    content |= {name: milliseconds(members[name]) for name in ("StartTime", "EndTime") if name in members}
+    for name, most in _MAPS.items():
+        kept = {key: value for key, value in before.get(name, {}).items() if key not in members.get(f"{name}ToRemove", [])}
+        content[name] = {**kept, **members.get(name, {})}
+        if len(content[name]) > most:
+            raise validation(f"A trial component can have at most {most} {name}; this one would have {len(content[name])}.")
+    # SQLite and PostgreSQL keep JSON, which has no such numbers.
+    for key, value in members.get("Parameters", {}).items():
+        if not math.isfinite(value.get("NumberValue", 0.0)):
+            raise validation(f"The parameter {key} must be a finite number.")
+    return content
+
+
+def _jobs(session: Session, components: Sequence[TrialComponent]) -> dict[str, TrainingJob]:
+    """The training jobs that components follow, by ARN, those that there still are."""
+    sources = [component.source for component in components if component.source]
+    query = select(TrainingJob).where(TrainingJob.arn.in_(sources))
+    query = query.options(defer(TrainingJob.evidence), defer(TrainingJob.plan))
+    return {job.arn: job for job in session.scalars(query)} if sources else {}
+
+
+def _merged(component: TrialComponent, job: TrainingJob | None) -> Members:
+    """Content of a component: what its job has come to, and over that what requests have said."""
+    own = component.content
+    content: Members = _of_job(job) if job else {}
+    for name in _MAPS:
+        content[name] = {**content.get(name, {}), **own.get(name, {})}
+    content |= {name: own[name] for name in ("Status", "MetadataProperties") if name in own}
+    return content | {name: moment(own[name]) for name in ("StartTime", "EndTime") if name in own}
+
+
+def _of_job(job: TrainingJob) -> Members:
+    request = job.request
+    resources = request["ResourceConfig"]
+    parameters = {name: _parameter(value) for name, value in request.get("HyperParameters", {}).items()}
+    for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
+        if name in resources:
+            parameters[f"SageMaker.{name}"] = _parameter(resources[name])
+    inputs = {
+        channel["ChannelName"]: {
+            "Value": channel["DataSource"]["S3DataSource"]["S3Uri"],
+            **_media_type(channel.get("ContentType", "")),
+        }
+        for channel in request.get("InputDataConfig", [])
+        if "S3DataSource" in channel["DataSource"]
+    }
+    inputs["SageMaker.ImageUri"] = {"Value": request["AlgorithmSpecification"]["TrainingImage"]}
+    message = job.failure_reason or f"Status: {job.secondary_status}"
+    return {
+        "Status": {
+            "PrimaryStatus": job.status if job.status in _STATUS else "InProgress",
+            "Message": message[:1024],
+        },
+        "Parameters": dict(list(parameters.items())[:PARAMETERS]),
+        "InputArtifacts": inputs,
+        "OutputArtifacts": {"SageMaker.ModelArtifact": {"Value": job.model_uri}} if job.model_uri else {},
+        **({"StartTime": moment(job.training_started)} if job.training_started else {}),
+        **({"EndTime": moment(job.training_ended)} if job.training_ended else {}),
+    }
+
+
+def _parameter(value: Any) -> Json:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    return {"NumberValue": number} if math.isfinite(number) else {"StringValue": str(value)[:PARAMETER_CHARACTERS]}
+
+
+def _media_type(content_type: str) -> Json:
+    """A channel's ContentType as an artifact's MediaType, where it is one."""
+    return {"MediaType": content_type} if _MEDIA_TYPE.fullmatch(content_type) and len(content_type) <= 64 else {}
+
+
+def _source(component: TrialComponent, name: str) -> Members:
+    return {name: {"SourceArn": component.source, "SourceType": SOURCE_TYPE}} if component.source else {}
+
+
+def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "TrialComponentSource") -> Members:
+    content = _merged(component, job)
+    return {
+        "TrialComponentName": component.name,
+        "TrialComponentArn": component.arn,
+        "DisplayName": component.display_name,
+        **_source(component, source),
+        **{name: content[name] for name in ("Status", "StartTime", "EndTime") if name in content},
+        "CreationTime": moment(component.created),
+        "CreatedBy": component.created_by,
+        "LastModifiedTime": moment(component.modified),
+        "LastModifiedBy": component.modified_by,
+    }
+
+
+def _described(session: Session, component: TrialComponent, job: TrainingJob | None) -> Members:
+    kept = [
+        {**each, **({"TimeStamp": moment(each["TimeStamp"])} if "TimeStamp" in each else {})}
+        for each in component.content.get("Metrics", [])
+    ]
+    return {
+        **_summary(component, job, "Source"),
+        **_merged(component, job),
+        "Metrics": series.summaries(session, job) if job else kept,
+    }

@@ -1,0 +1,84 @@
+"""Algorithms, experiments, trials and trial components."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from phalanx.store.base import Base, Json
+
+
+class Algorithm(Base):
+    """An algorithm: the request that made it, as accepted."""
+
+    __tablename__ = "algorithms"
+    __table_args__ = (Index("ix_algorithms_created", "created", "name"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str] = mapped_column(unique=True)
+    request: Mapped[Json]
+    created: Mapped[int]
+
+
+class Experiment(Base):
+    """An experiment. `created_by` and `modified_by` are UserContexts of the service model."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (Index("ix_experiments_created", "created", "name"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str] = mapped_column(unique=True)
+    display_name: Mapped[str]
+    description: Mapped[str | None]
+    created: Mapped[int]
+    created_by: Mapped[Json]
+    modified: Mapped[int]
+    modified_by: Mapped[Json]
+
+
+class Trial(Base):
+    """A trial of an experiment."""
+
+    __tablename__ = "trials"
+    __table_args__ = (Index("ix_trials_created", "created", "name"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str] = mapped_column(unique=True)
+    display_name: Mapped[str]
+    experiment: Mapped[str] = mapped_column(ForeignKey("experiments.name"), index=True)
+    properties: Mapped[Json]
+    """MetadataProperties, where the request had them."""
+    created: Mapped[int]
+    created_by: Mapped[Json]
+    modified: Mapped[int]
+    modified_by: Mapped[Json]
+
+
+class TrialComponent(Base):
+    """A trial component. One with a `source`, the ARN of a training job, follows that job while it exists."""
+
+    __tablename__ = "trial_components"
+    __table_args__ = (Index("ix_trial_components_created", "created", "name"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    arn: Mapped[str] = mapped_column(unique=True)
+    display_name: Mapped[str]
+    source: Mapped[str | None] = mapped_column(index=True)
+    run: Mapped[str | None]
+    """RunName of the ExperimentConfig that brought the source."""
+    content: Mapped[Json]
+    """What requests have said of it: Status, Parameters, InputArtifacts, OutputArtifacts, MetadataProperties, and StartTime and
+    EndTime in milliseconds; and of a source that was deleted, what it had come to."""
+    created: Mapped[int]
+    created_by: Mapped[Json]
+    modified: Mapped[int]
+    modified_by: Mapped[Json]
+
+
+class TrialMember(Base):
+    """A trial component that is associated with a trial."""
+
+    __tablename__ = "trial_members"
+
+    trial: Mapped[str] = mapped_column(ForeignKey("trials.name"), primary_key=True)
+    component: Mapped[str] = mapped_column(ForeignKey("trial_components.name"), primary_key=True, index=True)

@@ -1,0 +1,242 @@
+"""Experiments, trials and trial components, by the handlers on a real SQLite file."""
+
+from datetime import UTC, datetime
+
+import pytest
+from test_sagemaker import request, world  # noqa: F401
+
+from phalanx.jobs import series
+from phalanx.services.sagemaker import trials
+from phalanx.store.base import now_ms
+from phalanx.store.jobs import TrainingJob
+from phalanx.wire.errors import AwsError
+
+ARN = "arn:aws:sagemaker:eu-central-1:123456789012:"
+KINDS = ("Experiment", "Trial", "TrialComponent")
+
+
+@pytest.fixture
+def lab(world):  # noqa: F811
+    """Two experiments; a trial of the first with two components, one of which is in a trial of the second too."""
+    for name in ("exp-1", "exp-2"):
+        world.call("CreateExperiment", ExperimentName=name, Tags=[{"Key": "of", "Value": name}])
+    world.call("CreateTrial", TrialName="trial-1", ExperimentName="exp-1", MetadataProperties={"CommitId": "abc"})
+    world.call("CreateTrial", TrialName="trial-2", ExperimentName="exp-2", DisplayName="second")
+    for name, rate in (("part-1", 0.1), ("part-2", 0.2)):
+        world.call(
+            "CreateTrialComponent",
+            TrialComponentName=name,
+            Parameters={"rate": {"NumberValue": rate}, "kind": {"StringValue": "a.b"}},
+            InputArtifacts={"data": {"Value": "s3://bucket/data"}},
+            Status={"PrimaryStatus": "InProgress"},
+        )
+        world.call("AssociateTrialComponent", TrialName="trial-1", TrialComponentName=name)
+    world.call("AssociateTrialComponent", TrialName="trial-2", TrialComponentName="part-2")
+    return world
+
+
+def refused(lab, code, text, operation, **members):
+    with pytest.raises(AwsError, match=text) as caught:
+        lab.call(operation, **members)
+    assert caught.value.code == code
+
+
+def names(lab, kind, **members):
+    """Names of all pages of a list, two to a page."""
+    found, token = [], {}
+    while True:
+        listed = lab.call(f"List{kind}s", MaxResults=2, **members, **token)
+        found += [each[f"{kind}Name"] for each in listed[f"{kind}Summaries"]]
+        if "NextToken" not in listed:
+            return found
+        token = {"NextToken": listed["NextToken"]}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Experiment", "exp-1"), ("Trial", "trial-1"), ("TrialComponent", "part-1")])
+def test_what_is_there_cannot_be_made_again_is_described_and_changed(lab, kind, name):
+    other = {"ExperimentName": "exp-1"} if kind == "Trial" else {}
+    refused(lab, "ValidationException", "already exists", f"Create{kind}", **{f"{kind}Name": name, **other})
+    before = lab.call(f"Describe{kind}", **{f"{kind}Name": name})
+    assert before["DisplayName"] == name
+    assert before["CreatedBy"] == {"IamIdentity": {"Arn": "arn:aws:iam::123456789012:user/admin", "PrincipalId": "AIDAEXAMPLE"}}
+    lab.call(f"Update{kind}", **{f"{kind}Name": name, "DisplayName": "shown"})
+    after = lab.call(f"Describe{kind}", **{f"{kind}Name": name})
+    assert after["DisplayName"] == "shown"
+    same = {key: value for key, value in before.items() if key not in ("DisplayName", "LastModifiedTime")}
+    assert same == {key: value for key, value in after.items() if key not in ("DisplayName", "LastModifiedTime")}
+    for verb in ("Describe", "Update", "Delete"):
+        refused(lab, "ResourceNotFound", "does not exist", f"{verb}{kind}", **{f"{kind}Name": "none"})
+
+
+def test_deleted_from_the_inside_out(lab):
+    refused(lab, "ValidationException", "1 trials", "DeleteExperiment", ExperimentName="exp-1")
+    refused(lab, "ValidationException", "2 trial components", "DeleteTrial", TrialName="trial-1")
+    refused(lab, "ValidationException", "trial-1", "DeleteTrialComponent", TrialComponentName="part-1")
+    for name in ("part-1", "part-2", "part-2"):
+        lab.call("DisassociateTrialComponent", TrialName="trial-1", TrialComponentName=name)
+    assert lab.call("DeleteTrialComponent", TrialComponentName="part-1")
+    assert lab.call("DeleteTrial", TrialName="trial-1") == {"TrialArn": f"{ARN}experiment-trial/trial-1"}
+    assert lab.call("DeleteExperiment", ExperimentName="exp-1") == {"ExperimentArn": f"{ARN}experiment/exp-1"}
+    assert names(lab, "Experiment") == ["exp-2"]
+    refused(lab, "ValidationException", "not found", "ListTags", ResourceArn=f"{ARN}experiment/exp-1")
+
+
+def test_lists_filter_sort_and_page(lab):
+    lab.call("CreateExperiment", ExperimentName="exp-0")
+    assert names(lab, "Experiment", SortBy="Name", SortOrder="Ascending") == ["exp-0", "exp-1", "exp-2"]
+    assert names(lab, "Experiment", SortBy="Name") == ["exp-2", "exp-1", "exp-0"]
+    assert sorted(names(lab, "Experiment")) == ["exp-0", "exp-1", "exp-2"]
+    future = datetime(2100, 1, 1, tzinfo=UTC)
+    assert names(lab, "Experiment", CreatedAfter=future) == names(lab, "Trial", CreatedAfter=future) == []
+    assert len(names(lab, "TrialComponent", CreatedBefore=future)) == 2
+    assert names(lab, "Trial", ExperimentName="exp-2") == ["trial-2"]
+    assert sorted(names(lab, "Trial", TrialComponentName="part-2")) == ["trial-1", "trial-2"]
+    assert names(lab, "Trial", TrialComponentName="part-1", ExperimentName="exp-2") == []
+    assert names(lab, "TrialComponent", ExperimentName="exp-2") == ["part-2"]
+    assert names(lab, "TrialComponent", TrialName="trial-1", SortBy="Name", SortOrder="Ascending") == ["part-1", "part-2"]
+    assert names(lab, "TrialComponent", SourceArn=f"{ARN}training-job/none") == []
+    refused(lab, "ResourceNotFound", "none", "ListTrials", ExperimentName="none")
+    refused(lab, "ResourceNotFound", "none", "ListTrialComponents", TrialName="none")
+    refused(lab, "ValidationException", "not by", "ListTrialComponents", TrialName="trial-1", ExperimentName="exp-1")
+    token = lab.call("ListExperiments", MaxResults=1)["NextToken"]
+    refused(lab, "ValidationException", "NextToken", "ListExperiments", SortBy="Name", NextToken=token)
+    refused(lab, "ValidationException", "NextToken", "ListTrials", NextToken="nonsense")
+
+
+def test_a_component_is_changed_key_by_key(lab):
+    lab.call(
+        "UpdateTrialComponent",
+        TrialComponentName="part-1",
+        Parameters={"depth": {"NumberValue": 3.0}},
+        ParametersToRemove=["kind", "unknown"],
+        InputArtifactsToRemove=["data"],
+        OutputArtifacts={"model": {"Value": "s3://bucket/model", "MediaType": "application/x-tar"}},
+        Status={"PrimaryStatus": "Completed", "Message": "done"},
+        EndTime=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    part = lab.call("DescribeTrialComponent", TrialComponentName=f"{ARN}experiment-trial-component/part-1")
+    assert part["Parameters"] == {"rate": {"NumberValue": 0.1}, "depth": {"NumberValue": 3.0}}
+    assert (part["InputArtifacts"], list(part["OutputArtifacts"])) == ({}, ["model"])
+    assert part["Status"] == {"PrimaryStatus": "Completed", "Message": "done"}
+    assert part["EndTime"] == datetime(2026, 1, 1, tzinfo=UTC)
+    many = {f"p{number}": {"NumberValue": 1.0} for number in range(299)}
+    refused(lab, "ValidationException", "at most 300", "UpdateTrialComponent", TrialComponentName="part-1", Parameters=many)
+    infinite = {"x": {"NumberValue": float("inf")}}
+    refused(lab, "ValidationException", "finite", "UpdateTrialComponent", TrialComponentName="part-1", Parameters=infinite)
+
+
+def test_limits(lab, monkeypatch):
+    monkeypatch.setattr(trials, "COMPONENTS_PER_TRIAL", 2)
+    monkeypatch.setattr(trials, "TRIALS_PER_EXPERIMENT", 1)
+    lab.call("CreateTrialComponent", TrialComponentName="part-3")
+    members = {"TrialName": "trial-1", "TrialComponentName": "part-3"}
+    refused(lab, "ResourceLimitExceeded", "Trial components", "AssociateTrialComponent", **members)
+    refused(lab, "ResourceLimitExceeded", "Trials", "CreateTrial", TrialName="trial-3", ExperimentName="exp-1")
+    lab.call("AssociateTrialComponent", TrialName="trial-1", TrialComponentName="part-1")  # it is in it already
+
+
+def started(lab, **config):
+    lab.call("CreateTrainingJob", **request(ExperimentConfig=config))
+    return lab.call("DescribeTrainingJob", TrainingJobName="job-1")
+
+
+def test_a_job_has_a_component_that_follows_it(lab):
+    described = started(lab, ExperimentName="exp-1", TrialName="trial-1", TrialComponentDisplayName="Training")
+    assert described["ExperimentConfig"]["TrialName"] == "trial-1"
+    arn = described["TrainingJobArn"]
+    (listed,) = lab.call("ListTrialComponents", SourceArn=arn)["TrialComponentSummaries"]
+    name = "job-1-aws-training-job"
+    assert (listed["TrialComponentName"], listed["DisplayName"]) == (name, "Training")
+    assert listed["TrialComponentSource"] == {"SourceArn": arn, "SourceType": "SageMakerTrainingJob"}
+    assert listed["Status"]["PrimaryStatus"] == "InProgress"
+    assert name in names(lab, "TrialComponent", TrialName="trial-1")
+    now = now_ms()
+    with lab.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        series.record(session, "job-1", "", [("auc", 0.5, now), ("auc", 0.7, now), ("auc", 0.9, now + 61_000)], series.MINUTE)
+        job.status, job.secondary_status, job.stage, job.model_uri = "Completed", "Completed", "ended", "s3://bucket/model"
+        job.training_started, job.training_ended = now, now + 1000
+        job.metrics = {"auc": [0.9, now]}
+    part = lab.call("DescribeTrialComponent", TrialComponentName=name)
+    assert part["Status"]["PrimaryStatus"] == "Completed"
+    assert part["Parameters"]["num_round"] == {"NumberValue": 10.0}
+    assert part["Parameters"]["SageMaker.InstanceType"] == {"StringValue": "ml.m5.large"}
+    assert part["InputArtifacts"]["train"] == {"MediaType": "text/csv", "Value": "s3://bucket/data/train"}
+    assert part["OutputArtifacts"] == {"SageMaker.ModelArtifact": {"Value": "s3://bucket/model"}}
+    (metric,) = part["Metrics"]
+    assert (metric["Count"], metric["Min"], metric["Max"], metric["Last"]) == (3, 0.5, 0.9, 0.9)
+    assert metric["Avg"] == pytest.approx(0.7)
+    assert metric["StdDev"] == pytest.approx(0.16329931)
+    # Of a job that is gone the component keeps what it had come to.
+    lab.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
+
+
+def test_a_job_without_a_trial_gets_one(lab):
+    started(lab, ExperimentName="exp-2")
+    assert sorted(names(lab, "Trial", ExperimentName="exp-2")) == ["job-1-aws-trial", "trial-2"]
+    assert names(lab, "TrialComponent", TrialName="job-1-aws-trial") == ["job-1-aws-training-job"]
+
+
+def test_a_run_follows_its_first_job(lab):
+    started(lab, ExperimentName="exp-1", TrialName="trial-1", RunName="part-1")
+    assert lab.call("DescribeTrialComponent", TrialComponentName="part-1")["Source"]["SourceArn"] == f"{ARN}training-job/job-1"
+    lab.call("CreateTrainingJob", **request("job-2", ExperimentConfig={"TrialName": "trial-1", "RunName": "part-1"}))
+    assert "job-2-aws-training-job" in names(lab, "TrialComponent", TrialName="trial-1")
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"ExperimentName": "none"}, "ResourceNotFound"),
+        ({"TrialName": "none"}, "ResourceNotFound"),
+        ({"RunName": "none"}, "ResourceNotFound"),
+        ({"ExperimentName": "exp-2", "TrialName": "trial-1"}, "ValidationException"),
+    ],
+)
+def test_a_job_whose_experiment_is_not_there_is_refused(lab, config, code):
+    refused(lab, code, ".", "CreateTrainingJob", **request(ExperimentConfig=config))
+    assert lab.call("ListTrainingJobs")["TrainingJobSummaries"] == []
+    assert len(names(lab, "TrialComponent")) == 2
+
+
+def found(lab, resource, *filters, **members):
+    expression = {"Filters": [dict(zip(("Name", "Operator", "Value"), each, strict=True)) for each in filters]}
+    response = lab.call("Search", Resource=resource, SearchExpression=expression if filters else {}, **members)
+    kind = resource.removeprefix("Experiment") or "Experiment"
+    return [each[kind][f"{kind}Name"] for each in response["Results"]]
+
+
+def test_search(lab):
+    assert found(lab, "Experiment", ("Tags.of", "Equals", "exp-2")) == ["exp-2"]
+    assert found(lab, "ExperimentTrial", ("ExperimentName", "Equals", "exp-1")) == ["trial-1"]
+    assert found(lab, "ExperimentTrial", ("TrialComponentSummaries.TrialComponentName", "Equals", "part-1")) == ["trial-1"]
+    component = "ExperimentTrialComponent"
+    assert found(lab, component, ("Parameters.rate", "GreaterThan", "0.15")) == ["part-2"]
+    assert found(lab, component, ("Parents.ExperimentName", "Equals", "exp-2")) == ["part-2"]
+    assert found(lab, component, SortBy="Parameters.rate", SortOrder="Ascending") == ["part-1", "part-2"]
+    started(lab, TrialName="trial-2")
+    with lab.database.write() as session:
+        series.record(session, "job-1", "", [("auc", 0.5, now_ms())], series.SECOND)
+    assert found(lab, component, ("Metrics.auc.max", "GreaterThan", "0.4")) == ["job-1-aws-training-job"]
+    assert found(lab, component, ("SourceDetail.TrainingJob.TrainingJobName", "Equals", "job-1")) == ["job-1-aws-training-job"]
+    assert found(lab, component, CrossAccountFilterOption="CrossAccount") == []
+
+    def suggested(resource, hint):
+        query = {"PropertyNameQuery": {"PropertyNameHint": hint}}
+        listed = lab.call("GetSearchSuggestions", Resource=resource, SuggestionQuery=query)
+        return [each["PropertyName"] for each in listed["PropertyNameSuggestions"]]
+
+    assert suggested(component, "parameters.r") == ["Parameters.rate"]
+    assert "Metrics.auc.StdDev" in suggested(component, "metrics")
+    assert suggested("Experiment", "tags") == ["Tags.of"]
+    assert suggested("ExperimentTrial", "metadata") == ["MetadataProperties.CommitId"]
+
+
+@pytest.mark.parametrize("resource", ["experiment/exp-1", "experiment-trial/trial-1", "experiment-trial-component/part-1"])
+def test_tags(lab, resource):
+    arn = ARN + resource
+    lab.call("AddTags", ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    lab.call("DeleteTags", ResourceArn=arn, TagKeys=["a"])
+    assert {"Key": "b", "Value": "2"} in lab.call("ListTags", ResourceArn=arn)["Tags"]
+    refused(lab, "ValidationException", "not found", "AddTags", ResourceArn=arn + "x", Tags=[])
