@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.ipsec.member import MeshError
+from phalanx.network.errors import NetworkError
 from phalanx.node import worker as module
 from phalanx.node.messages import Phase
 from phalanx.node.worker import Worker
@@ -26,6 +27,8 @@ class Instance:
         self.signals = []
         self.attached = 0
         self.missing = []
+        self.fault = None
+        self.asked = 0
         self.starting = threading.Event()
         self.start = threading.Event()
         self.start.set()
@@ -51,6 +54,9 @@ class Instance:
         self.attached += 1
 
     def missing_peers(self):
+        if self.fault is not None:
+            self.asked += 1
+            raise self.fault
         return self.missing
 
     def container(self):
@@ -181,6 +187,19 @@ def test_a_fault_while_another_is_mended_is_mended_too(live):
     until(lambda: member.recovered > 2)
     member.cause = None
     time.sleep(0.1)
+    assert worker.status.error is None
+
+
+@pytest.mark.parametrize("error", [MeshError("the ESP engine is dead"), NetworkError("the router is gone")])
+def test_a_fault_between_two_questions_is_asked_about_again(live, error):
+    instance = Instance(Member())
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    instance.fault = error
+    until(lambda: instance.asked)
+    instance.fault = None
+    instance.state = ContainerStatus("exited", 0)
+    until(lambda: worker.status.phase == Phase.EXITED)
     assert worker.status.error is None
 
 

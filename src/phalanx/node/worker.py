@@ -14,6 +14,7 @@ import structlog
 
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
+from phalanx.network.errors import NetworkError
 from phalanx.node.instance import Instance, InstanceError, NotYet
 from phalanx.node.messages import InstanceStatus, Phase
 
@@ -227,27 +228,34 @@ class Worker:
             self._recoveries.append(now)
             self._log.warning("encryption interrupted", cause=cause)
             self._update(notes=self.instance.interrupted(cause))
-            # Its cause may be that somebody took the wire away.
-            self._attach()
             try:
+                # Its cause may be that somebody took the wire away.
+                self._attach()
                 # No longer than this: a wire that is taken away meanwhile is not seen before.
                 member.recover(REATTACH_SECONDS)
-            except MeshError as error:
+            except (MeshError, NetworkError) as error:
                 # What was just started may have been hit too: only time, or too many attempts, end it.
                 self._log.warning("encryption is not back yet", reason=str(error))
                 self._wait_for_mesh(str(error))
         elif self.status.phase >= Phase.CONNECTED:
-            missing = self.instance.missing_peers()
-            if missing:
-                if self._unconnected_since is None:
-                    self.note(f"no CHILD_SA with {', '.join(missing)}; traffic with it stopped until there was one again")
-                if time.monotonic() - self._attached > REATTACH_SECONDS:
-                    # Somebody may have taken down the wire itself, or a route.
-                    self._attach()
-                    member.initiate(missing)
-                self._wait_for_mesh(f"no CHILD_SA with {', '.join(missing)}")
-            else:
-                self._unconnected_since = None
+            try:
+                self._reach_peers(member)
+            except (MeshError, NetworkError) as error:
+                # What was well a moment ago has just been hit: the next look says by what.
+                self._wait_for_mesh(str(error))
+
+    def _reach_peers(self, member: Member) -> None:
+        missing = self.instance.missing_peers()
+        if not missing:
+            self._unconnected_since = None
+            return
+        if self._unconnected_since is None:
+            self.note(f"no CHILD_SA with {', '.join(missing)}; traffic with it stopped until there was one again")
+        if time.monotonic() - self._attached > REATTACH_SECONDS:
+            # Somebody may have taken down the wire itself, or a route.
+            self._attach()
+            member.initiate(missing)
+        self._wait_for_mesh(f"no CHILD_SA with {', '.join(missing)}")
 
     def _attach(self) -> None:
         """Make the wire again where it is gone; what stands stays as it is."""
