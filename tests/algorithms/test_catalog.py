@@ -42,11 +42,19 @@ def test_other_and_malformed_uris_mean_nothing(uri):
     assert catalog.find(uri) is None
 
 
-def test_the_context_is_complete():
-    context = catalog.find("xgboost").context
-    assert (context / "train.py").is_file()
-    for line in (context / "requirements.txt").read_text().split():
-        assert "==" in line
+@pytest.mark.parametrize("tag", ["2.3.0-cpu-py311", "1.13.1-gpu-py39", "2.6.0-gpu-py312-cu126-ubuntu22.04-sagemaker"])
+def test_framework_images_are_matched_whatever_their_version(tag):
+    uri = f"763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-training:{tag}"
+    assert catalog.find(uri).name == "pytorch"
+
+
+@pytest.mark.parametrize("name", ["xgboost", "pytorch-training"])
+def test_the_context_is_complete_and_pinned(name):
+    context = catalog.find(name).context
+    assert (context / "Containerfile").is_file()
+    for file in context.glob("*s.txt"):
+        for line in file.read_text().split():
+            assert "==" in line
 
 
 def test_metrics_are_found_in_the_programs_lines():

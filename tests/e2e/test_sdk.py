@@ -1,4 +1,4 @@
-"""Programs of the SageMaker SDKs, unmodified, against a live service."""
+"""Programs of AWS's clients, unmodified, against a live service: what they need is what `phalanx env` prints."""
 
 import json
 import os
@@ -6,21 +6,58 @@ import re
 import subprocess
 from pathlib import Path
 
-from clients import environment
-from e2e.conftest import ESP, UDP_500
+import pytest
+
+from clients import AwsCli, environment
+from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel
 
 SDK_V2 = "sagemaker==2.257.7"
+SDK_V3 = "sagemaker==3.27.0"
+PROGRAMS = {"sdk_v2_pytorch": SDK_V2, "sdk_v2": SDK_V2, "sdk_v3": SDK_V3}
 GROUP = "/aws/sagemaker/TrainingJobs"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+GRADIENTS = 4 << 20
+"""Bytes that the script's peers send each other at least: one tensor of 1,048,576 floats."""
 
 
-def run(phalanx, program, requirement, home, *arguments):
-    """Run a program in an environment that has an SDK, with what `phalanx env` prints; what it printed."""
-    environ = {"PATH": os.defpath, "HOME": str(home), **phalanx.env}
-    command = [environment(requirement) / "bin/python", Path(__file__).with_name(program), *arguments]
-    done = subprocess.run(command, env=environ, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return COLOUR.sub("", done.stdout)
+@pytest.fixture(scope="module")
+def network(phalanx):
+    return phalanx.network(UDP_500, ESP)
+
+
+@pytest.fixture(scope="module")
+def programs(phalanx, network, tmp_path_factory):
+    """All programs, started at once: most of their time is spent between two looks at a job. What one printed, by its name."""
+    started = {}
+    for name, requirement in PROGRAMS.items():
+        home = tmp_path_factory.mktemp(name)
+        environ = {
+            "PATH": os.defpath,
+            "HOME": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "SAGEMAKER_VALIDATE_ROLE": "false",
+            **phalanx.env,
+        }
+        command = [environment(requirement) / "bin/python", Path(__file__).with_name(f"{name}.py")]
+        command += [network["Subnets"][0], network["SecurityGroupIds"][0]]
+        output = (home / "printed").open("w+")
+        process = subprocess.Popen(command, env=environ, cwd=home, stdout=output, stderr=subprocess.STDOUT)
+        started[name] = process, output
+
+    def printed(name):
+        process, output = started[name]
+        code = process.wait(240)
+        output.seek(0)
+        text = COLOUR.sub("", output.read())
+        assert code == 0, text
+        facts = next(line for line in text.splitlines() if line.startswith("FACTS")).removeprefix("FACTS ")
+        return text.partition("FACTS")[0], json.loads(facts)
+
+    yield printed
+    for process, output in started.values():
+        process.kill()
+        process.wait()
+        output.close()
 
 
 def written(phalanx, job):
@@ -34,20 +71,101 @@ def written(phalanx, job):
     return found
 
 
-def test_sdk_v2_trains_streams_complete_logs_and_attaches(phalanx, tmp_path):
-    network = phalanx.network(UDP_500, ESP)
-    printed = run(phalanx, "sdk_v2.py", SDK_V2, tmp_path, network["Subnets"][0], network["SecurityGroupIds"][0])
-    facts = json.loads(next(line for line in printed.splitlines() if line.startswith("FACTS")).removeprefix("FACTS "))
+def all_was_shown(shown, streams):
+    """The client showed every line of both hosts."""
+    assert set(streams) == {"algo-1", "algo-2"}
+    for messages in streams.values():
+        assert messages
+        for message in messages:
+            assert message in shown
+
+
+def peers_were_encrypted(phalanx, job):
+    """What the peers sent each other went through the data plane, both ways."""
+    assert phalanx.describe(job)["TrainingJobStatus"] == "Completed"
+    pairs = phalanx.evidence(job)["pairs"]
+    assert len(pairs) == 2
+    for pair in pairs:
+        assert pair["algorithm"] == "AES_GCM_16"
+        assert pair["bytes"] > GRADIENTS
+
+
+def test_sdk_v2_trains_streams_complete_logs_and_attaches(phalanx, network, programs):
+    shown, facts = programs("sdk_v2")
     assert facts["status"] == "Completed"
     assert facts["model"] == facts["attached_model"] == f"s3://test-bucket/models/{facts['job']}/output/model.tar.gz"
     assert facts["attached"] == facts["job"]
     assert facts["attached_encrypts"] is True
     assert facts["attached_subnets"] == network["Subnets"]
-    streams = written(phalanx, facts["job"])
-    assert set(streams) == {"algo-1", "algo-2"}
-    fitted = printed.partition("FACTS")[0]
-    for messages in streams.values():
-        assert messages
-        for message in messages:
-            assert message in fitted
+    all_was_shown(shown, written(phalanx, facts["job"]))
     assert phalanx.evidence(facts["job"])["pairs"][0]["algorithm"] == "AES_GCM_16"
+
+
+def test_sdk_v3_runs_a_script_by_torchrun(phalanx, programs):
+    shown, facts = programs("sdk_v3")
+    assert facts["status"] == "Completed"
+    streams = written(phalanx, facts["job"])
+    all_was_shown(shown, streams)
+    assert "rank 0 of 2 on algo-1" in streams["algo-1"]
+    assert "rank 1 of 2 on algo-2" in streams["algo-2"]
+    peers_were_encrypted(phalanx, facts["job"])
+
+
+def test_sdk_v2_runs_a_script_on_peers_and_attaches(phalanx, programs):
+    shown, facts = programs("sdk_v2_pytorch")
+    job = facts["jobs"]["peers"]
+    streams = written(phalanx, job)
+    all_was_shown(shown, streams)
+    assert "rank 1 of 2 on algo-2" in streams["algo-2"]
+    peers_were_encrypted(phalanx, job)
+    assert facts["attached"] == [job, facts["model"], "5"]
+    bucket, _, key = facts["model"].removeprefix("s3://").partition("/")
+    assert phalanx.client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
+
+
+def test_sdk_v2_runs_a_script_by_torchrun(phalanx, programs):
+    job = programs("sdk_v2_pytorch")[1]["jobs"]["torchrun"]
+    assert any(message.startswith("torchrun --nnodes 2") for message in written(phalanx, job)["algo-1"])
+    peers_were_encrypted(phalanx, job)
+
+
+def test_sdk_v2_runs_a_script_by_mpi(phalanx, programs):
+    job = programs("sdk_v2_pytorch")[1]["jobs"]["mpi"]
+    assert any("mpirank:1" in message and "rank 1 is done" in message for message in written(phalanx, job)["algo-1"])
+    peers_were_encrypted(phalanx, job)
+
+
+def test_sdk_v2_runs_a_script_alone_and_isolated(phalanx, programs):
+    job = programs("sdk_v2_pytorch")[1]["jobs"]["isolated"]
+    described = phalanx.describe(job)
+    assert (described["TrainingJobStatus"], described["EnableNetworkIsolation"]) == ("Completed", True)
+    assert "rank 0 of 1 on algo-1" in written(phalanx, job)["algo-1"]
+    assert phalanx.evidence(job)["pairs"] == []
+
+
+def test_the_aws_cli_creates_waits_for_and_describes_a_job(phalanx, network, tmp_path):
+    aws = AwsCli(
+        tmp_path,
+        endpoint=phalanx.env["AWS_ENDPOINT_URL"],
+        region=phalanx.env["AWS_REGION"],
+        access_key=phalanx.env["AWS_ACCESS_KEY_ID"],
+        secret=phalanx.env["AWS_SECRET_ACCESS_KEY"],
+    )
+    train = json.dumps([channel("train")])
+    created = aws(
+        f"aws sagemaker create-training-job --training-job-name by-cli --role-arn {ROLE}"
+        f" --algorithm-specification TrainingImage={IMAGE},TrainingInputMode=File"
+        f" --hyper-parameters objective=binary:logistic,num_round=5 --input-data-config '{train}'"
+        " --output-data-config S3OutputPath=s3://test-bucket/models --stopping-condition MaxRuntimeInSeconds=300"
+        " --resource-config InstanceType=ml.m5.large,InstanceCount=2,VolumeSizeInGB=1"
+        f" --vpc-config Subnets={network['Subnets'][0]},SecurityGroupIds={network['SecurityGroupIds'][0]}"
+        " --enable-inter-container-traffic-encryption --tags Key=team,Value=a"
+    )
+    arn = created["TrainingJobArn"]
+    phalanx.ended("by-cli")
+    assert aws("aws sagemaker wait training-job-completed-or-stopped --training-job-name by-cli") is None
+    described = aws("aws sagemaker describe-training-job --training-job-name by-cli")
+    assert (described["TrainingJobArn"], described["TrainingJobStatus"]) == (arn, "Completed")
+    assert described["EnableInterContainerTrafficEncryption"] is True
+    assert aws(f"aws sagemaker list-tags --resource-arn {arn}") == {"Tags": [{"Key": "team", "Value": "a"}]}
+    assert "by-cli/algo-2" in json.dumps(aws(f"aws logs describe-log-streams --log-group-name {GROUP}"))

@@ -15,8 +15,8 @@ import pytest
 from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
 
 from phalanx.runtime.containers import ContainerError, ProgramError
-from phalanx.runtime.images import ImageError
 from phalanx.runtime.model import ContainerStatus, Limits
+from phalanx.runtime.podman import ImageError
 
 AGENT = """
 import sys, time
@@ -147,26 +147,30 @@ def test_a_program_of_the_job_itself(service: Service) -> None:
     assert service.text() == "a b\n"
 
 
-def test_only_tmp_shm_and_opt_ml_are_writable(service: Service) -> None:
+def test_what_is_writable(service: Service) -> None:
+    """The root too, as in SageMaker: in memory, for this container alone; never the kernel's own files."""
     code = """
-import os
-for path in ("/x", "/etc/x", "/etc/hosts", "/usr/x", "/root/x", "/opt/x", "/opt/program/x", "/var/x", "/run/x",
+import os, sys
+for path in ("/x", "/etc/x", "/etc/hosts", "/usr/x", "/root/x", "/opt/program/train.py", "/var/x", "/run/x",
              "/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/sys/fs/cgroup/pids/x",
-             "/sys/kernel/x", "/tmp/x", "/dev/shm/x", "/opt/ml/x"):
+             "/sys/kernel/x", "/dev/init", "/tmp/x", "/dev/shm/x", "/opt/ml/x"):
     try:
         with open(path, "w") as file:
             file.write("x")
-        print(path)
     except OSError:
-        pass
+        print(path)
+os.remove("/etc/passwd")
+os.rename("/etc/group", "/etc/moved")
 """
-    containers = service.containers
-    containers.start(service.spec(code))
-    service.wait()
-    assert service.text().split() == ["/tmp/x", "/dev/shm/x", "/opt/ml/x"]
+    status, text = service.run(code)
+    assert status.exit_code == 0, text
+    kernel = ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/sys/fs/cgroup/pids/x", "/sys/kernel/x"]
+    assert text.split() == [*kernel, "/dev/init"]
     written = (service.disk / "one" / "x").stat()
-    assert (written.st_uid, written.st_gid) == containers.owner()
+    assert (written.st_uid, written.st_gid) == service.containers.owner()
     assert written.st_uid >= 100_000
+    code = "import os; print(os.path.exists('/etc/x'), os.path.exists('/etc/group'), open('/etc/hosts').read().count('algo-'))"
+    assert service.run(code)[1] == "False True 2\n"
 
 
 def test_files_of_the_image_belong_to_the_containers_root(service: Service) -> None:
@@ -261,6 +265,8 @@ def test_memory_limit(service: Service) -> None:
     assert status == ContainerStatus("exited", 0)
     status, _ = service.run("open('/tmp/x', 'wb').write(bytes(200 << 20)); open('/dev/shm/x', 'wb').write(bytes(200 << 20))")
     assert status.out_of_memory  # tmpfs counts
+    status, _ = service.run("open('/var/x', 'wb').write(bytes(200 << 20)); open('/dev/shm/x', 'wb').write(bytes(200 << 20))")
+    assert status.out_of_memory  # and the root, which is one
 
 
 def test_a_child_killed_for_memory_is_no_failure_of_a_program_that_copes(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The built-in algorithms, and which training image URIs mean them."""
+"""The built-in algorithms and framework images, and which training image URIs mean them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ _URI_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A built-in algorithm.
+    """A built-in algorithm, or a framework's image for scripts of the user.
 
     `repositories` are the repository names of its images in SageMaker's registries; `context` is the directory that its
-    image is built from (`requirements.txt`, and the program that goes to /opt/program); `metrics` are (Name, Regex) as in
-    AlgorithmSpecification.MetricDefinitions; `content_types` are the ContentTypes its channels may have.
+    image is built from (a Containerfile, `requirements.txt` …); `metrics` are (Name, Regex) as in
+    AlgorithmSpecification.MetricDefinitions.
     """
 
     name: str
     repositories: frozenset[str]
     context: Path
-    metrics: tuple[tuple[str, str], ...]
-    content_types: frozenset[str]
+    metrics: tuple[tuple[str, str], ...] = ()
 
 
 ALGORITHMS = (
@@ -40,7 +39,11 @@ ALGORITHMS = (
         repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
         context=Path(__file__).parent / "xgboost" / "image",
         metrics=xgboost.METRICS,
-        content_types=xgboost.CONTENT_TYPES,
+    ),
+    Algorithm(
+        name="pytorch",
+        repositories=frozenset({"pytorch-training"}),
+        context=Path(__file__).parent / "pytorch" / "image",
     ),
 )
 

@@ -2,37 +2,109 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from phalanx.algorithms import catalog
 from phalanx.cli.settings import IMAGES, fail
 from phalanx.runtime.images import Images
+from phalanx.runtime.model import IdRange
+from phalanx.runtime.podman import ImageError
 
 image = typer.Typer(help="Training images on this host.", no_args_is_help=True)
 
-
-@image.callback()
-def _group() -> None:
-    pass
+_OWN = re.compile(r"^FROM\s+(?:localhost/)?phalanx/([a-z]+)", re.MULTILINE)
 
 
 @image.command()
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Built-in algorithms; all of them by default.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Built-in images, or directories with a Containerfile. All built-in images by default."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Name of a directory's image; the directory's by default.")] = None,
 ) -> None:
-    """Build the images of built-in algorithms, unless they are there already."""
+    """Build images: the built-in ones, unless they are there already, or your own from a directory with a Containerfile."""
     known = {algorithm.name: algorithm for algorithm in catalog.ALGORITHMS}
-    unknown = set(names or ()) - set(known)
-    if unknown:
-        fail(f"There is no built-in algorithm {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}.")
-    console = Console()
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    store = Images(IMAGES, Path("/run/phalanx/images"))
+    directories = [name for name in names or () if name not in known]
+    for name in directories:
+        if not Path(name).is_dir():
+            fail(f"{name} is neither a directory nor a built-in image; there are {', '.join(sorted(known))}.")
+    if tag is not None and (len(directories) != 1 or len(names or ()) != 1):
+        fail("--tag names the image of one directory. Give one.")
+    store = _store()
     for name in names or known:
+        if name in known:
+            _build_known(store, name)
+            continue
+        directory = Path(name).resolve()
+        for file in (directory / "Containerfile", directory / "Dockerfile"):
+            for parent in _OWN.findall(file.read_text()) if file.is_file() else ():
+                if parent in known:
+                    _build_known(store, parent)
+        called = tag or directory.name.lower()
+        _run(called, partial(store.build_directory, called, directory, IdRange()))
+
+
+@image.command("import")
+def load(
+    file: Annotated[Path, typer.Argument(help="A docker-archive or oci-archive (tar), or the directory of an OCI layout.")],
+    tag: Annotated[str | None, typer.Option(help="Name of the image; the one in the archive by default.")] = None,
+) -> None:
+    """Take an image from an archive, as `docker save`, `podman save` and `skopeo copy` write them."""
+    try:
+        for name in _store().load(file, tag):
+            Console().print(f"image {name}: ready")
+    except ImageError as error:
+        fail(str(error))
+
+
+@image.command("list")
+def listing() -> None:
+    """Show what images the host has."""
+    table = Table("Name", "ID", "Size", "Created", box=None)
+    for each in _store().listing():
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
+        table.add_row(each.name, each.id[:12], f"{each.size / 1e6:,.0f} MB", created)
+    Console().print(table)
+
+
+@image.command()
+def remove(name: Annotated[str, typer.Argument(help="Name of an image.")]) -> None:
+    """Take a name from an image, and the image with its last name."""
+    try:
+        _store().remove(name)
+    except ImageError as error:
+        fail(str(error))
+
+
+def _store() -> Images:
+    """The host's store, with a run directory that belongs to its place."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    place = hashlib.sha256(str(IMAGES.absolute()).encode()).hexdigest()[:8]
+    return Images(IMAGES, Path("/run/phalanx") / f"images-{place}")
+
+
+def _build_known(store: Images, name: str) -> None:
+    algorithm = next(algorithm for algorithm in catalog.ALGORITHMS if algorithm.name == name)
+    _run(f"phalanx/{name}", partial(store.build, f"phalanx/{name}", algorithm.context))
+
+
+def _run(name: str, step: Callable[[Callable[[str], None]], None]) -> None:
+    """Runs a build, showing its steps."""
+    console = Console()
+    try:
         with console.status(f"image {name}") as status:
-            store.build(f"phalanx/{name}", known[name].context, lambda line: status.update(line[:120]))
-        console.print(f"image {name}: ready")
+            step(lambda line: status.update(line[:120]))
+    except ImageError as error:
+        fail(str(error))
+    console.print(f"image {name}: ready")

@@ -78,6 +78,14 @@ def serve(
             " instead of the embedded server.",
         ),
     ] = None,
+    registry: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="PHALANX_REGISTRIES",
+            help="A registry (HOST or HOST:PORT) that training images may be fetched from; may be repeated. None by default:"
+            " images come from `phalanx image`.",
+        ),
+    ] = None,
     require_encryption: Annotated[
         EncryptionPolicy | None,
         typer.Option(
@@ -107,7 +115,7 @@ def serve(
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
     # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    server = _Service(host, listener, data_dir, s3_endpoint, require_encryption)
+    server = _Service(host, listener, data_dir, s3_endpoint, registry or [], require_encryption)
     try:
         server.run()
     except (FleetError, S3ServerError) as error:
@@ -126,12 +134,14 @@ class _Service:
         listener: socket.socket,
         data_dir: Path,
         s3_endpoint: str | None,
+        registries: list[str],
         require_encryption: EncryptionPolicy | None,
     ) -> None:
         self._host = host
         self._listener = listener
         self._data_dir = data_dir
         self._external = s3_endpoint
+        self._registries = registries
         self._require_encryption = require_encryption
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
@@ -145,7 +155,7 @@ class _Service:
         ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
-        fleet = LocalFleet(self._data_dir, IMAGES)
+        fleet = LocalFleet(self._data_dir, IMAGES, self._registries)
         self._undo.callback(fleet.close)
         fleet.open()
         manager = Manager(self._database, fleet, store, Signer(self._data_dir / "evidence.key"))

@@ -31,7 +31,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What an instance's /opt/ml says about the job: the files of /opt/ml/input/config."""
+    """What an instance's /opt/ml says about the job: the files of /opt/ml/input/config, and what is brought to input/source."""
 
     job: str
     host: str
@@ -39,6 +39,7 @@ class Workspace:
     instance_type: str
     hyperparameters: tuple[tuple[str, str], ...]
     channels: tuple[Channel, ...]
+    source: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True)

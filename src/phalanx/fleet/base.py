@@ -29,7 +29,7 @@ class Fleet(Protocol):
         """CPUs and bytes of memory of all hosts."""
 
     def has_image(self, image: str) -> bool:
-        """Whether an image of that name is there to run."""
+        """Whether an image of that name is there to run, or may be fetched."""
 
     def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
         """Make these the security-group rules of a VPC wherever it has instances; returns when they are in force."""

@@ -19,7 +19,7 @@ from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError, Refused, Unreachable
 from phalanx.network.model import SecurityGroup
 from phalanx.node import protocol
-from phalanx.node.agent import Agent
+from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
 from phalanx.node.names import Names
 
@@ -38,9 +38,10 @@ log = structlog.get_logger()
 class LocalFleet:
     """Starts the agent, keeps it running, and speaks to it. See `Fleet` for what the calls mean."""
 
-    def __init__(self, data_dir: Path, images: Path) -> None:
+    def __init__(self, data_dir: Path, images: Path, registries: Sequence[str] = ()) -> None:
         self._names = Names(data_dir)
         self._images = images
+        self._registries = registries
         self._process: subprocess.Popen[bytes] | None = None
         self._condition = threading.Condition()
         self._version = 0
@@ -214,6 +215,7 @@ class LocalFleet:
                         stdin=subprocess.DEVNULL,
                         stdout=file,
                         stderr=file,
+                        env={**os.environ, REGISTRIES: " ".join(self._registries)},
                         start_new_session=True,
                     )
             return said

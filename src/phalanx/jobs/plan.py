@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from phalanx.data.model import Channel, Checkpoints, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.jobs import instance_types, interfaces
+from phalanx.jobs import source as script
 from phalanx.network.model import Eni, Rule, SecurityGroup
+from phalanx.network.router import INTERFACE
 from phalanx.node.messages import InstanceSpec
 from phalanx.runtime.model import Limits
 from phalanx.store.base import Json
@@ -19,6 +21,10 @@ from phalanx.store.jobs import TrainingJob
 
 PLATFORM_NETWORK = "10.215.0."
 """First three octets of the network of a job without VpcConfig: a VPC of its own, so that all jobs can use the same."""
+
+_BACKENDS = {f"{backend}_SOCKET_IFNAME": INTERFACE for backend in ("GLOO", "NCCL", "TP")}
+"""Which interface PyTorch's backends are to take, unless the job says otherwise: the ENI. Where traffic is encrypted they still
+bind to its address, and it is the route to the peers that leads through the data plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,9 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
     mesh = issue_mesh(job.name, list(hosts.items())) if encrypted else {}
     command = algorithm.get("ContainerEntrypoint")
     arguments = algorithm.get("ContainerArguments")
+    hyperparameters, source = script.brought(request.get("HyperParameters", {}))
     environment = {
+        **_BACKENDS,
         **request.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,
         "TRAINING_JOB_ARN": job.arn,
@@ -145,8 +153,9 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
                 host=placement.host,
                 hosts=tuple(hosts),
                 instance_type=resources["InstanceType"],
-                hyperparameters=tuple(request.get("HyperParameters", {}).items()),
+                hyperparameters=tuple(hyperparameters.items()),
                 channels=tuple(_channel(channel) for channel in request.get("InputDataConfig", [])),
+                source=source,
             ),
             store=store,
             output=Output(

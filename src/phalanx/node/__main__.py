@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from phalanx.node import logging
-from phalanx.node.agent import Agent
+from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, answer
 
@@ -55,7 +55,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"a node agent already serves {options.data_dir}")
-    agent = Agent(names, options.images)
+    agent = Agent(names, options.images, frozenset(os.environ.get(REGISTRIES, "").split()))
     agent.recover()
     names.agent_socket.unlink(missing_ok=True)
     # Bound under another name first: whoever finds the socket finds it answering.

@@ -32,6 +32,8 @@ from phalanx.runtime.images import Images
 
 VERIFY_SECONDS = 1.0
 """How often the routers' rulesets are compared with what was applied."""
+REGISTRIES = "PHALANX_REGISTRIES"
+"""The environment's variable with the registries that images may be fetched from, apart by spaces."""
 
 RULES_CHANGED = (
     "somebody changed the router's rules; they were put back, and what the router's guard had counted may be lost,"
@@ -45,7 +47,7 @@ log = structlog.get_logger()
 class Agent:
     """What one host does for a service. Its methods are the calls that the fleet makes; all may be repeated."""
 
-    def __init__(self, names: Names, images: Path) -> None:
+    def __init__(self, names: Names, images: Path, registries: frozenset[str] = frozenset()) -> None:
         store = Images(images, names.run_dir / "podman")
         logs = names.data_dir / "instances"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ class Agent:
             images=store,
             containers=Containers(store, names.run_dir, logs, names.cgroup),
             plane=self._choose_plane,
+            registries=registries,
         )
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
@@ -79,8 +82,8 @@ class Agent:
         return Capacity(cpus=os.cpu_count() or 1, memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
     def has_image(self, image: str) -> bool:
-        """Whether the host's image store holds an image of that name."""
-        return self._rooms.images.has(image)
+        """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
+        return self._rooms.may_fetch(image) or self._rooms.images.has(image)
 
     def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...]) -> None:
         """Make these the security-group rules of a VPC on this host."""

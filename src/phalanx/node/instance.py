@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -28,6 +28,7 @@ from phalanx.node.vpcs import Vpcs
 from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus
+from phalanx.runtime.podman import ImageError
 
 log = structlog.get_logger()
 
@@ -42,6 +43,15 @@ class Rooms:
     containers: Containers
     plane: Callable[[], PlaneName]
     """Data plane of this host. Raises probe.Unprotected where encryption is impossible."""
+    registries: frozenset[str] = frozenset()
+    """Registries, by host and port, that images may be fetched from."""
+    fetched: dict[str, str] = field(default_factory=dict)
+    """Ids of the images that were fetched for running jobs: a tag that moves meanwhile must not part a job's instances."""
+    fetching: threading.Lock = field(default_factory=threading.Lock)
+
+    def may_fetch(self, image: str) -> bool:
+        """Whether an image's registry is one of those that images may be fetched from."""
+        return image.partition("/")[0] in self.registries
 
 
 class InstanceError(Exception):
@@ -58,6 +68,7 @@ class Instance:
         self._run_dir = run_dir(rooms.names, spec.id)
         self._directory = rooms.names.instance_dir(spec.id)
         self._member: Member | None = None
+        self._image: str | None = None
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
@@ -129,11 +140,7 @@ class Instance:
 
     def load(self, cancelled: threading.Event) -> None:
         """LOADED: image built or found, /opt/ml made, channels downloaded; done once, even over restarts."""
-        algorithm = catalog.find(self.spec.image)
-        if algorithm is not None:
-            self._rooms.images.build(self._image, algorithm.context, lambda _: None)
-        elif not self._rooms.images.has(self._image):
-            raise InstanceError(f"ClientError: Cannot find the training image {self.spec.image} on the host.")
+        self._image = self._find_image()
         done = self._directory / "loaded"
         if done.exists():
             return
@@ -145,6 +152,9 @@ class Instance:
                 channels.download(
                     self.spec.store, channel, self.spec.index, len(self.spec.hosts), into, owner, cancelled.is_set
                 )
+            if (source := self.spec.workspace.source) is not None:
+                into = self.opt_ml / "input" / source.name
+                channels.download(self.spec.store, source, 0, 1, into, owner, cancelled.is_set)
             if self.checkpoints is not None:
                 self.checkpoints.restore(owner, cancelled.is_set)
         except DataError as error:
@@ -158,9 +168,10 @@ class Instance:
         spec = self.spec
         if self.container().state in ("running", "exited"):
             return
+        image = self._image or self._find_image()
         container = ContainerSpec(
             id=spec.id,
-            image=self._image,
+            image=image,
             command=spec.command,
             arguments=spec.arguments,
             environment=spec.environment,
@@ -229,11 +240,27 @@ class Instance:
         namespace.delete(self._namespace)
         workspace.destroy(self._directory)
         erase(self._run_dir)
+        self._rooms.fetched.pop(self.spec.job, None)
 
-    @property
-    def _image(self) -> str:
-        algorithm = catalog.find(self.spec.image)
-        return f"phalanx/{algorithm.name}" if algorithm else self.spec.image
+    def _find_image(self) -> str:
+        """The image's name in the host's store, once it is there: built, fetched or found."""
+        uri, rooms = self.spec.image, self._rooms
+        algorithm = catalog.find(uri)
+        if algorithm is not None:
+            name = f"phalanx/{algorithm.name}"
+            rooms.images.build(name, algorithm.context, lambda _: None)
+            return name
+        if rooms.may_fetch(uri):
+            with rooms.fetching:
+                if self.spec.job not in rooms.fetched:
+                    try:
+                        rooms.fetched[self.spec.job] = rooms.images.pull(uri)
+                    except ImageError as error:
+                        raise InstanceError(f"ClientError: Cannot fetch the training image {uri}: {error}") from error
+                return rooms.fetched[self.spec.job]
+        if not rooms.images.has(uri):
+            raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
+        return uri
 
 
 class NotYet(Exception):

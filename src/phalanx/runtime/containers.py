@@ -18,7 +18,7 @@ from pathlib import Path
 from phalanx.runtime import launch, oci
 from phalanx.runtime.cgroup import Cgroups
 from phalanx.runtime.images import Images
-from phalanx.runtime.model import ContainerSpec, ContainerStatus
+from phalanx.runtime.model import ContainerSpec, ContainerStatus, IdRange
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _POLL = 0.02
@@ -42,12 +42,12 @@ class Containers:
     processes, before and after a crash, see the same.
     """
 
-    def __init__(self, images: Images, rundir: Path, logs: Path, cgroup: str, ids: oci.IdRange | None = None) -> None:
+    def __init__(self, images: Images, rundir: Path, logs: Path, cgroup: str, ids: IdRange | None = None) -> None:
         self._images = images
         self._rundir = rundir / "containers"
         self._logs = logs
         self._cgroups = Cgroups(cgroup)
-        self._ids = ids or oci.IdRange()
+        self._ids = ids or IdRange()
 
     def owner(self) -> tuple[int, int]:
         """The host's uid and gid of the containers' root: /opt/ml must belong to it."""
@@ -221,6 +221,7 @@ class Containers:
             "layers": {str(number): str(layer) for number, layer in enumerate(image.layers)},
             "skeleton": str(bundle / "skeleton"),
             "opt_ml": spec.opt_ml,
+            "memory": spec.limits.memory,
             "needs": [
                 str(bundle),
                 str(log.parent),
@@ -261,7 +262,7 @@ class Containers:
 
     def _skeleton(self, top: Path, spec: ContainerSpec) -> None:
         """What lies over the image: mount points, and the files that name the instance and its peers."""
-        for part in ("dev", "etc", "opt/ml", "proc", "sys", "tmp"):
+        for part in ("dev", "etc", "opt/ml", "proc", "root", "sys", "tmp"):
             (top / part).mkdir(parents=True)
         (top / "etc/hostname").write_text(f"{spec.hostname}\n")
         (top / "etc/hosts").write_text(oci.hosts(spec.hosts))

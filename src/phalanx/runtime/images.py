@@ -1,7 +1,7 @@
-"""The image store of a host: podman's, at a root that services share; and how the built-in images are built.
+"""The image store of a host: what it holds, how images come into it, and how the built-in ones are built.
 
-A built-in image is a base (Debian with Python, made by mmdebstrap from the machine's own apt configuration) and one layer:
-the program's directory at /opt/program and the wheels of its requirements.txt, fetched with the machine's pip configuration.
+A built-in image is the base (`base.py`) and what its own Containerfile adds: the wheels of its requirements.txt, and the
+sources that its sources.txt names, are fetched with the machine's pip configuration and lie at /run/wheels meanwhile.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import fcntl
 import hashlib
 import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,46 +21,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-SUITE = "bookworm"
-PYTHON = "3.11"
-"""Debian release of the base, and the Python that it has."""
-PACKAGES = ("ca-certificates", "libgomp1", "python3", "python3-pip")
+from phalanx.runtime import archive, base
+from phalanx.runtime.model import IdRange
+from phalanx.runtime.podman import ImageError, Podman, run
+
+BASE = "localhost/phalanx/base"
+"""Name of the newest base, for Containerfiles: `FROM phalanx/base`."""
 
 _IGNORED = ("__pycache__", "*.pyc")
-_PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", PYTHON)
+_PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--python-version", base.PYTHON)
 _RECIPE = "org.phalanx.recipe"
-_CONTAINERFILE = """\
-FROM {base}
-COPY program /opt/program
-RUN --mount=type=bind,source=wheels,target=/run/wheels \\
-    python3 -m pip install --no-index --find-links /run/wheels --no-cache-dir --root-user-action ignore \\
-    -r /opt/program/requirements.txt \\
- && printf '#!/bin/sh\\nexec python3 /opt/program/train.py "$@"\\n' > /usr/local/bin/train \\
- && chmod 755 /usr/local/bin/train
-# Instances share the host's CPUs: an OpenMP thread that spins while it waits takes them from those it waits for.
-ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
-ENTRYPOINT ["python3", "/opt/program/train.py"]
-CMD ["train"]
-"""
-_CONTAINERS_CONF = """\
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-lock_type = "file"
-static_dir = "{runroot}/static"
-tmp_dir = "{runroot}/libpod"
-volume_path = "{runroot}/volumes"
-"""
-_STORAGE_CONF = """\
-[storage]
-driver = "overlay"
-graphroot = "{root}"
-runroot = "{runroot}/storage"
-"""
-
-
-class ImageError(Exception):
-    """An image that is not there or cannot be built; says why and what to do."""
+_MAPPED = "localhost/phalanx-mapped"
+"""Name of a user's image while it is built."""
+_LOADED = re.compile(r"^Loaded image: (?P<name>\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,42 +47,139 @@ class ImageRoot:
     workdir: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of a listing: its name, its id (the digest of its configuration), its size in bytes, its age in seconds."""
+
+    name: str
+    id: str
+    size: int
+    created: int
+
+
 class Images:
     """podman's image store at `root` (on a disk), which services may share; `runroot` is podman's state on a tmpfs."""
 
     def __init__(self, root: Path, runroot: Path) -> None:
-        self._root = root.absolute()
-        self._runroot = runroot.absolute()
+        self._podman = Podman(root, runroot)
+        self._root = self._podman.root
 
     def build(self, name: str, context: Path, progress: Callable[[str], None]) -> None:
         """Builds the built-in image `name` from `context`, unless the store has it from the same recipe already.
 
-        `context` holds `requirements.txt` (pinned), `train.py` and whatever else the program needs. `progress` gets a line per
-        step. One builder works at a time on a store, in whatever process; a killed one leaves an untagged layer at most,
-        since the name is given last. Raises ImageError.
+        `context` holds a Containerfile, `requirements.txt` (pinned) and whatever else the program needs. `progress` gets a
+        line per step. One builder works at a time on a store, in whatever process; a killed one leaves an untagged layer at
+        most, since the name is given last. Raises ImageError.
         """
-        base_recipe = _digest([SUITE, *PACKAGES])
-        recipe = _digest([base_recipe, _CONTAINERFILE, *_fingerprint(context)])
+        recipe = _digest([_base_recipe(), *_fingerprint(context)])
         if self._recipe(name) == recipe:
             return
         with self._building(progress) as (work, lock):
             if self._recipe(name) == recipe:
                 return
-            self._clear(lock)
-            base = f"localhost/phalanx-base:{base_recipe[:16]}"
-            if not self.has(base):
-                progress(f"Making the base image: Debian {SUITE} with Python {PYTHON}")
-                self._make_base(base, work, lock)
+            made = self._base(work, lock, progress)
             progress(f"Fetching the packages of image {name}")
-            program, wheels = work / "program", work / "wheels"
+            program, wheels, apt = work / "program", work / "wheels", work / "apt"
             shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
-            wheels.mkdir()
-            _run([*_PIP_DOWNLOAD, "--dest", str(wheels), "-r", str(program / "requirements.txt")], lock)
+            for directory in (wheels, apt):
+                directory.mkdir()
+            base.write_apt_configuration(apt / "apt.conf", lock)
+            download = (*_PIP_DOWNLOAD, "--dest", str(wheels), "-r")
+            run([*download, str(program / "requirements.txt"), "--only-binary=:all:"], None, lock)
+            if (program / "sources.txt").exists():
+                run([*download, str(program / "sources.txt"), "--no-binary=:all:", "--no-deps"], None, lock)
             progress(f"Building image {name}")
-            (work / "Containerfile").write_text(_CONTAINERFILE.format(base=base))
-            options = ("--isolation", "chroot", "--layers=false", "--label", f"{_RECIPE}={recipe}", "--tag", name)
-            _run(["podman", "build", "--quiet", *options, str(work)], lock, self._environment())
+            self._podman.run(
+                *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name),
+                *("--build-arg", f"BASE={made}", "--label", f"{_RECIPE}={recipe}"),
+                *("--volume", f"{wheels}:/run/wheels:ro", "--volume", f"{apt}:/run/apt:ro"),
+                *("--file", str(program / "Containerfile"), str(program)),
+                lock=lock,
+            )
             progress(f"Image {name} is ready")
+
+    def build_directory(self, name: str, directory: Path, ids: IdRange, progress: Callable[[str], None]) -> None:
+        """Builds a user's image from the Containerfile (or Dockerfile) in `directory`.
+
+        Its RUN steps run as the root of a user namespace of `ids`, never as the host's. Images that it is made FROM must be in
+        the store; `FROM phalanx/base` always is. Raises ImageError.
+        """
+        file = next((path for path in (directory / "Containerfile", directory / "Dockerfile") if path.is_file()), None)
+        if file is None:
+            raise ImageError(f"{directory} has no Containerfile")
+        mapping = f"0:{ids.first}:{ids.count}"
+        with self._building(progress) as (work, lock):
+            self._base(work, lock, progress)
+            progress(f"Building image {name}")
+            self._podman.run(
+                *("build", "--quiet", "--isolation", "chroot", "--pull=never", "--layers=false", "--tag", _MAPPED),
+                *("--userns-uid-map", mapping, "--userns-gid-map", mapping),
+                *("--file", str(file), str(directory)),
+                lock=lock,
+            )
+            # Files that the steps made belong to the namespace's ids on the host, also in the image: that is undone here.
+            saved, unpacked = work / "image.tar", work / "image"
+            self._podman.run("save", "--quiet", "--format", "docker-archive", "--output", str(saved), _MAPPED, lock=lock)
+            self._podman.run("image", "rm", "--force", _MAPPED, lock=lock)
+            archive.unpack(saved, unpacked)
+            archive.unmap(unpacked, ids)
+            archive.pack(unpacked, saved)
+            self._podman.run("load", "--quiet", "--input", str(saved), lock=lock)
+            self._podman.run("tag", "--", _MAPPED, name, lock=lock)
+            self._podman.run("untag", _MAPPED, _MAPPED, lock=lock)
+
+    def load(self, source: Path, name: str | None) -> list[str]:
+        """Takes images from a docker-archive, an oci-archive (both tar, perhaps compressed) or an OCI layout's directory.
+
+        Every blob is checked against its digest. `name` is given to the image where it is a single one. Returns the names;
+        what the store had is as before where it raises ImageError.
+        """
+        if source.is_dir():
+            if name is None:
+                raise ImageError(f"{source} does not say the name of its image: give one, --tag NAME")
+            return [self._load_layout(source, name)]
+        if not source.is_file():
+            raise ImageError(f"there is no {source}")
+        archive.check(source)
+        loaded = _LOADED.findall(self._podman.run("load", "--input", str(source.resolve())))
+        if name is None:
+            if any(each.startswith("sha256:") for each in loaded):
+                raise ImageError(f"{source} does not say the name of its image: give one, --tag NAME")
+            return loaded
+        if len(loaded) != 1:
+            raise ImageError(f"{source} holds {len(loaded)} images: {', '.join(loaded)}. Import it without --tag")
+        self._podman.run("tag", "--", loaded[0], name)
+        return [name]
+
+    def _load_layout(self, source: Path, name: str) -> str:
+        before = {image.name for image in self.listing()}
+        id = self._podman.run("pull", "--quiet", f"oci:{source.resolve()}").split()[-1]
+        given = {image.name for image in self.listing() if image.id == id} - before
+        for path in given:
+            self._podman.run("untag", id, path)  # podman has called it by its path
+        self._podman.run("tag", "--", id, name)
+        return name
+
+    def pull(self, name: str) -> str:
+        """Fetches an image from its registry, unless the store has all of what its name means there now; the image's id.
+
+        The manifest and every blob are checked against their digests, and the image against the host's policy.json
+        (containers-policy.json(5)). Keys for registries are those of `podman login`. Raises ImageError.
+        """
+        return "sha256:" + self._podman.run("pull", "--quiet", "--", name).split()[-1]
+
+    def listing(self) -> list[StoredImage]:
+        """What the store holds, by name."""
+        found = {
+            StoredImage(name, image["Id"], image["Size"], image["Created"])
+            for image in json.loads(self._podman.run("images", "--format", "json"))
+            for name in image.get("Names") or ()
+        }
+        return sorted(found, key=lambda image: image.name)
+
+    def remove(self, name: str) -> None:
+        """Takes a name from an image, and the image with its last name. Raises ImageError."""
+        self._podman.run("image", "rm", "--", name)
 
     def has(self, name: str) -> bool:
         """Whether the store has an image of that name."""
@@ -120,7 +189,7 @@ class Images:
         """An image's layers and configuration (OCI image-spec, config.md). Raises ImageError where it is not in the store."""
         image = self._inspect(name)
         if image is None:
-            raise ImageError(f"image {name} is not in the store: build it, or load it with `podman --root {self._root} load`")
+            raise ImageError(f"image {name} is not in the store: build or import it with `phalanx image`")
         data, config = image["GraphDriver"]["Data"], image["Config"]
         return ImageRoot(
             layers=tuple(Path(part) for part in [data["UpperDir"], *filter(None, data.get("LowerDir", "").split(":"))]),
@@ -136,7 +205,11 @@ class Images:
 
     def _inspect(self, name: str) -> dict[str, Any] | None:
         result = subprocess.run(
-            ["podman", "image", "inspect", name], capture_output=True, text=True, env=self._environment(), check=False
+            ["podman", "image", "inspect", "--", name],
+            capture_output=True,
+            text=True,
+            env=self._podman.environment(),
+            check=False,
         )
         if result.returncode != 0:
             if "no such image" in result.stderr or "image not known" in result.stderr:
@@ -144,24 +217,6 @@ class Images:
             raise ImageError(f"podman cannot read the image store {self._root}: {result.stderr.strip()}")
         image: dict[str, Any] = json.loads(result.stdout)[0]
         return image
-
-    def _environment(self) -> dict[str, str]:
-        """podman's environment: configuration of its own, so that the machine's and the user's play no part.
-
-        By files, because with --root podman keeps its database in the store, where it insists on one runroot for all.
-        """
-        for name, template in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
-            file, text = self._runroot / name, template.format(root=self._root, runroot=self._runroot)
-            if not file.exists() or file.read_text() != text:
-                self._runroot.mkdir(parents=True, exist_ok=True)
-                new = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-                new.write_text(text)
-                new.replace(file)
-        return {
-            **os.environ,
-            "CONTAINERS_CONF": str(self._runroot / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(self._runroot / "storage.conf"),
-        }
 
     @contextmanager
     def _building(self, progress: Callable[[str], None]) -> Iterator[tuple[Path, int]]:
@@ -177,6 +232,11 @@ class Images:
             work = self._root / "build"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
+            # What killed builds were working on.
+            for container in self._podman.run("ps", "--all", "--external", "--quiet", lock=lock).split():
+                self._podman.run("rm", "--force", container, lock=lock)
+            if self.has(_MAPPED):
+                self._podman.run("image", "rm", "--force", _MAPPED, lock=lock)
             try:
                 yield work, lock
             finally:
@@ -184,57 +244,26 @@ class Images:
         finally:
             os.close(lock)
 
-    def _clear(self, lock: int) -> None:
-        """Removes what killed builds were working on."""
-        listing = _run(["podman", "ps", "--all", "--external", "--format", "{{.ID}} {{.Names}}"], lock, self._environment())
-        for line in listing.splitlines():
-            container, _, name = line.partition(" ")
-            if name.startswith("phalanx-base-working-container"):
-                _run(["podman", "rm", "--force", container], lock, self._environment())
-
-    def _make_base(self, name: str, work: Path, lock: int) -> None:
-        """Makes the base from the Debian archives and proxies that the machine's apt is configured with."""
-        proxies = _run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire::http::Proxy", "Acquire::https::Proxy"], lock)
-        (work / "proxy.conf").write_text(proxies)
-        (work / "sources.list").write_text("\n".join(_sources(lock)) + "\n")
-        archive = work / "base.tar"
-        hooks = (
-            f'--setup-hook=cp {shlex.quote(str(work / "proxy.conf"))} "$1"/etc/apt/apt.conf.d/99proxy',
-            '--customize-hook=rm "$1"/etc/apt/apt.conf.d/99proxy "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
-        )
-        excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "info", "locale", "man")]
-        _run(
-            [
-                *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", *excluded, *hooks),
-                *(SUITE, str(archive), str(work / "sources.list")),
-            ],
-            lock,
-            {**os.environ, "TMPDIR": str(work)},
-        )
-        _run(["podman", "import", "--quiet", str(archive), name], lock, self._environment())
+    def _base(self, work: Path, lock: int, progress: Callable[[str], None]) -> str:
+        """The base, made where it is not there; its name."""
+        name = f"localhost/phalanx-base:{_base_recipe()[:16]}"
+        if not self.has(name):
+            progress(f"Making the base image: Debian {base.SUITE} with Python {base.PYTHON}")
+            base.make(work / "base.tar", work, lock)
+            self._podman.run("import", "--quiet", str(work / "base.tar"), name, lock=lock)
+            (work / "base.tar").unlink()
+        self._podman.run("tag", name, BASE, lock=lock)
+        return name
 
 
-def _sources(lock: int) -> list[str]:
-    """sources.list lines for SUITE from the archives that the machine's apt has Debian's own packages from."""
-    form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    lines = []
-    for target in _run(
-        ["apt-get", "indextargets", "--format", form, "Created-By: Packages", "Origin: Debian"], lock
-    ).splitlines():
-        uri, release, component = target.split()
-        suite = "-".join([SUITE, *release.split("-")[1:]])
-        line = f"deb {uri} {suite} {component}"
-        if component == "main" and suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-security") and line not in lines:
-            lines.append(line)
-    if not lines:
-        raise ImageError("apt knows no Debian archive to make the base image from: run apt-get update as root")
-    return lines
+def _base_recipe() -> str:
+    return _digest([base.SUITE, *base.PACKAGES])
 
 
 def _fingerprint(context: Path) -> Iterator[str]:
     """What makes a context this one: every file's path, mode and content."""
-    if not (context / "requirements.txt").is_file() or not (context / "train.py").is_file():
-        raise ImageError(f"{context} is no image context: it needs requirements.txt and train.py")
+    if not (context / "requirements.txt").is_file() or not (context / "Containerfile").is_file():
+        raise ImageError(f"{context} is no image context: it needs requirements.txt and a Containerfile")
     for file in sorted(context.rglob("*")):
         if file.is_file() and not any(
             fnmatch(part, pattern) for part in file.relative_to(context).parts for pattern in _IGNORED
@@ -244,17 +273,3 @@ def _fingerprint(context: Path) -> Iterator[str]:
 
 def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _run(arguments: list[str], lock: int, environment: Mapping[str, str] | None = None) -> str:
-    """Runs a step of a build; returns what it prints. Raises ImageError with the end of what it complained of."""
-    try:
-        result = subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, pass_fds=(lock,), check=False
-        )
-    except FileNotFoundError as fault:
-        raise ImageError(f"building an image needs {arguments[0]}, which is not installed") from fault
-    if result.returncode != 0:
-        said = "\n".join(result.stderr.strip().splitlines()[-12:])
-        raise ImageError(f"{' '.join(arguments[:3])} … ended with code {result.returncode}:\n{said}")
-    return result.stdout

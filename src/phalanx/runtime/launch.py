@@ -50,7 +50,7 @@ def main(plan: dict[str, Any]) -> None:
     os.close(netns)
     _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
     os.chdir(STAGE)
-    for part in ("opt_ml", "rootfs", "skeleton", "sys", *plan["layers"]):
+    for part in ("opt_ml", "rootfs", "skeleton", "sys", "written", *plan["layers"]):
         os.makedirs(part)
     # A sysfs of the instance's own network namespace: /sys/class/net shows its ENI and nothing of the host.
     _mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -60,11 +60,15 @@ def main(plan: dict[str, Any]) -> None:
     for target, layer in plan["layers"].items():
         _mount_mapped(layer, target, users)
     os.close(users)
-    # The skeleton (mount points, /etc/hosts …) lies over the image; without an upper directory an overlay is read-only.
-    # Its directories have short names here, because an overlay's options must fit in a page, however many layers there are.
+    # The skeleton (mount points, /etc/hosts …) lies over the image, and over both what the container writes: in memory.
+    # Directories have short names here, because an overlay's options must fit in a page, however many layers there are.
     _mount(plan["skeleton"], "skeleton", None, MS_BIND)
+    _mount("tmpfs", "written", "tmpfs", MS_NOSUID | MS_NODEV, f"size={plan['memory']}")
+    for part in ("written/files", "written/work"):
+        os.mkdir(part, 0o755)
+        os.chown(part, plan["ids"]["first"], plan["ids"]["first"])
     lower = ":".join(["skeleton", *plan["layers"]])
-    _mount("overlay", "rootfs", "overlay", MS_RDONLY | MS_NODEV, f"lowerdir={lower}")
+    _mount("overlay", "rootfs", "overlay", MS_NODEV, f"lowerdir={lower},upperdir=written/files,workdir=written/work")
     _drop_mounts(plan["needs"])
     _adopt_opt_ml(plan["layers"], plan["ids"]["first"])
     _find_program(plan["program"], plan["path"], plan["workdir"])

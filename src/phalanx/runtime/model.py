@@ -8,6 +8,14 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class IdRange:
+    """The host's user and group ids that a service's containers run with: `first` is their root."""
+
+    first: int = 100_000
+    count: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """A container's ceilings: CPUs (quota, fractional), bytes of memory, number of processes."""
 

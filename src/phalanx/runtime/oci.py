@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from phalanx.runtime import seccomp
 from phalanx.runtime.images import ImageRoot
-from phalanx.runtime.model import ContainerSpec
+from phalanx.runtime.model import ContainerSpec, IdRange
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD = 100_000
@@ -37,14 +36,6 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    """The host's user and group ids that a service's containers run with: `first` is their root."""
-
-    first: int = 100_000
-    count: int = 65_536
-
-
 def command(spec: ContainerSpec, image: ImageRoot) -> tuple[str, ...]:
     """What runs, as `docker run` decides it: arguments replace CMD, and a new ENTRYPOINT drops the image's CMD."""
     if spec.command is not None:
@@ -53,11 +44,8 @@ def command(spec: ContainerSpec, image: ImageRoot) -> tuple[str, ...]:
 
 
 def environment(spec: ContainerSpec, image: ImageRoot) -> dict[str, str]:
-    """The container's environment: defaults, the image's over them, the job's over both.
-
-    HOME is on the writable /tmp, because the root file system is read-only.
-    """
-    return {"PATH": PATH, "HOME": "/tmp", "HOSTNAME": spec.hostname, **image.env, **spec.environment}  # noqa: S108
+    """The container's environment: defaults as Docker gives them, the image's over them, the job's over both."""
+    return {"PATH": PATH, "HOME": "/root", "HOSTNAME": spec.hostname, **image.env, **spec.environment}
 
 
 def hosts(names: Mapping[str, str]) -> str:
@@ -79,7 +67,7 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
     return {
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
-        "root": {"path": f"{stage}/rootfs", "readonly": True},
+        "root": {"path": f"{stage}/rootfs", "readonly": False},
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},

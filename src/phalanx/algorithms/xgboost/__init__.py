@@ -32,5 +32,3 @@ METRICS = tuple(
     for name in _EVALUATED
 )
 """Metric definitions over lines like `[12:34:56] [3]<tab>train-auc:0.99123<tab>validation-auc:0.98765`."""
-
-CONTENT_TYPES = frozenset({"text/csv", "csv", "text/libsvm", "text/x-libsvm", "libsvm"})

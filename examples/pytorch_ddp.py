@@ -1,0 +1,74 @@
+"""Train a small network on handwritten digits, data-parallel on two instances whose traffic is encrypted.
+
+Plain SageMaker SDK v2 (`pip install "sagemaker<3" scikit-learn`), as one would write it for Amazon SageMaker; the script that
+the instances run is pytorch_ddp/train.py. Point it at Phalanx first:
+
+    eval "$(phalanx env)" && python examples/pytorch_ddp.py
+"""
+
+import tempfile
+from pathlib import Path
+
+import boto3
+import numpy
+import sagemaker
+from sagemaker.pytorch import PyTorch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+ROLE = "arn:aws:iam::123456789012:role/SageMakerTraining"
+
+
+def main() -> None:
+    session = sagemaker.Session()
+    subnet, group = network()
+    estimator = PyTorch(
+        entry_point="train.py",
+        source_dir=str(Path(__file__).with_suffix("")),
+        role=ROLE,
+        framework_version="2.3.0",
+        py_version="py311",
+        instance_count=2,
+        instance_type="ml.m5.large",
+        hyperparameters={"epochs": 15, "learning-rate": 0.1},
+        metric_definitions=[{"Name": "test:accuracy", "Regex": r"test accuracy ([0-9.]+)"}],
+        subnets=[subnet],
+        security_group_ids=[group],
+        encrypt_inter_container_traffic=True,
+        sagemaker_session=session,
+    )
+    estimator.fit({"train": upload(session)})
+    job = estimator.latest_training_job.describe()
+    print(f"{job['TrainingJobName']}: {job['TrainingJobStatus']}, model in {estimator.model_data}")
+    print(f"accuracy on digits it has not seen: {job['FinalMetricDataList'][0]['Value']:.3f}")
+    print(f"what was encrypted: phalanx evidence {job['TrainingJobName']}")
+
+
+def upload(session: sagemaker.Session) -> str:
+    """The digits data set (1,797 images of 8x8 pixels) in the session's bucket."""
+    digits = load_digits()
+    x, test_x, y, test_y = train_test_split(digits.data / 16, digits.target, test_size=0.25, random_state=7)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "digits.npz"
+        numpy.savez(path, x=x.astype("float32"), y=y, test_x=test_x.astype("float32"), test_y=test_y)
+        return session.upload_data(str(path), key_prefix="digits")
+
+
+def network() -> tuple[str, str]:
+    """A subnet, and a security group whose members may send each other IKE and ESP, and nothing else."""
+    ec2 = boto3.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.40.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.40.1.0/24")["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName="ddp", Description="encrypted training", VpcId=vpc)["GroupId"]
+    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
+    rules = [
+        {"IpProtocol": "udp", "FromPort": 500, "ToPort": 500, "UserIdGroupPairs": [{"GroupId": group}]},
+        {"IpProtocol": "50", "UserIdGroupPairs": [{"GroupId": group}]},
+    ]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules)
+    ec2.authorize_security_group_egress(GroupId=group, IpPermissions=rules)
+    return subnet, group
+
+
+main()
