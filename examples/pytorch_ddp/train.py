@@ -1,4 +1,4 @@
-"""What each instance runs: its share of the digits, gradients averaged with the others' by DistributedDataParallel over Gloo."""
+"""What each instance runs: its share of the digits; DistributedDataParallel averages gradients with the others' over Gloo."""
 
 import argparse
 import json

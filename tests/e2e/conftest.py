@@ -64,7 +64,7 @@ class Phalanx:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         command = [PHALANX, *arguments]
-        if arguments[0] != "doctor":
+        if arguments[0] not in ("doctor", "image"):
             command += ["--data-dir", str(self.data_dir)]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
 

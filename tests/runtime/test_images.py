@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import IdRange
 from phalanx.runtime.podman import ImageError
+from registries import registry
 
 BUILDER = """
 import sys
@@ -220,39 +219,14 @@ def json_of(path: Path) -> object:
         return None
 
 
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
-    """A registry of this host's own, and where it keeps its blobs."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    store = tmp_path / "registry"
-    configuration = tmp_path / "registry.yml"
-    configuration.write_text(f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {store}\nhttp:\n  addr: {address}\n")
-    # As an administrator says that a registry has no certificate (containers-registries.conf(5)).
-    registries = tmp_path / "registries.conf"
-    registries.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
-    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(registries))
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    def answers() -> bool | None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address.split(":")[1])), 1):
-            return True
-        return None
-
-    try:
-        until(answers)
-        yield address, store
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_an_image_is_fetched_from_a_registry_by_what_its_tag_means(
-    images: Images, saved: Path, registry: tuple[str, Path], service: Service
+    images: Images, saved: Path, service: Service, tmp_path: Path
 ) -> None:
-    address, store = registry
+    with registry(tmp_path) as (address, store):
+        fetch(images, saved, service, address, store)
+
+
+def fetch(images: Images, saved: Path, service: Service, address: str, store: Path) -> None:
     name = f"{address}/team/own:1"
     podman("load", "--quiet", "--input", str(saved))
     podman("push", "--quiet", OWN, name)

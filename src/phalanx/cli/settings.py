@@ -22,7 +22,7 @@ DataDir = Annotated[
 ]
 DEFAULT_DATA_DIR = Path("/var/lib/phalanx/default")
 IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
-"""Image store, shared by the services of a host: a cache that can be rebuilt, not state."""
+"""Image store, shared by the services of a host. The built-in images in it can be built again."""
 
 
 @dataclass(frozen=True, slots=True)

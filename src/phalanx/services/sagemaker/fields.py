@@ -51,7 +51,7 @@ _PROFILER = "the profiler does not run here; the SDK sends this by default"
 FIELDS: tuple[Field, ...] = (
     _honoured("TrainingJobName"),
     _honoured("HyperParameters"),
-    _honoured("AlgorithmSpecification.TrainingImage"),
+    _honoured("AlgorithmSpecification.TrainingImage", note="built-in, imported, built or fetched: docs/images.md"),
     _honoured("AlgorithmSpecification.TrainingInputMode", "File"),
     _honoured("AlgorithmSpecification.MetricDefinitions"),
     _honoured("AlgorithmSpecification.ContainerEntrypoint"),
@@ -63,7 +63,8 @@ FIELDS: tuple[Field, ...] = (
     _honoured("AlgorithmSpecification.AlgorithmName", note="name or ARN of an algorithm of the account"),
     _honoured("AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode", "Platform"),
     _refused(
-        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig", note="images are not pulled from registries"
+        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig",
+        note="keys for registries are the host's: podman login",
     ),
     _honoured("RoleArn", note="any role of the account"),
     _honoured("InputDataConfig[].ChannelName"),
