@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from phalanx.data import channels
+from phalanx.data import channels, objects, sources
 from phalanx.data.channels import Cancelled, Downloaded
 from phalanx.data.model import Channel
 from phalanx.data.objects import DataError
@@ -30,8 +30,8 @@ def tree(root):
 
 
 def get(store, bucket, into, prefix="", index=0, count=1, cancelled=never, **options):
-    channel = Channel("train", f"s3://{bucket[0]}/{prefix}", **options)
-    return channels.download(store, channel, index, count, into, OWNER, cancelled)
+    channel = Channel("train", f"s3://{bucket[0]}/{prefix}", shard=index, shards=count, **options)
+    return channels.download(store, channel, into, OWNER, cancelled)
 
 
 def test_files_keep_their_path_below_the_prefix_and_belong_to_the_owner(store, bucket, tmp_path):
@@ -148,7 +148,7 @@ class FakeListing:
     """What a hostile S3 may list; the embedded server refuses to store such keys."""
 
     def __init__(self, monkeypatch, *keys):
-        monkeypatch.setattr(channels, "list_objects", lambda *_: [channels.S3Object(key, 1) for key in keys])
+        monkeypatch.setattr(sources, "list_objects", lambda *_: [objects.S3Object(key, 1) for key in keys])
 
 
 @pytest.mark.parametrize("key", ["../evil", "a/../../evil", "/../evil", "a/..", "./a", "a\0b", "x" * 256])

@@ -6,14 +6,13 @@ import stat
 import pytest
 
 from phalanx.data import workspace
-from phalanx.data.model import Channel, Workspace
+from phalanx.data.model import Channel, Group, Workspace
 
 OWNER = (100_123, 100_456)
 SPEC = Workspace(
     job="j",
     host="algo-2",
-    hosts=("algo-1", "algo-2", "algo-10"),
-    instance_type="ml.m5.large",
+    groups=(Group("homogeneousCluster", "ml.m5.large", ("algo-1", "algo-2", "algo-10")),),
     hyperparameters=(("num_round", "10"), ("eta", "0.1")),
     channels=(Channel("train", "s3://b/t", "ShardedByS3Key", "text/csv"), Channel("validation", "s3://b/v")),
 )

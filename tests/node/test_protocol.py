@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from phalanx.data.model import Channel, ObjectStore, Output, Workspace
+from phalanx.data.model import Channel, Group, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.network.model import Eni
 from phalanx.node import protocol
@@ -22,7 +22,6 @@ def spec(host="algo-1", job="job", groups=("sg-1",), isolated=False, encrypted=T
         id=f"i-{job}-{host}",
         job=job,
         host=host,
-        index=list(hosts).index(host),
         hosts=hosts,
         vpc_id=vpc_id,
         eni=Eni(f"eni-{job}{host[-1]}", hosts[host], groups),
@@ -33,7 +32,9 @@ def spec(host="algo-1", job="job", groups=("sg-1",), isolated=False, encrypted=T
         arguments=("train",),
         environment={"A": "ü"},
         limits=Limits(1.5, 2**30),
-        workspace=Workspace(job, host, tuple(hosts), "ml.m5.large", (("a", "b"),), (Channel("train", "s3://b/k"),)),
+        workspace=Workspace(
+            job, host, (Group("g", "ml.m5.large", tuple(hosts)),), (("a", "b"),), (Channel("train", "s3://b/k"),)
+        ),
         store=ObjectStore(None, "us-west-2", "key", "secret"),
         output=Output(job, "s3://b/models"),
     )

@@ -19,6 +19,7 @@ class Instance:
     """An instance whose steps succeed at once; `state` is its container's."""
 
     checkpoints = None
+    fault = None
 
     def __init__(self, member=None):
         self.spec = SimpleNamespace(id="i-1", job="job", host="algo-1")
@@ -67,6 +68,9 @@ class Instance:
 
     def failure(self):
         return None
+
+    def data_fault(self):
+        return self.fault
 
     def notes(self):
         return ()

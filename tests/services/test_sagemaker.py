@@ -267,7 +267,6 @@ def test_a_name_is_used_once(world):
     [
         ("AlgorithmSpecification", {"TrainingInputMode": "File"}, "You must specify either AlgorithmName or TrainingImage"),
         ("AlgorithmSpecification", None, "Value null at 'algorithmSpecification'"),
-        ("AlgorithmSpecification.TrainingInputMode", "Pipe", "AlgorithmSpecification.TrainingInputMode 'Pipe'"),
         ("ResourceConfig", None, "Value null at 'resourceConfig' failed to satisfy constraint: Member must not be null"),
         ("ResourceConfig.InstanceType", None, "Value null at 'resourceConfig.instanceType'"),
         ("ResourceConfig.InstanceCount", None, "Value null at 'resourceConfig.instanceCount'"),

@@ -34,7 +34,8 @@ from phalanx.cli.settings import (
 )
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
-from phalanx.data.server import S3Server, S3ServerError
+from phalanx.data.process import ProcessError
+from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
@@ -118,7 +119,7 @@ def serve(
     server = _Service(host, listener, data_dir, s3_endpoint, registry or [], require_encryption)
     try:
         server.run()
-    except (FleetError, S3ServerError) as error:
+    except (FleetError, ProcessError) as error:
         fail(str(error))
     finally:
         server.close()

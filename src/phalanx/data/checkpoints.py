@@ -40,7 +40,7 @@ class Sync:
         """Download what lies under the prefix; the files belong to `owner` (uid, gid). Raises DataError, channels.Cancelled."""
         folder = self._opt_ml / FOLDER
         if list_objects(self._store, self._uri):
-            channels.download(self._store, Channel(FOLDER, self._uri), 0, 1, folder, owner, cancelled)
+            channels.download(self._store, Channel(FOLDER, self._uri), folder, owner, cancelled)
         self._remember(self._found())
 
     def push(self) -> None:

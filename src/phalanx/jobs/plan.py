@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from phalanx.data.model import Channel, Checkpoints, ObjectStore, Output, Workspace
+from phalanx.data.model import Channel, Checkpoints, Group, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
-from phalanx.jobs import instance_types, interfaces
+from phalanx.jobs import instance_groups, instance_types, interfaces
 from phalanx.jobs import source as script
 from phalanx.network.model import Eni, Rule, SecurityGroup
 from phalanx.network.router import INTERFACE
@@ -117,8 +119,8 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
     request = job.request
     algorithm = request["AlgorithmSpecification"]
     resources = request["ResourceConfig"]
-    instance_type = instance_types.capacity(resources["InstanceType"])
     hosts = plan.hosts
+    groups = _groups(resources, tuple(hosts))
     encrypted = job.encrypted and len(hosts) > 1
     mesh = issue_mesh(job.name, list(hosts.items())) if encrypted else {}
     command = algorithm.get("ContainerEntrypoint")
@@ -136,7 +138,6 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
             id=placement.id,
             job=job.name,
             host=placement.host,
-            index=index,
             hosts=hosts,
             vpc_id=plan.vpc_id,
             eni=placement.eni,
@@ -147,14 +148,13 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
             # An own entrypoint stands alone; only the image's is given the word `train` (docker run IMAGE train).
             arguments=tuple(arguments) if arguments else () if command else ("train",),
             environment=environment,
-            limits=Limits(cpus=instance_type.vcpus, memory=instance_type.memory),
+            limits=_limits(group),
             workspace=Workspace(
                 job=job.name,
                 host=placement.host,
-                hosts=tuple(hosts),
-                instance_type=resources["InstanceType"],
+                groups=groups,
                 hyperparameters=tuple(hyperparameters.items()),
-                channels=tuple(_channel(channel) for channel in request.get("InputDataConfig", [])),
+                channels=tuple(_channels(request, groups, placement.host)),
                 source=source,
             ),
             store=store,
@@ -165,11 +165,36 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
             ),
             checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"]) if "CheckpointConfig" in request else None,
         )
-        for index, placement in enumerate(plan.placements)
+        for group in groups
+        for placement in plan.placements
+        if placement.host in group.hosts
     )
 
 
-def _channel(channel: Json) -> Channel:
+def _groups(resources: Json, hosts: tuple[str, ...]) -> tuple[Group, ...]:
+    """The job's groups with their hosts: the first group has the first ones."""
+    left = iter(hosts)
+    return tuple(
+        Group(group.name, group.instance_type, tuple(itertools.islice(left, group.count)))
+        for group in instance_groups.groups(resources)
+    )
+
+
+def _limits(group: Group) -> Limits:
+    capacity = instance_types.capacity(group.instance_type)
+    return Limits(cpus=capacity.vcpus, memory=capacity.memory)
+
+
+def _channels(request: Json, groups: tuple[Group, ...], host: str) -> Iterator[Channel]:
+    """The channels that an instance has; those of other groups (InstanceGroupNames) it does not see."""
+    for channel in request.get("InputDataConfig", []):
+        names = channel["DataSource"]["S3DataSource"].get("InstanceGroupNames")
+        sharing = [each for group in groups if not names or group.name in names for each in group.hosts]
+        if host in sharing:
+            yield _channel(request, channel, sharing.index(host), len(sharing))
+
+
+def _channel(request: Json, channel: Json, shard: int, shards: int) -> Channel:
     source = channel["DataSource"]["S3DataSource"]
     return Channel(
         name=channel["ChannelName"],
@@ -179,4 +204,9 @@ def _channel(channel: Json) -> Channel:
         content_type=channel.get("ContentType"),
         compression=channel.get("CompressionType", "None"),
         record_wrapper=channel.get("RecordWrapperType", "None"),
+        mode=channel.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"]),
+        attributes=tuple(source.get("AttributeNames", [])),
+        shuffle_seed=channel["ShuffleConfig"]["Seed"] if "ShuffleConfig" in channel else None,
+        shard=shard,
+        shards=shards,
     )

@@ -15,6 +15,7 @@ import structlog
 
 from phalanx.data import artifacts, workspace
 from phalanx.data import logs as container_logs
+from phalanx.data.fastfile import release
 from phalanx.data.logs import LogLine
 from phalanx.data.model import Output
 from phalanx.ipsec import probe
@@ -196,6 +197,7 @@ class Agent:
         # A restart of the host takes the specs along, which lie in memory, and leaves what is on the disk.
         for path in (self._names.data_dir / "instances").glob("i-*"):
             if path.name.removesuffix(".log") not in instances:
+                release(path)
                 workspace.destroy(path)
 
     def _verify(self) -> None:

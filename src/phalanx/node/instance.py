@@ -17,7 +17,11 @@ import structlog
 from phalanx.algorithms import catalog
 from phalanx.data import channels, workspace
 from phalanx.data.checkpoints import Sync
+from phalanx.data.fastfile import FastFile, release
+from phalanx.data.model import Channel
 from phalanx.data.objects import DataError
+from phalanx.data.pipes import Pipes
+from phalanx.data.process import ProcessError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
@@ -29,6 +33,9 @@ from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus
 from phalanx.runtime.podman import ImageError
+
+_DATA = "input/data"
+"""Where the channels are, below /opt/ml."""
 
 log = structlog.get_logger()
 
@@ -69,6 +76,8 @@ class Instance:
         self._directory = rooms.names.instance_dir(spec.id)
         self._member: Member | None = None
         self._image: str | None = None
+        self._fast = [FastFile(self._directory, channel) for channel in self._channels("FastFile")]
+        self._pipes = Pipes(self._directory, self._run_dir) if self._channels("Pipe") else None
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
@@ -147,20 +156,17 @@ class Instance:
         owner = self._rooms.containers.owner()
         workspace.create(self.opt_ml, self.spec.workspace, owner)
         try:
-            for channel in self.spec.workspace.channels:
-                into = self.opt_ml / "input" / "data" / channel.name
-                channels.download(
-                    self.spec.store, channel, self.spec.index, len(self.spec.hosts), into, owner, cancelled.is_set
-                )
+            for channel in self._channels("File"):
+                channels.download(self.spec.store, channel, self.opt_ml / _DATA / channel.name, owner, cancelled.is_set)
             if (source := self.spec.workspace.source) is not None:
-                into = self.opt_ml / "input" / source.name
-                channels.download(self.spec.store, source, 0, 1, into, owner, cancelled.is_set)
+                channels.download(self.spec.store, source, self.opt_ml / "input" / source.name, owner, cancelled.is_set)
             if self.checkpoints is not None:
                 self.checkpoints.restore(owner, cancelled.is_set)
         except DataError as error:
             raise InstanceError(str(error)) from error
         except channels.Cancelled:
             return
+        self._stream()
         done.touch()
 
     def run(self) -> None:
@@ -169,6 +175,8 @@ class Instance:
         if self.container().state in ("running", "exited"):
             return
         image = self._image or self._find_image()
+        # What died since has shown the container nothing yet.
+        self._stream()
         container = ContainerSpec(
             id=spec.id,
             image=image,
@@ -180,6 +188,7 @@ class Instance:
             hosts=spec.hosts,
             opt_ml=str(self.opt_ml),
             limits=spec.limits,
+            mounts={f"/opt/ml/{_DATA}/{fast.channel.name}": str(fast.path) for fast in self._fast},
         )
         try:
             self._rooms.containers.start(container)
@@ -189,6 +198,26 @@ class Instance:
     def container(self) -> ContainerStatus:
         """State of the training container."""
         return self._rooms.containers.status(self.spec.id)
+
+    def _stream(self) -> None:
+        """Have what streams data stand: directories of FastFile channels, and the process that fills pipes."""
+        store, owner = self.spec.store, self._rooms.containers.owner()
+        try:
+            for fast in self._fast:
+                fast.mount(store, owner)
+            if self._pipes is not None:
+                self._pipes.start(store, self._channels("Pipe"), self.opt_ml, owner)
+        except DataError as error:
+            raise InstanceError(str(error)) from error
+        except ProcessError as error:
+            raise InstanceError(f"InternalServerError: {error}") from error
+
+    def data_fault(self) -> str | None:
+        """A FailureReason where the container does not get, or did not get, all of its streamed data."""
+        faults = [fast.fault() for fast in self._fast]
+        if self._pipes is not None:
+            faults.append(self._pipes.fault())
+        return next((fault for fault in faults if fault is not None), None)
 
     def signal(self, number: int) -> None:
         """Send a signal to the training container."""
@@ -238,6 +267,7 @@ class Instance:
                     os.kill(process, signal.SIGKILL)
         self._rooms.vpcs.leave(self.spec)
         namespace.delete(self._namespace)
+        release(self._directory)
         workspace.destroy(self._directory)
         erase(self._run_dir)
         self._rooms.fetched.pop(self.spec.job, None)
@@ -261,6 +291,9 @@ class Instance:
         if not rooms.images.has(uri):
             raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
         return uri
+
+    def _channels(self, mode: str) -> tuple[Channel, ...]:
+        return tuple(channel for channel in self.spec.workspace.channels if channel.mode == mode)
 
 
 class NotYet(Exception):

@@ -40,13 +40,12 @@ class InstanceSpec:
 
     `hosts` are the names and addresses of all instances of the job; an `isolated` instance (EnableNetworkIsolation) reaches
     these and nothing else, whatever its security groups allow; `mesh` is None where the job has one instance or is
-    not encrypted; `index` is this instance's place in `hosts`, from 0.
+    not encrypted.
     """
 
     id: str
     job: str
     host: str
-    index: int
     hosts: Mapping[str, str]
     vpc_id: str
     eni: Eni

@@ -165,6 +165,10 @@ class Worker:
             if overdue >= 0:
                 self.instance.signal(signal.SIGKILL)
         container = self.instance.container()
+        # Asked after the container: an end that the early end of its data brought about is none of its own.
+        fault = self.instance.data_fault()
+        if fault is not None:
+            raise InstanceError(fault)
         if container.state == "exited":
             if container.exit_code is None:
                 raise InstanceError(

@@ -222,6 +222,7 @@ class Containers:
             "skeleton": str(bundle / "skeleton"),
             "opt_ml": spec.opt_ml,
             "memory": spec.limits.memory,
+            "mounts": {f"mount{number}": source for number, source in enumerate(spec.mounts.values())},
             "needs": [
                 str(bundle),
                 str(log.parent),

@@ -50,12 +50,15 @@ def main(plan: dict[str, Any]) -> None:
     os.close(netns)
     _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
     os.chdir(STAGE)
-    for part in ("opt_ml", "rootfs", "skeleton", "sys", "written", *plan["layers"]):
+    for part in ("opt_ml", "rootfs", "skeleton", "sys", "written", *plan["layers"], *plan["mounts"]):
         os.makedirs(part)
     # A sysfs of the instance's own network namespace: /sys/class/net shows its ENI and nothing of the host.
     _mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _mount(plan["opt_ml"], "opt_ml", None, MS_BIND)
     _mount("none", "opt_ml", None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV)
+    for target, source in plan["mounts"].items():
+        _mount(source, target, None, MS_BIND)
+        _mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     users = _user_namespace(plan["ids"]["first"], plan["ids"]["count"])
     for target, layer in plan["layers"].items():
         _mount_mapped(layer, target, users)

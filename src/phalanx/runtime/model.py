@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -30,7 +30,7 @@ class ContainerSpec:
 
     `image` is an image name in the store. `command` overrides ENTRYPOINT (None keeps the image's); `arguments` follow it.
     `netns` is the path of the network namespace it joins; `hosts` the names it resolves; `opt_ml` the directory on the
-    host that appears at /opt/ml.
+    host that appears at /opt/ml; `mounts` are directories of the host by the paths where they appear, read-only.
     """
 
     id: str
@@ -43,6 +43,7 @@ class ContainerSpec:
     hosts: Mapping[str, str]
     opt_ml: str
     limits: Limits
+    mounts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

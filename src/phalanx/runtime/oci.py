@@ -58,8 +58,8 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
     """The whole configuration.
 
     `init` is the host's path of the process 1 that reaps children and passes signals on; below `stage` the launcher has
-    mounted `rootfs`, `sys` and `opt_ml`; `cgroup` is the container's path in the cgroup hierarchy. The network namespace is
-    not named: the runtime is started inside it and the container inherits it. No capability is held in any set.
+    mounted `rootfs`, `sys`, `opt_ml` and `mount0` …; `cgroup` is the container's path in the cgroup hierarchy. The network
+    namespace is not named: the runtime is started inside it and the container inherits it. No capability is held in any set.
     """
     limits = spec.limits
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -94,6 +94,7 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
             _mount("/sys", "bind", f"{stage}/sys", "rbind", "ro", "nosuid", "noexec", "nodev"),
             _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
             _mount("/opt/ml", "bind", f"{stage}/opt_ml", "bind"),
+            *(_mount(at, "bind", f"{stage}/mount{number}", "bind") for number, at in enumerate(spec.mounts)),
         ],
         "linux": {
             "namespaces": [{"type": name} for name in ("user", "pid", "ipc", "uts", "mount", "cgroup")],

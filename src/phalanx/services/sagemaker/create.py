@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import bindparam, insert, select
 
-from phalanx.jobs import instance_types
+from phalanx.jobs import instance_groups, instance_types
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
-from phalanx.services.sagemaker import algorithms, names, tags, trial_components
+from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_components
 from phalanx.services.sagemaker.errors import constraint, missing, validation
 from phalanx.services.sagemaker.fields import refuse_unsupported
 from phalanx.store.base import Json, now_ms
@@ -54,6 +53,7 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
     """Check a request against all that the service model does not say, store the job, and wake the queue."""
     request = _accepted(database, caller, members, policy.instances_per_job)
     _require_encryption(policy, caller, request)
+    channels.check(request)
     _check_image(control, request)
     _check_metrics(control, request)
     _check_data(control, caller, request)
@@ -85,7 +85,7 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
                 "secondary_status": "Starting",
                 "created": now,
                 "modified": now,
-                "instances": request["ResourceConfig"]["InstanceCount"],
+                "instances": instance_groups.instances(request["ResourceConfig"]),
                 "encrypted": request["EnableInterContainerTrafficEncryption"],
             },
         )
@@ -135,7 +135,7 @@ def _require_encryption(policy: Policy, caller: Caller, request: Json) -> None:
     """What an IAM condition on sagemaker:InterContainerTrafficEncryption does; or the flag is set, as the account wants it."""
     if policy.encryption is None or request["EnableInterContainerTrafficEncryption"]:
         return
-    if request["ResourceConfig"]["InstanceCount"] == 1:
+    if instance_groups.instances(request["ResourceConfig"]) == 1:
         return
     if policy.encryption == "refuse":
         job = names.arn(caller, f"training-job/{request['TrainingJobName']}")
@@ -168,18 +168,33 @@ def _channel(number: int, channel: Json) -> Json:
 
 
 def _check_instances(resources: Json, instances_per_job: int) -> None:
-    for name in ("InstanceType", "InstanceCount"):
-        if name not in resources:
-            raise missing(f"resourceConfig.{name[0].lower()}{name[1:]}")
-    count, name = resources["InstanceCount"], resources["InstanceType"]
-    if count < 1:
-        raise constraint(f"'{count}'", "resourceConfig.instanceCount", "Member must have value greater than or equal to 1")
-    known = instance_types.CATALOGUE.get(name)
+    if resources.get("InstanceGroups"):
+        if "InstanceType" in resources or "InstanceCount" in resources:
+            raise validation(
+                "You can specify either InstanceGroups or InstanceType and InstanceCount in ResourceConfig, not both."
+            )
+        names = [group["InstanceGroupName"] for group in resources["InstanceGroups"]]
+        if len(set(names)) < len(names):
+            raise validation("InstanceGroups must have names that differ from each other.")
+    else:
+        for name in ("InstanceType", "InstanceCount"):
+            if name not in resources:
+                raise missing(f"resourceConfig.{name[0].lower()}{name[1:]}")
+    for group in instance_groups.groups(resources):
+        _check_group(group, instances_per_job)
+
+
+def _check_group(group: instance_groups.InstanceGroup, instances_per_job: int) -> None:
+    if group.count < 1:
+        raise constraint(
+            f"'{group.count}'", "resourceConfig.instanceCount", "Member must have value greater than or equal to 1"
+        )
+    known = instance_types.CATALOGUE.get(group.instance_type)
     # A type whose hardware is not here is what an account without quota for it sees in SageMaker.
     limit = instances_per_job if known is not None and known.gpus == 0 else 0
-    if count > limit:
+    if group.count > limit:
         hint = "" if limit else " This service has no such instances: choose a type without accelerators, such as ml.m5.xlarge."
-        raise _limit(f"{name} for training job usage", limit, count, "Instances", hint)
+        raise _limit(f"{group.instance_type} for training job usage", limit, group.count, "Instances", hint)
 
 
 def _limit(quota: str, limit: int, requested: int, unit: str, hint: str = "") -> AwsError:
@@ -213,10 +228,7 @@ def _check_metrics(control: JobControl, request: Json) -> None:
 
 
 def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
-    channels = request.get("InputDataConfig", [])
-    if repeated := _repeated(channel["ChannelName"] for channel in channels):
-        raise validation(f"Channel names must be unique. InputDataConfig has more than one channel named {repeated}.")
-    uris = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in channels]
+    uris = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request.get("InputDataConfig", [])]
     places = [request["OutputDataConfig"]["S3OutputPath"]]
     if "CheckpointConfig" in request:
         places.append(request["CheckpointConfig"]["S3Uri"])
@@ -231,12 +243,3 @@ def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
                 f"in the selected region ({caller.region}), that objects exist under that S3 prefix, and that the role "
                 f'"{request["RoleArn"]}" has "s3:ListBucket" permissions on bucket "{bucket}".'
             )
-
-
-def _repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

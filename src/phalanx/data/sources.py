@@ -1,0 +1,107 @@
+"""What a channel is made of: the S3 objects under a prefix or in a manifest, or the lines of an augmented manifest."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from phalanx.data.model import Channel, ObjectStore
+from phalanx.data.objects import DataError, S3Object, client, failure, list_objects, parse_uri
+
+WHAT = "Data download failed"
+"""What begins the text of every DataError about a channel."""
+_PARALLEL = 8
+_MANIFEST = 64 << 20
+_AUGMENTED = 512 << 20
+
+T = TypeVar("T")
+
+
+def objects(store: ObjectStore, channel: Channel) -> tuple[str, str, list[S3Object]]:
+    """Bucket, prefix and objects of a channel, in the order of the manifest, or of the keys' UTF-8 bytes.
+
+    Raises DataError, also where there are none.
+    """
+    if channel.data_type == "ManifestFile":
+        bucket, prefix, found = _manifest(store, channel.uri)
+    else:
+        bucket, prefix = parse_uri(channel.uri)
+        found = list_objects(store, channel.uri)
+    if not found:
+        raise DataError(
+            f'ClientError: {WHAT}:No S3 objects found under S3 URL "{channel.uri}" given in input data source of channel'
+            f' "{channel.name}". Please ensure that the bucket exists and that objects lie under the prefix.'
+        )
+    return bucket, prefix, found
+
+
+def lines(store: ObjectStore, uri: str) -> list[bytes]:
+    """The lines of an augmented manifest (JSON Lines), without those that are empty. Raises DataError."""
+    found = [line for line in _read(store, uri, _AUGMENTED).splitlines() if line.strip()]
+    if not found:
+        raise DataError(f"ClientError: {WHAT}:The augmented manifest {uri} has no lines")
+    return found
+
+
+def share(items: Sequence[T], channel: Channel, epoch: int) -> Sequence[T]:
+    """An instance's part of a channel in an epoch, in order.
+
+    ShuffleConfig: all instances shuffle the whole alike, in each epoch anew, before ShardedByS3Key gives an instance every
+    n-th item, maybe none: what went to one node may go to another in the next epoch, as in SageMaker.
+    """
+    if channel.shuffle_seed is not None:
+        # No secret: the order must be the same on every host.
+        shuffled = list(items)
+        random.Random(f"{channel.shuffle_seed}/{epoch}").shuffle(shuffled)  # noqa: S311
+        items = shuffled
+    return items[channel.shard :: channel.shards] if channel.distribution == "ShardedByS3Key" else items
+
+
+def _manifest(store: ObjectStore, uri: str) -> tuple[str, str, list[S3Object]]:
+    """Bucket, prefix and objects that a manifest names (S3DataSource.S3DataType ManifestFile). Raises DataError.
+
+    It is `[{"prefix": "s3://bucket/some/"}, "path", ...]`; each object's key is the prefix with a path behind it.
+    """
+    content = _read(store, uri, _MANIFEST)
+    try:
+        first, *paths = json.loads(content)
+        place, prefix = parse_uri(first["prefix"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_manifest(uri) from error
+    if not all(isinstance(path, str) and path for path in paths):
+        raise _no_manifest(uri)
+
+    s3 = client(store, connections=_PARALLEL)
+
+    def look(path: str) -> S3Object:
+        try:
+            return S3Object(prefix + path, s3.head_object(Bucket=place, Key=prefix + path)["ContentLength"])
+        except (ClientError, BotoCoreError) as error:
+            raise failure(WHAT, f"s3://{place}/{prefix}{path}", error) from error
+
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="manifest") as pool:
+        return place, prefix, list(pool.map(look, dict.fromkeys(paths)))
+
+
+def _no_manifest(uri: str) -> DataError:
+    return DataError(
+        f"ClientError: {WHAT}:{uri} is no manifest: it must hold a JSON list, first an object whose member `prefix` is an S3"
+        " URI, then the paths of the objects behind that prefix"
+    )
+
+
+def _read(store: ObjectStore, uri: str, most: int) -> bytes:
+    """The content of an object of at most so many bytes."""
+    bucket, key = parse_uri(uri)
+    try:
+        content: bytes = client(store).get_object(Bucket=bucket, Key=key)["Body"].read(most + 1)
+    except (ClientError, BotoCoreError) as error:
+        raise failure(WHAT, uri, error) from error
+    if len(content) > most:
+        raise DataError(f"ClientError: {WHAT}:The manifest {uri} is larger than {most} bytes")
+    return content
