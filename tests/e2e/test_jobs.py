@@ -68,3 +68,31 @@ def test_a_job_whose_container_is_lost_with_its_monitor_is_tried_again(phalanx):
     job = phalanx.ended("stumbles")
     assert job["TrainingJobStatus"] == "Completed", job["SecondaryStatusTransitions"]
     assert "Restarting" in [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
+
+
+def test_an_interrupted_spot_job_resumes_from_its_checkpoint(phalanx):
+    """The container is told, given its time, and what it kept in its last moments is there when it begins again."""
+    script = (
+        "cd /opt/ml/checkpoints; if [ -e told ]; then exit 0; fi; trap 'echo x > told; exit 143' TERM;"
+        " echo x > begun; while true; do sleep 0.1; done"
+    )
+    create(
+        phalanx,
+        "spot",
+        script,
+        CheckpointConfig={"S3Uri": CHECKPOINTS + "/spot"},
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600},
+    )
+    wait_for(lambda: "spot/begun" in stored(phalanx), 60, "the container to begin")
+    said = phalanx.run("interrupt", "spot", "--away", "2")
+    assert said.returncode == 0, said.stderr
+    job = phalanx.ended("spot")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "spot/told" in stored(phalanx)
+    seen = [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
+    assert seen[seen.index("Interrupted") :][:2] == ["Interrupted", "Restarting"]
+    assert job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
+    again = phalanx.run("interrupt", "spot")
+    assert again.returncode != 0
+    assert "it is Completed" in again.stderr

@@ -271,7 +271,6 @@ def test_a_name_is_used_once(world):
         ("ResourceConfig.InstanceType", None, "Value null at 'resourceConfig.instanceType'"),
         ("ResourceConfig.InstanceCount", None, "Value null at 'resourceConfig.instanceCount'"),
         ("ResourceConfig.InstanceCount", 0, "Value '0' at 'resourceConfig.instanceCount' failed to satisfy constraint"),
-        ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "ResourceConfig.KeepAlivePeriodInSeconds 60"),
         ("RoleArn", "arn:aws:iam::999999999999:role/Other", "RoleArn: Cross-account pass role is not allowed."),
         ("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "s3://bucket/none", 'found under S3 URL "s3://bucket/none" given'),
         ("InputDataConfig.0.DataSource.S3DataSource.S3Uri", "https://s3.amazonaws.com/b/k", "is not valid"),
@@ -279,10 +278,9 @@ def test_a_name_is_used_once(world):
         ("OutputDataConfig.S3OutputPath", "s3://x", "is not valid"),
         ("InputDataConfig.0.DataSource", {}, "Value null at 'inputDataConfig.1.member.dataSource.s3DataSource'"),
         ("StoppingCondition.MaxWaitTimeInSeconds", 7200, "Invalid MaxWaitTimeInSeconds. It is only supported when"),
-        ("EnableManagedSpotTraining", True, "EnableManagedSpotTraining True"),
+        ("EnableManagedSpotTraining", True, "Invalid MaxWaitTimeInSeconds. It must be present"),
         ("CheckpointConfig", {"S3Uri": "https://bucket/c"}, "is not valid. Give it as s3://bucket/prefix"),
         ("CheckpointConfig", {"S3Uri": "s3://bucket/c", "LocalPath": "/tmp/c"}, "or give '/opt/ml/checkpoints'"),
-        ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "there are no warm pools yet. Leave it out, or give 0."),
         ("FromTheFuture", {"A": 1}, "FromTheFuture is not supported"),
         ("ResourceConfig.FromTheFuture", 1, "ResourceConfig.FromTheFuture is not supported"),
         ("Tags", [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),
@@ -495,7 +493,7 @@ def test_update_accepts_what_means_off_and_refuses_the_rest(world):
     for off in ({"ProfilerConfig": {"DisableProfiler": True}}, {"RemoteDebugConfig": {"EnableRemoteDebug": False}}, {}):
         assert world.call("UpdateTrainingJob", TrainingJobName="job-1", **off) == {"TrainingJobArn": arn}
     for on, text in (
-        ({"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}}, "there are no warm pools yet"),
+        ({"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}}, "created with a warm pool"),
         ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "nobody may enter a training container"),
     ):
         with pytest.raises(AwsError, match=text):
@@ -629,3 +627,58 @@ def test_tokens_are_bound_to_their_list(world, listed):
         with pytest.raises(AwsError, match="Invalid NextToken") as caught:
             world.call("ListTrainingJobs", **members)
         assert caught.value.code == "ValidationException"
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"StoppingCondition": {"MaxRuntimeInSeconds": 60}}, "It must be present and be greater than or equal to"),
+        ({"StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 59}}, "greater than or equal to"),
+        ({"StoppingCondition": {"MaxWaitTimeInSeconds": 3600}}, "greater than or equal to MaxRuntimeInSeconds"),
+        (
+            {
+                "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+                "ResourceConfig": {**request()["ResourceConfig"], "KeepAlivePeriodInSeconds": 60},
+            },
+            "cannot be used with managed spot training",
+        ),
+    ],
+)
+def test_spot_jobs_that_do_not_fit(world, members, text):
+    refused(world, "ValidationException", text, request(EnableManagedSpotTraining=True, **members))
+
+
+def test_a_spot_job_is_billed_for_the_time_it_had_instances(world):
+    stopping = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 3600}
+    world.call("CreateTrainingJob", **request(EnableManagedSpotTraining=True, StoppingCondition=stopping))
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        job.training_started, job.training_ended, job.idle = job.created, job.created + 100_000, 80_000
+    job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
+    assert (job["EnableManagedSpotTraining"], job["TrainingTimeInSeconds"], job["BillableTimeInSeconds"]) == (True, 100, 20)
+
+
+def test_warm_pools_are_described_listed_and_changed(world):
+    resources = {**request()["ResourceConfig"], "KeepAlivePeriodInSeconds": 600}
+    for name in ("pool", "heir"):
+        world.call("CreateTrainingJob", **request(name, ResourceConfig=resources))
+
+    def update(seconds):
+        world.call("UpdateTrainingJob", TrainingJobName="pool", ResourceConfig={"KeepAlivePeriodInSeconds": seconds})
+        return world.call("DescribeTrainingJob", TrainingJobName="pool")
+
+    assert update(900)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 900
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "pool")
+        job.status, job.warm_pool, job.warm_since = "Completed", "Available", now_ms() - 60_000
+    job = update(3600)
+    assert job["WarmPoolStatus"] == {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 60}
+    listed = world.call("ListTrainingJobs", WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
+    assert [(item["TrainingJobName"], item["WarmPoolStatus"]) for item in listed] == [("pool", job["WarmPoolStatus"])]
+    assert update(0)["WarmPoolStatus"]["Status"] == "Terminated"
+    with pytest.raises(AwsError, match="is in status Completed"):
+        update(60)
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "pool")
+        job.warm_pool, job.warm_reused_by = "Reused", "heir"
+    assert world.call("DescribeTrainingJob", TrainingJobName="pool")["WarmPoolStatus"]["ReusedByJob"] == "heir"

@@ -10,6 +10,7 @@ from phalanx.cli.env import env
 from phalanx.cli.evidence import evidence
 from phalanx.cli.explain import explain
 from phalanx.cli.image import image
+from phalanx.cli.interrupt import interrupt
 from phalanx.cli.serve import serve
 
 app = typer.Typer(
@@ -18,6 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, explain, capture):
+for command in (serve, env, doctor, evidence, explain, capture, interrupt):
     app.command()(command)
 app.add_typer(image, name="image")

@@ -13,7 +13,7 @@ from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
-from phalanx.jobs import interfaces, plan, record
+from phalanx.jobs import interfaces, plan, record, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.record import Outcome
@@ -129,6 +129,7 @@ class Manager:
 
     def _admit(self) -> None:
         """Start runners for jobs in the order they were created; the first that finds no room makes the later ones wait."""
+        warm = self._warm()
         waiting = [job for job in self._unfinished() if job.name not in self._runners]
         if not waiting:
             return
@@ -136,19 +137,49 @@ class Manager:
         full = False
         for job in sorted(waiting, key=lambda job: (job.plan is None, job.created, job.name)):
             need = job.instances * RESERVED_BYTES
-            with self._lock:
-                used = sum(memory for _, memory in self._runners.values())
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 if need > room:
                     self._finish(job.name, NO_CAPACITY)
-                elif _waited_too_long(job):
+                elif record.waited_too_long(job):
+                    self._finish(job.name, record.MAX_WAIT)
+                elif _pending_too_long(job):
                     self._finish(job.name, record.MAX_PENDING)
-                elif full or used + need > room:
+                elif job.away_until is not None and now_ms() < job.away_until:
+                    continue
+                elif not (warm and self._reuse(job.name)) and (full or not self._fits(need, room, warm)):
                     if not full:
                         self._queue(job.name)
                     full = True
                     continue
             self._run(job.name, need)
+
+    def _warm(self) -> bool:
+        """Whether there are warm pools; those whose time is over are ended."""
+        with self._database.read() as session:
+            if not warm_pools.any_available(session):
+                return False
+        with self._database.write() as session:
+            return bool(warm_pools.available(session))
+
+    def _reuse(self, name: str) -> bool:
+        """Take over a warm pool that fits the job: its place is there, whoever else waits."""
+        with self._database.write() as session:
+            job = session.get_one(TrainingJob, name)
+            pool = warm_pools.matching(warm_pools.available(session), job)
+            if pool is not None:
+                warm_pools.take(pool, job)
+        return pool is not None
+
+    def _fits(self, need: int, room: int, warm: bool) -> bool:
+        """Whether a job that needs so much memory may start now. Warm pools give way to it, the oldest first."""
+        with self._lock:
+            free = room - sum(memory for _, memory in self._runners.values())
+        if warm and need <= free:
+            with self._database.write() as session:
+                pools = warm_pools.available(session)
+                while pools and need > free - sum(pool.instances * RESERVED_BYTES for pool in pools):
+                    warm_pools.end(pools.pop(0))
+        return need <= free
 
     def _run(self, name: str, memory: int) -> None:
         def live() -> None:
@@ -186,9 +217,12 @@ class Manager:
             stored = session.get_one(TrainingJob, job.name)
             interfaces.release(session, job.name)
             stored.plan = None
-            if stored.outcome is None or stored.stage == "uploading":
+            interrupted = stored.outcome is not None and stored.outcome["secondary_status"] == "Interrupted"
+            if stored.outcome is None or stored.stage == "uploading" or interrupted:
                 stored.outcome = None
+                stored.interrupt = None
                 stored.stage = "starting"
+                record.pause(stored)
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
             else:
                 # How it ends was decided already; there is nothing left to take down.
@@ -196,6 +230,6 @@ class Manager:
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
 
 
-def _waited_too_long(job: TrainingJob) -> bool:
+def _pending_too_long(job: TrainingJob) -> bool:
     longest = job.request["StoppingCondition"].get("MaxPendingTimeInSeconds")
     return longest is not None and job.training_started is None and now_ms() - job.created > 1000 * int(longest)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs import warm_pools
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import TrainingJob, Transition
 
@@ -42,6 +43,29 @@ MAX_RUNTIME = Outcome(
 MAX_PENDING = Outcome(
     "Stopped", "Stopped", "Training job pending time exceeded MaxPendingTimeInSeconds provided; the job was stopped"
 )
+
+MAX_WAIT = Outcome("Stopped", "MaxWaitTimeExceeded", "Training job exceeded MaxWaitTimeInSeconds provided; the job was stopped")
+INTERRUPTED = Outcome("InProgress", "Interrupted", "The managed spot training instances were interrupted")
+"""No end: the job waits for instances and begins again."""
+
+
+def waited_too_long(job: TrainingJob) -> bool:
+    """Whether a spot job has taken longer, waiting included, than its MaxWaitTimeInSeconds."""
+    longest = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
+    return longest is not None and now_ms() - job.created > 1000 * int(longest)
+
+
+def pause(job: TrainingJob) -> None:
+    """The job's instances are given up; until `resume` its time is not billed, nor is it run time."""
+    if job.training_started is not None and job.idle_since is None:
+        job.idle_since = now_ms()
+
+
+def resume(job: TrainingJob) -> None:
+    """The job's instances are ready: its time runs on."""
+    if job.idle_since is not None:
+        job.idle += now_ms() - job.idle_since
+        job.idle_since = None
 
 
 def failed(reason: str) -> Outcome:
@@ -80,3 +104,5 @@ def close(session: Session, job: TrainingJob) -> None:
     job.plan = None
     if job.training_started is not None and job.training_ended is None:
         job.training_ended = last.started
+    resume(job)
+    warm_pools.leave(job)

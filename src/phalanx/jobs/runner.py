@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
-from phalanx.jobs import evidence, interfaces, plan, record, traffic
+from phalanx.jobs import evidence, interfaces, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
@@ -54,7 +54,7 @@ class Ended(Exception):
 
 
 class Interrupted(Exception):
-    """The service is closing; the job goes on in the next one."""
+    """The runner ends and its job does not: the service is closing, or the job waits in the queue again."""
 
 
 class Runner:
@@ -76,6 +76,7 @@ class Runner:
             "downloading": self._download,
             "training": self._train,
             "uploading": self._upload,
+            "interrupted": self._wait_for_spot,
             "ending": self._end,
         }
         while (job := self._load()).stage != "ended":
@@ -113,7 +114,11 @@ class Runner:
         self._check(job)
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
-            record.transition(session, stored, "Starting", "Preparing the instances for training")
+            status = "Starting" if stored.away_until is None else "Restarting"
+            stored.away_until = None
+            record.transition(session, stored, status, "Preparing the instances for training")
+            if warm_pools.keep_alive(stored.request):
+                stored.warm_pool = "InUse"
             try:
                 made = plan.make(session, stored)
             except interfaces.InterfaceError as error:
@@ -136,6 +141,7 @@ class Runner:
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             stored.training_started = stored.training_started or now_ms()
+            record.resume(stored)
             record.transition(session, stored, "Downloading", "Downloading input data")
         self._world.fleet.advance(made.ids, Phase.LOADED)
         self._await(made, Phase.LOADED)
@@ -152,8 +158,10 @@ class Runner:
                 record.transition(session, stored, "Training", "Training image download completed. Training in progress.")
             traffic.tell(session, stored)
         fleet.advance(made.ids, Phase.RUNNING)
-        deadline = (job.training_started or now_ms()) + 1000 * job.request["StoppingCondition"].get(
-            "MaxRuntimeInSeconds", 86400
+        deadline = (
+            (job.training_started or now_ms())
+            + job.idle
+            + 1000 * job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400)
         )
         # Decided by an earlier service that was killed before all had ended.
         ending = Outcome(**job.outcome) if job.outcome else None
@@ -175,7 +183,7 @@ class Runner:
             seen = fleet.wait(seen, LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
-        if ending is not None and ending.status == "Failed":
+        if ending is not None and ending.status in ("Failed", "InProgress"):
             raise Ended(ending)
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
@@ -185,9 +193,15 @@ class Runner:
     def _ending(self, statuses: list[InstanceStatus], deadline: int) -> Outcome | None:
         """How the job must end before all its containers have ended by themselves; None while it need not."""
         # Asked first: a container that ends because it was stopped has not failed.
-        if self._load().stop_requested:
+        job = self._load()
+        if job.stop_requested:
             self._announce("Stopping", "Stopping the training job")
             return record.STOPPED
+        if record.waited_too_long(job):
+            return record.MAX_WAIT
+        if job.interrupt is not None:
+            self._announce("Interrupted", record.INTERRUPTED.message)
+            return record.INTERRUPTED
         broken = [status for status in statuses if status.error or status.exit_code]
         if broken:
             return _failure(broken)
@@ -233,6 +247,14 @@ class Runner:
             record.close(session, stored)
         return "ended"
 
+    def _wait_for_spot(self, job: TrainingJob) -> str:
+        """Give the instances back; the job goes on from the queue, once there are some again."""
+        self._abandon(job)
+        with self._world.database.write() as session:
+            stored = session.get_one(TrainingJob, self._name)
+            stored.stage = "starting"
+        raise Interrupted
+
     def _abandon(self, job: TrainingJob) -> None:
         """A start that a crash cut short begins anew, with new addresses and new keys."""
         if job.plan is None:
@@ -274,6 +296,10 @@ class Runner:
     def _check(self, job: TrainingJob) -> None:
         if job.stop_requested:
             raise Ended(record.STOPPED)
+        if record.waited_too_long(job):
+            raise Ended(record.MAX_WAIT)
+        if job.interrupt is not None:
+            raise Ended(record.INTERRUPTED)
 
     def _stay(self) -> None:
         if self._world.closing.is_set():
@@ -297,12 +323,19 @@ class Runner:
         """Store how the job ends, or begin anew where its RetryStrategy has an attempt left; the stage that follows."""
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
+            if outcome.secondary_status == "Interrupted":
+                record.transition(session, stored, "Interrupted", outcome.message)
+                record.pause(stored)
+                stored.away_until, stored.interrupt = now_ms() + (stored.interrupt or 0), None
+                stored.stage, stored.outcome = "interrupted", None
+                return "interrupted"
             attempts = stored.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
             ours = (outcome.failure_reason or "").startswith("InternalServerError")
             if ours and stored.retries < attempts and not stored.stop_requested:
                 stored.retries += 1
                 message = f"Restarting the training job, attempt {stored.retries} of {attempts}: {outcome.failure_reason}"
                 record.transition(session, stored, "Restarting", message)
+                record.pause(stored)
                 # In one transaction: an attempt is counted once, whenever the service is killed.
                 stored.stage = "starting"
                 stored.outcome = None

@@ -18,6 +18,7 @@ class TrainingJob(Base):
     __table_args__ = (
         Index("ix_training_jobs_created", "created", "name"),
         Index("ix_training_jobs_status", "status", "created"),
+        Index("ix_training_jobs_warm_pool", "warm_pool"),
     )
 
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -37,6 +38,23 @@ class TrainingJob(Base):
     modified: Mapped[int]
     training_started: Mapped[int | None]
     training_ended: Mapped[int | None]
+    idle: Mapped[int] = mapped_column(default=0)
+    """Milliseconds between the two in which the job had no instances: after interruptions and before new attempts."""
+    idle_since: Mapped[int | None]
+    """Since when the job, once started, has no instances; null while it has."""
+    interrupt: Mapped[int | None]
+    """Somebody asked to interrupt this spot job, and to give it instances again after so many milliseconds."""
+    away_until: Mapped[int | None]
+    """No instances are to be had for this spot job before then."""
+    warm_pool: Mapped[str | None]
+    """WarmPoolStatus.Status; null where the job has nothing to do with warm pools."""
+    warm_since: Mapped[int | None]
+    """When the job left its pool."""
+    warm_ended: Mapped[int | None]
+    """When the pool was reused or given up."""
+    warm_from: Mapped[int | None]
+    """When the first of the jobs was created that handed the pool on to this one."""
+    warm_reused_by: Mapped[str | None]
     instances: Mapped[int]
     """InstanceCount."""
     encrypted: Mapped[bool]

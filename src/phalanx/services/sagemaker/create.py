@@ -8,7 +8,7 @@ from typing import Literal
 
 from sqlalchemy import bindparam, insert, select
 
-from phalanx.jobs import instance_groups, instance_types
+from phalanx.jobs import instance_groups, instance_types, warm_pools
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
 from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_components
@@ -102,7 +102,8 @@ def _accepted(database: Database, caller: Caller, members: Members, instances_pe
     if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
         raise validation("You can specify either AlgorithmName or TrainingImage in AlgorithmSpecification, not both.")
     stopping = members.get("StoppingCondition", {})
-    if "MaxWaitTimeInSeconds" in stopping and not members.get("EnableManagedSpotTraining"):
+    spot = members.get("EnableManagedSpotTraining", False)
+    if "MaxWaitTimeInSeconds" in stopping and not spot:
         raise validation("Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true")
     refuse_unsupported(members)
     if "AlgorithmSpecification" not in members:
@@ -117,6 +118,12 @@ def _accepted(database: Database, caller: Caller, members: Members, instances_pe
     runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     if runtime > LONGEST_RUNTIME:
         raise _limit("Longest run time for a training job", LONGEST_RUNTIME, runtime, "Seconds")
+    if spot and stopping.get("MaxWaitTimeInSeconds", 0) < runtime:
+        raise validation("Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds")
+    if warm_pools.keep_alive(members) and (spot or members["ResourceConfig"].get("InstanceGroups")):
+        raise validation(
+            "KeepAlivePeriodInSeconds cannot be used with managed spot training or with InstanceGroups. Leave it out."
+        )
     if members["RoleArn"].split(":")[4] != caller.account:
         raise validation("RoleArn: Cross-account pass role is not allowed.")
     tags.check(members.get("Tags", []))
@@ -127,7 +134,7 @@ def _accepted(database: Database, caller: Caller, members: Members, instances_pe
         "StoppingCondition": {**stopping, "MaxRuntimeInSeconds": runtime},
         "EnableNetworkIsolation": members.get("EnableNetworkIsolation", False),
         "EnableInterContainerTrafficEncryption": members.get("EnableInterContainerTrafficEncryption", False),
-        "EnableManagedSpotTraining": False,
+        "EnableManagedSpotTraining": spot,
     }
 
 

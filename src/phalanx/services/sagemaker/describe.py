@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from phalanx.services.sagemaker.errors import not_found
+from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.wire.service import Caller, Members
@@ -54,7 +55,19 @@ def described(job: Any, transitions: Sequence[Any]) -> Members:
         **({"FailureReason": job.failure_reason} if job.failure_reason else {}),
         **({"ModelArtifacts": {"S3ModelArtifacts": job.model_uri}} if job.model_uri else {}),
         **_times(job),
+        **({"WarmPoolStatus": warm_pool(job)} if job.warm_pool else {}),
     }
+
+
+def warm_pool(job: Any) -> Members:
+    """WarmPoolStatus of a job (or a row with its columns) that has to do with warm pools."""
+    status: Members = {"Status": job.warm_pool}
+    if job.warm_since is not None:
+        kept = (job.warm_ended or now_ms()) - job.warm_since
+        status["ResourceRetainedBillableTimeInSeconds"] = max(0, round(kept / 1000))
+    if job.warm_reused_by is not None:
+        status["ReusedByJob"] = job.warm_reused_by
+    return status
 
 
 def _algorithm(specification: Members) -> Members:
@@ -73,7 +86,7 @@ def _times(job: Any) -> Members:
         times |= {
             "TrainingEndTime": moment(job.training_ended),
             "TrainingTimeInSeconds": seconds,
-            "BillableTimeInSeconds": seconds,
+            "BillableTimeInSeconds": min(seconds, max(1, round((job.training_ended - job.training_started - job.idle) / 1000))),
         }
     return times
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, select
 
-from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.describe import moment, warm_pool
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
@@ -24,8 +24,8 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
 
     SageMaker applies StatusEquals after it has cut the page; here every filter applies before, so pages are full.
     """
-    if "WarmPoolStatusEquals" in members or "TrainingPlanArnEquals" in members:
-        # No job here has a warm pool or a training plan.
+    if "TrainingPlanArnEquals" in members:
+        # No job here has a training plan.
         return {"TrainingJobSummaries": []}
     query = select(
         TrainingJob.name,
@@ -35,6 +35,10 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
         TrainingJob.modified,
         TrainingJob.status,
         TrainingJob.secondary_status,
+        TrainingJob.warm_pool,
+        TrainingJob.warm_since,
+        TrainingJob.warm_ended,
+        TrainingJob.warm_reused_by,
     ).where(*_filters(members))
     newest_first = members.get("SortBy", "CreationTime") == "CreationTime"
     with database.read() as session:
@@ -51,6 +55,8 @@ def _filters(members: Members) -> list[ColumnElement[bool]]:
         filters.append(TrainingJob.name.icontains(members["NameContains"], autoescape=True))
     if "StatusEquals" in members:
         filters.append(TrainingJob.status == members["StatusEquals"])
+    if "WarmPoolStatusEquals" in members:
+        filters.append(TrainingJob.warm_pool == members["WarmPoolStatusEquals"])
     return filters
 
 
@@ -63,4 +69,5 @@ def _summary(row: Any) -> Members:
         "LastModifiedTime": moment(row.modified),
         "TrainingJobStatus": row.status,
         "SecondaryStatus": row.secondary_status,
+        **({"WarmPoolStatus": warm_pool(row)} if row.warm_pool else {}),
     }

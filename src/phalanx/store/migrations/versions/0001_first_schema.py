@@ -108,6 +108,15 @@ def upgrade() -> None:
         sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("training_started", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("training_ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("idle", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("idle_since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("interrupt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("away_until", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("warm_pool", sa.String(), nullable=True),
+        sa.Column("warm_since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("warm_ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("warm_from", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("warm_reused_by", sa.String(), nullable=True),
         sa.Column("instances", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("encrypted", sa.Boolean(), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=True),
@@ -120,6 +129,7 @@ def upgrade() -> None:
     with op.batch_alter_table("training_jobs", schema=None) as batch_op:
         batch_op.create_index("ix_training_jobs_created", ["created", "name"], unique=False)
         batch_op.create_index("ix_training_jobs_status", ["status", "created"], unique=False)
+        batch_op.create_index("ix_training_jobs_warm_pool", ["warm_pool"], unique=False)
 
     op.create_table(
         "log_streams",
