@@ -35,6 +35,7 @@ def programs(phalanx, network, tmp_path_factory):
             "PATH": os.defpath,
             "HOME": str(home),
             "PYTHONUNBUFFERED": "1",
+            # SDK v3 would ask IAM what the role may do.
             "SAGEMAKER_VALIDATE_ROLE": "false",
             **phalanx.env,
         }
