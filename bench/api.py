@@ -139,6 +139,8 @@ def _serve(directory: Path, port: int) -> None:
 
         def network_changed(self, vpc_id: str) -> None: ...
 
+        def routes_changed(self) -> None: ...
+
     database = Database(sqlite_url(directory / "phalanx.db"))
     database.migrate()
     keys = {ACCESS_KEY: Principal(SECRET, f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDABENCHMARK")}

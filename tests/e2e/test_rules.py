@@ -4,15 +4,18 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from clients import AwsCli
 from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel, wait_for
 from e2e.test_first_job import capture, kinds
 from phalanx.network import namespace
 from phalanx.network.capture import Capture
+from phalanx.network.model import S3_ADDRESS
 
 LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "800"}
 GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
@@ -91,6 +94,61 @@ def test_the_documented_procedure_and_each_of_its_four_rules(phalanx, aws):
 
     create(aws, "mended", subnet, group)
     assert phalanx.ended("mended")["TrainingJobStatus"] == "Completed"
+
+
+CALLER = """
+import os, urllib.request
+assert os.environ["OBJECT"].startswith(os.environ["AWS_ENDPOINT_URL_S3"])
+while True:
+    try:
+        print("S3 has", len(urllib.request.urlopen(os.environ["OBJECT"], timeout=1).read()), flush=True)
+        break
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        print("S3 is away:", error, flush=True)
+"""
+"""Reads an object as soon as it can."""
+
+
+def test_a_container_reaches_s3_from_when_a_route_leads_there(phalanx, aws):
+    vpc = aws("aws ec2 create-vpc --cidr-block 10.41.0.0/16")["Vpc"]["VpcId"]
+    subnet = aws(f"aws ec2 create-subnet --vpc-id {vpc} --cidr-block 10.41.1.0/24")["Subnet"]["SubnetId"]
+    mine = f"--filters Name=vpc-id,Values={vpc}"
+    group = aws(f"aws ec2 describe-security-groups {mine}")["SecurityGroups"][0]["GroupId"]
+    table = aws(f"aws ec2 describe-route-tables {mine}")["RouteTables"][0]["RouteTableId"]
+    thing = {"Bucket": "test-bucket", "Key": "train/part-0.csv"}
+    size = phalanx.client("s3").head_object(**thing)["ContentLength"]
+    keys = {
+        "aws_access_key_id": phalanx.env["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": phalanx.env["AWS_SECRET_ACCESS_KEY"],
+    }
+    keys |= {"region_name": phalanx.env["AWS_REGION"], "config": Config(signature_version="s3v4")}
+    inside = boto3.client("s3", endpoint_url=f"http://{S3_ADDRESS}:443", **keys)
+    there = inside.generate_presigned_url("get_object", thing)
+    entry = ["python3", "-c", "import os; exec(os.environ['CALLER'])"]
+    caller = {"ContainerEntrypoint": entry, "TrainingImage": IMAGE, "TrainingInputMode": "File"}
+    network = {"Subnets": [subnet], "SecurityGroupIds": [group]}
+    members = {"AlgorithmSpecification": caller, "InputDataConfig": None, "Environment": {"CALLER": CALLER, "OBJECT": there}}
+    phalanx.create("calls-s3", 1, network=network, **members)
+
+    logs, log = phalanx.client("logs"), {"logGroupName": "/aws/sagemaker/TrainingJobs"}
+
+    def said():
+        with suppress(logs.exceptions.ResourceNotFoundException):
+            for stream in logs.describe_log_streams(**log, logStreamNamePrefix="calls-s3/")["logStreams"]:
+                events = logs.get_log_events(**log, logStreamName=stream["logStreamName"])["events"]
+                return [event["message"] for event in events]
+        return []
+
+    wait_for(lambda: any("timed out" in line for line in said()), 60, "S3 to be away")
+    exits = f"{phalanx.names.namespaces}{vpc}-exit"
+    assert namespace.listing(exits) == []
+    region = phalanx.env["AWS_REGION"]
+    aws(f"aws ec2 create-vpc-endpoint --vpc-id {vpc} --service-name com.amazonaws.{region}.s3 --route-table-ids {table}")
+    assert phalanx.ended("calls-s3")["TrainingJobStatus"] == "Completed"
+    assert said()[-1] == f"S3 has {size}"
+    wait_for(lambda: namespace.listing(exits) == [], 10, "the exit to go with the VPC's last instance")
 
 
 def received(phalanx, network):

@@ -11,7 +11,7 @@ import pytest
 
 from phalanx.fleet.base import Refused
 from phalanx.fleet.local import LocalFleet
-from phalanx.network.model import SecurityGroup
+from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
 
@@ -58,7 +58,7 @@ def test_unknown_instances_are_absent_and_harm_nothing(fleet):
 
 
 def test_rules_outlive_the_agent_in_memory_alone(fleet, names):
-    fleet.enforce("vpc-1", [SecurityGroup("sg-1", ())])
+    fleet.enforce("vpc-1", [SecurityGroup("sg-1", ())], Exits(s3=("10.0.0.0/24",)))
     assert (names.run_dir / "vpcs" / "vpc-1.json").exists()
     assert names.run_dir.is_mount()
     assert names.run_dir.stat().st_mode & 0o777 == 0o700

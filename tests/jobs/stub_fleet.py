@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import Refused, Unreachable
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.network.model import GuardCounters, SecurityGroup
+from phalanx.network.model import Exits, GuardCounters, SecurityGroup
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
 
 
@@ -41,6 +41,7 @@ class StubFleet:
         self.script = script
         self.specs: dict[str, InstanceSpec] = {}
         self.rules: dict[str, tuple[SecurityGroup, ...]] = {}
+        self.exits: dict[str, Exits] = {}
         self.stops: list[float] = []
         self.most = 0
         self._known: dict[str, InstanceStatus] = {}
@@ -54,9 +55,10 @@ class StubFleet:
     def has_image(self, image: str) -> bool:
         return False
 
-    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits) -> None:
         self._reach()
         self.rules[vpc_id] = tuple(groups)
+        self.exits[vpc_id] = exits
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         self._reach()

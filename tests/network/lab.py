@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from phalanx.network import namespace
-from phalanx.network.model import Eni, Guard, Rule, SecurityGroup, VpcState
+from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.network.ruleset import device
 
@@ -123,6 +123,7 @@ class Vpc:
     router: Router = field(init=False)
     groups: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
     guards: tuple[Guard, ...] = ()
+    exits: Exits = NO_EXITS
     instances: list[Instance] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class Vpc:
     @property
     def state(self) -> VpcState:
         groups = tuple(SecurityGroup(id_, rules) for id_, rules in self.groups.items())
-        return VpcState("vpc-1", groups, tuple(instance.eni for instance in self.instances), self.guards)
+        return VpcState("vpc-1", groups, tuple(instance.eni for instance in self.instances), self.guards, self.exits)
 
     def apply(self) -> None:
         self.router.apply(self.state)

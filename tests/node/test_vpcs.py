@@ -6,7 +6,7 @@ import pytest
 
 from node.test_protocol import spec
 from phalanx.network import namespace
-from phalanx.network.model import Rule, SecurityGroup
+from phalanx.network.model import Exits, Rule, SecurityGroup
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 
@@ -59,12 +59,12 @@ def test_no_rules_pushed_means_nothing_passes(vpcs, names):
     one, two = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False)
     join(vpcs, names, one, two)
     assert not reaches(names, one, two)
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     assert reaches(names, one, two)
 
 
 def test_the_guard_of_an_encrypted_job_beats_its_groups(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     one, two = spec("algo-1"), spec("algo-2")
     join(vpcs, names, one, two)
     assert not reaches(names, one, two)
@@ -72,7 +72,7 @@ def test_the_guard_of_an_encrypted_job_beats_its_groups(vpcs, names):
 
 
 def test_isolated_instances_reach_their_peers_and_nobody_else(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     other_hosts = {"algo-1": "10.0.0.20"}
     one, two = spec("algo-1", encrypted=False, isolated=True), spec("algo-2", encrypted=False, isolated=True)
     neighbour = spec("algo-1", job="other", encrypted=False, hosts=other_hosts)
@@ -83,7 +83,7 @@ def test_isolated_instances_reach_their_peers_and_nobody_else(vpcs, names):
 
 
 def test_instances_that_are_not_isolated_reach_their_neighbours(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     one = spec("algo-1", encrypted=False)
     neighbour = spec("algo-1", job="other", encrypted=False, hosts={"algo-1": "10.0.0.20"})
     join(vpcs, names, one, neighbour)
@@ -92,7 +92,7 @@ def test_instances_that_are_not_isolated_reach_their_neighbours(vpcs, names):
 
 
 def test_a_new_agent_keeps_guards_and_counters(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     one, two = spec("algo-1"), spec("algo-2")
     join(vpcs, names, one, two)
     reaches(names, one, two)
@@ -106,7 +106,7 @@ def test_a_new_agent_keeps_guards_and_counters(vpcs, names):
 
 
 def test_rules_that_somebody_flushed_are_re_asserted(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     one, two = spec("algo-1"), spec("algo-2")
     join(vpcs, names, one, two)
     assert not vpcs.verify("vpc-1")
@@ -118,7 +118,7 @@ def test_rules_that_somebody_flushed_are_re_asserted(vpcs, names):
 
 
 def test_what_an_earlier_agent_applied_is_not_taken_for_a_change_by_others(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     join(vpcs, names, spec("algo-1"))
     again = Vpcs(names)
     again.restore([spec("algo-1")])
@@ -127,7 +127,7 @@ def test_what_an_earlier_agent_applied_is_not_taken_for_a_change_by_others(vpcs,
 
 
 def test_a_router_that_somebody_deleted_is_made_again(vpcs, names):
-    vpcs.enforce("vpc-1", (GROUP,))
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
     one, two = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False)
     join(vpcs, names, one, two)
     namespace.delete(names.router_namespace("vpc-1"))

@@ -36,13 +36,17 @@ def group(ec2, vpc):
 
 
 class StubControl:
-    """A jobs room that only remembers which VPCs' rules changed."""
+    """A jobs room that only remembers which VPCs' rules changed, and how often routes did."""
 
     def __init__(self):
         self.changed = []
+        self.routes = 0
 
     def network_changed(self, vpc_id):
         self.changed.append(vpc_id)
+
+    def routes_changed(self):
+        self.routes += 1
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import pytest
 from botocore.validate import ParamValidator
 from sqlalchemy import select
 
-from phalanx.jobs import interfaces
+from phalanx.jobs import exits, interfaces
 from phalanx.services.ec2.service import service
 from phalanx.store.base import Base
+from phalanx.store.network import Vpc
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller
 
@@ -34,11 +35,16 @@ class StubControl:
     def __init__(self, database):
         self.database = database
         self.changed = []
+        self.exits = {}
 
     def network_changed(self, vpc_id):
         with self.database.read() as session:
             rules = interfaces.security_groups(session, vpc_id)
         self.changed.append((vpc_id, rules))
+
+    def routes_changed(self):
+        with self.database.read() as session:
+            self.exits = {vpc_id: exits.of_vpc(session, vpc_id) for vpc_id in session.scalars(select(Vpc.id))}
 
 
 class Ec2:

@@ -50,14 +50,14 @@ def test_a_prefix_list(ec2, offices):
         assert found == [offices], name
 
 
-def test_the_list_of_s3_is_there_and_empty(ec2, vpc, group):
+def test_the_list_of_s3_has_the_address_that_instances_reach_it_by(ec2, vpc, group):
     (listed,) = ec2.DescribePrefixLists()["PrefixLists"]
-    assert (listed["PrefixListName"], listed["Cidrs"]) == ("com.amazonaws.us-east-1.s3", [])
+    assert (listed["PrefixListName"], listed["Cidrs"]) == ("com.amazonaws.us-east-1.s3", [f"{model.S3_ADDRESS}/32"])
     (managed,) = ec2.DescribeManagedPrefixLists()["PrefixLists"]
     assert (managed["PrefixListId"], managed["OwnerId"]) == (listed["PrefixListId"], "AWS")
-    assert entries(ec2, listed["PrefixListId"]) == {}
+    assert entries(ec2, listed["PrefixListId"]) == {f"{model.S3_ADDRESS}/32": None}
     refer(ec2, group, listed["PrefixListId"])
-    assert blocks(ec2, vpc, group) == [], "an empty list allows nothing"
+    assert blocks(ec2, vpc, group) == [f"{model.S3_ADDRESS}/32"]
     s3 = {"PrefixListId": listed["PrefixListId"]}
     ec2.refused("OperationNotPermitted", "DeleteManagedPrefixList", **s3)
     ec2.refused("OperationNotPermitted", "ModifyManagedPrefixList", **s3, PrefixListName="mine")

@@ -107,6 +107,9 @@ class Control:
     def network_changed(self, vpc_id):
         pass
 
+    def routes_changed(self):
+        pass
+
 
 class Endpoint:
     """The application with all services as `phalanx serve` has them, on a database of its own, called without a network."""

@@ -94,6 +94,15 @@ def serve(
             help="Refuse jobs of several instances that do not ask for encryption of their traffic, or upgrade them to it.",
         ),
     ] = None,
+    require_s3_route: Annotated[
+        bool,
+        typer.Option(
+            "--require-s3-route",
+            envvar="PHALANX_REQUIRE_S3_ROUTE",
+            help="Fail jobs in a VPC from which no route leads to S3, or whose security groups do not let them there, as"
+            " SageMaker does. By default they train: the platform moves their data itself.",
+        ),
+    ] = False,
 ) -> None:
     """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
     logging.configure()
@@ -116,7 +125,7 @@ def serve(
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
     # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    server = _Service(host, listener, data_dir, s3_endpoint, registry or [], require_encryption)
+    server = _Service(host, listener, data_dir, s3_endpoint, registry or [], require_encryption, require_s3_route)
     try:
         server.run()
     except (FleetError, ProcessError) as error:
@@ -137,6 +146,7 @@ class _Service:
         s3_endpoint: str | None,
         registries: list[str],
         require_encryption: EncryptionPolicy | None,
+        require_s3_route: bool,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -144,6 +154,7 @@ class _Service:
         self._external = s3_endpoint
         self._registries = registries
         self._require_encryption = require_encryption
+        self._require_s3_route = require_s3_route
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -159,7 +170,8 @@ class _Service:
         fleet = LocalFleet(self._data_dir, IMAGES, self._registries)
         self._undo.callback(fleet.close)
         fleet.open()
-        manager = Manager(self._database, fleet, store, Signer(self._data_dir / "evidence.key"))
+        signer = Signer(self._data_dir / "evidence.key")
+        manager = Manager(self._database, fleet, store, signer, require_s3_route=self._require_s3_route)
         manager.open()
         self._undo.callback(manager.close)
         services = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,12 @@ class ObjectStore:
     region: str
     access_key: str
     secret_key: str = field(repr=False)
+
+    @property
+    def location(self) -> tuple[str, str, int]:
+        """Scheme, host and port of the endpoint."""
+        url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
+        return url.scheme, url.hostname or "", url.port or {"http": 80}.get(url.scheme, 443)
 
 
 @dataclass(frozen=True, slots=True)

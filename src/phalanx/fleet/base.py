@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from phalanx.data.logs import LogLine
-from phalanx.network.model import SecurityGroup
+from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
 
 
@@ -31,8 +31,8 @@ class Fleet(Protocol):
     def has_image(self, image: str) -> bool:
         """Whether an image of that name is there to run, or may be fetched."""
 
-    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
-        """Make these the security-group rules of a VPC wherever it has instances; returns when they are in force."""
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits) -> None:
+        """Make these the rules and ways out of a VPC wherever it has instances; returns when they are in force."""
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         """Put instances on hosts. When this returns they are kept, and work towards PREPARED begins."""

@@ -17,7 +17,7 @@ import structlog
 
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError, Refused, Unreachable
-from phalanx.network.model import SecurityGroup
+from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
@@ -89,9 +89,9 @@ class LocalFleet:
         """See Fleet."""
         return bool(self._call("has_image", image=image))
 
-    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup]) -> None:
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits) -> None:
         """See Fleet."""
-        self._call("enforce", vpc_id=vpc_id, groups=tuple(groups))
+        self._call("enforce", vpc_id=vpc_id, groups=tuple(groups), exits=exits)
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         """See Fleet."""

@@ -23,3 +23,6 @@ class JobControl(Protocol):
 
     def network_changed(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""
+
+    def routes_changed(self) -> None:
+        """Enforce the ways out of every VPC that has instances as they stand now. Called after the transaction committed."""

@@ -1,4 +1,4 @@
-"""Security-group rules on their way from the store to the fleet."""
+"""Security-group rules and routes on their way from the store to the fleet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import select
 
 from phalanx.fleet.base import Fleet, FleetError
-from phalanx.jobs import plan, traffic
+from phalanx.jobs import exits, plan, traffic
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 
@@ -38,7 +38,7 @@ class Enforcement:
         self.settle()
 
     def everything(self) -> None:
-        """Owe the rules of every VPC that has instances: a service that was killed may have owed them."""
+        """Owe the rules of every VPC that has instances: routes changed, or a service that was killed may have owed them."""
         self._owed.update(self._active())
         self.settle()
 
@@ -56,8 +56,8 @@ class Enforcement:
 
     def _enforce(self, vpc_id: str) -> None:
         with self._database.read() as session:
-            rules = plan.rules(session, vpc_id)
-        self._fleet.enforce(vpc_id, rules)
+            rules, ways_out = plan.rules(session, vpc_id), exits.of_vpc(session, vpc_id)
+        self._fleet.enforce(vpc_id, rules, ways_out)
         self._tell(vpc_id)
 
     def _tell(self, vpc_id: str) -> None:

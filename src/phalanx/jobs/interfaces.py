@@ -13,6 +13,7 @@ from phalanx.network import model
 from phalanx.store.network import (
     NetworkInterface,
     NetworkInterfaceGroup,
+    PrefixList,
     PrefixListEntry,
     SecurityGroup,
     SecurityGroupRule,
@@ -21,6 +22,10 @@ from phalanx.store.network import (
 
 RESERVED_ADDRESSES = 5
 """Addresses of every subnet that no interface gets: the first four and the last (Amazon VPC user guide, "Subnet sizing")."""
+
+
+OF_S3 = [f"{model.S3_ADDRESS}/32"]
+"""The blocks of AWS's own prefix list, that of S3, which is not stored."""
 
 
 class InterfaceError(ValueError):
@@ -109,10 +114,10 @@ def rules(session: Session, vpc_id: str) -> dict[str, list[tuple[str, model.Rule
     found: dict[str, list[tuple[str, model.Rule]]] = {
         group: [] for group in session.scalars(select(SecurityGroup.id).filter_by(vpc_id=vpc_id).order_by(SecurityGroup.id))
     }
-    blocks = _prefix_lists(session)
+    blocks = prefix_lists(session)
     query = select(SecurityGroupRule).join(SecurityGroup, SecurityGroup.id == SecurityGroupRule.group_id)
     for row in session.scalars(query.where(SecurityGroup.vpc_id == vpc_id).order_by(SecurityGroupRule.number)):
-        cidrs = [row.cidr] if row.prefix_list is None else blocks.get(row.prefix_list, [])
+        cidrs: Sequence[str | None] = [row.cidr] if row.prefix_list is None else blocks.get(row.prefix_list, OF_S3)
         for cidr in cidrs:
             rule = model.Rule(
                 direction=cast(Literal["ingress", "egress"], row.direction),
@@ -126,12 +131,12 @@ def rules(session: Session, vpc_id: str) -> dict[str, list[tuple[str, model.Rule
     return found
 
 
-def _prefix_lists(session: Session) -> dict[str, list[str | None]]:
-    """The blocks that each managed prefix list has in its newest version."""
-    blocks: dict[str, list[str | None]] = {}
+def prefix_lists(session: Session) -> dict[str, list[str]]:
+    """The blocks that each managed prefix list of the account has in its newest version; another list is `OF_S3`."""
+    blocks: dict[str, list[str]] = {id_: [] for id_ in session.scalars(select(PrefixList.id))}
     query = select(PrefixListEntry).where(PrefixListEntry.until.is_(None)).order_by(PrefixListEntry.cidr)
     for entry in session.scalars(query):
-        blocks.setdefault(entry.prefix_list_id, []).append(entry.cidr)
+        blocks[entry.prefix_list_id].append(entry.cidr)
     return blocks
 
 

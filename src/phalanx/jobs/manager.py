@@ -41,13 +41,15 @@ NO_CAPACITY = record.failed(
 class Manager:
     """Implements JobControl for the AWS services."""
 
-    def __init__(self, database: Database, fleet: Fleet, store: ObjectStore, signer: Signer) -> None:
+    def __init__(
+        self, database: Database, fleet: Fleet, store: ObjectStore, signer: Signer, *, require_s3_route: bool = False
+    ) -> None:
         self._database = database
         self._fleet = fleet
         self._store = store
         self._closing = threading.Event()
         self._enforcement = Enforcement(database, fleet)
-        self._world = World(database, fleet, self._enforcement, store, signer, self._closing)
+        self._world = World(database, fleet, self._enforcement, store, signer, self._closing, require_s3_route)
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, int]] = {}
         self._lock = threading.Lock()
@@ -114,6 +116,10 @@ class Manager:
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""
         self._enforcement.changed(vpc_id)
+
+    def routes_changed(self) -> None:
+        """See JobControl."""
+        self._enforcement.everything()
 
     def _work(self) -> None:
         while not self._closing.is_set():

@@ -14,7 +14,7 @@ from phalanx.data.model import Channel, Checkpoints, Group, ObjectStore, Output,
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.jobs import instance_groups, instance_types, interfaces
 from phalanx.jobs import source as script
-from phalanx.network.model import Eni, Rule, SecurityGroup
+from phalanx.network.model import S3_ADDRESS, S3_PORT, Eni, Rule, SecurityGroup
 from phalanx.network.router import INTERFACE
 from phalanx.node.messages import InstanceSpec
 from phalanx.runtime.model import Limits
@@ -128,6 +128,7 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
     hyperparameters, source = script.brought(request.get("HyperParameters", {}))
     environment = {
         **_BACKENDS,
+        **(_s3_environment(store) if "VpcConfig" in request and not request.get("EnableNetworkIsolation") else {}),
         **request.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,
         "TRAINING_JOB_ARN": job.arn,
@@ -169,6 +170,14 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
         for placement in plan.placements
         if placement.host in group.hosts
     )
+
+
+def _s3_environment(store: ObjectStore) -> dict[str, str]:
+    """Where a container in a VPC finds S3, if a way leads there: for boto3 and AWS's CLI, and for SageMaker's toolkits."""
+    scheme, host, _ = store.location
+    # By its name where its certificate is for that, and the instance knows it (`Instance.run`).
+    url = f"{scheme}://{host if scheme == 'https' else S3_ADDRESS}:{S3_PORT}"
+    return {"AWS_ENDPOINT_URL_S3": url, "S3_ENDPOINT_URL": url}
 
 
 def _groups(resources: Json, hosts: tuple[str, ...]) -> tuple[Group, ...]:

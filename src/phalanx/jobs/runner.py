@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
-from phalanx.jobs import evidence, interfaces, plan, record, traffic, warm_pools
+from phalanx.jobs import evidence, exits, interfaces, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
@@ -43,6 +44,8 @@ class World:
     store: ObjectStore
     signer: evidence.Signer
     closing: threading.Event
+    require_s3_route: bool = False
+    """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
 
 
 class Ended(Exception):
@@ -124,7 +127,7 @@ class Runner:
             except interfaces.InterfaceError as error:
                 raise Ended(failed(f"ClientError: {error}")) from error
             stored.plan = made.to_json()
-            reason = traffic.fault(session, stored)
+            reason = self._network_fault(session, stored, made)
         if reason is not None:
             raise Ended(failed(reason))
         fleet = self._world.fleet
@@ -254,6 +257,15 @@ class Runner:
             stored = session.get_one(TrainingJob, self._name)
             stored.stage = "starting"
         raise Interrupted
+
+    def _network_fault(self, session: Session, job: TrainingJob, made: plan.Plan) -> str | None:
+        """The FailureReason of a job that cannot work in its network as that is now."""
+        if "VpcConfig" in job.request:
+            if (fault := exits.options_fault(session, made.vpc_id)) is not None:
+                return fault
+            if self._world.require_s3_route and not exits.reaches_s3(session, made):
+                return exits.NO_WAY_TO_S3
+        return traffic.fault(session, job)
 
     def _abandon(self, job: TrainingJob) -> None:
         """A start that a crash cut short begins anew, with new addresses and new keys."""

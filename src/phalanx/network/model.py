@@ -8,6 +8,13 @@ from typing import Literal
 ENI_MTU = 9001
 """MTU of an ENI in bytes: what EC2 gives an instance inside its VPC."""
 
+S3_ADDRESS = "198.51.100.1"
+"""Where S3 is, for the instances of every VPC: an address of a block that nobody has (RFC 5737)."""
+S3_PORT = 443
+"""S3's port inside a VPC, whatever the one outside, so that security groups written for AWS fit."""
+RESOLVER = "169.254.169.253"
+"""The name server of every VPC (Amazon VPC user guide, "Amazon DNS server")."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -43,6 +50,29 @@ class Eni:
     groups: tuple[str, ...]
 
 
+EXIT = Eni("exit", "169.254.1.2", ())
+"""The router's end towards the outside: wired like an ENI, but to the namespace in which the relay listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exits:
+    """How the subnets of a VPC lead out of it.
+
+    From the networks (subnets) in `s3` packets may leave for S3, from those in `names` for the name server; `outside` are
+    pairs of networks, a subnet and where it leads by a NAT gateway. `endpoints` are the network interfaces of S3 interface
+    endpoints: every subnet leads to them, and their groups decide.
+    """
+
+    s3: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    outside: tuple[tuple[str, str], ...] = ()
+    endpoints: tuple[Eni, ...] = ()
+
+
+NO_EXITS = Exits()
+"""Nothing leaves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The router's guard over one encrypted job: between `addresses` only UDP 500 and ESP may pass (DESIGN §1.2)."""
@@ -59,6 +89,7 @@ class VpcState:
     groups: tuple[SecurityGroup, ...]
     enis: tuple[Eni, ...]
     guards: tuple[Guard, ...]
+    exits: Exits = NO_EXITS
 
 
 @dataclass(frozen=True, slots=True)

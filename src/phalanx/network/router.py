@@ -19,7 +19,7 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 
 from phalanx.network import namespace, netfilter
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import ENI_MTU, Eni, GuardCounters, VpcState
+from phalanx.network.model import ENI_MTU, EXIT, Eni, GuardCounters, VpcState
 from phalanx.network.ruleset import BASE_CHAINS, GUARD_COUNTERS, TABLE, counter, device, ruleset
 
 GATEWAY = "169.254.1.1"
@@ -136,6 +136,18 @@ class Router:
                 netlink.neigh("replace", dst=GATEWAY, lladdr=outside, ifindex=index, state=NUD_PERMANENT)
             for end, where in ((INTERFACE, instance), (device(eni.id), self._name)):
                 _await_up(end, where)
+
+    def lead_out(self, outside: str) -> None:
+        """Wire the namespace `outside` as the way to all that no ENI has; what may take it `apply` says. Idempotent."""
+        self.attach(EXIT, outside)
+        with self._lock, _explained(f"cannot lead {self._name} out"), namespace.entered(self._name), IPRoute() as netlink:
+            index = netlink.link_lookup(ifname=device(EXIT.id))[0]
+            _add(netlink.route, dst="0.0.0.0/0", gateway=EXIT.address, oif=index, flags=_ONLINK)
+
+    def forget(self, address: str) -> None:
+        """Drop what connection tracking knows of an address."""
+        with self._lock, _explained(f"cannot forget {address}"), namespace.entered(self._name):
+            netfilter.forget(address)
 
     def detach(self, eni_id: str) -> None:
         """Take an ENI away, at both ends. Idempotent."""

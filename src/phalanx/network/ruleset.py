@@ -5,12 +5,13 @@ A forwarded packet passes four base chains, each with policy drop; accepting in 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
     guard        between instances of an encrypted job: IKE and ESP only, counted; connections mean nothing here
     egress       a tracked flow that was let in, or what the sender's groups allow
-    ingress      a tracked flow that was let in, or what the receiver's groups allow
+    ingress      a tracked flow that was let in, or what the receiver's groups allow, or where the sender's routes lead
 
 ESP is never tracked, so that a revoked rule stops it at once. What EC2 does not track, since anybody may begin it and its
 answers may go anywhere, is marked at the end where that is so, and passes by rules alone. Connection tracking also
 reassembles fragments before the first of these chains, so rules see whole packets. Nothing reaches or leaves the router
-itself but ARP.
+itself but ARP. What leaves the VPC goes to the exit (`exit`), which only ever answers; routes are not tracked either, so that
+one that is taken away stops what it had let out.
 
 The cost of a packet does not depend on the number of ENIs, guards, rules or members: each is looked up in a map or set.
 ENIs with the same groups share a profile: what these groups allow together.
@@ -25,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 
-from phalanx.network.model import Eni, Guard, Rule, VpcState
+from phalanx.network.model import EXIT, RESOLVER, S3_ADDRESS, S3_PORT, Eni, Exits, Guard, Rule, VpcState
 
 TABLE = "inet phalanx"
 """The one table of a router namespace."""
@@ -58,6 +59,12 @@ _EVERYBODY: frozenset[_Peer] = frozenset({_ANYWHERE})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _FRAGMENT = "ip frag-off & 0x3fff != 0"  # RFC 791: more-fragments flag or an offset
 
+RESERVED = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+    *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+)
+"""What is not the internet's (RFC 6890): the host, its neighbours, its metadata service. A NAT gateway leads to none of it."""
+
 _BEGUN, _ANSWERED = 1, 2
 """Bits of a flow's mark: it is not tracked at the end that began it, at the end that it was begun to."""
 
@@ -68,19 +75,23 @@ def _tracked(original: int, reply: int) -> Iterator[str]:
         yield f"ct state established,related ct direction {direction} ct mark & {bit} == 0 accept"
 
 
+def device(eni_id: str) -> str:
+    """Name of an ENI's router end: at most 15 bytes (IFNAMSIZ), told apart by 48 bits of SHA-256."""
+    return "eni" + hashlib.sha256(eni_id.encode()).hexdigest()[:12]
+
+
 _BASE_RULES = {
-    "prerouting": ("meta l4proto 50 notrack", "iifname . ip saddr @sources accept"),
+    "prerouting": (
+        "meta l4proto 50 notrack",
+        "iifname . ip saddr @sources accept",
+        f'iifname "{device(EXIT.id)}" accept',
+    ),
     "input": (),
     "output": (),
     "forward-guard": ("meta nfproto != ipv4 drop", "ip saddr vmap @guards", "accept"),
     "forward-egress": (*_tracked(_BEGUN, _ANSWERED), "iifname vmap @senders"),
     "forward-ingress": (*_tracked(_ANSWERED, _BEGUN), "oifname vmap @receivers"),
 }
-
-
-def device(eni_id: str) -> str:
-    """Name of an ENI's router end: at most 15 bytes (IFNAMSIZ), told apart by 48 bits of SHA-256."""
-    return "eni" + hashlib.sha256(eni_id.encode()).hexdigest()[:12]
 
 
 def counter(job: str, name: str) -> str:
@@ -94,9 +105,9 @@ def ruleset(state: VpcState) -> str:
     A group that `state` does not hold allows nothing. Raises ValueError where the state contradicts itself: an address
     with two ENIs or two guards, a rule with neither or both of `cidr` and `group`, a protocol or port out of range.
     """
-    enis = {eni.id: eni for eni in state.enis}
-    _once("ENI", [eni.id for eni in state.enis])
-    _once("address", [eni.address for eni in state.enis])
+    attached = (*state.enis, *state.exits.endpoints)
+    _once("ENI", [eni.id for eni in attached])
+    _once("address", [eni.address for eni in attached])
     _once("address in a guard", [address for guard in state.guards for address in guard.addresses])
     _once("guard", [guard.job for guard in state.guards])
     groups = {group.id: group for group in state.groups}
@@ -108,7 +119,7 @@ def ruleset(state: VpcState) -> str:
 
     members: dict[str, list[str]] = {}
     profiles: dict[tuple[str, ...], str] = {}
-    for eni in state.enis:
+    for eni in attached:
         profiles.setdefault(_groups(eni), str(len(profiles)))
         for id_ in _groups(eni):
             members.setdefault(id_, []).append(_address(eni.address))
@@ -118,10 +129,16 @@ def ruleset(state: VpcState) -> str:
         # Declaring a counter that exists leaves it, and what it has counted, alone.
         parts += [f"    counter {counter(guard.job, name)} {{ packets 0 bytes 0 }}\n" for name in GUARD_COUNTERS]
         parts.append(_set(f"guarded-{guard.job}", map(_address, guard.addresses)))
-    links = [(device(eni.id), _address(eni.address), profiles[_groups(eni)]) for eni in enis.values()]
+    links = [(device(eni.id), _address(eni.address), profiles[_groups(eni)]) for eni in state.enis]
+    way_out = device(EXIT.id)
+    senders = [f'"{way_out}" : goto exit-answers', *(f'"{name}" : goto egress-{to}' for name, _, to in links)]
+    receivers = [f'"{way_out}" : goto exit', *(f'"{name}" : goto ingress-{to}' for name, _, to in links)]
+    endpoints = [f"{_address(eni.address)} : goto ingress-{profiles[_groups(eni)]}" for eni in state.exits.endpoints]
     parts.append(_elements("set sources", "ifname . ipv4_addr", [f'"{name}" . {address}' for name, address, _ in links]))
-    parts.append(_elements("map senders", "ifname : verdict", [f'"{name}" : goto egress-{to}' for name, _, to in links]))
-    parts.append(_elements("map receivers", "ifname : verdict", [f'"{name}" : goto ingress-{to}' for name, _, to in links]))
+    parts.append(_elements("map senders", "ifname : verdict", senders))
+    parts.append(_elements("map receivers", "ifname : verdict", receivers))
+    parts.append(_elements("map endpoints", "ipv4_addr : verdict", endpoints))
+    parts += _exit_sets(state.exits)
     guarded = [f"{_address(address)} : jump guard-{guard.job}" for guard in state.guards for address in guard.addresses]
     parts.append(_elements("map guards", "ipv4_addr : verdict", guarded))
     for name, (hook, priority, policy) in BASE_CHAINS.items():
@@ -130,6 +147,7 @@ def ruleset(state: VpcState) -> str:
     parts += [_chain(f"guard-{guard.job}", _guard(guard)) for guard in state.guards]
     for direction, bit in (("egress", _BEGUN), ("ingress", _ANSWERED)):
         parts.append(_chain(f"{direction}-untracked", (f"ct state new ct mark set ct mark or {bit}", "accept")))
+    parts += [_chain("exit", _exit()), _chain("exit-answers", ("ct state established,related ct direction reply accept",))]
     peers = _Peers(members)
     for of_profile, profile in profiles.items():
         rules = [rule for id_ in of_profile if id_ in groups for rule in groups[id_].rules]
@@ -148,6 +166,22 @@ def _guard(guard: Guard) -> Iterator[str]:
     yield f'meta l4proto {_ESP} counter name "{esp}" return'
     yield f'udp sport {_IKE_PORT} udp dport {_IKE_PORT} counter name "{ike}" return'
     yield f'counter name "{dropped}" drop'
+
+
+def _exit_sets(exits: Exits) -> Iterator[str]:
+    pairs = [f"{IPv4Network(subnet)} . {IPv4Network(where)}" for subnet, where in exits.outside]
+    for name, subnets in (("to-s3", exits.s3), ("to-names", exits.names), ("reserved", RESERVED)):
+        yield _elements(f"set {name}", "ipv4_addr; flags interval", [str(IPv4Network(subnet)) for subnet in subnets])
+    yield _elements("set to-outside", "ipv4_addr . ipv4_addr; flags interval", pairs)
+
+
+def _exit() -> Iterator[str]:
+    """Where routes lead; the same marks as at an instance keep what passes from being tracked."""
+    yield f"ip daddr {S3_ADDRESS} tcp dport {S3_PORT} ip saddr @to-s3 goto ingress-untracked"
+    yield f"ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 ip saddr @to-names goto ingress-untracked"
+    yield "ip daddr vmap @endpoints"
+    yield "ip daddr @reserved drop"
+    yield "meta l4proto tcp ip saddr . ip daddr @to-outside goto ingress-untracked"
 
 
 def _admission(profile: str, direction: str, rules: Sequence[Rule], peers: _Peers) -> Iterator[str]:

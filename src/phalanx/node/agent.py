@@ -21,7 +21,7 @@ from phalanx.data.model import Output
 from phalanx.ipsec import probe
 from phalanx.ipsec.model import PlaneName
 from phalanx.network import namespace
-from phalanx.network.model import SecurityGroup
+from phalanx.network.model import Exits, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
@@ -86,9 +86,9 @@ class Agent:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
         return self._rooms.may_fetch(image) or self._rooms.images.has(image)
 
-    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...]) -> None:
-        """Make these the security-group rules of a VPC on this host."""
-        self._rooms.vpcs.enforce(vpc_id, groups)
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits) -> None:
+        """Make these the security-group rules of a VPC and its ways out, on this host."""
+        self._rooms.vpcs.enforce(vpc_id, groups, exits)
 
     def place(self, specs: tuple[InstanceSpec, ...]) -> None:
         """Take instances; they are kept when this returns, and work towards PREPARED begins."""
@@ -184,7 +184,8 @@ class Agent:
         for container in self._rooms.containers.listing():
             if container not in instances:
                 self._rooms.containers.remove(container)
-        keep = {self._names.instance_namespace(id_) for id_ in instances} | {self._names.router_namespace(id_) for id_ in vpcs}
+        keep = {self._names.instance_namespace(id_) for id_ in instances}
+        keep |= {name(id_) for id_ in vpcs for name in (self._names.router_namespace, self._names.exit_namespace)}
         for name in namespace.listing(self._names.namespaces):
             if name not in keep:
                 for process in namespace.processes(name):

@@ -26,6 +26,7 @@ from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
+from phalanx.network.model import RESOLVER, S3_ADDRESS
 from phalanx.node.messages import InstanceSpec, Measurement, Phase, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
@@ -177,6 +178,7 @@ class Instance:
         image = self._image or self._find_image()
         # What died since has shown the container nothing yet.
         self._stream()
+        scheme, s3, _ = spec.store.location
         container = ContainerSpec(
             id=spec.id,
             image=image,
@@ -185,10 +187,11 @@ class Instance:
             environment=spec.environment,
             netns=namespace.path(self._namespace),
             hostname=spec.host,
-            hosts=spec.hosts,
+            hosts={**({s3: S3_ADDRESS} if scheme == "https" and not spec.isolated else {}), **spec.hosts},
             opt_ml=str(self.opt_ml),
             limits=spec.limits,
             mounts={f"/opt/ml/{_DATA}/{fast.channel.name}": str(fast.path) for fast in self._fast},
+            name_server=RESOLVER if self._rooms.vpcs.finds_names(spec) else None,
         )
         try:
             self._rooms.containers.start(container)

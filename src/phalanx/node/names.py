@@ -44,6 +44,10 @@ class Names:
         """Network namespace of a VPC's router (`vpc-…`)."""
         return f"{self.namespaces}{vpc_id}"
 
+    def exit_namespace(self, vpc_id: str) -> str:
+        """Network namespace of a VPC's exit, beyond its router."""
+        return f"{self.router_namespace(vpc_id)}-exit"
+
     @property
     def cgroup(self) -> str:
         """Parent cgroup of the service's containers."""

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from phalanx.network import namespace
-from phalanx.network.model import Eni, Guard, GuardCounters, Rule, SecurityGroup, VpcState
+from phalanx.network.exit import Exit
+from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.node.messages import InstanceSpec, decode, encode
 from phalanx.node.names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What was told of a VPC last. Nothing yet means no group that allows anything, and no way out."""
+
+    groups: tuple[SecurityGroup, ...] = ()
+    exits: Exits = NO_EXITS
 
 
 class Vpcs:
@@ -25,17 +34,25 @@ class Vpcs:
         self._directory.mkdir(exist_ok=True)
         self._members: dict[str, dict[str, InstanceSpec]] = {}
         self._routers: dict[str, Router] = {}
+        self._exits: dict[str, Exit] = {}
         self._lock = threading.RLock()
 
-    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...]) -> None:
-        """Make these the rules of a VPC, now and for instances to come. Raises NetworkError; then nothing new passes."""
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits) -> None:
+        """Make these the rules of a VPC and its ways out, now and for instances to come.
+
+        Raises NetworkError; then nothing new passes.
+        """
         with self._lock:
+            before = self._rules(vpc_id).exits
             path = self._path(vpc_id)
             partial = path.with_suffix(".new")
-            partial.write_text(json.dumps(encode(tuple[SecurityGroup, ...], groups)))
+            partial.write_text(json.dumps(encode(_Rules, _Rules(groups, exits))))
             partial.rename(path)
             if vpc_id in self._members:
                 self._apply(vpc_id)
+                for gone in {eni.address for eni in before.endpoints} - {eni.address for eni in exits.endpoints}:
+                    self._router(vpc_id).forget(gone)
+                self._lead_out(vpc_id)
 
     def restore(self, specs: Iterable[InstanceSpec]) -> None:
         """Take up members that an earlier agent attached, all before the first `join`: no guard falls in between."""
@@ -49,6 +66,7 @@ class Vpcs:
             self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
             self._router(spec.vpc_id).ensure()
             self._apply(spec.vpc_id)
+            self._lead_out(spec.vpc_id)
             self._router(spec.vpc_id).attach(spec.eni, self._names.instance_namespace(spec.id))
 
     def leave(self, spec: InstanceSpec) -> None:
@@ -64,6 +82,8 @@ class Vpcs:
             else:
                 self._members.pop(spec.vpc_id, None)
                 self._routers.pop(spec.vpc_id, None)
+                self._exit(spec.vpc_id).destroy()
+                self._exits.pop(spec.vpc_id, None)
                 router.destroy()
                 self._path(spec.vpc_id).unlink(missing_ok=True)
 
@@ -84,12 +104,21 @@ class Vpcs:
                 return False
             router, state = self._router(vpc_id), self._state(vpc_id)
             if router.verify(state):
+                if state.exits != NO_EXITS and not self._exit(vpc_id).stands():
+                    self._lead_out(vpc_id)
                 return False
             changed = router.applied(state)
             # Not just `apply`: the namespace itself may be gone.
             router.ensure()
             self._apply(vpc_id)
+            self._lead_out(vpc_id)
             return changed
+
+    def finds_names(self, spec: InstanceSpec) -> bool:
+        """Whether the routes of an instance's subnet lead to a name server now."""
+        with self._lock:
+            subnets = () if spec.isolated else self._rules(spec.vpc_id).exits.names
+            return any(ip_address(spec.eni.address) in ip_network(subnet) for subnet in subnets)
 
     def known(self) -> set[str]:
         """Ids of the VPCs that have members here."""
@@ -99,25 +128,35 @@ class Vpcs:
     def _router(self, vpc_id: str) -> Router:
         return self._routers.setdefault(vpc_id, Router(self._names.router_namespace(vpc_id)))
 
+    def _exit(self, vpc_id: str) -> Exit:
+        return self._exits.setdefault(vpc_id, Exit(self._names.exit_namespace(vpc_id), self._router(vpc_id)))
+
+    def _lead_out(self, vpc_id: str) -> None:
+        """Make the VPC's exit where it has a way out. One that is there stays: the router decides what takes it."""
+        if self._rules(vpc_id).exits != NO_EXITS:
+            _, host, port = next(iter(self._members[vpc_id].values())).store.location
+            self._exit(vpc_id).ensure((host, port))
+
     def _apply(self, vpc_id: str) -> None:
         self._router(vpc_id).apply(self._state(vpc_id))
 
     def _state(self, vpc_id: str) -> VpcState:
         members = self._members[vpc_id].values()
         guards = {spec.job: Guard(spec.job, tuple(spec.hosts.values())) for spec in members if spec.mesh is not None}
-        groups = self._groups(vpc_id)
+        rules = self._rules(vpc_id)
+        groups = rules.groups
         isolated = {spec.job: spec for spec in members if spec.isolated}
         return VpcState(
             vpc_id=vpc_id,
             groups=(*groups, *(group for spec in isolated.values() for group in _isolated_groups(spec, groups))),
             enis=tuple(_isolated_eni(spec) if spec.isolated else spec.eni for spec in members),
             guards=tuple(guards.values()),
+            exits=rules.exits,
         )
 
-    def _groups(self, vpc_id: str) -> tuple[SecurityGroup, ...]:
-        # No rules pushed yet means no group that allows anything: default deny.
+    def _rules(self, vpc_id: str) -> _Rules:
         path = self._path(vpc_id)
-        return decode(tuple[SecurityGroup, ...], json.loads(path.read_text())) if path.exists() else ()
+        return decode(_Rules, json.loads(path.read_text())) if path.exists() else _Rules()
 
     def _path(self, vpc_id: str) -> Path:
         return self._directory / f"{vpc_id}.json"

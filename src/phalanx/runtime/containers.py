@@ -267,8 +267,9 @@ class Containers:
             (top / part).mkdir(parents=True)
         (top / "etc/hostname").write_text(f"{spec.hostname}\n")
         (top / "etc/hosts").write_text(oci.hosts(spec.hosts))
-        # A job's network has no name server: names other than its peers' fail at once, not after a time-out.
-        (top / "etc/resolv.conf").write_text("# names come from /etc/hosts\n")
+        # Without a name server, names other than its peers' fail at once, not after a time-out.
+        server = "# names come from /etc/hosts" if spec.name_server is None else f"nameserver {spec.name_server}"
+        (top / "etc/resolv.conf").write_text(f"{server}\n")
         for parent, directories, files in os.walk(top):
             for name in (".", *directories, *files):
                 os.chown(os.path.join(parent, name), *self.owner())

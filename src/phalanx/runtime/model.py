@@ -29,8 +29,9 @@ class ContainerSpec:
     """One training container.
 
     `image` is an image name in the store. `command` overrides ENTRYPOINT (None keeps the image's); `arguments` follow it.
-    `netns` is the path of the network namespace it joins; `hosts` the names it resolves; `opt_ml` the directory on the
-    host that appears at /opt/ml; `mounts` are directories of the host by the paths where they appear, read-only.
+    `netns` is the path of the network namespace it joins; `hosts` the names it resolves, and `name_server` the
+    address that it asks for others, if any; `opt_ml` the directory on the host that appears at /opt/ml; `mounts` are
+    directories of the host by the paths where they appear, read-only.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ContainerSpec:
     opt_ml: str
     limits: Limits
     mounts: Mapping[str, str] = field(default_factory=dict)
+    name_server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

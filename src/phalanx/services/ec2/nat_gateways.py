@@ -1,4 +1,4 @@
-"""NAT gateways: create, describe, delete. They are recorded and take an address of their subnet; they carry no traffic yet."""
+"""NAT gateways: create, describe, delete. Each takes an address of its subnet; what they carry is for `jobs.exits` to say."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs.interfaces import OF_S3
 from phalanx.services.ec2 import endpoint_services, quota, tags
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
-from phalanx.store.network import PrefixList, PrefixListEntry, Route, SecurityGroup, SecurityGroupRule
+from phalanx.store.network import PrefixList, PrefixListEntry, Route, RouteTable, SecurityGroup, SecurityGroupRule
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -40,10 +41,10 @@ def known(session: Session, caller: Caller, list_id: str, *, lock: bool = False)
 def of_service(name: str) -> PrefixList:
     """AWS's prefix list for the gateway endpoints of a service, which has no row of its own.
 
-    It has no entries: the addresses of the service are those of the endpoint, and nothing routes to one yet.
+    Its one entry, the address that S3 has in every VPC, is not stored either.
     """
     list_id = f"pl-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return PrefixList(id=list_id, name=name, family="IPv4", max_entries=0, version=1, state="create-complete", created=0)
+    return PrefixList(id=list_id, name=name, family="IPv4", max_entries=1, version=1, state="create-complete", created=0)
 
 
 def create_managed_prefix_list(session: Session, caller: Caller, request: Members) -> Members:
@@ -86,7 +87,7 @@ def describe_prefix_lists(session: Session, caller: Caller, request: Members) ->
     }
     ours = [row for row in _selected(session, caller, request) if _owner(row, caller) == _AWS]
     shown, more = page(request, matching(request, ours, filters, None), lambda row: row.id, "PrefixListIds", minimum=1)
-    described = [{"PrefixListId": row.id, "PrefixListName": row.name, "Cidrs": []} for row in shown]
+    described = [{"PrefixListId": row.id, "PrefixListName": row.name, "Cidrs": OF_S3} for row in shown]
     return {"PrefixLists": described, **more}
 
 
@@ -203,12 +204,16 @@ def _owner(row: PrefixList, caller: Caller) -> str:
 
 
 def _vpcs(session: Session, changed: PrefixList) -> list[str]:
-    """The VPCs with rules that refer to a list."""
-    query = select(SecurityGroup.vpc_id).join(SecurityGroupRule, SecurityGroupRule.group_id == SecurityGroup.id)
-    return sorted(session.scalars(query.where(SecurityGroupRule.prefix_list == changed.id).distinct()))
+    """The VPCs with rules or routes that refer to a list."""
+    rules = select(SecurityGroup.vpc_id).join(SecurityGroupRule, SecurityGroupRule.group_id == SecurityGroup.id)
+    routes = select(RouteTable.vpc_id).join(Route, Route.route_table_id == RouteTable.id)
+    found = {*session.scalars(rules.where(SecurityGroupRule.prefix_list == changed.id))}
+    return sorted(found.union(session.scalars(routes.where(Route.destination == changed.id))))
 
 
 def _at(session: Session, named: PrefixList, version: int) -> list[PrefixListEntry]:
+    if named.name.startswith(_RESERVED):
+        return [_entry(named, cidr, None, 1) for cidr in OF_S3]
     query = select(PrefixListEntry).where(PrefixListEntry.prefix_list_id == named.id, PrefixListEntry.since <= version)
     return [entry for entry in session.scalars(query) if entry.until is None or version < entry.until]
 

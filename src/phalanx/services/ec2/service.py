@@ -42,7 +42,7 @@ RuleChange = Callable[[Session, Caller, Members], tuple[Sequence[str], Members]]
 
 
 def service(database: Database, control: JobControl) -> Service:
-    """The EC2 service over a database. `control` hears of every committed change of rules."""
+    """The EC2 service over a database. `control` hears of every committed change of rules and of ways out of a VPC."""
 
     def reads(operation: Operation) -> Handler:
         def handle(caller: Caller, request: Members) -> Members:
@@ -57,6 +57,16 @@ def service(database: Database, control: JobControl) -> Service:
             _answer_dry_run(request)
             with database.write() as session:
                 return operation(session, caller, request)
+
+        return handle
+
+    def changes_routes(operation: Operation) -> Handler:
+        change = writes(operation)
+
+        def handle(caller: Caller, request: Members) -> Members:
+            response = change(caller, request)
+            control.routes_changed()
+            return response
 
         return handle
 
@@ -79,7 +89,7 @@ def service(database: Database, control: JobControl) -> Service:
             "DeleteVpc": writes(vpcs.delete_vpc),
             "CreateDefaultVpc": writes(vpcs.create_default_vpc),
             "DescribeVpcAttribute": reads(vpc_attributes.describe_vpc_attribute),
-            "ModifyVpcAttribute": writes(vpc_attributes.modify_vpc_attribute),
+            "ModifyVpcAttribute": changes_routes(vpc_attributes.modify_vpc_attribute),
             "CreateSubnet": writes(subnets.create_subnet),
             "DescribeSubnets": reads(subnets.describe_subnets),
             "ModifySubnetAttribute": writes(subnets.modify_subnet_attribute),
@@ -111,32 +121,32 @@ def service(database: Database, control: JobControl) -> Service:
             "CreateRouteTable": writes(idempotent("CreateRouteTable", route_tables.create_route_table)),
             "DescribeRouteTables": reads(route_tables.describe_route_tables),
             "DeleteRouteTable": writes(route_tables.delete_route_table),
-            "AssociateRouteTable": writes(route_tables.associate_route_table),
-            "DisassociateRouteTable": writes(route_tables.disassociate_route_table),
-            "ReplaceRouteTableAssociation": writes(route_tables.replace_route_table_association),
-            "CreateRoute": writes(routes.create_route),
-            "ReplaceRoute": writes(routes.replace_route),
-            "DeleteRoute": writes(routes.delete_route),
+            "AssociateRouteTable": changes_routes(route_tables.associate_route_table),
+            "DisassociateRouteTable": changes_routes(route_tables.disassociate_route_table),
+            "ReplaceRouteTableAssociation": changes_routes(route_tables.replace_route_table_association),
+            "CreateRoute": changes_routes(routes.create_route),
+            "ReplaceRoute": changes_routes(routes.replace_route),
+            "DeleteRoute": changes_routes(routes.delete_route),
             "CreateInternetGateway": writes(internet_gateways.create_internet_gateway),
             "DescribeInternetGateways": reads(internet_gateways.describe_internet_gateways),
-            "AttachInternetGateway": writes(internet_gateways.attach_internet_gateway),
-            "DetachInternetGateway": writes(internet_gateways.detach_internet_gateway),
+            "AttachInternetGateway": changes_routes(internet_gateways.attach_internet_gateway),
+            "DetachInternetGateway": changes_routes(internet_gateways.detach_internet_gateway),
             "DeleteInternetGateway": writes(internet_gateways.delete_internet_gateway),
-            "CreateNatGateway": writes(idempotent("CreateNatGateway", nat_gateways.create_nat_gateway)),
+            "CreateNatGateway": changes_routes(idempotent("CreateNatGateway", nat_gateways.create_nat_gateway)),
             "DescribeNatGateways": reads(nat_gateways.describe_nat_gateways),
-            "DeleteNatGateway": writes(nat_gateways.delete_nat_gateway),
+            "DeleteNatGateway": changes_routes(nat_gateways.delete_nat_gateway),
             "AllocateAddress": writes(addresses.allocate_address),
             "DescribeAddresses": reads(addresses.describe_addresses),
             "DescribeAddressesAttribute": reads(addresses.describe_addresses_attribute),
             "ReleaseAddress": writes(addresses.release_address),
-            "CreateVpcEndpoint": writes(idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint)),
+            "CreateVpcEndpoint": changes_routes(idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint)),
             "DescribeVpcEndpoints": reads(vpc_endpoints.describe_vpc_endpoints),
-            "ModifyVpcEndpoint": writes(vpc_endpoints.modify_vpc_endpoint),
-            "DeleteVpcEndpoints": writes(vpc_endpoints.delete_vpc_endpoints),
+            "ModifyVpcEndpoint": changes_routes(vpc_endpoints.modify_vpc_endpoint),
+            "DeleteVpcEndpoints": changes_routes(vpc_endpoints.delete_vpc_endpoints),
             "DescribeVpcEndpointServices": reads(endpoint_services.describe_vpc_endpoint_services),
             "CreateDhcpOptions": writes(dhcp_options.create_dhcp_options),
             "DescribeDhcpOptions": reads(dhcp_options.describe_dhcp_options),
-            "AssociateDhcpOptions": writes(dhcp_options.associate_dhcp_options),
+            "AssociateDhcpOptions": changes_routes(dhcp_options.associate_dhcp_options),
             "DeleteDhcpOptions": writes(dhcp_options.delete_dhcp_options),
             "DescribeNetworkAcls": reads(network_acls.describe_network_acls),
             "DescribeNetworkInterfaces": reads(network_interfaces.describe_network_interfaces),

@@ -1,4 +1,4 @@
-"""VPC endpoints for S3: create, describe, modify, delete. They are recorded; they carry no traffic yet."""
+"""VPC endpoints for S3: create, describe, modify, delete. What they carry is for `jobs.exits` to say."""
 
 from __future__ import annotations
 
