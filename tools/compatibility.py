@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
 from phalanx.services.sagemaker.fields import FIELDS, Field, Support
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
+from phalanx.wire.service import Service
 
 PAGE = Path(__file__).parents[1] / "docs/compatibility.md"
 
@@ -43,7 +47,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
         "Algorithms",
         ("CreateAlgorithm", "DescribeAlgorithm", "ListAlgorithms", "DeleteAlgorithm"),
-        "give AlgorithmSpecification.TrainingImage",
+        "",
     ),
     (
         "Experiments",
@@ -60,7 +64,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
             "AssociateTrialComponent",
             "DisassociateTrialComponent",
         ),
-        "experiments are not built yet",
+        "",
     ),
 )
 """The operations of SageMaker that concern training, by group, and why those of a group are not served that are not."""
@@ -69,53 +73,102 @@ NOTES = {
     "ListTrainingJobs": "every filter applies before the page is cut, so that pages are full",
     "UpdateTrainingJob": 'takes what means "off"; profiler, warm pools and remote debugging are refused',
     "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job; artifacts in S3 stay",
-    "Search": "training jobs; other resources are not there, so that nothing of them is found",
+    "Search": "training jobs, experiments, trials and trial components; nothing is found of other resources",
+    "CreateAlgorithm": "validation profiles are refused; what concerns inference is kept, and changes nothing",
+    "CreateTrialComponent": "a training job has one where it has an ExperimentConfig, named `JOB-aws-training-job`",
+    "DeleteExperiment": "refused while it has trials",
+    "DeleteTrial": "refused while it has trial components",
+    "DeleteTrialComponent": "refused while it belongs to a trial",
+    "GetMetricData": "no metric math",
+    "GetMetricStatistics": "metrics of jobs (dimension `TrainingJobName`) and CPU, memory, disk of instances (`Host`)",
+    "GetRole": "any role of the account",
+    "SimulatePrincipalPolicy": "everything is allowed: policies are not managed yet",
 }
+"""What there is to say of operations that work."""
+TESTS = Path(__file__).parents[1] / "tests"
+GENERIC = {
+    Support.REFUSED: "services/test_sagemaker.py::test_what_the_table_refuses_is_refused",
+    Support.NO_EFFECT: "services/test_sagemaker.py::test_what_has_no_effect_is_accepted",
+}
+"""Tests that go through the table itself."""
 WORDS = {Support.HONOURED: "works", Support.NO_EFFECT: "accepted, no effect", Support.REFUSED: "refused"}
+
+
+def shown() -> dict[str, list[str]]:
+    """By operation or member the tests that show it: those with the mark `shows`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for test in ast.parse(path.read_text()).body:
+            if isinstance(test, ast.FunctionDef):
+                for name in _marked(test):
+                    found.setdefault(name, []).append(f"{path.relative_to(TESTS)}::{test.name}")
+    return found
+
+
+def _marked(test: ast.FunctionDef) -> Iterator[str]:
+    for decorator in test.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.shows":
+            yield from (str(ast.literal_eval(argument)) for argument in decorator.args)
+
+
+def rows() -> dict[str, list[str]]:
+    """By operation that is served and member of CreateTrainingJob the tests that show what the page says of it."""
+    tests = shown()
+    served = [operation for service in _services() for operation in service.handlers]
+    found = {operation: tests.get(operation, []) for operation in served}
+    for field in FIELDS:
+        found[field.path] = tests.get(field.path, []) + ([GENERIC[field.support]] if field.support in GENERIC else [])
+    return found
+
+
+def _services() -> tuple[Service, ...]:
+    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam()  # type: ignore[arg-type]
 
 
 def page() -> str:
     """The page as it should be."""
-    served = {service.name: set(service.handlers) for service in (sagemaker(None, None), logs(None), sts(), iam())}  # type: ignore[arg-type]
+    served = {service.name: sorted(service.handlers) for service in _services()}
+    tests = rows()
     lines = [
         "# Compatibility",
         "",
-        "<!-- Written by tools/compatibility.py from the service's own tables; a test holds it to them. -->",
+        "<!-- Written by tools/compatibility.py from the code's own tables and the tests' marks; a test holds it to them. -->",
         "",
         "Every request is checked against the service model that botocore ships. What Phalanx does not do it refuses with a",
         "`ValidationException` that names the member and the reason; nothing is dropped silently. EC2's operations are in",
-        "[ec2.md](ec2.md).",
+        "[ec2.md](ec2.md). The last column is a test, below `tests/`, that shows it.",
         "",
         "## SageMaker operations",
         "",
-        "| operation | | |",
-        "|---|---|---|",
+        "| operation | | | shown by |",
+        "|---|---|---|---|",
     ]
     for _, operations, reason in OPERATIONS:
         for operation in operations:
             works = operation in served["sagemaker"]
-            lines.append(
-                f"| `{operation}` | {'works' if works else 'refused'} | {NOTES.get(operation, '') if works else reason} |"
-            )
+            note = NOTES.get(operation, "") if works else reason
+            lines.append(f"| `{operation}` | {'works' if works else 'refused'} | {note} | {_tests(tests.get(operation, []))} |")
     lines += [
         "",
         "Any other operation of SageMaker is answered with `UnknownOperationException`.",
         "",
         "## Operations of other services",
         "",
-        "| service | works |",
-        "|---|---|",
+        "| service | operation | | shown by |",
+        "|---|---|---|---|",
     ]
-    for name in ("logs", "sts", "iam"):
-        names = ", ".join(f"`{operation}`" for operation in sorted(served[name]))
-        lines.append(f"| {name} | {names or 'nothing yet; the SDKs go on without it'} |")
+    for name in ("logs", "cloudwatch", "sts", "iam"):
+        for operation in served[name]:
+            lines.append(f"| {name} | `{operation}` | {NOTES.get(operation, '')} | {_tests(tests[operation])} |")
     lines += [
+        "",
+        "CloudWatch is served in each protocol that it has: AWS JSON, Smithy RPC v2 CBOR, AWS Query.",
         "",
         "## Members of CreateTrainingJob",
         "",
-        "| member | | values taken | |",
-        "|---|---|---|---|",
-        *(_row(field) for field in FIELDS),
+        "| member | | values taken | | shown by |",
+        "|---|---|---|---|---|",
+        *(_row(field, tests[field.path]) for field in FIELDS),
         "",
         "A member that is not in this table, of a newer service model, is refused.",
         "",
@@ -123,9 +176,13 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def _row(field: Field) -> str:
+def _tests(names: list[str]) -> str:
+    return "<br>".join(f"`{name}`" for name in names)
+
+
+def _row(field: Field, tests: list[str]) -> str:
     values = "any" if field.values is None else ", ".join(f"`{json.dumps(value)}`" for value in field.values) or "none"
-    return f"| `{field.path}` | {WORDS[field.support]} | {values} | {field.note} |"
+    return f"| `{field.path}` | {WORDS[field.support]} | {values} | {field.note} | {_tests(tests)} |"
 
 
 if __name__ == "__main__":

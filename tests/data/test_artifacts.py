@@ -67,6 +67,7 @@ def test_an_empty_model_is_an_empty_archive(store, bucket, roots):
         assert tar.getmembers() == []
 
 
+@pytest.mark.shows("OutputDataConfig.CompressionType")
 def test_without_compression_the_files_are_objects(store, bucket, roots):
     (roots[0] / "model/a").write_text("1")
     (roots[1] / "model/d").mkdir()

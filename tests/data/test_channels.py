@@ -121,6 +121,7 @@ def test_what_is_no_manifest_is_the_users_error(store, bucket, tmp_path, content
     assert str(caught.value).startswith("ClientError: Data download failed:")
 
 
+@pytest.mark.shows("InputDataConfig[].CompressionType")
 def test_gzip_is_unpacked(store, bucket, tmp_path):
     content = os.urandom(3 << 20)
     members = gzip.compress(content[: 1 << 20]) + gzip.compress(content[1 << 20 :])

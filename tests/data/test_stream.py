@@ -56,6 +56,7 @@ def test_gzip_is_unpacked_before_it_is_wrapped(store, bucket, tmp_path, monkeypa
     assert records(epoch(store, bucket, "d/", compression="Gzip", record_wrapper="RecordIO")) == list(files.values())
 
 
+@pytest.mark.shows("InputDataConfig[].ShuffleConfig.Seed")
 def test_every_epoch_is_shuffled_anew_by_the_seed_and_shards_change_hands(store, bucket):
     names = [f"{number:02d}" for number in range(20)]
     fill(bucket, {f"d/{name}": name.encode() for name in names})
@@ -86,6 +87,7 @@ def test_a_manifest_gives_its_own_order(store, bucket):
 AUGMENTED = {"data_type": "AugmentedManifestFile", "attributes": ("image-ref", "is-a-cat")}
 
 
+@pytest.mark.shows("InputDataConfig[].DataSource.S3DataSource.AttributeNames")
 def test_an_augmented_manifest_gives_the_attributes_in_their_order(store, bucket):
     lines = [
         {"is-a-cat": 1, "other": "x", "image-ref": f"s3://{bucket[0]}/i/1"},

@@ -28,6 +28,25 @@ def kinds(process):
     return {row["kind"] for row in captured["frames"]}
 
 
+@pytest.mark.shows(
+    "CreateTrainingJob",
+    "DescribeTrainingJob",
+    "TrainingJobName",
+    "HyperParameters",
+    "AlgorithmSpecification.TrainingImage",
+    "AlgorithmSpecification.TrainingInputMode",
+    "InputDataConfig[].ChannelName",
+    "InputDataConfig[].DataSource.S3DataSource.S3DataType",
+    "InputDataConfig[].DataSource.S3DataSource.S3Uri",
+    "InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType",
+    "InputDataConfig[].ContentType",
+    "OutputDataConfig.S3OutputPath",
+    "ResourceConfig.InstanceType",
+    "ResourceConfig.InstanceCount",
+    "VpcConfig.SecurityGroupIds",
+    "VpcConfig.Subnets",
+    "EnableInterContainerTrafficEncryption",
+)
 def test_encrypted_job_puts_ike_and_esp_on_the_wire_and_nothing_else(phalanx):
     network = phalanx.network(UDP_500, ESP)
     process = capture(phalanx, phalanx.vpc_of(network))
@@ -114,6 +133,7 @@ def test_evidence_verifies_offline_and_shows_one_changed_byte(phalanx, tmp_path)
     assert subprocess.run([PHALANX, "evidence", "--verify", path], check=False).returncode != 0
 
 
+@pytest.mark.shows("StopTrainingJob")
 def test_stop_ends_the_container_and_keeps_the_model(phalanx):
     phalanx.create("stopped", HyperParameters={"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000000"})
     phalanx.training("stopped")

@@ -105,6 +105,12 @@ with open("/opt/ml/output/data/" + resources["current_host"], "w") as file:
 """
 
 
+@pytest.mark.shows(
+    "InputDataConfig[].DataSource.S3DataSource.InstanceGroupNames",
+    "ResourceConfig.InstanceGroups[].InstanceType",
+    "ResourceConfig.InstanceGroups[].InstanceCount",
+    "ResourceConfig.InstanceGroups[].InstanceGroupName",
+)
 def test_a_heterogeneous_cluster_knows_its_groups(phalanx):
     groups = [
         {"InstanceGroupName": "readers", "InstanceType": "ml.c5.xlarge", "InstanceCount": 1},

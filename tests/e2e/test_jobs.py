@@ -4,6 +4,9 @@ import contextlib
 import json
 import os
 import signal
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from e2e.conftest import wait_for
 
@@ -31,6 +34,7 @@ def create(phalanx, name, script, **members):
     phalanx.create(name, instances=1, encrypted=False, **{**shell(script), **members})
 
 
+@pytest.mark.shows("CheckpointConfig.S3Uri", "CheckpointConfig.LocalPath")
 def test_checkpoints_outlive_a_job_that_is_stopped_and_start_the_next(phalanx):
     script = "cd /opt/ml/checkpoints; echo one > first; mkdir deep; echo two > deep/second; sleep 600"
     create(phalanx, "writes", script, CheckpointConfig={"S3Uri": CHECKPOINTS})
@@ -54,6 +58,35 @@ def test_a_manifest_brings_what_it_names(phalanx):
     create(phalanx, "manifest", 'test "$(ls /opt/ml/input/data/train)" = part-1.csv', InputDataConfig=[channel])
     job = phalanx.ended("manifest")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+@pytest.mark.shows("GetMetricStatistics", "GetMetricData", "ListMetrics")
+def test_cloudwatch_has_a_jobs_metrics_and_what_its_instance_used(phalanx):
+    definitions = [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]
+    script = 'for n in 1 2 3; do echo "loss=0.$n"; sleep 1; done; timeout 3 sh -c "while :; do :; done" || true'
+    specification = {**shell(script)["AlgorithmSpecification"], "MetricDefinitions": definitions}
+    create(phalanx, "measured", script, AlgorithmSpecification=specification)
+    waiter = phalanx.client("sagemaker").get_waiter("training_job_completed_or_stopped")
+    waiter.wait(TrainingJobName="measured", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    cloudwatch = phalanx.client("cloudwatch")
+    listed = cloudwatch.list_metrics(Namespace="/aws/sagemaker/TrainingJobs", RecentlyActive="PT3H")["Metrics"]
+    metrics = {each["MetricName"]: each for each in listed if each["Dimensions"][0]["Value"].startswith("measured")}
+    assert metrics["loss"]["Dimensions"] == [{"Name": "TrainingJobName", "Value": "measured"}]
+    assert metrics["CPUUtilization"]["Dimensions"] == [{"Name": "Host", "Value": "measured/algo-1"}]
+    now = datetime.now(UTC)
+    window = {"StartTime": now - timedelta(hours=1), "EndTime": now + timedelta(minutes=1)}
+    told = cloudwatch.get_metric_statistics(**metrics["loss"], **window, Period=3600, Statistics=["Average", "SampleCount"])
+    assert sum(point["SampleCount"] for point in told["Datapoints"]) == 3
+    queries = [
+        {"Id": name.lower(), "MetricStat": {"Metric": metrics[name], "Period": 3600, "Stat": "Maximum"}}
+        for name in ("CPUUtilization", "MemoryUtilization", "DiskUtilization")
+    ]
+    data = cloudwatch.get_metric_data(MetricDataQueries=queries, **window)["MetricDataResults"]
+    cpu, memory, disk = (max(each["Values"]) for each in data)
+    # One process that spins: one CPU at most, and what the machine leaves of it.
+    assert 1 < cpu < 130
+    assert 0 < memory < 100
+    assert 0 < disk < 100
 
 
 def test_a_job_whose_container_is_lost_with_its_monitor_is_tried_again(phalanx):

@@ -148,6 +148,7 @@ def crossed(process):
     return {row["kind"] for row in captured["frames"]} - {"ARP"}
 
 
+@pytest.mark.shows("AlgorithmSpecification.ContainerEntrypoint", "AlgorithmSpecification.ContainerArguments")
 @ENCRYPTED
 def test_a_hostile_container_puts_nothing_on_the_wire_but_esp(phalanx, encrypted):
     name = f"hostile-{'encrypted' if encrypted else 'clear'}"

@@ -10,7 +10,7 @@ from phalanx.data.logs import LogLine
 from phalanx.fleet.base import Refused, Unreachable
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.network.model import Exits, GuardCounters, SecurityGroup
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 
 @dataclass
@@ -48,6 +48,7 @@ class StubFleet:
         self._memory = memory
         self._condition = threading.Condition()
         self._version = 0
+        self._looks = 0
 
     def capacity(self) -> Capacity:
         return Capacity(2, self._memory)
@@ -109,6 +110,10 @@ class StubFleet:
 
     def measure(self, ids: Sequence[str]) -> list[Measurement]:
         return [self._measurement(self.specs[id_]) for id_ in ids]
+
+    def usage(self, ids: Sequence[str]) -> list[Usage]:
+        self._looks += 1
+        return [Usage(id_, 10.0 + self._looks, 1.5 * self._looks, 25.0, 40.0) for id_ in ids if id_ in self._known]
 
     def upload(self, ids: Sequence[str]) -> str:
         self._reach()

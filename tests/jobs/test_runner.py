@@ -160,6 +160,7 @@ class Mending(StubFleet):
         super().place(specs)
 
 
+@pytest.mark.shows("RetryStrategy.MaximumRetryAttempts")
 @pytest.mark.parametrize(("faults", "status"), [(0, "Completed"), (2, "Completed"), (3, "Failed")])
 def test_internal_errors_are_retried_as_often_as_asked(database, signer, faults, status):
     create(database, RetryStrategy={"MaximumRetryAttempts": 2})
@@ -209,6 +210,7 @@ def test_stop_ends_the_job_wherever_it_is(database, signer, hold):
     assert fleet.present == set()
 
 
+@pytest.mark.shows("StoppingCondition.MaxRuntimeInSeconds")
 def test_max_runtime_stops_the_job_and_keeps_its_model(database, signer):
     create(database, StoppingCondition={"MaxRuntimeInSeconds": 0})
     job = run(database, StubFleet(Script(hold=Phase.RUNNING)), signer)
@@ -362,6 +364,7 @@ def test_more_jobs_than_memory_wait_their_turn(database, signer):
     assert fleet.most <= 4
 
 
+@pytest.mark.shows("StoppingCondition.MaxPendingTimeInSeconds")
 def test_a_job_that_is_pending_too_long_is_stopped(database, signer):
     create(database, name="first", instances=4)
     condition = {"MaxRuntimeInSeconds": 60, "MaxPendingTimeInSeconds": 7200}

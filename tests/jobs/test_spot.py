@@ -35,6 +35,7 @@ def interrupt(database, away=0, name="job"):
         session.get_one(TrainingJob, name).interrupt = away
 
 
+@pytest.mark.shows("EnableManagedSpotTraining")
 @pytest.mark.parametrize("hold", [Phase.CONNECTED, Phase.LOADED, Phase.RUNNING])
 def test_an_interrupted_job_gives_its_instances_back_and_begins_again(database, manage, hold):
     create(database, **SPOT)
@@ -117,6 +118,7 @@ def test_a_clean_stop_in_an_interruption_loses_no_job(database, signer, manage):
     wait_for(lambda: load(database).status == "Completed")
 
 
+@pytest.mark.shows("StoppingCondition.MaxWaitTimeInSeconds")
 @pytest.mark.parametrize("hold", [Phase.LOADED, Phase.RUNNING])
 def test_max_wait_ends_it(database, manage, hold):
     create(database, **SPOT)

@@ -44,6 +44,7 @@ def status(database, name="job"):
     return job.warm_pool, job.warm_reused_by
 
 
+@pytest.mark.shows("ResourceConfig.KeepAlivePeriodInSeconds")
 def test_a_pool_moves_from_job_to_job(database, manage):
     warm(database)
     fleet = manage()

@@ -71,6 +71,7 @@ def test_the_guard_of_an_encrypted_job_beats_its_groups(vpcs, names):
     assert vpcs.counters(one).dropped_packets > 0
 
 
+@pytest.mark.shows("EnableNetworkIsolation")
 def test_isolated_instances_reach_their_peers_and_nobody_else(vpcs, names):
     vpcs.enforce("vpc-1", (GROUP,), Exits())
     other_hosts = {"algo-1": "10.0.0.20"}

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import cbor2
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
 from botocore.serialize import create_serializer
 from hypothesis import strategies as st
@@ -85,8 +86,9 @@ class Generator:
 
     def __init__(self, protocol: str, known: Known, fixed: dict[str, Any]) -> None:
         """`fixed`: members that three of four requests have as they are; all others are drawn."""
+        self.protocol = protocol
         self._serializer = create_serializer(protocol, include_validation=False)
-        self._json = protocol == "json"
+        self._notation = {"json": (json.loads, _json), "smithy-rpc-v2-cbor": (cbor2.loads, _cbor)}.get(protocol)
         # As it is now: Hypothesis wants its choices to be the same when it repeats an example.
         self._known = copy.deepcopy(known)
         self._fixed = fixed
@@ -95,8 +97,12 @@ class Generator:
     def serialize(self, operation: OperationModel, members: dict[str, Any]) -> tuple[dict[str, str], bytes]:
         """Headers and body as botocore makes them of members."""
         sent = self._serializer.serialize_to_request(members, operation)
-        body = sent["body"] if self._json else urlencode(sent["body"]).encode()
+        body = sent["body"] if self._notation else urlencode(sent["body"]).encode()
         return {"content-type": FORM, **{name.lower(): value for name, value in sent["headers"].items()}}, body
+
+    def path(self, operation: OperationModel) -> str:
+        """Where botocore sends requests of an operation."""
+        return str(self._serializer.serialize_to_request({}, operation)["url_path"])
 
     def requests(self, operation: OperationModel) -> st.SearchStrategy[Request]:
         """Requests of one operation, every other one changed in one place."""
@@ -110,9 +116,10 @@ class Generator:
             headers, body = self.serialize(operation, given)
             if draw(st.booleans()):
                 return Request(headers, body, None)
-            if self._json:
-                document, changed = draw(_changed_document(json.loads(body)))
-                return Request(headers, document if isinstance(document, bytes) else json.dumps(document).encode(), changed)
+            if self._notation:
+                load, dump = self._notation
+                document, changed = draw(_changed_document(load(body) if body else {}))
+                return Request(headers, document if isinstance(document, bytes) else dump(document), changed)
             parameters, changed = draw(_changed_parameters(parse_qsl(body.decode(), keep_blank_values=True)))
             return Request(headers, urlencode(parameters).encode(), changed)
 
@@ -184,6 +191,17 @@ class Generator:
         return text()
 
 
+def _json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _cbor(document: Any) -> bytes:
+    try:
+        return cbor2.dumps(document)
+    except UnicodeEncodeError:  # half a surrogate pair, which CBOR cannot write
+        return b"\xff"
+
+
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     inner: Iterable[tuple[Any, Any]] = ()
@@ -199,7 +217,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 def _changed_document(draw: st.DrawFn, document: Any) -> tuple[Any, str]:
     kind = draw(st.sampled_from(["replace", "replace", "remove", "add", "repeat", "deepen", "damage"]))
     if kind == "damage":
-        text = json.dumps(document)
+        text = json.dumps(document, default=str)
         at = draw(st.integers(0, len(text) - 1))
         damaged = draw(st.sampled_from([text[:at], text[:at] + "\0" + text[at:], text + "}", "", "[]", '"x"', "[" * 5000]))
         return draw(

@@ -26,3 +26,15 @@ def test_every_operation_of_the_page_is_one_and_all_that_are_served_are_there():
     assert len(listed) == len(set(listed)) == 38
     assert set(listed) <= set(service_model("sagemaker").operation_names)
     assert set(service(None, None).handlers) <= set(listed)
+
+
+def test_everything_that_is_served_is_shown_by_a_test_and_nothing_else_is_marked():
+    rows = script().rows()
+    assert [name for name, tests in rows.items() if not tests] == [], "mark a test: @pytest.mark.shows(NAME)"
+    assert set(script().shown()) <= set(rows), "marked, but neither an operation that is served nor a member"
+
+
+def test_the_tests_that_go_through_the_table_are_there():
+    for name in script().GENERIC.values():
+        file, _, test = name.partition("::")
+        assert f"def {test}(" in (script().TESTS / file).read_text()

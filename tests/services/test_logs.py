@@ -82,6 +82,7 @@ def refused(call, code, text):
     assert text in caught.value.message
 
 
+@pytest.mark.shows("DescribeLogGroups")
 def test_the_group(world):
     group = {
         "logGroupName": GROUP,
@@ -132,6 +133,7 @@ def test_a_stream_without_events(world):
     assert messages(read(world, nextToken=response["nextForwardToken"])) == ["a"]
 
 
+@pytest.mark.shows("DescribeLogStreams")
 @pytest.mark.parametrize("order", [{}, {"orderBy": "LogStreamName"}, {"orderBy": "LastEventTime"}])
 @pytest.mark.parametrize("descending", [False, True])
 def test_streams_page_by_page(world, order, descending):
@@ -149,6 +151,7 @@ def test_streams_page_by_page(world, order, descending):
     assert found == sorted((f"job-1/algo-{number}-1" for number in range(7)), reverse=descending)
 
 
+@pytest.mark.shows("GetLogEvents")
 def test_reading_forward_ends_in_the_token_that_was_given(world):
     world.write(STREAM, [f"line {number}" for number in range(5)])
     first = read(world, startFromHead=True, limit=3)
@@ -227,6 +230,7 @@ def find(world, **members):
     return world.call("FilterLogEvents", logGroupName=GROUP, **members)
 
 
+@pytest.mark.shows("FilterLogEvents")
 def test_filter_merges_streams_by_time(world):
     world.write("job-1/algo-1-1", ["a0", "a1", "a2"])
     world.write("job-1/algo-2-1", ["b0", "b1"], start=START + 500)

@@ -16,6 +16,7 @@ from phalanx.store import network
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream, Tag, TrainingJob, Transition
+from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller
 
@@ -124,6 +125,7 @@ def test_create_stores_the_job_whole_and_wakes_the_queue(world):
         assert [(tag.arn, tag.key, tag.value) for tag in session.scalars(select(Tag))] == [(arn, "team", "a")]
 
 
+@pytest.mark.shows("RoleArn", "Environment")
 def test_a_job_can_be_described_as_it_was_asked_for(world):
     world.call("CreateTrainingJob", **request(Environment={"A": "1"}, EnableNetworkIsolation=True))
     job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
@@ -392,6 +394,11 @@ def test_a_vpc_config_that_does_not(world, vpcs, subnets, groups, text):
     refused(world, "ValidationException", text, in_vpc(subnets, groups))
 
 
+@pytest.mark.shows(
+    "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode",
+    "InputDataConfig[].RecordWrapperType",
+    "InputDataConfig[].InputMode",
+)
 @pytest.mark.parametrize(
     "extra",
     [
@@ -415,6 +422,43 @@ def test_what_is_honoured_or_means_off_is_accepted(world, extra):
     job = world.call("DescribeTrainingJob", TrainingJobName="job-1")
     shown = {name for name in extra if name != "SessionChainingConfig"}
     assert {name: job[name] for name in shown} == {name: extra[name] for name in shown}
+
+
+def sample(shape):
+    """A value of a shape."""
+    if shape.type_name == "structure":
+        return {name: sample(shape.members[name]) for name in shape.required_members or list(shape.members)[:1]}
+    if shape.type_name == "list":
+        return [sample(shape.member)]
+    if shape.type_name == "map":
+        return {"name": sample(shape.value)}
+    return {"boolean": True, "integer": 1, "long": 1, "string": "x"}[shape.type_name]
+
+
+def shape_at(path):
+    """The shape of a member of CreateTrainingJob."""
+    shape = service_model("sagemaker").shape_for("CreateTrainingJobRequest")
+    for part in path.split("."):
+        shape = shape.members[part.removesuffix("[]")]
+        shape = shape.member if part.endswith("[]") else shape
+    return shape
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.support is Support.REFUSED], ids=lambda field: field.path)
+def test_what_the_table_refuses_is_refused(world, field):
+    refused(
+        world,
+        "ValidationException",
+        field.path.split(".")[-1],
+        changed(field.path.replace("[]", ".0"), sample(shape_at(field.path))),
+    )
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if field.support is Support.NO_EFFECT], ids=lambda field: field.path
+)
+def test_what_has_no_effect_is_accepted(world, field):
+    world.call("CreateTrainingJob", **changed(field.path.replace("[]", ".0"), sample(shape_at(field.path))))
 
 
 def test_the_table_names_every_member_of_the_service_model():
@@ -463,6 +507,7 @@ def test_ended_jobs_cannot_be_stopped(world, status):
     assert world.control.woken == 1
 
 
+@pytest.mark.shows("DeleteTrainingJob")
 def test_delete(world):
     arn = world.call("CreateTrainingJob", **request(Tags=[{"Key": "a", "Value": "1"}]))["TrainingJobArn"]
     with pytest.raises(AwsError, match="is in status InProgress") as caught:
@@ -488,6 +533,7 @@ def test_delete(world):
     assert world.call("CreateTrainingJob", **request()) == {"TrainingJobArn": arn}
 
 
+@pytest.mark.shows("UpdateTrainingJob")
 def test_update_accepts_what_means_off_and_refuses_the_rest(world):
     arn = world.call("CreateTrainingJob", **request())["TrainingJobArn"]
     for off in ({"ProfilerConfig": {"DisableProfiler": True}}, {"RemoteDebugConfig": {"EnableRemoteDebug": False}}, {}):
@@ -506,6 +552,7 @@ def test_update_accepts_what_means_off_and_refuses_the_rest(world):
         world.call("UpdateTrainingJob", TrainingJobName="nope")
 
 
+@pytest.mark.shows("AddTags", "ListTags", "DeleteTags", "Tags")
 def test_tags(world):
     arn = world.call("CreateTrainingJob", **request(Tags=[{"Key": "a", "Value": "1"}]))["TrainingJobArn"]
     added = world.call("AddTags", ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "3"}])
@@ -582,6 +629,7 @@ def test_list_is_newest_first_ten_to_a_page(world, listed):
     }
 
 
+@pytest.mark.shows("ListTrainingJobs")
 @pytest.mark.parametrize("sort", ["Name", "CreationTime", "Status"])
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
 @pytest.mark.parametrize("size", [1, 4, 12])

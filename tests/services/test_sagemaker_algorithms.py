@@ -54,6 +54,7 @@ def stored(world, name="job-1"):  # noqa: F811
         return session.get_one(TrainingJob, name).request
 
 
+@pytest.mark.shows("AlgorithmSpecification.AlgorithmName")
 @pytest.mark.parametrize("name", ["boost", ARN])
 def test_a_job_takes_over_what_the_algorithm_says(algorithm, name):
     own = [{"Name": "loss", "Regex": "own:([0-9.]+)"}]
@@ -133,6 +134,7 @@ def test_algorithms_that_make_no_sense_are_refused(world, changes, text):  # noq
     assert world.call("ListAlgorithms")["AlgorithmSummaryList"] == []
 
 
+@pytest.mark.shows("CreateAlgorithm", "DescribeAlgorithm", "ListAlgorithms", "DeleteAlgorithm")
 def test_described_listed_tagged_and_deleted(algorithm):
     described = algorithm.call("DescribeAlgorithm", AlgorithmName=ARN)
     assert described["TrainingSpecification"] == SPECIFICATION

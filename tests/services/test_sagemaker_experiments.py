@@ -52,6 +52,17 @@ def names(lab, kind, **members):
         token = {"NextToken": listed["NextToken"]}
 
 
+@pytest.mark.shows(
+    "CreateExperiment",
+    "DescribeExperiment",
+    "UpdateExperiment",
+    "CreateTrial",
+    "DescribeTrial",
+    "UpdateTrial",
+    "CreateTrialComponent",
+    "DescribeTrialComponent",
+    "UpdateTrialComponent",
+)
 @pytest.mark.parametrize(("kind", "name"), [("Experiment", "exp-1"), ("Trial", "trial-1"), ("TrialComponent", "part-1")])
 def test_what_is_there_cannot_be_made_again_is_described_and_changed(lab, kind, name):
     other = {"ExperimentName": "exp-1"} if kind == "Trial" else {}
@@ -68,6 +79,7 @@ def test_what_is_there_cannot_be_made_again_is_described_and_changed(lab, kind, 
         refused(lab, "ResourceNotFound", "does not exist", f"{verb}{kind}", **{f"{kind}Name": "none"})
 
 
+@pytest.mark.shows("DeleteExperiment", "DeleteTrial", "DeleteTrialComponent", "DisassociateTrialComponent")
 def test_deleted_from_the_inside_out(lab):
     refused(lab, "ValidationException", "1 trials", "DeleteExperiment", ExperimentName="exp-1")
     refused(lab, "ValidationException", "2 trial components", "DeleteTrial", TrialName="trial-1")
@@ -81,6 +93,7 @@ def test_deleted_from_the_inside_out(lab):
     refused(lab, "ValidationException", "not found", "ListTags", ResourceArn=f"{ARN}experiment/exp-1")
 
 
+@pytest.mark.shows("ListExperiments", "ListTrials", "ListTrialComponents", "AssociateTrialComponent")
 def test_lists_filter_sort_and_page(lab):
     lab.call("CreateExperiment", ExperimentName="exp-0")
     assert names(lab, "Experiment", SortBy="Name", SortOrder="Ascending") == ["exp-0", "exp-1", "exp-2"]
@@ -140,6 +153,7 @@ def started(lab, **config):
     return lab.call("DescribeTrainingJob", TrainingJobName="job-1")
 
 
+@pytest.mark.shows("ExperimentConfig.TrialName", "ExperimentConfig.TrialComponentDisplayName")
 def test_a_job_has_a_component_that_follows_it(lab):
     described = started(lab, ExperimentName="exp-1", TrialName="trial-1", TrialComponentDisplayName="Training")
     assert described["ExperimentConfig"]["TrialName"] == "trial-1"
@@ -172,12 +186,14 @@ def test_a_job_has_a_component_that_follows_it(lab):
     assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
 
 
+@pytest.mark.shows("ExperimentConfig.ExperimentName")
 def test_a_job_without_a_trial_gets_one(lab):
     started(lab, ExperimentName="exp-2")
     assert sorted(names(lab, "Trial", ExperimentName="exp-2")) == ["job-1-aws-trial", "trial-2"]
     assert names(lab, "TrialComponent", TrialName="job-1-aws-trial") == ["job-1-aws-training-job"]
 
 
+@pytest.mark.shows("ExperimentConfig.RunName")
 def test_a_run_follows_its_first_job(lab):
     started(lab, ExperimentName="exp-1", TrialName="trial-1", RunName="part-1")
     assert lab.call("DescribeTrialComponent", TrialComponentName="part-1")["Source"]["SourceArn"] == f"{ARN}training-job/job-1"

@@ -51,6 +51,7 @@ def test_everything_last_modified_first(jobs):
     assert record == {**described, "Tags": [{"Key": "team", "Value": "blue"}]}
 
 
+@pytest.mark.shows("Search")
 @pytest.mark.parametrize(
     ("name", "operator", "value", "expected"),
     [
@@ -147,6 +148,7 @@ def test_other_resources_are_not_there(jobs):
     assert jobs.call("Search", Resource="Endpoint")["Results"] == []
 
 
+@pytest.mark.shows("GetSearchSuggestions")
 def test_suggestions(jobs):
     def suggested(hint):
         query = {"PropertyNameQuery": {"PropertyNameHint": hint}}

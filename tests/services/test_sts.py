@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from phalanx.services.iam import service as iam
+import pytest
+
 from phalanx.services.sts import service as sts
-from phalanx.wire.api import api
+from phalanx.wire.api import apis
 from phalanx.wire.service import Caller
 
 CALLER = Caller("123456789012", "eu-central-1", "AKIA", "arn:aws:iam::123456789012:user/admin", "AIDA", "id")
 
 
+@pytest.mark.shows("GetCallerIdentity")
 def test_get_caller_identity() -> None:
     handler = sts.service().handlers["GetCallerIdentity"]
     assert handler(CALLER, {}) == {
@@ -20,5 +22,4 @@ def test_get_caller_identity() -> None:
 
 
 def test_the_services_are_operations_of_the_models() -> None:
-    assert list(api(sts.service()).operations) == ["GetCallerIdentity"]
-    assert list(api(iam.service()).operations) == []
+    assert list(apis(sts.service())[0].operations) == ["GetCallerIdentity"]

@@ -41,6 +41,7 @@ from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.manager import Manager
 from phalanx.node import logging
+from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
@@ -180,6 +181,7 @@ class _Service:
             logs(self._database),
             sts(),
             iam(),
+            cloudwatch(self._database),
         ]
         app = application(services, self._principal, ACCOUNT, routes=[Route("/healthz", _healthy)])
         port = self._listener.getsockname()[1]

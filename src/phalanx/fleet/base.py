@@ -7,7 +7,7 @@ from typing import Protocol
 
 from phalanx.data.logs import LogLine
 from phalanx.network.model import Exits, SecurityGroup
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 
 class FleetError(Exception):
@@ -54,6 +54,9 @@ class Fleet(Protocol):
 
     def measure(self, ids: Sequence[str]) -> list[Measurement]:
         """Counters of data planes, IKE and guards, read now."""
+
+    def usage(self, ids: Sequence[str]) -> list[Usage]:
+        """What instances use now; one without a running container is absent from the answer."""
 
     def upload(self, ids: Sequence[str]) -> str:
         """Upload the artifacts of a job's instances; the S3 URI of its model."""

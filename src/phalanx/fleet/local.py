@@ -20,7 +20,7 @@ from phalanx.fleet.base import FleetError, Refused, Unreachable
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 from phalanx.node.names import Names
 
 START_SECONDS = 60.0
@@ -125,6 +125,11 @@ class LocalFleet:
     def measure(self, ids: Sequence[str]) -> list[Measurement]:
         """See Fleet."""
         result: list[Measurement] = self._call("measure", ids=tuple(ids))
+        return result
+
+    def usage(self, ids: Sequence[str]) -> list[Usage]:
+        """See Fleet."""
+        result: list[Usage] = self._call("usage", ids=tuple(ids))
         return result
 
     def upload(self, ids: Sequence[str]) -> str:

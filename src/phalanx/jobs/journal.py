@@ -1,6 +1,8 @@
-"""A job's logs and metrics: from the instances into the store."""
+"""A job's logs and metrics, and what its instances use: from the instances into the store."""
 
 from __future__ import annotations
+
+import time
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -8,11 +10,15 @@ from sqlalchemy.orm import Session
 from phalanx.algorithms import catalog
 from phalanx.data import metrics
 from phalanx.fleet.base import Fleet
+from phalanx.jobs import series
 from phalanx.jobs.plan import Plan
+from phalanx.node.messages import Usage
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob
 
+SAMPLE_SECONDS = 2.0
+"""How often it is looked at what the instances use."""
 EVENT_LIMIT = 262_144 - 26
 """Bytes of a log event's message that CloudWatch Logs keeps (PutLogEvents: 256 KiB with 26 bytes of overhead)."""
 
@@ -29,6 +35,9 @@ class Journal:
         definitions = [
             (item["Name"], item["Regex"]) for item in job.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         ]
+        self._resolution = series.resolution(job.request, algorithm is not None)
+        self._sampled = 0.0
+        self._used: dict[str, Usage] = {}
         self._metrics = metrics.Definitions([*(algorithm.metrics if algorithm else ()), *definitions])
 
     def open(self) -> None:
@@ -47,6 +56,27 @@ class Journal:
         for placement in self._plan.placements:
             while self._take(placement.id, placement.host, final):
                 pass
+        if final or time.monotonic() - self._sampled >= SAMPLE_SECONDS:
+            self._sample()
+
+    def _sample(self) -> None:
+        """CPUUtilization is in percent of one CPU since the last look, so that the first look only begins it."""
+        self._sampled = time.monotonic()
+        hosts = {placement.id: placement.host for placement in self._plan.placements}
+        used = {usage.id: usage for usage in self._fleet.usage(list(hosts))}
+        now, period = now_ms(), series.MINUTE
+        values = {}
+        for id_, usage in used.items():
+            values[hosts[id_]] = [("MemoryUtilization", usage.memory, now), ("DiskUtilization", usage.disk, now)]
+            before = self._used.get(id_)
+            if before is not None and usage.at > before.at:
+                cpu = 100 * (usage.cpu - before.cpu) / (usage.at - before.at)
+                values[hosts[id_]].append(("CPUUtilization", max(0.0, cpu), now))
+        self._used |= used
+        if values:
+            with self._database.write() as session:
+                for host, found in values.items():
+                    series.record(session, self._job, host, found, period)
 
     def _take(self, instance_id: str, host: str, final: bool) -> bool:
         with self._database.read() as session:
@@ -78,6 +108,7 @@ class Journal:
             if values:
                 job = session.get_one(TrainingJob, self._job)
                 job.metrics = {**(job.metrics or {}), **{name: [value, at] for name, value, at in values}}
+                series.record(session, self._job, "", values, self._resolution)
         return bool(lines)
 
 

@@ -24,7 +24,7 @@ from phalanx.network import namespace
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.node.worker import Worker
@@ -123,6 +123,10 @@ class Agent:
     def measure(self, ids: tuple[str, ...]) -> list[Measurement]:
         """What data planes, IKE daemons and guards report now."""
         return [worker.instance.measure() for worker in self._known(ids)]
+
+    def usage(self, ids: tuple[str, ...]) -> list[Usage]:
+        """What instances use now, those that have a container."""
+        return [usage for worker in self._known(ids) if (usage := worker.instance.usage()) is not None]
 
     def upload(self, ids: tuple[str, ...]) -> str:
         """Upload the merged artifacts of a job's instances; the S3 URI of the model. Raises DataError."""

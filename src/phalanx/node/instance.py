@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.network.model import RESOLVER, S3_ADDRESS
-from phalanx.node.messages import InstanceSpec, Measurement, Phase, decode, encode
+from phalanx.node.messages import InstanceSpec, Measurement, Phase, Usage, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.runtime.containers import Containers, ProgramError
@@ -253,6 +254,20 @@ class Instance:
             host=self.spec.host,
             mesh=member.measure() if member else None,
             guard=self._rooms.vpcs.counters(self.spec),
+        )
+
+    def usage(self) -> Usage | None:
+        """What the training container uses now; None where none runs."""
+        used = self._rooms.containers.usage(self.spec.id)
+        if used is None or not self._directory.exists():
+            return None
+        disk = shutil.disk_usage(self._directory)
+        return Usage(
+            id=self.spec.id,
+            at=time.monotonic(),
+            cpu=used.cpu,
+            memory=100 * used.memory / self.spec.limits.memory,
+            disk=100 * disk.used / disk.total,
         )
 
     def destroy(self) -> None:

@@ -92,6 +92,18 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an instance has used at a moment: `at` and `cpu` in seconds, of its host's monotonic clock and of CPU time so far;
+    `memory` in percent of what its type has, `disk` in percent of the disk that its files lie on."""
+
+    id: str
+    at: float
+    cpu: float
+    memory: float
+    disk: float
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """What a host (or fleet) has for instances: CPUs, and bytes of memory."""
 

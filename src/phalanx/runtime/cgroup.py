@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from phalanx.runtime.model import ContainerUsage
+
 ROOT = Path("/sys/fs/cgroup")
 
 Part = Literal["container", "monitor"]
@@ -67,6 +69,30 @@ class Cgroups:
             return 0
         return int(fields.get("oom_kill", "0"))
 
+    def usage(self, id: str) -> ContainerUsage | None:
+        """What the container uses; None where it has no group (yet, or any more).
+
+        Kernel: Documentation/admin-guide/cgroup-v2.rst (cpu.stat, memory.current), cgroup-v1/cpuacct.rst, cgroup-v1/memory.rst.
+        """
+        container = self.path(id, "container").lstrip("/")
+        try:
+            if self._unified:
+                directory = ROOT / container
+                cpu = _fields(directory / "cpu.stat")["usage_usec"] / 1e6
+                memory = int((directory / "memory.current").read_text())
+                cache = _fields(directory / "memory.stat")["inactive_file"]
+            else:
+                cpu = int((ROOT / "cpuacct" / container / "cpuacct.usage").read_text()) / 1e9
+                memory = int((ROOT / "memory" / container / "memory.usage_in_bytes").read_text())
+                cache = _fields(ROOT / "memory" / container / "memory.stat")["total_inactive_file"]
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            if fault.errno == errno.ENODEV:  # removed between open and read
+                return None
+            raise
+        return ContainerUsage(cpu, max(0, memory - cache))
+
     def signal(self, id: str, pid: int, signum: int) -> None:
         """Sends a signal to `pid` if, and only if, it is a process of the container: a pid may have been given away again."""
         try:
@@ -117,6 +143,11 @@ class Cgroups:
         for hierarchy in ROOT.iterdir():
             if hierarchy.is_dir() and not hierarchy.is_symlink():
                 yield hierarchy
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """A file of lines `name number`."""
+    return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
 
 
 def _remove(directory: Path) -> None:

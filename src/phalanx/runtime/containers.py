@@ -18,7 +18,7 @@ from pathlib import Path
 from phalanx.runtime import launch, oci
 from phalanx.runtime.cgroup import Cgroups
 from phalanx.runtime.images import Images
-from phalanx.runtime.model import ContainerSpec, ContainerStatus, IdRange
+from phalanx.runtime.model import ContainerSpec, ContainerStatus, ContainerUsage, IdRange
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _POLL = 0.02
@@ -115,6 +115,10 @@ class Containers:
             self.signal(id, signal.SIGKILL)
             if not self._ends_within(id, 30):
                 raise ContainerError(f"container {id} does not end by SIGKILL")
+
+    def usage(self, id: str) -> ContainerUsage | None:
+        """What a container uses; None where none runs."""
+        return self._cgroups.usage(_checked(id))
 
     def remove(self, id: str) -> None:
         """Removes a container and its log, and ends what is left of it: no process, mount, control group or directory stays.

@@ -49,6 +49,14 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container has used: seconds of CPU time so far, and bytes of memory now, without cache that can be given back."""
+
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """State of a container. `exit_code` is set when exited (128+n for signal n); `out_of_memory` when the kernel killed it."""
 

@@ -1,6 +1,7 @@
 """A service as its protocol presents it: requests to members, members and errors to answers.
 
-One class for each protocol that AWS's control planes speak: AWS JSON (sagemaker, logs), AWS Query (sts, iam), EC2 Query (ec2).
+One class for each protocol that AWS's control planes speak: AWS JSON (sagemaker, logs), Smithy RPC v2 CBOR (cloudwatch), AWS
+Query (sts, iam), EC2 Query (ec2).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, ClassVar
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, StructureShape
 
+from phalanx.wire.cbor import CONTENT_TYPE as CBOR
+from phalanx.wire.cbor import FROM_CBOR, TO_CBOR, cbor_body, cbor_document
 from phalanx.wire.errors import AwsError
 from phalanx.wire.parser import (
     Ec2Parsers,
@@ -37,12 +40,13 @@ INTERNAL_FAILURE = AwsError(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; `error` is the error's code."""
+    """An HTTP answer; `error` is the error's code, `headers` are those of its protocol alone."""
 
     status: int
     content_type: str
     body: bytes
     error: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,10 @@ class Api(ABC):
         return self.error(modelled.code, error.message, status, request_id, modelled.message_key)
 
 
+Notation = tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes], JsonParsers, JsonSerializers]
+"""How documents are written: body to document, document to body, members of a document and back."""
+
+
 class JsonApi(Api):
     """A service that speaks AWS JSON 1.0 or 1.1."""
 
@@ -134,22 +142,31 @@ class JsonApi(Api):
     def __init__(self, service: Service, model: ServiceModel) -> None:
         self.target_prefix = str(model.metadata["targetPrefix"])
         self._content_type = f"application/x-amz-json-{model.metadata['jsonVersion']}"
-        self._parsers, self._serializers = JsonParsers(), JsonSerializers()
-        # CloudWatch Logs' older operations call it InvalidParameterException; each operation's model says which it knows.
-        self._validators = {code: Validators(code) for code in ("ValidationException", "InvalidParameterException")}
+        self._load, self._dump, self._parsers, self._serializers = self._notation()
+        codes = ("ValidationException", "InvalidParameterException", "ValidationError")
+        self._validators = {code: Validators(code) for code in codes}
         super().__init__(service, model)
+
+    def _notation(self) -> Notation:
+        return json_document, json_body, JsonParsers(), JsonSerializers()
+
+    def _validators_of(self, model: OperationModel) -> Validators:
+        if "awsQueryCompatible" in model.service_model.metadata:
+            return self._validators["ValidationError"]
+        # CloudWatch Logs' older operations call it InvalidParameterException; each operation's model says which it knows.
+        modelled = any(shape.name == "InvalidParameterException" for shape in model.error_shapes)
+        return self._validators["InvalidParameterException" if modelled else "ValidationException"]
 
     def _operation(self, model: OperationModel, handler: Handler) -> Operation:
         parse = check = serialize = None
-        modelled = any(shape.name == "InvalidParameterException" for shape in model.error_shapes)
-        validators = self._validators["InvalidParameterException" if modelled else "ValidationException"]
+        validators, load, dump = self._validators_of(model), self._load, self._dump
         if model.input_shape is not None:
             parse, check = self._parsers.of(model.input_shape), validators.of(model.input_shape)
         if model.output_shape is not None:
             serialize = self._serializers.of(model.output_shape)
 
         def read(body: bytes) -> Members:
-            document = json_document(body)
+            document = load(body)
             if parse is None or check is None:
                 return {}
             try:
@@ -160,7 +177,7 @@ class JsonApi(Api):
             return members
 
         def write(response: Members, request_id: str) -> bytes:
-            return b"" if serialize is None else json_body(serialize(response))
+            return b"" if serialize is None else dump(serialize(response))
 
         return Operation(model.name, handler, read, write)
 
@@ -185,6 +202,41 @@ class JsonApi(Api):
     def unknown_operation(cls, name: str) -> AwsError:
         """The error for an operation that does not exist or is not served."""
         return AwsError("UnknownOperationException", f"The operation {name[:128]} is not valid for this web service.")
+
+
+class CborApi(JsonApi):
+    """A service that speaks Smithy RPC v2 CBOR, and whose errors kept the codes they had in AWS Query (awsQueryCompatible)."""
+
+    headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ((b"smithy-protocol", b"rpc-v2-cbor"),)
+    refusals: ClassVar[Mapping[Reason, tuple[str, int, str | None]]] = {
+        Reason.UNSIGNED: ("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+        Reason.INCOMPLETE: ("IncompleteSignature", 400, None),
+        Reason.UNKNOWN_KEY: ("InvalidClientTokenId", 403, None),
+        Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, None),
+        Reason.EXPIRED: ("SignatureDoesNotMatch", 403, None),
+    }
+
+    def _notation(self) -> Notation:
+        return cbor_document, cbor_body, JsonParsers(FROM_CBOR), JsonSerializers(TO_CBOR)
+
+    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
+        """The operation by the path `/service/SERVICE/operation/NAME`, and its members. Raises AwsError."""
+        name = request.path.decode("latin-1").rpartition("/")[2]
+        operation = self.operations.get(name)
+        if operation is None:
+            raise self.unknown_operation(name)
+        return operation, operation.read(request.body)
+
+    def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
+        """A successful answer."""
+        return Answer(200, CBOR, operation.write(response, request_id), headers=self.headers)
+
+    @classmethod
+    def error(cls, code: str, message: str, status: int, request_id: str, message_key: str = "message") -> Answer:
+        """An error in the protocol's shape."""
+        kind = "Sender" if status < 500 else "Receiver"
+        headers = (*cls.headers, (b"x-amzn-query-error", f"{code};{kind}".encode("ascii", "replace")))
+        return Answer(status, CBOR, cbor_body({"__type": code, message_key: message}), code, headers)
 
 
 class QueryApi(Api):
@@ -323,13 +375,15 @@ class Ec2Api(QueryApi):
         return Answer(status, cls.content_type, body.encode(), code)
 
 
-PROTOCOLS: dict[str, type[Api]] = {"json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
+PROTOCOLS: dict[str, type[Api]] = {"smithy-rpc-v2-cbor": CborApi, "json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
 
 
-def api(service: Service) -> Api:
-    """A service in the protocol of its model. Raises KeyError for a protocol that is not spoken here."""
+def apis(service: Service) -> list[Api]:
+    """A service in every protocol of its model, that which botocore speaks first. Raises KeyError for one that is not spoken
+    here."""
     model = service_model(service.name)
-    return PROTOCOLS[str(model.protocol)](service, model)
+    first = str(model.resolved_protocol)
+    return [PROTOCOLS[name](service, model) for name in sorted(model.metadata["protocols"], key=lambda name: name != first)]
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from phalanx.wire import sigv4
-from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, Ec2Api, JsonApi, QueryApi, api
+from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Service
 from phalanx.wire.sigv4 import HttpRequest, KeyLookup, Refused
@@ -45,7 +45,8 @@ def application(
     without an operation of that name in its service's model.
     """
     endpoint = _Endpoint(services, keys, account)
-    app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"]), *routes])
+    rpc = Route("/service/{service}/operation/{operation}", endpoint, methods=["POST"])
+    app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"]), rpc, *routes])
     starlettes_own = app.router.default
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,13 +69,16 @@ class _Disconnected(Exception):
 
 
 class _Endpoint:
-    """`POST /` and `GET /` of all services."""
+    """`POST /` and `GET /` of all services, and `POST /service/…/operation/…` of those that speak CBOR."""
 
     def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str) -> None:
-        apis = [api(service) for service in services]
-        self._by_signing_name = {one.signing_name: one for one in apis}
-        self._by_target = {one.target_prefix: one for one in apis if isinstance(one, JsonApi)}
-        self._ec2_versions = [b"Version=" + one.version.encode() for one in apis if isinstance(one, Ec2Api)]
+        made = [one for service in services for one in apis(service)]
+        self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
+        self._by_path = {one.target_prefix: one for one in made if isinstance(one, CborApi)}
+        # Of requests without a target: what a query is for shows in its signature alone.
+        self._by_signing_name: dict[str, Api] = {one.signing_name: one for one in made if type(one) is JsonApi}
+        self._by_signing_name |= {one.signing_name: one for one in made if isinstance(one, QueryApi)}
+        self._ec2_versions = [b"Version=" + one.version.encode() for one in made if isinstance(one, Ec2Api)]
         self._keys = keys
         self._account = account
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
@@ -86,9 +90,10 @@ class _Endpoint:
         for raw_name, value in scope["headers"]:
             name = raw_name.decode("latin-1")
             headers[name] = value if name not in headers else headers[name] + b"," + value
-        request = HttpRequest(scope["method"], scope["query_string"], headers, b"")
+        path = scope.get("raw_path", b"/")
+        request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
         try:
-            request = HttpRequest(request.method, request.query, headers, await _body(receive))
+            request = HttpRequest(request.method, request.query, headers, await _body(receive), path)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._threads, self._answer, request, request_id)
         except _Disconnected:
@@ -100,12 +105,18 @@ class _Endpoint:
 
     def _answer(self, request: HttpRequest, request_id: str) -> Answer:
         """The answer to a request; never raises."""
-        target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
-        addressee: Api | None = self._by_target.get(target)
+        addressee: Api | None
+        if request.path == b"/":
+            target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
+            addressee = self._by_target.get(target)
+        else:
+            target = request.path.decode("latin-1").split("/")[2]
+            addressee = self._by_path.get(target)
         speaker = self._speaker(request)
         try:
             claim = sigv4.claim(request)
-            addressee = addressee or self._by_signing_name.get(claim.service)
+            if request.path == b"/":
+                addressee = addressee or self._by_signing_name.get(claim.service)
             speaker = speaker if addressee is None else type(addressee)
             signing_name = claim.service if addressee is None else addressee.signing_name
             principal = sigv4.verify(request, claim, signing_name, self._keys, datetime.now(UTC))
@@ -123,6 +134,8 @@ class _Endpoint:
 
     def _speaker(self, request: HttpRequest) -> type[Api]:
         """The protocol that a request seems to speak, for errors before its service is known."""
+        if request.path != b"/":
+            return CborApi
         if "x-amz-target" in request.headers or b"json" in request.headers.get("content-type", b""):
             return JsonApi
         if any(version in request.query or version in request.body for version in self._ec2_versions):
@@ -172,6 +185,7 @@ async def _send(send: Send, answer: Answer, request_id: str) -> None:
         (b"content-type", answer.content_type.encode()),
         (b"content-length", str(len(answer.body)).encode()),
         (b"x-amzn-requestid", request_id.encode()),
+        *answer.headers,
     ]
     if answer.error is not None:
         headers.append((b"x-amzn-errortype", answer.error.encode("ascii", "replace")))

@@ -12,7 +12,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -75,9 +75,11 @@ def _no_constant(name: str) -> NoReturn:
 
 
 class JsonParsers:
-    """The JSON parsers of a service's shapes, each compiled once."""
+    """The parsers of a service's shapes for documents of JSON, or of another notation by its `scalars`; each compiled once."""
 
-    def __init__(self) -> None:
+    def __init__(self, scalars: Mapping[str, Parse] | None = None) -> None:
+        """`scalars`: parsers of scalar shapes by type name; those of JSON where not given."""
+        self._scalars = JSON_SCALARS if scalars is None else scalars
         self._made: dict[str, Parse] = {}
 
     def of(self, shape: Shape) -> Parse:
@@ -95,7 +97,7 @@ class JsonParsers:
             return self._list(shape)
         if isinstance(shape, MapShape):
             return self._map(shape)
-        return _JSON_SCALARS[shape.type_name]
+        return self._scalars[shape.type_name]
 
     def _structure(self, shape: StructureShape) -> Parse:
         if shape.is_document_type:
@@ -104,7 +106,7 @@ class JsonParsers:
 
         def parse(value: Any) -> Members:
             if type(value) is not dict:
-                raise _not_a(value, "a structure")
+                raise not_a(value, "a structure")
             parsed = {}
             for key, raw in value.items():
                 member = members.get(key)
@@ -120,7 +122,7 @@ class JsonParsers:
     def _list(self, shape: ListShape) -> Parse:
         def parse(value: Any) -> list[Any]:
             if type(value) is not list:
-                raise _not_a(value, "a list")
+                raise not_a(value, "a list")
             return [None if item is None else element(item) for item in value]
 
         self._made[shape.name] = parse
@@ -130,7 +132,7 @@ class JsonParsers:
     def _map(self, shape: MapShape) -> Parse:
         def parse(value: Any) -> dict[str, Any]:
             if type(value) is not dict:
-                raise _not_a(value, "a map")
+                raise not_a(value, "a map")
             return {key: None if item is None else element(item) for key, item in value.items()}
 
         self._made[shape.name] = parse
@@ -138,7 +140,7 @@ class JsonParsers:
         return parse
 
 
-def _not_a(value: Any, wanted: str) -> AwsError:
+def not_a(value: Any, wanted: str) -> AwsError:
     """A SerializationException in the words of AWS's JSON services."""
     if type(value) is dict:
         return serialization_error("Start of structure or map found where not expected.")
@@ -150,13 +152,13 @@ def _not_a(value: Any, wanted: str) -> AwsError:
 
 def _json_string(value: Any) -> str:
     if type(value) is not str:
-        raise _not_a(value, "a String")
+        raise not_a(value, "a String")
     return value
 
 
 def _json_boolean(value: Any) -> bool:
     if type(value) is not bool:
-        raise _not_a(value, "a Boolean")
+        raise not_a(value, "a Boolean")
     return value
 
 
@@ -167,7 +169,7 @@ def _json_integer(type_name: str) -> Parse:
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or not -(1 << bits) <= value < 1 << bits:
-            raise _not_a(value, wanted)
+            raise not_a(value, wanted)
         return value
 
     return parse
@@ -180,28 +182,28 @@ def _json_float(value: Any) -> float:
         return value
     if type(value) is int and abs(value) < 1 << 1000:
         return float(value)
-    raise _not_a(value, "a Double")
+    raise not_a(value, "a Double")
 
 
 def _json_timestamp(value: Any) -> datetime:
     if type(value) not in (int, float):
-        raise _not_a(value, "a Timestamp")
+        raise not_a(value, "a Timestamp")
     try:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        raise _not_a(value, "a Timestamp") from None
+        raise not_a(value, "a Timestamp") from None
 
 
 def _json_blob(value: Any) -> bytes:
     if type(value) is not str:
-        raise _not_a(value, "a Blob")
+        raise not_a(value, "a Blob")
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise serialization_error("A blob is not valid base64.") from None
 
 
-_JSON_SCALARS: dict[str, Parse] = {
+JSON_SCALARS: dict[str, Parse] = {
     "string": _json_string,
     "character": _json_string,
     "boolean": _json_boolean,

@@ -10,7 +10,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,9 +38,11 @@ def json_body(value: Any) -> bytes:
 
 
 class JsonSerializers:
-    """The JSON serializers of a service's shapes, each compiled once."""
+    """The serializers of a service's shapes to JSON, or to another notation by its `scalars`; each compiled once."""
 
-    def __init__(self) -> None:
+    def __init__(self, scalars: Mapping[str, ToJson] | None = None) -> None:
+        """`scalars`: serializers of scalar shapes by type name; those of JSON where not given."""
+        self._scalars = JSON_SCALARS if scalars is None else scalars
         self._made: dict[str, ToJson] = {}
 
     def of(self, shape: Shape) -> ToJson:
@@ -58,7 +60,7 @@ class JsonSerializers:
             return self._list(shape)
         if isinstance(shape, MapShape):
             return self._map(shape)
-        return _JSON_SCALARS[shape.type_name]
+        return self._scalars[shape.type_name]
 
     def _structure(self, shape: StructureShape) -> ToJson:
         if shape.is_document_type:
@@ -109,10 +111,11 @@ def _special_float(value: float) -> str:
 
 def _json_timestamp(value: datetime) -> float:
     """Seconds since the epoch, to the millisecond as AWS has them."""
-    return round(_aware(value).timestamp(), 3)
+    return round(aware(value).timestamp(), 3)
 
 
-def _aware(value: datetime) -> datetime:
+def aware(value: datetime) -> datetime:
+    """The time itself. Raises ValueError where it does not say in which zone it is meant."""
     if value.tzinfo is None:
         raise ValueError(f"timestamp {value} has no time zone")
     return value
@@ -122,7 +125,7 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-_JSON_SCALARS: dict[str, ToJson] = {
+JSON_SCALARS: dict[str, ToJson] = {
     "string": _same,
     "character": _same,
     "boolean": bool,
@@ -219,7 +222,7 @@ def _xml_float(value: float) -> str:
 
 def _xml_timestamp(value: datetime) -> str:
     """ISO 8601 in UTC, to the millisecond as AWS has it."""
-    return _aware(value).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return aware(value).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 _XML_SCALARS: dict[str, Callable[[Any], str]] = {

@@ -49,6 +49,8 @@ class HttpRequest:
     query: bytes
     headers: Mapping[str, bytes]
     body: bytes
+    path: bytes = b"/"
+    """As it came, percent-encoded."""
 
 
 class Reason(enum.Enum):
@@ -245,7 +247,9 @@ def _signature(request: HttpRequest, claim: Claim, secret: str) -> str:
     stated = request.headers.get("x-amz-content-sha256")
     if stated is not None and stated != payload.encode():
         raise Refused(Reason.BAD_SIGNATURE, "The provided 'x-amz-content-sha256' header does not match what was computed.")
-    lines = [request.method.encode(), b"/", _canonical_query(request.query)]
+    # Every service but S3 encodes the path as it comes once more.
+    path = quote_from_bytes(request.path, safe="/-_.~").encode()
+    lines = [request.method.encode(), path, _canonical_query(request.query)]
     for name in claim.signed_headers:
         lines.append(name.encode("latin-1") + b":" + b" ".join(request.headers.get(name, b"").split()))
     lines += [b"", ";".join(claim.signed_headers).encode("latin-1"), payload.encode()]

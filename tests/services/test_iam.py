@@ -1,0 +1,60 @@
+"""What the SDKs ask IAM, by the handlers and by boto3's own reading of the answers."""
+
+import pytest
+from botocore.parsers import create_parser
+
+from phalanx.services.iam.service import service
+from phalanx.wire.api import apis, service_model
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller
+
+CALLER = Caller("123456789012", "eu-central-1", "AKIAEXAMPLE", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE", "r-1")
+ROLE = "arn:aws:iam::123456789012:role/Any"
+
+
+def call(operation, **members):
+    """The answer as it comes over the wire."""
+    (served,) = apis(service())
+    answer = served.answer(served.operations[operation], served.operations[operation].handler(CALLER, members), "r-1")
+    response = {"status_code": answer.status, "headers": {}, "body": answer.body}
+    return create_parser("query").parse(response, service_model("iam").operation_model(operation).output_shape)
+
+
+@pytest.mark.shows("GetRole")
+def test_any_role_of_the_account_exists_and_trusts_sagemaker():
+    role = call("GetRole", RoleName="Any")["Role"]
+    assert role["Arn"] == ROLE
+    assert role["AssumeRolePolicyDocument"].count("sagemaker.amazonaws.com") == 1
+    assert "{" not in role["AssumeRolePolicyDocument"]
+
+
+@pytest.mark.shows("ListRoles")
+def test_one_role_is_suggested():
+    assert [role["RoleName"] for role in call("ListRoles")["Roles"]] == ["SageMakerTraining"]
+    assert call("ListRoles", PathPrefix="/service-role/")["Roles"] == []
+
+
+@pytest.mark.shows("SimulatePrincipalPolicy")
+def test_every_action_is_allowed_page_by_page():
+    members = {"PolicySourceArn": ROLE, "ActionNames": ["s3:GetObject", "ecr:BatchGetImage"], "ResourceArns": ["a", "b"]}
+    first = call("SimulatePrincipalPolicy", **members, MaxItems=3)
+    rest = call("SimulatePrincipalPolicy", **members, MaxItems=3, Marker=first["Marker"])
+    assert (first["IsTruncated"], rest["IsTruncated"]) == (True, False)
+    results = first["EvaluationResults"] + rest["EvaluationResults"]
+    assert [(each["EvalActionName"], each["EvalResourceName"]) for each in results] == [
+        ("s3:GetObject", "a"),
+        ("s3:GetObject", "b"),
+        ("ecr:BatchGetImage", "a"),
+        ("ecr:BatchGetImage", "b"),
+    ]
+    assert {each["EvalDecision"] for each in results} == {"allowed"}
+
+
+@pytest.mark.parametrize(
+    ("arn", "code"),
+    [("arn:aws:iam::123456789012:policy/x-y-z", "InvalidInput"), ("arn:aws:iam::999999999999:role/Any", "NoSuchEntity")],
+)
+def test_strangers_are_refused(arn, code):
+    with pytest.raises(AwsError) as caught:
+        call("SimulatePrincipalPolicy", PolicySourceArn=arn, ActionNames=["s3:GetObject"])
+    assert caught.value.code == code
