@@ -28,7 +28,7 @@ class Instance:
         self.signals = []
         self.attached = 0
         self.missing = []
-        self.fault = None
+        self.hit = None
         self.asked = 0
         self.starting = threading.Event()
         self.start = threading.Event()
@@ -55,9 +55,9 @@ class Instance:
         self.attached += 1
 
     def missing_peers(self):
-        if self.fault is not None:
+        if self.hit is not None:
             self.asked += 1
-            raise self.fault
+            raise self.hit
         return self.missing
 
     def container(self):
@@ -199,9 +199,9 @@ def test_a_fault_between_two_questions_is_asked_about_again(live, error):
     instance = Instance(Member())
     worker = live(instance)
     until(lambda: worker.status.phase == Phase.RUNNING)
-    instance.fault = error
+    instance.hit = error
     until(lambda: instance.asked)
-    instance.fault = None
+    instance.hit = None
     instance.state = ContainerStatus("exited", 0)
     until(lambda: worker.status.phase == Phase.EXITED)
     assert worker.status.error is None
