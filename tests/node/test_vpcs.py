@@ -145,3 +145,30 @@ def test_the_last_to_leave_takes_the_router_along(vpcs, names):
     vpcs.leave(two)
     vpcs.leave(two)
     assert not namespace.exists(names.router_namespace("vpc-1"))
+
+
+def test_the_exit_stands_while_something_leads_out_and_is_mended(vpcs, names):
+    one, isolated = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False, isolated=True)
+    there = names.exit_namespace("vpc-1")
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
+    join(vpcs, names, one, isolated)
+    assert not namespace.exists(there)
+    subnet = f"{one.eni.address.rpartition('.')[0]}.0/24"
+    vpcs.enforce("vpc-1", (GROUP,), Exits(s3=(subnet,), names=(subnet,)))
+    (relay,) = namespace.processes(there)
+    assert vpcs.finds_names(one)
+    assert not vpcs.finds_names(isolated)
+    again = Vpcs(names)
+    again.restore([one, isolated])
+    again.join(one)
+    assert namespace.processes(there) == {relay}, "a new agent takes it up"
+    subprocess.run(["kill", "-9", str(relay)], check=True)
+    while relay in namespace.processes(there):
+        pass
+    assert not again.verify("vpc-1")
+    assert namespace.processes(there) not in (set(), {relay})
+    namespace.delete(names.router_namespace("vpc-1"))
+    assert again.verify("vpc-1"), "the router is made again, and the exit wired to it"
+    for each in (one, isolated):
+        again.leave(each)
+    assert namespace.listing(names.router_namespace("vpc-1")) == []
