@@ -21,10 +21,12 @@ enum { TUN_MAX = 65536, FLUSH_BYTES = 32768 };
 /* Nanoseconds for which a bundle waits for the rest of its stream: several times what a sender needs for a packet. */
 enum { LINGER = 10000 };
 
-/* Nanoseconds for which a thread in the middle of a bulk transfer stays awake with nothing to do, giving way to whoever else
- * wants the CPU: to wake a thread costs the one that wakes it more than a packet does, in a virtual machine above all. Not
- * after small packets, whose latency is better served by sleep: who yields waits for its turn, who wakes gets it soon. */
-enum { AWAKE = 30000, BUSY_BYTES = 8192, BUSY_MESSAGES = 4 };
+/* Nanoseconds for which a thread that has nothing to do stays awake, giving way to whoever else wants the CPU: to wake a
+ * thread on an idle CPU of a virtual machine costs the one that wakes it a dozen microseconds, and the packet fifty. Who gives
+ * way to somebody that computes gets the CPU back only after that one's turn, and has spent what the scheduler owed it, while
+ * who sleeps is let in as soon as it is woken: a turn that took CROWDED says so, and for CALM from then on the thread stays
+ * awake in the middle of bulk transfers only, which lose more by wake-ups than by waiting. */
+enum { AWAKE = 50000, CROWDED = 500000, CALM = 1000000000, BULK_BYTES = 8192, BULK_MESSAGES = 4 };
 
 struct engine {
     struct side *sides[2];                     /* by enum sa_direction */
@@ -90,6 +92,25 @@ static uint64_t nanoseconds_now(void) {
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* What one thread knows of its waiting, in nanoseconds. */
+struct vigil {
+    uint64_t since;         /* when it last had something to do */
+    uint64_t crowded_until; /* before then the CPU is taken to be somebody else's */
+    bool bulk;              /* what it last did was a part of a bulk transfer */
+};
+
+/* True if the thread shall look again, after it has given way; false if it shall sleep. */
+static bool stay_awake(struct vigil *vigil) {
+    uint64_t now = nanoseconds_now();
+    if (now - vigil->since >= AWAKE || (now < vigil->crowded_until && !vigil->bulk))
+        return false;
+    sched_yield();
+    uint64_t back = nanoseconds_now();
+    if (back - now >= CROWDED)
+        vigil->crowded_until = back + CALM;
+    return true;
+}
+
 static void send_wire(void *context, struct sending *sendings, int count) { net_send(context, sendings, count); }
 
 static void *run_out(void *argument) {
@@ -101,21 +122,20 @@ static void *run_out(void *argument) {
         return fail(engine, ENOMEM);
     transmitter->send = send_wire;
     transmitter->context = &engine->sending;
-    bool busy = false;
+    struct vigil vigil = {0};
     for (;;) {
         struct virtio_net_hdr offload;
         size_t length;
-        bool idle = transmitter->ready == 0;
-        int got = tun_read(engine->tun, idle && !busy, &offload, data, TUN_MAX, &length);
-        if (got == 0 && idle) {
-            uint64_t until = nanoseconds_now() + AWAKE;
-            while ((got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length)) == 0 && nanoseconds_now() < until)
-                sched_yield();
+        int got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
+        if (got == 0 && transmitter->ready == 0) {
+            vigil.since = nanoseconds_now();
+            while (got == 0 && stay_awake(&vigil))
+                got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
             if (got == 0)
                 got = tun_read(engine->tun, true, &offload, data, TUN_MAX, &length);
         }
         if (got > 0)
-            busy = length >= BUSY_BYTES;
+            vigil.bulk = length >= BULK_BYTES;
         if (got < 0)
             return fail(engine, -got);
         if (got > 0 && transmit(transmitter, &offload, data, length, seconds_now()))
@@ -156,17 +176,17 @@ static void *run_in(void *argument) {
         return fail(engine, ENOMEM);
     *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = deliver_tun, .context = engine};
     receiver->coalescer.udp = engine->udp_offload;
-    bool busy = false;
+    struct vigil vigil = {0};
     for (;;) {
-        int got = 0;
         arrivals_forget(messages);
-        if (busy) {
-            uint64_t until = nanoseconds_now() + AWAKE;
-            while ((got = net_receive_more(&engine->receiving, messages)) == 0 && nanoseconds_now() < until)
-                sched_yield();
+        int got = net_receive_more(&engine->receiving, messages);
+        if (got == 0) {
+            vigil.since = nanoseconds_now();
+            while (got == 0 && stay_awake(&vigil))
+                got = net_receive_more(&engine->receiving, messages);
+            if (got == 0)
+                got = net_receive(&engine->receiving, messages);
         }
-        if (got == 0)
-            got = net_receive(&engine->receiving, messages);
         if (got == -ENETDOWN || got == -ECONNREFUSED || got == -EHOSTUNREACH || got == -EMSGSIZE)
             continue; /* about the device or about a packet that was sent, said once; the socket lives on */
         if (got < 0)
@@ -182,7 +202,8 @@ static void *run_in(void *argument) {
                 break;
             }
         }
-        busy = messages->count >= BUSY_MESSAGES || receiver->coalescer.bundles[0].length >= BUSY_BYTES;
+        vigil.bulk = messages->count >= BULK_MESSAGES ||
+                     (receiver->coalescer.count > 0 && receiver->coalescer.bundles[0].length >= BULK_BYTES);
         receive_flush(receiver);
     }
 }
