@@ -1,4 +1,4 @@
-"""The API and the way to a job's first line: `api-pairs`, `start-single`, `start-encrypted-2`."""
+"""The API and the way to a job's first line: `api-pairs`, `api-describe`, `start-single`, `start-encrypted-2`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ REGION, ACCOUNT = "us-west-2", "123456789012"
 ACCESS_KEY, SECRET = "AKIABENCHMARK", "secret"
 IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 CLIENTS = 8
+FEW, MANY = 10, 100_000
+"""Stored jobs that DescribeTrainingJob is compared between."""
 MOTO = "moto[server]==5.1.22"
 JOB = {
     "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
@@ -47,6 +50,8 @@ def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
     results = []
     if not chosen or "api-pairs" in chosen:
         results.append(_pairs(runs=2 if quick else 5, seconds=3 if quick else 10))
+    if not chosen or "api-describe" in chosen:
+        results.append(_describe(runs=3 if quick else 7, requests=200 if quick else 1000))
     if not chosen or {"start-single", "start-encrypted-2"} & set(chosen):
         results += _starts(runs=3 if quick else 15)
     return results
@@ -63,6 +68,67 @@ def _pairs(runs: int, seconds: float) -> Result:
             pairs = [(_load(ours, f"r{number}", seconds), _load(theirs, f"r{number}", seconds)) for number in range(runs)]
     what = f"CreateTrainingJob and DescribeTrainingJob by {CLIENTS} clients, committed to disk"
     return Result("api-pairs", "pairs/s", what, "moto_server, which keeps them in memory", pairs)
+
+
+def _describe(runs: int, requests: int) -> Result:
+    """Median time of DescribeTrainingJob, one client, with many jobs stored and with few."""
+    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
+        _fill(Path(small), FEW)
+        _fill(Path(large), MANY)
+        ours = [sys.executable, "-m", "bench.api"]
+        with _server([*ours, large]) as many, _server([*ours, small]) as few:
+            pairs = [(_median(many, MANY, requests), _median(few, FEW, requests)) for _ in range(runs + 1)][1:]
+    return Result("api-describe", "ms", f"median of DescribeTrainingJob with {MANY} stored jobs", f"with {FEW}", pairs)
+
+
+def _median(port: int, jobs: int, requests: int) -> float:
+    """Milliseconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    taken = []
+    for number in range(requests):
+        name = f"stored-{number * 7919 % jobs}"
+        before = time.perf_counter()
+        assert _call(connection, port, "DescribeTrainingJob", {"TrainingJobName": name})["TrainingJobName"] == name
+        taken.append(time.perf_counter() - before)
+    return 1000 * statistics.median(taken)
+
+
+def _fill(directory: Path, jobs: int) -> None:
+    """Store jobs that have ended."""
+    from sqlalchemy import insert
+
+    from phalanx.store.base import now_ms
+    from phalanx.store.database import Database, sqlite_url
+    from phalanx.store.jobs import TrainingJob, Transition
+
+    database = Database(sqlite_url(directory / "phalanx.db"))
+    database.migrate()
+    now, known = now_ms(), {"status": "Completed", "secondary_status": "Completed", "stage": "ended"}
+    for first in range(0, jobs, 10_000):
+        names = [f"stored-{number}" for number in range(first, min(first + 10_000, jobs))]
+        rows = [
+            {
+                "name": name,
+                "arn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}",
+                "request": {"TrainingJobName": name, **JOB},
+                "created": now + first,
+                "modified": now + first,
+                "instances": 1,
+                "encrypted": False,
+                **known,
+            }
+            for name in names
+        ]
+        steps = ("Starting", "Downloading", "Training", "Uploading", "Completed")
+        entries = [
+            {"job": name, "number": number, "status": step, "message": step, "started": now, "ended": now}
+            for name in names
+            for number, step in enumerate(steps)
+        ]
+        with database.write() as session:
+            session.connection().execute(insert(TrainingJob.metadata.tables["training_jobs"]), rows)
+            session.connection().execute(insert(Transition.metadata.tables["transitions"]), entries)
+    database.close()
 
 
 def _load(port: int, name: str, seconds: float) -> float:

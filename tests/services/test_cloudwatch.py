@@ -233,7 +233,7 @@ def test_the_aws_cli_reads_them_too(settings, tmp_path):
     )
     told = aws(
         f"aws cloudwatch get-metric-statistics --namespace {SPACE} --metric-name CPUUtilization --period 60"
-        " --statistics Average --dimensions Name=Host,Value=job-1/algo-1"
-        " --start-time 2026-03-01T12:00:00Z --end-time 2026-03-01T13:00:00Z"
+        " --statistics Average --dimensions Name=Host,Value=job-1/algo-1 --start-time 2026-03-01T12:00:00Z"
+        " --end-time 2026-03-01T13:00:00Z"
     )
     assert told["Datapoints"][0]["Average"] == 100.0

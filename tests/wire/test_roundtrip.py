@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phalanx.wire.api import PROTOCOLS, service_model
+from phalanx.wire.cbor import FROM_CBOR, cbor_document
 from phalanx.wire.parser import Ec2Parsers, JsonParsers, QueryParsers, json_document, parameter_tree, query_parameters
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body
 from phalanx.wire.service import Service
@@ -32,6 +33,8 @@ REQUESTS = [
     ("iam", "SimulatePrincipalPolicy"),
     ("iam", "CreateRole"),
     ("sts", "AssumeRole"),
+    ("cloudwatch", "GetMetricData"),
+    ("made-up", "smithy-rpc-v2-cbor"),
     ("made-up", "json"),
     ("made-up", "query"),
     ("made-up", "ec2"),
@@ -48,6 +51,8 @@ RESPONSES = [
     ("iam", "GetAccountSummary"),
     ("iam", "SimulatePrincipalPolicy"),
     ("sts", "GetCallerIdentity"),
+    ("cloudwatch", "GetMetricData"),
+    ("made-up", "smithy-rpc-v2-cbor"),
     ("made-up", "json"),
     ("made-up", "query"),
     ("made-up", "ec2"),
@@ -71,13 +76,15 @@ def modest(examples: int) -> Any:
 def test_requests(service: str, name: str, data: st.DataObject) -> None:
     model = operation(service, name)
     protocol = model.service_model.protocol
-    # Query requests cannot tell an empty list or structure from an absent one; JSON can.
-    sent = data.draw(members(model.input_shape, least=0 if protocol == "json" else 1))
+    # Query requests cannot tell an empty list or structure from an absent one; documents can.
+    sent = data.draw(members(model.input_shape, least=1 if protocol in ("query", "ec2") else 0))
     request = create_serializer(protocol, include_validation=False).serialize_to_request(sent, model)
     body = AWSRequest("POST", "http://localhost/", request["headers"], request["body"]).prepare().body
     body = body.encode() if isinstance(body, str) else body
     if protocol == "json":
         assert JsonParsers().of(model.input_shape)(json_document(body)) == sent
+    elif protocol == "smithy-rpc-v2-cbor":
+        assert JsonParsers(FROM_CBOR).of(model.input_shape)(cbor_document(body)) == sent
     else:
         parsers = Ec2Parsers() if protocol == "ec2" else QueryParsers()
         assert parsers.of(model.input_shape)(parameter_tree(query_parameters(body)), "") == sent
