@@ -42,7 +42,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
             "DeleteHyperParameterTuningJob",
             "ListTrainingJobsForHyperParameterTuningJob",
         ),
-        "tuning is not built yet",
+        "",
     ),
     (
         "Algorithms",
@@ -73,6 +73,8 @@ NOTES = {
     "ListTrainingJobs": "every filter applies before the page is cut, so that pages are full",
     "UpdateTrainingJob": 'takes what means "off"; profiler, warm pools and remote debugging are refused',
     "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job; artifacts in S3 stay",
+    "CreateHyperParameterTuningJob": "every member of the tuning itself; members of its training job definitions as below",
+    "DeleteHyperParameterTuningJob": "its training jobs stay",
     "Search": "training jobs, experiments, trials and trial components; nothing is found of other resources",
     "CreateAlgorithm": "validation profiles are refused; what concerns inference is kept, and changes nothing",
     "CreateTrialComponent": "a training job has one where it has an ExperimentConfig, named `JOB-aws-training-job`",

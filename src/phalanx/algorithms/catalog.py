@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from phalanx.algorithms import xgboost
@@ -24,13 +25,15 @@ class Algorithm:
 
     `repositories` are the repository names of its images in SageMaker's registries; `context` is the directory that its
     image is built from (a Containerfile, `requirements.txt` …); `metrics` are (Name, Regex) as in
-    AlgorithmSpecification.MetricDefinitions.
+    AlgorithmSpecification.MetricDefinitions; `ranges` are where SageMaker's documentation recommends to search for
+    hyperparameters: name to kind, bounds and scaling type.
     """
 
     name: str
     repositories: frozenset[str]
     context: Path
     metrics: tuple[tuple[str, str], ...] = ()
+    ranges: Mapping[str, tuple[str, str, str, str]] = field(default_factory=dict)
 
 
 ALGORITHMS = (
@@ -39,6 +42,7 @@ ALGORITHMS = (
         repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
         context=Path(__file__).parent / "xgboost" / "image",
         metrics=xgboost.METRICS,
+        ranges=xgboost.RANGES,
     ),
     Algorithm(
         name="pytorch",

@@ -40,14 +40,16 @@ from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.manager import Manager
+from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
 from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
-from phalanx.services.sagemaker.create import EncryptionPolicy
+from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
+from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
@@ -173,8 +175,12 @@ class _Service:
         fleet.open()
         signer = Signer(self._data_dir / "evidence.key")
         manager = Manager(self._database, fleet, store, signer, require_s3_route=self._require_s3_route)
+        tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
+        manager.watch(tuner.wake)
         manager.open()
         self._undo.callback(manager.close)
+        tuner.open()
+        self._undo.callback(tuner.close)
         services = [
             sagemaker(self._database, manager, require_encryption=self._require_encryption),
             ec2(self._database, manager),

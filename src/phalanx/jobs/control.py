@@ -10,7 +10,7 @@ class JobControl(Protocol):
     """The jobs room as `services` sees it. All calls are safe from any thread and return quickly."""
 
     def wake(self) -> None:
-        """Look at the queue: a job was created, or one was asked to stop. Called after the transaction committed."""
+        """Look at the queue: a job or tuning job was created, or asked to stop. Called after the transaction committed."""
 
     def knows_image(self, uri: str) -> bool:
         """Whether a training image URI names a built-in algorithm's repository or an image in the store."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from phalanx.algorithms import catalog
@@ -16,6 +16,7 @@ from phalanx.node.messages import Usage
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob
+from phalanx.store.tuning import ObjectiveValue
 
 SAMPLE_SECONDS = 2.0
 """How often it is looked at what the instances use."""
@@ -38,7 +39,12 @@ class Journal:
         self._resolution = series.resolution(job.request, algorithm is not None)
         self._sampled = 0.0
         self._used: dict[str, Usage] = {}
-        self._metrics = metrics.Definitions([*(algorithm.metrics if algorithm else ()), *definitions])
+        # A user's definition takes the place of the algorithm's own of that name: a value counts once.
+        given = {name for name, _ in definitions}
+        own = [each for each in algorithm.metrics if each[0] not in given] if algorithm else []
+        self._metrics = metrics.Definitions([*own, *definitions])
+        hyperparameters = job.request.get("HyperParameters", {})
+        self._objective = hyperparameters.get("_tuning_objective_metric") if job.tuning_job_arn else None
 
     def open(self) -> None:
         """One stream per host, before any line and before any terminal status: SDK v3 waits for them."""
@@ -109,7 +115,20 @@ class Journal:
                 job = session.get_one(TrainingJob, self._job)
                 job.metrics = {**(job.metrics or {}), **{name: [value, at] for name, value, at in values}}
                 series.record(session, self._job, "", values, self._resolution)
+            if self._objective is not None:
+                emitted = [(at, value) for name, value, at in values if name == self._objective]
+                self._keep(session, host, position == 0, emitted)
         return bool(lines)
+
+    def _keep(self, session: Session, host: str, anew: bool, emitted: list[tuple[int, float]]) -> None:
+        """Every value of a tuning job's objective: it decides by them whether the job goes on. A log that begins anew, after a
+        restart of the job, takes its earlier values back."""
+        mine = (ObjectiveValue.job == self._job, ObjectiveValue.host == host)
+        if anew:
+            session.execute(delete(ObjectiveValue).where(*mine))
+        first = session.scalar(select(func.count()).select_from(ObjectiveValue).where(*mine)) or 0
+        for number, (at, value) in enumerate(emitted, first):
+            session.add(ObjectiveValue(job=self._job, host=host, number=number, timestamp=at, value=value))
 
 
 def _stream(session: Session, job: str, host: str) -> LogStream:

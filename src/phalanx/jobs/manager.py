@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy import select, update
@@ -53,6 +53,7 @@ class Manager:
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, int]] = {}
         self._lock = threading.Lock()
+        self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
 
     def open(self) -> None:
@@ -84,9 +85,15 @@ class Manager:
                     return
             time.sleep(GIVE_BACK_POLL_SECONDS)
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` whenever a job was created, was asked to stop, or has ended. It must return at once."""
+        self._watchers.append(watcher)
+
     def wake(self) -> None:
         """See JobControl."""
         self._awake.set()
+        for watcher in self._watchers:
+            watcher()
 
     def knows_image(self, uri: str) -> bool:
         """See JobControl."""
@@ -194,7 +201,7 @@ class Manager:
             finally:
                 with self._lock:
                     self._runners.pop(name, None)
-                self._awake.set()
+                self.wake()
 
         thread = threading.Thread(target=live, name=name, daemon=True)
         with self._lock:

@@ -59,6 +59,8 @@ class TrainingJob(Base):
     """InstanceCount."""
     encrypted: Mapped[bool]
     """EnableInterContainerTrafficEncryption as requested."""
+    tuning_job_arn: Mapped[str | None]
+    """The hyperparameter tuning job that started it."""
     plan: Mapped[Json | None]
     """The instances that the fleet was told to prepare; null before Starting and after clean-up."""
     model_uri: Mapped[str | None]

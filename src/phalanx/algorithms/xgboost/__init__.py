@@ -32,3 +32,19 @@ METRICS = tuple(
     for name in _EVALUATED
 )
 """Metric definitions over lines like `[12:34:56] [3]<tab>train-auc:0.99123<tab>validation-auc:0.98765`."""
+
+RANGES = {
+    "alpha": ("Continuous", "0", "1000", "Linear"),
+    "colsample_bylevel": ("Continuous", "0.1", "1", "Linear"),
+    "colsample_bynode": ("Continuous", "0.1", "1", "Linear"),
+    "colsample_bytree": ("Continuous", "0.5", "1", "Linear"),
+    "eta": ("Continuous", "0.1", "0.5", "Linear"),
+    "gamma": ("Continuous", "0", "5", "Linear"),
+    "lambda": ("Continuous", "0", "1000", "Linear"),
+    "max_delta_step": ("Integer", "0", "10", "Linear"),
+    "max_depth": ("Integer", "0", "10", "Linear"),
+    "min_child_weight": ("Continuous", "0", "120", "Linear"),
+    "num_round": ("Integer", "1", "4000", "Linear"),
+    "subsample": ("Continuous", "0.5", "1", "Linear"),
+}
+"""Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""

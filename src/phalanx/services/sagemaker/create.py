@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import bindparam, insert, select
+from sqlalchemy.orm import Session
 
 from phalanx.jobs import instance_groups, instance_types, warm_pools
 from phalanx.jobs.control import JobControl
@@ -49,14 +50,19 @@ class Policy:
     encryption: EncryptionPolicy | None = None
 
 
-def create(database: Database, control: JobControl, policy: Policy, caller: Caller, members: Members) -> Members:
-    """Check a request against all that the service model does not say, store the job, and wake the queue."""
-    request = _accepted(database, caller, members, policy.instances_per_job)
-    _require_encryption(policy, caller, request)
-    channels.check(request)
-    _check_image(control, request)
-    _check_metrics(control, request)
-    _check_data(control, caller, request)
+def create(
+    database: Database,
+    control: JobControl,
+    policy: Policy,
+    caller: Caller,
+    members: Members,
+    tuning_job_arn: str | None = None,
+) -> Members:
+    """Check a request against all that the service model does not say, store the job, and wake the queue.
+
+    `tuning_job_arn`: the hyperparameter tuning job that starts it.
+    """
+    request = accepted(database, control, policy, caller, members)
     name = request["TrainingJobName"]
     arn = names.arn(caller, f"training-job/{name}")
     with database.write() as session:
@@ -68,12 +74,7 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
                 "Training job names must be unique within an AWS account and region, "
                 f"and a training job with this name already exists ({existing})",
             )
-        vpc = request.get("VpcConfig")
-        if vpc:
-            try:
-                check_vpc_config(session, vpc["Subnets"], vpc["SecurityGroupIds"])
-            except InterfaceError as error:
-                raise validation(str(error)) from error
+        check_network(session, request)
         now = now_ms()
         connection.execute(
             _JOB,
@@ -87,6 +88,7 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
                 "modified": now,
                 "instances": instance_groups.instances(request["ResourceConfig"]),
                 "encrypted": request["EnableInterContainerTrafficEncryption"],
+                "tuning_job_arn": tuning_job_arn,
             },
         )
         connection.execute(_FIRST, {"job": name, "started": now})
@@ -94,6 +96,39 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
         trial_components.follow(session, caller, request.get("ExperimentConfig", {}), request, arn)
     control.wake()
     return {"TrainingJobArn": arn}
+
+
+def accepted(
+    database: Database,
+    control: JobControl,
+    policy: Policy,
+    caller: Caller,
+    members: Members,
+    action: str = "CreateTrainingJob",
+    resource: str | None = None,
+) -> Json:
+    """A request as it is stored, once it has passed every check but those of names and networks.
+
+    `action` and `resource` (an ARN, the job's unless given) are what the caller asked for. Raises AwsError.
+    """
+    request = _accepted(database, caller, members, policy.instances_per_job)
+    resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
+    _require_encryption(policy, caller, request, action, resource)
+    channels.check(request)
+    _check_image(control, request)
+    _check_metrics(control, request)
+    _check_data(control, caller, request)
+    return request
+
+
+def check_network(session: Session, request: Json) -> None:
+    """Raise ValidationException for a VpcConfig that cannot be used."""
+    vpc = request.get("VpcConfig")
+    if vpc:
+        try:
+            check_vpc_config(session, vpc["Subnets"], vpc["SecurityGroupIds"])
+        except InterfaceError as error:
+            raise validation(str(error)) from error
 
 
 def _accepted(database: Database, caller: Caller, members: Members, instances_per_job: int) -> Json:
@@ -138,20 +173,18 @@ def _accepted(database: Database, caller: Caller, members: Members, instances_pe
     }
 
 
-def _require_encryption(policy: Policy, caller: Caller, request: Json) -> None:
+def _require_encryption(policy: Policy, caller: Caller, request: Json, action: str, resource: str) -> None:
     """What an IAM condition on sagemaker:InterContainerTrafficEncryption does; or the flag is set, as the account wants it."""
     if policy.encryption is None or request["EnableInterContainerTrafficEncryption"]:
         return
     if instance_groups.instances(request["ResourceConfig"]) == 1:
         return
     if policy.encryption == "refuse":
-        job = names.arn(caller, f"training-job/{request['TrainingJobName']}")
         raise AwsError(
             "AccessDeniedException",
-            f"User: {caller.arn} is not authorized to perform: sagemaker:CreateTrainingJob on resource: "
-            f"{job} with an explicit deny: this service requires inter-container traffic "
-            "encryption for jobs of several instances (phalanx serve --require-encryption refuse). "
-            "Set EnableInterContainerTrafficEncryption to true.",
+            f"User: {caller.arn} is not authorized to perform: sagemaker:{action} on resource: {resource} with an explicit "
+            "deny: this service requires inter-container traffic encryption for jobs of several instances "
+            "(phalanx serve --require-encryption refuse). Set EnableInterContainerTrafficEncryption to true.",
         )
     request["EnableInterContainerTrafficEncryption"] = True
 

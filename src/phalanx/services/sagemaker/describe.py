@@ -53,6 +53,7 @@ def described(job: Any, transitions: Sequence[Any]) -> Members:
             {"MetricName": name, "Value": value, "Timestamp": moment(at)} for name, (value, at) in (job.metrics or {}).items()
         ],
         **({"FailureReason": job.failure_reason} if job.failure_reason else {}),
+        **({"TuningJobArn": job.tuning_job_arn} if job.tuning_job_arn else {}),
         **({"ModelArtifacts": {"S3ModelArtifacts": job.model_uri}} if job.model_uri else {}),
         **_times(job),
         **({"WarmPoolStatus": warm_pool(job)} if job.warm_pool else {}),

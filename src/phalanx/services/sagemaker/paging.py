@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ColumnElement, Float, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from phalanx.services import tokens
@@ -37,13 +37,18 @@ def page(session: Session, query: Any, orders: Orders, members: Members, *, desc
     if len(rows) <= limit:
         return rows, None
     last = [getattr(rows[limit - 1], column.key) for column in order]
-    return rows[:limit], tokens.encode([sort, int(descending), *last])
+    return rows[:limit], tokens.encode(
+        [sort, int(descending), *(repr(value) if isinstance(value, float) else value for value in last)]
+    )
 
 
 def _position(token: str, order: Sequence[InstrumentedAttribute[Any]], sort: str, descending: bool) -> Any:
     kinds = [int if column.key in ("created", "modified") else str for column in order]
     try:
-        given_sort, given_descending, *after = tokens.decode(token, str, int, *kinds)
+        given_sort, given_descending, *position = tokens.decode(token, str, int, *kinds)
+        after = [
+            float(value) if isinstance(column.type, Float) else value for column, value in zip(order, position, strict=True)
+        ]
     except ValueError as error:
         raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
     if (given_sort, given_descending) != (sort, descending):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from phalanx.jobs.control import JobControl
-from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials
+from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials, tuning
 from phalanx.services.sagemaker.create import INSTANCES_PER_JOB, EncryptionPolicy, Policy, create
 from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
@@ -36,6 +36,12 @@ def service(
             "StopTrainingJob": partial(stop, database, control),
             "UpdateTrainingJob": partial(update, database),
             "DeleteTrainingJob": partial(delete_training_job, database),
+            "CreateHyperParameterTuningJob": partial(tuning.create, database, control, policy),
+            "DescribeHyperParameterTuningJob": partial(tuning.describe, database),
+            "ListHyperParameterTuningJobs": partial(tuning.list_tuning_jobs, database),
+            "StopHyperParameterTuningJob": partial(tuning.stop, database, control),
+            "DeleteHyperParameterTuningJob": partial(tuning.delete_tuning_job, database),
+            "ListTrainingJobsForHyperParameterTuningJob": partial(tuning.list_training_jobs, database),
             "Search": partial(search, database),
             "GetSearchSuggestions": partial(get_search_suggestions, database),
             "CreateAlgorithm": partial(algorithms.create, database, control),

@@ -13,10 +13,12 @@ from phalanx.store.base import Json
 from phalanx.store.database import Database
 from phalanx.store.experiments import Algorithm, Experiment, Trial, TrialComponent
 from phalanx.store.jobs import Tag, TrainingJob
+from phalanx.store.tuning import TuningJob
 from phalanx.wire.service import Caller, Members
 
 TAGGED: dict[str, Any] = {
     "training-job": TrainingJob,
+    "hyper-parameter-tuning-job": TuningJob,
     "algorithm": Algorithm,
     "experiment": Experiment,
     "experiment-trial": Trial,

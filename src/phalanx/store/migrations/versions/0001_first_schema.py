@@ -119,6 +119,7 @@ def upgrade() -> None:
         sa.Column("warm_reused_by", sa.String(), nullable=True),
         sa.Column("instances", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("encrypted", sa.Boolean(), nullable=False),
+        sa.Column("tuning_job_arn", sa.String(), nullable=True),
         sa.Column("plan", sa.JSON(), nullable=True),
         sa.Column("model_uri", sa.String(), nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=True),
@@ -519,6 +520,60 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("trial_members", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_trial_members_component"), ["component"], unique=False)
+
+    op.create_table(
+        "tuning_jobs",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("caller", sa.String(), nullable=False),
+        sa.Column("seed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("warm", sa.JSON(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("failure_reason", sa.String(), nullable=True),
+        sa.Column("outcome", sa.JSON(), nullable=True),
+        sa.Column("converged", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tuning_jobs")),
+        sa.UniqueConstraint("arn", name=op.f("uq_tuning_jobs_arn")),
+    )
+    with op.batch_alter_table("tuning_jobs", schema=None) as batch_op:
+        batch_op.create_index("ix_tuning_jobs_created", ["created", "name"], unique=False)
+        batch_op.create_index("ix_tuning_jobs_status", ["status", "created"], unique=False)
+
+    op.create_table(
+        "tuning_children",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("tuning", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("definition", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("parameters", sa.JSON(), nullable=False),
+        sa.Column("launched", sa.Boolean(), nullable=False),
+        sa.Column("counted", sa.String(), nullable=False),
+        sa.Column("objective", sa.Double(), nullable=True),
+        sa.Column("objective_status", sa.String(), nullable=False),
+        sa.Column("failure_reason", sa.String(), nullable=True),
+        sa.Column("settled", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["tuning"], ["tuning_jobs.name"], name=op.f("fk_tuning_children_tuning_tuning_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tuning_children")),
+        sa.UniqueConstraint("tuning", "number", name=op.f("uq_tuning_children_tuning")),
+    )
+    op.create_table(
+        "objective_values",
+        sa.Column("job", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("timestamp", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job"], ["training_jobs.name"], name=op.f("fk_objective_values_job_training_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job", "host", "number", name=op.f("pk_objective_values")),
+    )
 
 
 def downgrade() -> None:

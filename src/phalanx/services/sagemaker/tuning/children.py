@@ -1,0 +1,91 @@
+"""The training jobs of a tuning job, created and stopped as a client would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phalanx.jobs import instance_types
+from phalanx.jobs.control import JobControl
+from phalanx.jobs.tuning.settings import training_job_definitions
+from phalanx.jobs.tuning.tuner import Refused
+from phalanx.services.sagemaker import tags
+from phalanx.services.sagemaker.create import Policy, create
+from phalanx.services.sagemaker.stop import stop
+from phalanx.store.base import Json
+from phalanx.store.database import Database
+from phalanx.store.tuning import TuningChild, TuningJob
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+_INHERITED = (
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "VpcConfig",
+    "OutputDataConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "RetryStrategy",
+    "Environment",
+)
+"""Members of a training job definition that are CreateTrainingJob's own."""
+
+
+class TrainingJobs:
+    """Implements Children (jobs.tuning.tuner)."""
+
+    def __init__(self, database: Database, control: JobControl, policy: Policy) -> None:
+        self._database = database
+        self._control = control
+        self._policy = policy
+
+    def create(self, job: TuningJob, child: TuningChild) -> None:
+        """See Children."""
+        definition = training_job_definitions(job.request)[child.definition]
+        members = training_job(definition, child.name, child.parameters)
+        with self._database.read() as session:
+            members["Tags"] = tags.of(session, [job.arn]).get(job.arn, [])
+        _, _, _, region, account, _ = job.arn.split(":", 5)
+        caller = Caller(account, region, "", job.caller, "", "")
+        try:
+            create(self._database, self._control, self._policy, caller, members, job.arn)
+        except AwsError as error:
+            raise Refused(f"{error.code}: {error.message}") from error
+
+    def stop(self, name: str) -> None:
+        """See Children."""
+        try:
+            stop(self._database, self._control, Caller("", "", "", "", "", ""), {"TrainingJobName": name})
+        except AwsError:
+            # It has ended meanwhile.
+            return
+
+
+def training_job(definition: Json, name: str, parameters: Json) -> Members:
+    """CreateTrainingJob's members for the child `name` of a definition, with these values of what is searched over."""
+    members: Members = {member: definition[member] for member in _INHERITED if member in definition}
+    members["TrainingJobName"] = name
+    members["HyperParameters"] = {**definition["StaticHyperParameters"], **parameters}
+    resources = _resources(definition)
+    if resources is not None:
+        members["ResourceConfig"] = resources
+    if "CheckpointConfig" in definition:
+        # A prefix of its own: the checkpoints of one child mean nothing to another.
+        given = definition["CheckpointConfig"]
+        members["CheckpointConfig"] = {**given, "S3Uri": f"{given['S3Uri'].rstrip('/')}/{name}"}
+    return members
+
+
+def _resources(definition: Json) -> Json | None:
+    if "ResourceConfig" in definition:
+        return dict(definition["ResourceConfig"])
+    given: dict[str, Any] | None = definition.get("HyperParameterTuningResourceConfig")
+    if given is None:
+        return None
+    rest = {name: value for name, value in given.items() if name not in ("AllocationStrategy", "InstanceConfigs")}
+    configs = given.get("InstanceConfigs", [])
+    # In the order of preference: the first type that this service has.
+    usable = [each for each in configs if (known := instance_types.CATALOGUE.get(each["InstanceType"])) and not known.gpus]
+    return {**rest, **(usable or configs or [{}])[0]}

@@ -1,0 +1,82 @@
+"""ListHyperParameterTuningJobs and ListTrainingJobsForHyperParameterTuningJob."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, select
+
+from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.sagemaker.tuning.describe import TRAINING, counters, find, summary
+from phalanx.store.database import Database
+from phalanx.store.jobs import TrainingJob
+from phalanx.store.tuning import TuningChild, TuningJob
+from phalanx.wire.service import Caller, Members
+
+_JOB_ORDERS: Orders = {
+    "Name": (TuningJob.name,),
+    "CreationTime": (TuningJob.created, TuningJob.name),
+    "Status": (TuningJob.status, TuningJob.name),
+}
+_CHILD_ORDERS: Orders = {
+    "Name": (TrainingJob.name,),
+    "CreationTime": (TrainingJob.created, TrainingJob.name),
+    "Status": (TrainingJob.status, TrainingJob.name),
+    "FinalObjectiveMetricValue": (TuningChild.objective, TrainingJob.name),
+}
+
+
+def list_tuning_jobs(database: Database, _: Caller, members: Members) -> Members:
+    """A page of tuning jobs, by name unless another order is asked for."""
+    columns = (TuningJob.arn, TuningJob.name, TuningJob.status, TuningJob.request, TuningJob.created, TuningJob.modified)
+    query = select(*columns, TuningJob.ended).where(*_filters(members))
+    with database.read() as session:
+        rows, token = page(session, query, _JOB_ORDERS, {"SortBy": "Name", **members}, descending=False)
+        children: dict[str, list[Any]] = {row.name: [] for row in rows}
+        for child in session.execute(
+            select(TuningChild.tuning, TuningChild.counted, TuningChild.objective_status).where(
+                TuningChild.tuning.in_(children)
+            )
+        ):
+            children[child.tuning].append(child)
+    found = [
+        {
+            "HyperParameterTuningJobName": row.name,
+            "HyperParameterTuningJobArn": row.arn,
+            "HyperParameterTuningJobStatus": row.status,
+            "Strategy": row.request["HyperParameterTuningJobConfig"]["Strategy"],
+            "CreationTime": moment(row.created),
+            **({} if row.ended is None else {"HyperParameterTuningEndTime": moment(row.ended)}),
+            "LastModifiedTime": moment(row.modified),
+            **counters(children[row.name]),
+            "ResourceLimits": row.request["HyperParameterTuningJobConfig"]["ResourceLimits"],
+        }
+        for row in rows
+    ]
+    return {"HyperParameterTuningJobSummaries": found, **({"NextToken": token} if token else {})}
+
+
+def list_training_jobs(database: Database, _: Caller, members: Members) -> Members:
+    """A page of a tuning job's training jobs, by name unless another order is asked for. By final objective, only those that
+    have one."""
+    with database.read() as session:
+        job = find(session, members["HyperParameterTuningJobName"])
+        query = select(TuningChild, TuningChild.objective, *TRAINING).join(TrainingJob, TrainingJob.name == TuningChild.name)
+        query = query.where(TuningChild.tuning == job.name)
+        if "StatusEquals" in members:
+            query = query.where(TrainingJob.status == members["StatusEquals"])
+        if members.get("SortBy") == "FinalObjectiveMetricValue":
+            query = query.where(TuningChild.objective.is_not(None))
+        rows, token = page(session, query, _CHILD_ORDERS, {"SortBy": "Name", **members}, descending=False)
+        found = [summary(job, row.TuningChild, row) for row in rows]
+    return {"TrainingJobSummaries": found, **({"NextToken": token} if token else {})}
+
+
+def _filters(members: Members) -> list[ColumnElement[bool]]:
+    filters = between(members, TuningJob.created, "CreationTime") + between(members, TuningJob.modified, "LastModifiedTime")
+    if members.get("NameContains"):
+        filters.append(TuningJob.name.icontains(members["NameContains"], autoescape=True))
+    if "StatusEquals" in members:
+        filters.append(TuningJob.status == members["StatusEquals"])
+    return filters
