@@ -34,3 +34,9 @@ def test_a_pattern_that_would_hang_backtracking_engines_ends():
 def test_a_pattern_that_cannot_be_used_is_refused_by_name(regex):
     with pytest.raises(MetricError, match=r"Invalid regex for metric speed: "):
         Definitions([("speed", regex)])
+
+
+def test_patterns_that_outgrow_the_memory_of_a_set_are_matched_one_by_one():
+    wide = [(f"m{number}", f"(a|b)*a(a|b){{{8 + number % 5}}}(x){number}(.*y){{20}}") for number in range(39)]
+    text = "".join("ab"[number * number % 7 % 2] for number in range(20_000)) + " loss=0.5"
+    assert Definitions([*wide, ("loss", "loss=(.*)")]).scan([(1, text)]) == [("loss", 0.5, 1)]

@@ -177,14 +177,14 @@ class Phalanx:
         return left
 
 
-def channel(name: str, distribution: str = "FullyReplicated") -> dict:
+def channel(prefix: str, distribution: str = "FullyReplicated", name: str | None = None) -> dict:
     return {
-        "ChannelName": name,
+        "ChannelName": name or prefix,
         "ContentType": "text/csv",
         "DataSource": {
             "S3DataSource": {
                 "S3DataType": "S3Prefix",
-                "S3Uri": f"s3://test-bucket/{name}/",
+                "S3Uri": f"s3://test-bucket/{prefix}/",
                 "S3DataDistributionType": distribution,
             }
         },

@@ -309,6 +309,30 @@ def test_a_stop_is_repeated_for_agents_that_forgot_it(database, signer):
     assert load(database).status == "Stopped"
 
 
+class Chatty(StubFleet):
+    """Containers that write faster than their logs are taken over."""
+
+    def logs(self, instance_id, offset, final):
+        lines = [] if final or self.stops else [LogLine(offset + number, "more") for number in range(2000)]
+        return lines, offset + len(lines)
+
+
+def test_a_job_that_writes_without_end_can_be_stopped(database, signer):
+    create(database)
+    fleet = Chatty(Script(hold=Phase.RUNNING))
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    with database.write() as session:
+        session.get_one(TrainingJob, "job").stop_requested = True
+    thread.join(30)
+    assert load(database).status == "Stopped"
+    with database.read() as session:
+        for stream in session.scalars(select(LogStream)):
+            numbers = session.scalars(select(LogEvent.number).where(LogEvent.stream == stream.name)).all()
+            assert len(numbers) == stream.events == stream.position > 0
+
+
 def test_a_full_store_delays_a_job_but_does_not_fail_it(database, signer, monkeypatch):
     create(database)
     errors = [OperationalError("INSERT", {}, Exception("database or disk is full"))] * 2

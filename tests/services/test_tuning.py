@@ -456,7 +456,8 @@ def test_the_resource_config_of_either_sdk_reaches_the_children(world):
         world.tuner.advance(name)
         job = children(world, name)["TrainingJobSummaries"][0]["TrainingJobName"]
         assert world.call("DescribeTrainingJob", TrainingJobName=job)["ResourceConfig"] == expected
-    assert describe(world)["TrainingJobDefinition"]["HyperParameterTuningResourceConfig"] == resources
+    described = describe(world)["TrainingJobDefinition"]
+    assert described["HyperParameterTuningResourceConfig"] == described["ResourceConfig"] == resources
 
 
 def test_several_algorithms_are_tuned_by_one_job(world):

@@ -23,6 +23,10 @@ class Definitions:
         options = re2.Options()
         options.log_errors = False
         self._patterns = []
+        # Which patterns match a line is found in one pass over it: built-in algorithms have dozens, and logs have many lines.
+        # The first one matches everything: a set that does not find it has run out of memory, and says nothing of the others.
+        self._set = re2.Set.SearchSet(options)
+        self._set.Add("")
         for name, regex in definitions:
             try:
                 pattern = re2.compile(regex, options)
@@ -33,6 +37,11 @@ class Definitions:
             if pattern.groups < 1:
                 raise MetricError(f"Invalid regex for metric {name}: it has no capturing group for the value")
             self._patterns.append((name, pattern))
+            self._set.Add(regex)
+        try:
+            self._set.Compile()
+        except re2.error as error:
+            raise MetricError("The regular expressions of all metrics together are too large. Simplify them") from error
 
     def scan(self, lines: Iterable[tuple[int, str]]) -> list[tuple[str, float, int]]:
         """Name, value and timestamp of each metric found in `lines` (timestamp, text), in the order they appear.
@@ -43,12 +52,21 @@ class Definitions:
         found = []
         for timestamp, text in lines:
             shown = text.replace("\t", "#011")
-            for name, pattern in self._patterns:
+            matching = self._matching(text)
+            if shown != text:
+                matching |= self._matching(shown)
+            for number in sorted(matching):
+                name, pattern = self._patterns[number]
                 for match in list(pattern.finditer(text)) or (pattern.finditer(shown) if shown != text else ()):
                     value = _number(match.group(1))
                     if value is not None:
                         found.append((name, value, timestamp))
         return found
+
+    def _matching(self, text: str) -> set[int]:
+        """Indices of the patterns that may match."""
+        indices = self._set.Match(text)
+        return {index - 1 for index in indices if index} if indices else set(range(len(self._patterns)))
 
 
 def _number(text: str | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from phalanx.algorithms import catalog
@@ -18,6 +18,8 @@ from phalanx.store.database import Database
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob
 from phalanx.store.tuning import ObjectiveValue
 
+PORTION = 1_000
+"""So many lines at once say that more are waiting."""
 SAMPLE_SECONDS = 2.0
 """How often it is looked at what the instances use."""
 EVENT_LIMIT = 262_144 - 26
@@ -57,13 +59,18 @@ class Journal:
                         LogStream(name=f"{self._job}/{placement.host}-{now}", job=self._job, host=placement.host, created=now)
                     )
 
-    def pump(self, final: bool = False) -> None:
-        """Take over what the instances have written since; `final` once their containers have ended."""
-        for placement in self._plan.placements:
-            while self._take(placement.id, placement.host, final):
-                pass
+    def pump(self, final: bool = False) -> bool:
+        """Take over what the instances have written since; `final`, all of it, once their containers have ended.
+
+        Before, it takes one portion of each instance, so that a job that writes without end can still be stopped. Whether more
+        is waiting.
+        """
+        lines = [self._take(placement.id, placement.host, final) for placement in self._plan.placements]
+        while final and any(lines):
+            lines = [self._take(placement.id, placement.host, final) for placement in self._plan.placements]
         if final or time.monotonic() - self._sampled >= SAMPLE_SECONDS:
             self._sample()
+        return max(lines) >= PORTION
 
     def _sample(self) -> None:
         """CPUUtilization is in percent of one CPU since the last look, so that the first look only begins it."""
@@ -84,33 +91,36 @@ class Journal:
                 for host, found in values.items():
                     series.record(session, self._job, host, found, period)
 
-    def _take(self, instance_id: str, host: str, final: bool) -> bool:
+    def _take(self, instance_id: str, host: str, final: bool) -> int:
         with self._database.read() as session:
             stream = _stream(session, self._job, host)
             position = stream.position
         lines, offset = self._fleet.logs(instance_id, position, final)
         if offset == position:
-            return False
+            return 0
         now = now_ms()
+        values = self._metrics.scan((line.timestamp, line.text) for line in lines)
         with self._database.write() as session:
             stream = _stream(session, self._job, host)
-            for line in lines:
-                session.add(
-                    LogEvent(
-                        stream=stream.name,
-                        number=stream.events,
-                        timestamp=line.timestamp,
-                        ingested=now,
-                        message=line.text,
-                    )
-                )
-                stream.events += 1
-                stream.first_event = line.timestamp if stream.first_event is None else stream.first_event
-                stream.last_event = line.timestamp
+            if lines:
+                # In one statement: the database is locked meanwhile, and there may be thousands.
+                events = [
+                    {
+                        "stream": stream.name,
+                        "number": number,
+                        "timestamp": line.timestamp,
+                        "ingested": now,
+                        "message": line.text,
+                    }
+                    for number, line in enumerate(lines, stream.events)
+                ]
+                session.execute(insert(LogEvent), events)
+                stream.events += len(lines)
+                stream.first_event = lines[0].timestamp if stream.first_event is None else stream.first_event
+                stream.last_event = lines[-1].timestamp
             stream.last_ingestion = now
             # Position and events change together: a line is stored exactly once, whenever the service is killed.
             stream.position = offset
-            values = self._metrics.scan((line.timestamp, line.text) for line in lines)
             if values:
                 job = session.get_one(TrainingJob, self._job)
                 job.metrics = {**(job.metrics or {}), **{name: [value, at] for name, value, at in values}}
@@ -118,7 +128,7 @@ class Journal:
             if self._objective is not None:
                 emitted = [(at, value) for name, value, at in values if name == self._objective]
                 self._keep(session, host, position == 0, emitted)
-        return bool(lines)
+        return len(lines)
 
     def _keep(self, session: Session, host: str, anew: bool, emitted: list[tuple[int, float]]) -> None:
         """Every value of a tuning job's objective: it decides by them whether the job goes on. A log that begins anew, after a
@@ -127,8 +137,12 @@ class Journal:
         if anew:
             session.execute(delete(ObjectiveValue).where(*mine))
         first = session.scalar(select(func.count()).select_from(ObjectiveValue).where(*mine)) or 0
-        for number, (at, value) in enumerate(emitted, first):
-            session.add(ObjectiveValue(job=self._job, host=host, number=number, timestamp=at, value=value))
+        if emitted:
+            rows = [
+                {"job": self._job, "host": host, "number": number, "timestamp": at, "value": value}
+                for number, (at, value) in enumerate(emitted, first)
+            ]
+            session.execute(insert(ObjectiveValue), rows)
 
 
 def _stream(session: Session, job: str, host: str) -> LogStream:

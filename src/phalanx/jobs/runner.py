@@ -171,7 +171,7 @@ class Runner:
         seen = -1
         while True:
             statuses = self._statuses(made)
-            journal.pump()
+            behind = journal.pump()
             if ending is None:
                 ending = self._ending(statuses, deadline)
                 if ending is not None:
@@ -183,7 +183,7 @@ class Runner:
             if ending is not None:
                 # Each time round: an agent that was killed meanwhile has forgotten it.
                 fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS if ending.status == "Failed" else STOP_GRACE_SECONDS)
-            seen = fleet.wait(seen, LOG_SECONDS)
+            seen = fleet.wait(seen, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
         if ending is not None and ending.status in ("Failed", "InProgress"):

@@ -68,7 +68,7 @@ def training_job(definition: Json, name: str, parameters: Json) -> Members:
     members: Members = {member: definition[member] for member in _INHERITED if member in definition}
     members["TrainingJobName"] = name
     members["HyperParameters"] = {**definition["StaticHyperParameters"], **parameters}
-    resources = _resources(definition)
+    resources = resource_config(definition)
     if resources is not None:
         members["ResourceConfig"] = resources
     if "CheckpointConfig" in definition:
@@ -78,7 +78,8 @@ def training_job(definition: Json, name: str, parameters: Json) -> Members:
     return members
 
 
-def _resources(definition: Json) -> Json | None:
+def resource_config(definition: Json) -> Json | None:
+    """The ResourceConfig of a definition's children, by whichever of the two members gives it; None where neither does."""
     if "ResourceConfig" in definition:
         return dict(definition["ResourceConfig"])
     given: dict[str, Any] | None = definition.get("HyperParameterTuningResourceConfig")

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.tuning import completion
 from phalanx.jobs.tuning.settings import objective_of, training_job_definitions
 from phalanx.services.sagemaker.describe import moment
+from phalanx.services.sagemaker.tuning.children import resource_config
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
@@ -58,6 +59,7 @@ def described(session: Session, job: TuningJob) -> Members:
     overall = _overall(session, job, best, minimize)
     return {
         **job.request,
+        **_definitions(job),
         "HyperParameterTuningJobName": job.name,
         "HyperParameterTuningJobArn": job.arn,
         "HyperParameterTuningJobStatus": job.status,
@@ -71,6 +73,12 @@ def described(session: Session, job: TuningJob) -> Members:
         **({"OverallBestTrainingJob": overall} if overall is not None else {}),
         **({"FailureReason": job.failure_reason} if job.failure_reason else {}),
     }
+
+
+def _definitions(job: TuningJob) -> Members:
+    """The definitions with a ResourceConfig in any case: SDK v2 gives the other member, and attaches by this one."""
+    given = [{**each, "ResourceConfig": resource_config(each)} for each in training_job_definitions(job.request)]
+    return {"TrainingJobDefinitions": given} if "TrainingJobDefinitions" in job.request else {"TrainingJobDefinition": given[0]}
 
 
 def counters(children: Sequence[Any]) -> Members:
