@@ -75,7 +75,7 @@ NOTES = {
     "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job; artifacts in S3 stay",
     "CreateHyperParameterTuningJob": "every member of the tuning itself; members of its training job definitions as below",
     "DeleteHyperParameterTuningJob": "its training jobs stay",
-    "Search": "training jobs, experiments, trials and trial components; nothing is found of other resources",
+    "Search": "training jobs, tuning jobs, experiments, trials, trial components; nothing is found of other resources",
     "CreateAlgorithm": "validation profiles are refused; what concerns inference is kept, and changes nothing",
     "CreateTrialComponent": "a training job has one where it has an ExperimentConfig, named `JOB-aws-training-job`",
     "DeleteExperiment": "refused while it has trials",

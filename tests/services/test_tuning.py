@@ -250,6 +250,23 @@ def test_tuning_jobs_are_listed_filtered_sorted_and_paged(world):
     assert (job["Strategy"], job["ResourceLimits"]["MaxNumberOfTrainingJobs"]) == ("Random", 3)
 
 
+def test_tuning_jobs_are_searched_for(world):
+    create(world, "a", Tags=[{"Key": "team", "Value": "x"}])
+    create(world, "b")
+    run(world, [0.7, 0.95, 0.8], "b")
+
+    def found(name, operator, value):
+        filters = {"Filters": [{"Name": name, "Operator": operator, "Value": value}]}
+        answer = world.call("Search", Resource="HyperParameterTuningJob", SearchExpression=filters)
+        return [each["HyperParameterTuningJob"]["HyperParameterTuningJobName"] for each in answer["Results"]]
+
+    assert found("Tags.team", "Equals", "x") == ["a"]
+    assert found("HyperParameterTuningJobStatus", "Equals", "Completed") == ["b"]
+    assert found("BestTrainingJob.FinalHyperParameterTuningJobObjectiveMetric.Value", "GreaterThan", "0.9") == ["b"]
+    filters = {"Filters": [{"Name": "TuningJobArn", "Operator": "Contains", "Value": "/b"}]}
+    assert world.call("Search", Resource="TrainingJob", SearchExpression=filters)["TotalHits"]["Value"] == 3
+
+
 @pytest.mark.parametrize("operation", ["Describe", "Stop", "Delete", "ListTrainingJobsFor"])
 def test_an_unknown_tuning_job_is_not_found(world, operation):
     with pytest.raises(AwsError, match="can't find a tuning job called no-such") as caught:

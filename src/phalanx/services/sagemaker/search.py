@@ -1,4 +1,4 @@
-"""Search and GetSearchSuggestions over training jobs, experiments, trials and trial components."""
+"""Search and GetSearchSuggestions over training jobs, tuning jobs, experiments, trials and trial components."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
-from phalanx.services.sagemaker import experiments, tags, trial_components, trials
+from phalanx.services.sagemaker import experiments, tags, trial_components, trials, tuning
 from phalanx.services.sagemaker.describe import described
 from phalanx.services.sagemaker.errors import validation
 from phalanx.store.database import Database
 from phalanx.store.experiments import Experiment, Trial, TrialComponent
 from phalanx.store.jobs import TrainingJob, Transition
+from phalanx.store.tuning import TuningJob
 from phalanx.wire.service import Caller, Members
 
 DEFAULT_MAX_RESULTS = 100
@@ -119,6 +120,7 @@ def _jobs(session: Session, jobs: Sequence[TrainingJob]) -> Iterator[Members]:
 
 KINDS = {
     "TrainingJob": Kind("TrainingJob", "TrainingJobName", TrainingJob, _jobs),
+    "HyperParameterTuningJob": Kind("HyperParameterTuningJob", "HyperParameterTuningJobName", TuningJob, tuning.records),
     "Experiment": Kind("Experiment", "ExperimentName", Experiment, experiments.records),
     "ExperimentTrial": Kind("Trial", "TrialName", Trial, trials.records),
     "ExperimentTrialComponent": Kind("TrialComponent", "TrialComponentName", TrialComponent, trial_components.records),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.jobs.tuning import completion
 from phalanx.jobs.tuning.settings import objective_of, training_job_definitions
+from phalanx.services.sagemaker import tags
 from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.tuning.children import resource_config
 from phalanx.store.base import Json, now_ms
@@ -79,6 +80,15 @@ def _definitions(job: TuningJob) -> Members:
     """The definitions with a ResourceConfig in any case: SDK v2 gives the other member, and attaches by this one."""
     given = [{**each, "ResourceConfig": resource_config(each)} for each in training_job_definitions(job.request)]
     return {"TrainingJobDefinitions": given} if "TrainingJobDefinitions" in job.request else {"TrainingJobDefinition": given[0]}
+
+
+def records(session: Session, jobs: Sequence[TuningJob]) -> Iterator[Members]:
+    """Tuning jobs in the model's shape HyperParameterTuningJobSearchEntity."""
+    tagged = tags.of(session, [job.arn for job in jobs])
+    for job in jobs:
+        found = described(session, job)
+        found.pop("Autotune", None)
+        yield {**found, "Tags": tagged.get(job.arn, [])}
 
 
 def counters(children: Sequence[Any]) -> Members:
