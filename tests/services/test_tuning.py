@@ -147,6 +147,7 @@ def run(world, values, name="tune"):
         world.tuner.advance(name)
 
 
+@pytest.mark.shows("CreateHyperParameterTuningJob")
 def test_create_stores_the_job_and_wakes_the_tuner(world):
     assert create(world, Tags=[{"Key": "team", "Value": "a"}]) == {"HyperParameterTuningJobArn": ARN}
     assert world.control.woken == 1
@@ -182,6 +183,7 @@ def test_children_are_training_jobs_like_any_other_and_inherit_all_that_guards_t
         assert session.get_one(TrainingJob, name).encrypted is True
 
 
+@pytest.mark.shows("DescribeHyperParameterTuningJob", "ListTrainingJobsForHyperParameterTuningJob")
 def test_best_counters_and_lists_tell_how_it_went(world):
     create(world, tuning=config(most=4))
     run(world, [0.7, 0.9, None, 0.8])
@@ -220,6 +222,7 @@ def test_best_counters_and_lists_tell_how_it_went(world):
         children(world, NextToken="nonsense")
 
 
+@pytest.mark.shows("ListHyperParameterTuningJobs")
 def test_tuning_jobs_are_listed_filtered_sorted_and_paged(world):
     for name in ("b", "a", "c"):
         create(world, name)
@@ -274,6 +277,7 @@ def test_an_unknown_tuning_job_is_not_found(world, operation):
     assert caught.value.code == "ResourceNotFound"
 
 
+@pytest.mark.shows("StopHyperParameterTuningJob", "DeleteHyperParameterTuningJob")
 def test_a_stopped_job_stops_its_children_and_can_then_be_deleted(world):
     create(world)
     world.tuner.advance("tune")
