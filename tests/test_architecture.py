@@ -8,7 +8,21 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "phalanx"
 
 MAY_IMPORT = {
-    "cli": {"wire", "services", "jobs", "store", "fleet", "node", "network", "ipsec", "runtime", "data", "algorithms"},
+    "cli": {
+        "wire",
+        "services",
+        "console",
+        "jobs",
+        "store",
+        "fleet",
+        "node",
+        "network",
+        "ipsec",
+        "runtime",
+        "data",
+        "algorithms",
+    },
+    "console": set(),
     "services": {"wire", "jobs", "store"},
     "wire": set(),
     "jobs": {"store", "fleet", "node", "network", "ipsec", "runtime", "data", "algorithms"},

@@ -10,6 +10,7 @@ from pathlib import Path
 from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
+from phalanx.services.phalanx.service import service as phalanx
 from phalanx.services.sagemaker.fields import FIELDS, Field, Support
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
@@ -124,7 +125,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def _services() -> tuple[Service, ...]:
-    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam()  # type: ignore[arg-type]
+    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam(), phalanx(None, None)  # type: ignore[arg-type]
 
 
 def page() -> str:
@@ -159,7 +160,7 @@ def page() -> str:
         "| service | operation | | shown by |",
         "|---|---|---|---|",
     ]
-    for name in ("logs", "cloudwatch", "sts", "iam"):
+    for name in ("logs", "cloudwatch", "sts", "iam", "phalanx"):
         for operation in served[name]:
             lines.append(f"| {name} | `{operation}` | {NOTES.get(operation, '')} | {_tests(tests[operation])} |")
     lines += [

@@ -64,10 +64,16 @@ def control():
 
 
 @pytest.fixture
-def settings(live_database, control):
+def services(live_database, control):
+    """What the server serves."""
+    return [service(live_database, control)]
+
+
+@pytest.fixture
+def settings(services):
     """What boto3 needs to reach the server."""
     keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application([service(live_database, control)], keys.get, "123456789012")
+    app = application(services, keys.get, "123456789012")
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()

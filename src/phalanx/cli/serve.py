@@ -32,6 +32,7 @@ from phalanx.cli.settings import (
     default_bucket,
     fail,
 )
+from phalanx.console import site
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
 from phalanx.data.process import ProcessError
@@ -47,6 +48,7 @@ from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
 from phalanx.services.logs.service import service as logs
+from phalanx.services.phalanx.service import service as phalanx
 from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
@@ -181,6 +183,10 @@ class _Service:
         self._undo.callback(manager.close)
         tuner.open()
         self._undo.callback(tuner.close)
+        port = self._listener.getsockname()[1]
+        # Clients elsewhere cannot use the address that means "all of this host's".
+        shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
+        s3 = (store.endpoint or "").replace(f"//{self._host}:", f"//{shown}:")
         services = [
             sagemaker(self._database, manager, require_encryption=self._require_encryption),
             ec2(self._database, manager),
@@ -188,12 +194,10 @@ class _Service:
             sts(),
             iam(),
             cloudwatch(self._database),
+            phalanx(self._database, manager),
         ]
-        app = application(services, self._principal, ACCOUNT, routes=[Route("/healthz", _healthy)])
-        port = self._listener.getsockname()[1]
-        # Clients elsewhere cannot use the address that means "all of this host's".
-        shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
-        s3 = (store.endpoint or "").replace(f"//{self._host}:", f"//{shown}:")
+        routes = [Route("/healthz", _healthy), *site.routes(region=REGION, s3=s3)]
+        app = application(services, self._principal, ACCOUNT, routes=routes)
         Endpoints(f"http://{shown}:{port}", s3, REGION).save(self._data_dir)
         server = uvicorn.Server(
             uvicorn.Config(

@@ -102,12 +102,13 @@ exec "$2"
 
 @dataclass(frozen=True, slots=True)
 class ChildSa:
-    """A CHILD_SA as charon sees it. SPIs are numbers."""
+    """A CHILD_SA as charon sees it. SPIs are numbers; `age` is for how many seconds its keys have been in use."""
 
     state: str
     unique_id: int
     spi_in: int
     spi_out: int
+    age: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,7 @@ def _ike_sa(name: str, values: Mapping[str, Any]) -> IkeSa:
                 unique_id=int(text(child, "uniqueid") or 0),
                 spi_in=int(text(child, "spi-in") or "0", 16),
                 spi_out=int(text(child, "spi-out") or "0", 16),
+                age=int(text(child, "install-time") or 0),
             )
             for child in values.get("child-sas", {}).values()
         ),

@@ -219,6 +219,7 @@ class Member:
             rekeys=max(totals.installed - 1, 0),
             local_certificate=self._certificates.get(self._spec.identity, ""),
             remote_certificate=self._certificates.get(peer.identity, ""),
+            key_age=child.age if child else None,
         )
 
     def _cause(self, name: str, mark: int) -> str:

@@ -55,7 +55,10 @@ class MeshSpec:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """The measured state of one pair, seen from `local`. Packets and bytes are inner traffic, summed over all rekeyed SAs."""
+    """The measured state of one pair, seen from `local`. Packets and bytes are inner traffic, summed over all rekeyed SAs.
+
+    `key_age` is for how many seconds the keys in use have been; None without any.
+    """
 
     local: str
     remote: str
@@ -74,6 +77,7 @@ class PairReport:
     rekeys: int
     local_certificate: str
     remote_certificate: str
+    key_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from phalanx.store.base import Json
+
 
 class JobControl(Protocol):
     """The jobs room as `services` sees it. All calls are safe from any thread and return quickly."""
@@ -20,6 +22,10 @@ class JobControl(Protocol):
 
     def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
         """Why metric definitions (Name, Regex) cannot be used; None where they can."""
+
+    def measured(self, job: str) -> Json | None:
+        """What is measured of a running job's encryption now, as its evidence will have it but unsigned; None where the job
+        has no instances. What cannot be measured is among its gaps."""
 
     def network_changed(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""

@@ -104,6 +104,7 @@ def report(
                     "packets_received": arrived.packets_in if arrived else None,
                     "bytes_received": arrived.bytes_in if arrived else None,
                     "rekeys": pair.rekeys,
+                    "key_age_seconds": pair.key_age,
                     "local_certificate": pair.local_certificate,
                     "remote_certificate": pair.remote_certificate,
                 }

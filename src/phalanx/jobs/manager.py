@@ -13,12 +13,12 @@ from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
-from phalanx.jobs import interfaces, plan, record, warm_pools
+from phalanx.jobs import evidence, interfaces, plan, record, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
-from phalanx.store.base import now_ms
+from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
@@ -119,6 +119,21 @@ class Manager:
         except metrics.MetricError as error:
             return str(error)
         return None
+
+    def measured(self, job: str) -> Json | None:
+        """See JobControl."""
+        with self._database.read() as session:
+            row = session.get(TrainingJob, job)
+        if row is None or row.plan is None:
+            return None
+        made = plan.Plan.from_json(row.plan)
+        try:
+            present = self._fleet.statuses(made.ids)
+            measurements = self._fleet.measure([id_ for id_ in made.ids if id_ in present])
+        except FleetError as error:
+            return evidence.report(row, made, [], [str(error)], {})
+        notes = {id_: status.notes for id_, status in present.items()}
+        return evidence.report(row, made, measurements, [], notes)
 
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""

@@ -10,6 +10,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from botocore.loaders import Loader
@@ -375,6 +376,9 @@ class Ec2Api(QueryApi):
         return Answer(status, cls.content_type, body.encode(), code)
 
 
+OWN_MODELS = str(Path(__file__).parent / "models")
+"""Models of services that AWS does not have, in botocore's layout: AWS_DATA_PATH lets boto3 and the AWS CLI speak them."""
+
 PROTOCOLS: dict[str, type[Api]] = {"smithy-rpc-v2-cbor": CborApi, "json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
 
 
@@ -388,8 +392,8 @@ def apis(service: Service) -> list[Api]:
 
 @functools.cache
 def service_model(name: str) -> ServiceModel:
-    """The newest model of a service that botocore ships. Models that a user keeps in ~/.aws are not looked at."""
-    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    """The newest model of a service, botocore's or our own. Models that a user keeps in ~/.aws are not looked at."""
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, OWN_MODELS], include_default_search_paths=False)
     return ServiceModel(loader.load_service_model(name, "service-2"), name)
 
 

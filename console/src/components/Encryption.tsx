@@ -1,0 +1,215 @@
+/** What was measured of a job's encryption: the instances as a graph, every pair in a table, and the signed report. */
+import type { DescribeTrainingJobResponse } from "@aws-sdk/client-sagemaker";
+import Alert from "@cloudscape-design/components/alert";
+import Box from "@cloudscape-design/components/box";
+import Button from "@cloudscape-design/components/button";
+import Container from "@cloudscape-design/components/container";
+import Header from "@cloudscape-design/components/header";
+import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
+import Pagination from "@cloudscape-design/components/pagination";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import StatusIndicator from "@cloudscape-design/components/status-indicator";
+import Table from "@cloudscape-design/components/table";
+import { useState } from "react";
+import { usePoll } from "../app/poll";
+import { useAws } from "../app/session";
+import { wording } from "../aws/errors";
+import { useWords } from "../i18n";
+import { cipher, type Edge, graph, type Report } from "../model/evidence";
+import { Cost } from "./Cost";
+import { isOver } from "./Status";
+
+const LIVE_MILLISECONDS = 2000;
+const PAIRS_PER_PAGE = 20;
+/** Instances up to which a picture says more than the table. */
+const MOST_DRAWN = 40;
+
+interface Answer {
+  Signed: boolean;
+  Report?: string;
+}
+
+export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
+  const { t, number, moment } = useWords();
+  const aws = useAws();
+  const name = job.TrainingJobName!;
+  const over = isOver(job.TrainingJobStatus);
+  const { value: answer, error } = usePoll(
+    () => aws.phalanx<Answer>("DescribeTrainingJobEncryption", { TrainingJobName: name }),
+    [aws, name, over],
+    ({ Signed }) => (Signed ? undefined : LIVE_MILLISECONDS),
+  );
+  if (answer === undefined) {
+    return error === undefined ? (
+      <StatusIndicator type="loading">{t("common.loading")}</StatusIndicator>
+    ) : (
+      <Alert type="error">{wording(error)}</Alert>
+    );
+  }
+  if (answer.Report === undefined) return <Alert type="info">{t("encryption.notYet")}</Alert>;
+  const report = JSON.parse(answer.Report) as Report;
+  const several = (job.ResourceConfig?.InstanceCount ?? 1) > 1;
+  const verdict = !several
+    ? ({ type: "info", text: "encryption.single" } as const)
+    : !report.encrypted
+      ? ({ type: "warning", text: "encryption.off" } as const)
+      : report.pairs.length === 0
+        ? ({ type: "info", text: "encryption.nothing" } as const)
+        : report.gaps.length > 0
+          ? ({ type: "warning", text: "encryption.gaps" } as const)
+          : ({ type: "success", text: answer.Signed ? "encryption.proven" : "encryption.live" } as const);
+  return (
+    <SpaceBetween size="l">
+      <Alert
+        type={verdict.type}
+        action={
+          answer.Signed ? (
+            <Button iconName="download" onClick={() => save(`${name}-evidence.json`, answer.Report!)}>
+              {t("encryption.download")}
+            </Button>
+          ) : undefined
+        }
+      >
+        {t(verdict.text)}
+      </Alert>
+      <Container header={<Header variant="h2">{t("encryption.summary")}</Header>}>
+        <KeyValuePairs
+          columns={4}
+          items={[
+            { label: t("encryption.plane"), value: report.data_plane ?? "–" },
+            { label: t("encryption.espPackets"), value: number(report.router_guard?.esp_packets ?? 0) },
+            { label: t("encryption.dropped"), value: number(report.plaintext_packets_dropped) },
+            { label: t("encryption.measured"), value: moment(report.measured_at) },
+            ...(report.signature === undefined
+              ? []
+              : [{ label: t("encryption.signer"), value: <Box variant="code">{report.signature.public_key}</Box> }]),
+          ]}
+        />
+      </Container>
+      {report.instances.flatMap(({ host, interruptions }) =>
+        interruptions.map((text) => (
+          <Alert key={host + text} type="warning" header={t("encryption.interrupted", { host })}>{text}</Alert>
+        )),
+      )}
+      {report.gaps.map((gap) => <Alert key={gap} type="warning" header={t("encryption.gap")}>{gap}</Alert>)}
+      {report.pairs.length > 0 && report.instances.length <= MOST_DRAWN && <Graph report={report} />}
+      {report.pairs.length > 0 && <Pairs report={report} />}
+      {several && <Cost job={job} />}
+    </SpaceBetween>
+  );
+}
+
+/** Hands a text to the browser as a file; byte for byte, so that its signature holds. */
+function save(name: string, text: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+const WIDTH = 760;
+const HEIGHT = 380;
+
+function Graph({ report }: { report: Report }) {
+  const { t, bytes, number } = useWords();
+  const [shown, setShown] = useState<Edge>();
+  const { nodes, edges } = graph(report);
+  const x = (value: number) => WIDTH / 2 + value * (WIDTH / 2 - 110);
+  const y = (value: number) => HEIGHT / 2 + value * (HEIGHT / 2 - 50);
+  const most = Math.max(...edges.map((edge) => edge.bytes), 1);
+  const labelled = edges.length <= 6;
+  const words = (edge: Edge) =>
+    t("graph.edge", {
+      one: edge.from.host,
+      other: edge.to.host,
+      cipher: cipher(edge.pairs[0]!),
+      sent: bytes(edge.pairs[0]!.bytes),
+      back: bytes(edge.pairs[1]?.bytes ?? 0),
+    });
+  return (
+    <Container header={<Header variant="h2" description={t("graph.hint")}>{t("graph.title")}</Header>}>
+      <svg className="graph" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={edges.map(words).join(" ")}>
+        {edges.map((edge) => {
+          const [x1, y1, x2, y2] = [x(edge.from.x), y(edge.from.y), x(edge.to.x), y(edge.to.y)];
+          const age = edge.pairs[0]!.key_age_seconds;
+          return (
+            <g key={edge.from.host + edge.to.host} className={edge.established ? "edge" : "edge broken"}
+              onMouseEnter={() => setShown(edge)} onMouseLeave={() => setShown(undefined)}>
+              <line x1={x1} y1={y1} x2={x2} y2={y2} strokeWidth={2 + (6 * edge.bytes) / most} />
+              {labelled && (
+                <text x={(x1 + x2) / 2} y={(y1 + y2) / 2} textAnchor="middle">
+                  <tspan x={(x1 + x2) / 2} dy="-2.2em">{cipher(edge.pairs[0]!)}</tspan>
+                  <tspan x={(x1 + x2) / 2} dy="1.4em">
+                    {`→ ${bytes(edge.pairs[0]!.bytes)}  ← ${bytes(edge.pairs[1]?.bytes ?? 0)}`}
+                  </tspan>
+                  {age !== null && age !== undefined && (
+                    <tspan x={(x1 + x2) / 2} dy="2.2em">{t("graph.keys", { age: number(age) })}</tspan>
+                  )}
+                </text>
+              )}
+            </g>
+          );
+        })}
+        {nodes.map((node) => (
+          <g key={node.host} className="node">
+            <rect x={x(node.x) - 52} y={y(node.y) - 26} width={104} height={52} rx={8} />
+            <text x={x(node.x)} y={y(node.y)} textAnchor="middle">
+              <tspan x={x(node.x)} dy="-0.2em">{node.host}</tspan>
+              <tspan x={x(node.x)} dy="1.3em" className="address">{node.address}</tspan>
+            </text>
+          </g>
+        ))}
+      </svg>
+      <Box color="text-body-secondary" textAlign="center">
+        {shown === undefined ? t("graph.dropped", { count: report.plaintext_packets_dropped }) : words(shown)}
+      </Box>
+    </Container>
+  );
+}
+
+function Pairs({ report }: { report: Report }) {
+  const { t, number, bytes, duration } = useWords();
+  const [page, setPage] = useState(1);
+  const shown = report.pairs.slice((page - 1) * PAIRS_PER_PAGE, page * PAIRS_PER_PAGE);
+  const pages = Math.ceil(report.pairs.length / PAIRS_PER_PAGE);
+  return (
+    <Table
+      header={<Header variant="h2" counter={`(${number(report.pairs.length)})`}>{t("pairs.title")}</Header>}
+      ariaLabels={{ tableLabel: t("pairs.title") }}
+      items={shown}
+      trackBy={(pair) => `${pair.local}/${pair.remote}`}
+      pagination={
+        pages > 1 && <Pagination currentPageIndex={page} pagesCount={pages} onChange={({ detail }) => setPage(detail.currentPageIndex)} />
+      }
+      columnDefinitions={[
+        { id: "way", header: t("pairs.way"), isRowHeader: true, cell: (pair) => `${pair.local} → ${pair.remote}` },
+        {
+          id: "state",
+          header: t("pairs.state"),
+          cell: (pair) => (
+            <StatusIndicator type={pair.established ? "success" : "error"}>
+              {t(pair.established ? "pairs.stands" : "pairs.broken")}
+            </StatusIndicator>
+          ),
+        },
+        { id: "cipher", header: t("pairs.cipher"), cell: (pair) => cipher(pair) + (pair.esn ? " · ESN" : "") },
+        { id: "ike", header: t("pairs.ike"), cell: (pair) => pair.ike + (pair.ppk ? " · PPK" : "") },
+        { id: "spi", header: t("pairs.spi"), cell: (pair) => pair.spi || "–" },
+        {
+          id: "age",
+          header: t("pairs.age"),
+          cell: (pair) => (pair.key_age_seconds === null || pair.key_age_seconds === undefined ? "–" : duration(pair.key_age_seconds)),
+        },
+        { id: "rekeys", header: t("pairs.rekeys"), cell: (pair) => number(pair.rekeys) },
+        { id: "packets", header: t("pairs.packets"), cell: (pair) => number(pair.packets) },
+        { id: "bytes", header: t("pairs.bytes"), cell: (pair) => bytes(pair.bytes) },
+        {
+          id: "received",
+          header: t("pairs.received"),
+          cell: (pair) => (pair.bytes_received === null ? t("pairs.unmeasured") : bytes(pair.bytes_received)),
+        },
+      ]}
+    />
+  );
+}

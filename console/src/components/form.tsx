@@ -1,0 +1,391 @@
+/** The parts of job forms. Each section shows some fields of a draft and changes them through `set`. */
+import Alert from "@cloudscape-design/components/alert";
+import AttributeEditor from "@cloudscape-design/components/attribute-editor";
+import Box from "@cloudscape-design/components/box";
+import Button from "@cloudscape-design/components/button";
+import ColumnLayout from "@cloudscape-design/components/column-layout";
+import Container from "@cloudscape-design/components/container";
+import ExpandableSection from "@cloudscape-design/components/expandable-section";
+import FormField from "@cloudscape-design/components/form-field";
+import Header from "@cloudscape-design/components/header";
+import Input from "@cloudscape-design/components/input";
+import RadioGroup from "@cloudscape-design/components/radio-group";
+import Select from "@cloudscape-design/components/select";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import Textarea from "@cloudscape-design/components/textarea";
+import { TrainingInstanceType } from "@aws-sdk/client-sagemaker";
+import { useWords, type Key } from "../i18n";
+import { ALGORITHMS, type Hyperparameter, range } from "../model/algorithms";
+import { builtin, CHANNEL, type Draft, type Fault, type Faults, type Pair, requiredDefaults } from "../model/draft";
+
+export interface SectionProps {
+  draft: Draft;
+  set: (change: Partial<Draft>) => void;
+  faults: Faults;
+}
+
+/** Types without accelerators: there are no others here. */
+const INSTANCE_TYPES = Object.values(TrainingInstanceType).filter((type) => /^ml\.[cmrt]\d/.test(type));
+
+export function useFault() {
+  const { t } = useWords();
+  return (fault: Fault | undefined) => fault && t(fault.key, fault.values);
+}
+
+function TextField(props: {
+  label: Key;
+  hint?: Key;
+  optional?: boolean;
+  value: string;
+  fault?: Fault;
+  numeric?: boolean;
+  placeholder?: string;
+  onChange: (value: string) => void;
+}) {
+  const { t } = useWords();
+  const fault = useFault();
+  return (
+    <FormField
+      label={props.optional ? <>{t(props.label)} <i>– {t("form.optional")}</i></> : t(props.label)}
+      constraintText={props.hint && t(props.hint)}
+      errorText={fault(props.fault)}
+    >
+      <Input
+        value={props.value}
+        spellcheck={false}
+        inputMode={props.numeric ? "numeric" : "text"}
+        placeholder={props.placeholder}
+        onChange={({ detail }) => props.onChange(detail.value)}
+      />
+    </FormField>
+  );
+}
+
+export function JobSettings({ draft, set, faults, name, children }: SectionProps & { name: Key; children?: React.ReactNode }) {
+  const { t } = useWords();
+  return (
+    <Container header={<Header variant="h2">{t("form.jobSettings")}</Header>}>
+      <SpaceBetween size="l">
+        <TextField label={name} hint="form.nameHint" value={draft.name} fault={faults.name} onChange={(value) => set({ name: value })} />
+        <TextField label="form.role" hint="form.roleHint" value={draft.role} fault={faults.role}
+          onChange={(role) => set({ role })} />
+        <FormField label={t("form.algorithmSource")}>
+          <RadioGroup
+            value={draft.algorithm === "" ? "own" : "builtin"}
+            onChange={({ detail }) => {
+              const algorithm = ALGORITHMS[0]!;
+              if (detail.value === "own") set({ algorithm: "", image: "" });
+              else set({ algorithm: algorithm.id, image: algorithm.image, hyperparameters: requiredDefaults(algorithm) });
+            }}
+            items={[
+              { value: "builtin", label: t("form.builtin") },
+              { value: "own", label: t("form.ownImage"), description: t("form.ownImageHint") },
+            ]}
+          />
+        </FormField>
+        {draft.algorithm === "" ? (
+          <OwnImage draft={draft} set={set} faults={faults} />
+        ) : (
+          <FormField label={t("form.algorithm")}>
+            <Select
+              selectedOption={{ value: draft.algorithm, label: builtin(draft)?.name }}
+              options={ALGORITHMS.map(({ id, name: label }) => ({ value: id, label }))}
+              onChange={({ detail }) => {
+                const algorithm = ALGORITHMS.find(({ id }) => id === detail.selectedOption.value)!;
+                set({ algorithm: algorithm.id, image: algorithm.image, hyperparameters: requiredDefaults(algorithm) });
+              }}
+            />
+          </FormField>
+        )}
+        <Metrics draft={draft} set={set} faults={faults} />
+        {children}
+      </SpaceBetween>
+    </Container>
+  );
+}
+
+function OwnImage({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  return (
+    <SpaceBetween size="l">
+      <TextField label="form.image" value={draft.image} fault={faults.image} onChange={(image) => set({ image })} />
+      <ColumnLayout columns={2}>
+        <FormField label={<>{t("form.entrypoint")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
+          <Textarea value={draft.entrypoint} rows={2} onChange={({ detail }) => set({ entrypoint: detail.value })} />
+        </FormField>
+        <FormField label={<>{t("form.arguments")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
+          <Textarea value={draft.arguments} rows={2} onChange={({ detail }) => set({ arguments: detail.value })} />
+        </FormField>
+      </ColumnLayout>
+    </SpaceBetween>
+  );
+}
+
+function Metrics({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  const fault = useFault();
+  return (
+    <ExpandableSection headerText={t("form.metrics")} headerDescription={t("form.metricsHint")}>
+      <AttributeEditor
+        items={draft.metrics}
+        addButtonText={t("form.addMetric")}
+        removeButtonText={t("common.remove")}
+        empty={t("form.noMetrics")}
+        onAddButtonClick={() => set({ metrics: [...draft.metrics, { name: "", regex: "" }] })}
+        onRemoveButtonClick={({ detail }) => set({ metrics: draft.metrics.filter((_, index) => index !== detail.itemIndex) })}
+        definition={[
+          {
+            label: t("form.metricName"),
+            control: (item, index) => (
+              <Input value={item.name} onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { name: detail.value }) })} />
+            ),
+            errorText: (_, index) => fault(faults[`metrics.${index}`]),
+          },
+          {
+            label: t("form.metricRegex"),
+            control: (item, index) => (
+              <Input value={item.regex} spellcheck={false}
+                onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { regex: detail.value }) })} />
+            ),
+          },
+        ]}
+      />
+    </ExpandableSection>
+  );
+}
+
+export function Resources({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  return (
+    <Container header={<Header variant="h2">{t("form.resources")}</Header>}>
+      <SpaceBetween size="l">
+        <ColumnLayout columns={3}>
+          <FormField label={t("form.instanceType")} constraintText={t("form.instanceTypeHint")}>
+            <Select
+              selectedOption={{ value: draft.instanceType, label: draft.instanceType }}
+              options={INSTANCE_TYPES.map((value) => ({ value, label: value }))}
+              filteringType="auto"
+              virtualScroll
+              onChange={({ detail }) => set({ instanceType: detail.selectedOption.value! })}
+            />
+          </FormField>
+          <TextField label="form.instanceCount" numeric value={draft.instanceCount} fault={faults.instanceCount}
+            onChange={(instanceCount) => set({ instanceCount })} />
+          <TextField label="form.volume" hint="form.volumeHint" numeric value={draft.volume} fault={faults.volume}
+            onChange={(volume) => set({ volume })} />
+        </ColumnLayout>
+        <ColumnLayout columns={3}>
+          <TextField label="form.maxRuntime" numeric value={draft.maxRuntime} fault={faults.maxRuntime}
+            onChange={(maxRuntime) => set({ maxRuntime })} />
+          <TextField label="form.maxPending" optional numeric value={draft.maxPending} fault={faults.maxPending}
+            onChange={(maxPending) => set({ maxPending })} />
+          <TextField label="form.retries" hint="form.retriesHint" optional numeric value={draft.retries} fault={faults.retries}
+            onChange={(retries) => set({ retries })} />
+        </ColumnLayout>
+      </SpaceBetween>
+    </Container>
+  );
+}
+
+export function Hyperparameters({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  const algorithm = builtin(draft);
+  const field = (parameter: Hyperparameter) => (
+    <HyperparameterField
+      key={parameter.name}
+      parameter={parameter}
+      value={draft.hyperparameters[parameter.name] ?? ""}
+      fault={faults[`hyperparameters.${parameter.name}`]}
+      onChange={(value) => set({ hyperparameters: { ...draft.hyperparameters, [parameter.name]: value } })}
+    />
+  );
+  const set_ = (parameter: Hyperparameter) => (draft.hyperparameters[parameter.name] ?? "") !== "";
+  const rest = algorithm?.hyperparameters.filter((parameter) => !parameter.common) ?? [];
+  return (
+    <Container header={<Header variant="h2" description={t("form.hyperparametersHint")}>{t("form.hyperparameters")}</Header>}>
+      <SpaceBetween size="l">
+        {algorithm !== undefined && (
+          <>
+            <ColumnLayout columns={3}>{algorithm.hyperparameters.filter((parameter) => parameter.common).map(field)}</ColumnLayout>
+            <ExpandableSection headerText={t("form.moreHyperparameters", { count: rest.length })} defaultExpanded={rest.some(set_)}>
+              <ColumnLayout columns={3}>{rest.map(field)}</ColumnLayout>
+            </ExpandableSection>
+          </>
+        )}
+        {(algorithm === undefined || draft.others.length > 0) && (
+          <Pairs items={draft.others} add="form.addHyperparameter" none="form.noHyperparameters"
+            onChange={(others) => set({ others })} />
+        )}
+      </SpaceBetween>
+    </Container>
+  );
+}
+
+function HyperparameterField(props: { parameter: Hyperparameter; value: string; fault?: Fault; onChange: (value: string) => void }) {
+  const { t } = useWords();
+  const fault = useFault();
+  const { parameter, value, onChange } = props;
+  const span = range(parameter);
+  const hints = [
+    span === undefined ? undefined : t(parameter.kind === "Integer" ? "form.wholeIn" : "form.numberIn", { range: span }),
+    parameter.default === undefined ? undefined : t("form.default", { value: parameter.default }),
+  ];
+  return (
+    <FormField
+      label={parameter.required ? parameter.name : <>{parameter.name} <i>– {t("form.optional")}</i></>}
+      constraintText={hints.filter((hint) => hint !== undefined).join(" · ") || undefined}
+      errorText={fault(props.fault)}
+    >
+      {parameter.kind === "Categorical" ? (
+        <Select
+          selectedOption={value === "" ? null : { value, label: value }}
+          placeholder={t("form.notSet")}
+          options={[{ value: "", label: t("form.notSet") }, ...parameter.choices!.map((choice) => ({ value: choice, label: choice }))]}
+          onChange={({ detail }) => onChange(detail.selectedOption.value!)}
+        />
+      ) : (
+        <Input value={value} spellcheck={false} inputMode={parameter.kind === "FreeText" ? "text" : "decimal"}
+          onChange={({ detail }) => onChange(detail.value)} />
+      )}
+    </FormField>
+  );
+}
+
+export function InputData({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  const change = (index: number, part: Partial<Draft["channels"][number]>) =>
+    set({ channels: changed(draft.channels, index, part) });
+  const names = draft.channels.map((channel) => channel.name);
+  const next = { ...CHANNEL, name: names.includes("train") ? "validation" : "train" };
+  return (
+    <Container
+      header={
+        <Header variant="h2" actions={<Button formAction="none" onClick={() => set({ channels: [...draft.channels, next] })}>{t("form.addChannel")}</Button>}>
+          {t("form.input")}
+        </Header>
+      }
+    >
+      <SpaceBetween size="l">
+        {draft.channels.length === 0 && <Box color="text-body-secondary">{t("form.noChannels")}</Box>}
+        {draft.channels.map((channel, index) => (
+          <ExpandableSection
+            key={index}
+            variant="stacked"
+            defaultExpanded
+            headerText={t("form.channel", { name: channel.name })}
+            headerActions={
+              <Button formAction="none" ariaLabel={t("form.removeChannel", { name: channel.name })}
+                onClick={() => set({ channels: draft.channels.filter((_, other) => other !== index) })}>
+                {t("common.remove")}
+              </Button>
+            }
+          >
+            <SpaceBetween size="l">
+              <ColumnLayout columns={2}>
+                <TextField label="form.channelName" value={channel.name} fault={faults[`channels.${index}.name`]}
+                  onChange={(name) => change(index, { name })} />
+                <TextField label="form.s3Location" placeholder="s3://bucket/path/" value={channel.uri}
+                  fault={faults[`channels.${index}.uri`]} onChange={(uri) => change(index, { uri })} />
+              </ColumnLayout>
+              <ColumnLayout columns={4}>
+                <Choice label="form.dataType" value={channel.dataType} choices={["S3Prefix", "ManifestFile"]}
+                  onChange={(dataType) => change(index, { dataType })} />
+                <Choice label="form.distribution" value={channel.distribution} choices={["FullyReplicated", "ShardedByS3Key"]}
+                  onChange={(distribution) => change(index, { distribution })} />
+                <TextField label="form.contentType" optional value={channel.contentType}
+                  onChange={(contentType) => change(index, { contentType })} />
+                <Choice label="form.compression" value={channel.compression} choices={["None", "Gzip"]}
+                  onChange={(compression) => change(index, { compression })} />
+              </ColumnLayout>
+            </SpaceBetween>
+          </ExpandableSection>
+        ))}
+      </SpaceBetween>
+    </Container>
+  );
+}
+
+export function Output({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  return (
+    <Container header={<Header variant="h2">{t("form.outputData")}</Header>}>
+      <ColumnLayout columns={3}>
+        <TextField label="form.outputPath" hint="form.outputHint" value={draft.output} fault={faults.output}
+          onChange={(output) => set({ output })} />
+        <Choice label="form.outputCompression" value={draft.outputCompression} choices={["GZIP", "NONE"]}
+          onChange={(outputCompression) => set({ outputCompression })} />
+        <TextField label="form.checkpoint" hint="form.checkpointHint" optional value={draft.checkpoint} fault={faults.checkpoint}
+          onChange={(checkpoint) => set({ checkpoint })} />
+      </ColumnLayout>
+    </Container>
+  );
+}
+
+export function EnvironmentAndTags({ draft, set }: SectionProps) {
+  const { t } = useWords();
+  return (
+    <SpaceBetween size="l">
+      <Container header={<Header variant="h2">{t("form.environment")} <i>– {t("form.optional")}</i></Header>}>
+        <Pairs items={draft.environment} add="form.addVariable" none="form.noVariables" onChange={(environment) => set({ environment })} />
+      </Container>
+      <Container header={<Header variant="h2">{t("form.tags")} <i>– {t("form.optional")}</i></Header>}>
+        <Pairs items={draft.tags} add="form.addTag" none="form.noTags" onChange={(tags) => set({ tags })} />
+      </Container>
+    </SpaceBetween>
+  );
+}
+
+function Choice<Value extends string>(props: { label: Key; value: Value; choices: Value[]; onChange: (value: Value) => void }) {
+  const { t } = useWords();
+  return (
+    <FormField label={t(props.label)}>
+      <Select
+        selectedOption={{ value: props.value, label: props.value }}
+        options={props.choices.map((value) => ({ value, label: value }))}
+        onChange={({ detail }) => props.onChange(detail.selectedOption.value as Value)}
+      />
+    </FormField>
+  );
+}
+
+/** Keys and values that may be added to and taken away. */
+export function Pairs(props: { items: Pair[]; add: Key; none: Key; onChange: (items: Pair[]) => void }) {
+  const { t } = useWords();
+  const { items, onChange } = props;
+  return (
+    <AttributeEditor
+      items={items}
+      addButtonText={t(props.add)}
+      removeButtonText={t("common.remove")}
+      empty={t(props.none)}
+      onAddButtonClick={() => onChange([...items, { key: "", value: "" }])}
+      onRemoveButtonClick={({ detail }) => onChange(items.filter((_, index) => index !== detail.itemIndex))}
+      definition={[
+        {
+          label: t("form.key"),
+          control: (item, index) => (
+            <Input value={item.key} spellcheck={false} onChange={({ detail }) => onChange(changed(items, index, { key: detail.value }))} />
+          ),
+        },
+        {
+          label: t("form.value"),
+          control: (item, index) => (
+            <Input value={item.value} spellcheck={false} onChange={({ detail }) => onChange(changed(items, index, { value: detail.value }))} />
+          ),
+        },
+      ]}
+    />
+  );
+}
+
+export function changed<Item>(items: readonly Item[], index: number, part: Partial<Item>): Item[] {
+  return items.map((item, other) => (other === index ? { ...item, ...part } : item));
+}
+
+/** Said at the foot of a form that was sent with faults. */
+export function FaultCount({ faults }: { faults: Faults }) {
+  const { t } = useWords();
+  const count = Object.keys(faults).length;
+  return count === 0 ? null : <Alert type="error">{t("form.faults", { count })}</Alert>;
+}
+

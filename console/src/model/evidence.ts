@@ -1,0 +1,85 @@
+/** The encryption report of a job, as the service writes it (jobs/evidence.py). */
+export interface Pair {
+  local: string;
+  remote: string;
+  established: boolean;
+  algorithm: string;
+  key_bits: number;
+  esn: boolean;
+  ike: string;
+  ppk: boolean;
+  spi: string;
+  packets: number;
+  bytes: number;
+  packets_received: number | null;
+  bytes_received: number | null;
+  rekeys: number;
+  key_age_seconds: number | null;
+}
+
+export interface Instance {
+  host: string;
+  address: string;
+  security_groups: string[];
+  plaintext_blocked_out: number | null;
+  plaintext_blocked_in: number | null;
+  interruptions: string[];
+}
+
+export interface Report {
+  job: string;
+  measured_at: number;
+  encrypted: boolean;
+  note: string;
+  data_plane: string | null;
+  instances: Instance[];
+  pairs: Pair[];
+  router_guard: { esp_packets: number; esp_bytes: number; ike_packets: number; dropped_packets: number } | null;
+  plaintext_packets_dropped: number;
+  gaps: string[];
+  signature?: { public_key: string };
+}
+
+export interface Node {
+  host: string;
+  address: string;
+  x: number;
+  y: number;
+}
+
+/** The two directions between two instances. */
+export interface Edge {
+  from: Node;
+  to: Node;
+  pairs: Pair[];
+  established: boolean;
+  bytes: number;
+}
+
+/** The instances on a circle of radius 1, the first at the left, and what lies between them. */
+export function graph(report: Report): { nodes: Node[]; edges: Edge[] } {
+  const count = report.instances.length;
+  const nodes = report.instances.map(({ host, address }, index) => {
+    const angle = Math.PI + (2 * Math.PI * index) / Math.max(count, 1);
+    return { host, address, x: Math.cos(angle), y: Math.sin(angle) };
+  });
+  const byHost = new Map(nodes.map((node) => [node.host, node]));
+  const edges = new Map<string, Edge>();
+  for (const pair of report.pairs) {
+    const from = byHost.get(pair.local);
+    const to = byHost.get(pair.remote);
+    if (from === undefined || to === undefined) continue;
+    const name = [pair.local, pair.remote].sort().join("/");
+    const edge = edges.get(name) ?? { from, to, pairs: [], established: true, bytes: 0 };
+    edge.pairs.push(pair);
+    edge.bytes += pair.bytes;
+    edge.established &&= pair.established;
+    edges.set(name, edge);
+  }
+  return { nodes, edges: [...edges.values()] };
+}
+
+/** "AES_GCM_16" and 256 as people write it: "AES-GCM-256". */
+export function cipher(pair: Pair): string {
+  return pair.algorithm === "" ? "–" : `${pair.algorithm.replace(/_16$/, "").replaceAll("_", "-")}-${pair.key_bits}`;
+}

@@ -1,0 +1,308 @@
+import {
+  AddTagsCommand,
+  DeleteTagsCommand,
+  DescribeTrainingJobCommand,
+  type DescribeTrainingJobResponse,
+  ListTagsCommand,
+} from "@aws-sdk/client-sagemaker";
+import Alert from "@cloudscape-design/components/alert";
+import Badge from "@cloudscape-design/components/badge";
+import Box from "@cloudscape-design/components/box";
+import Button from "@cloudscape-design/components/button";
+import ColumnLayout from "@cloudscape-design/components/column-layout";
+import Container from "@cloudscape-design/components/container";
+import CopyToClipboard from "@cloudscape-design/components/copy-to-clipboard";
+import Header from "@cloudscape-design/components/header";
+import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
+import Link from "@cloudscape-design/components/link";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import Table from "@cloudscape-design/components/table";
+import Tabs from "@cloudscape-design/components/tabs";
+import { useEffect, useState } from "react";
+import { useHashLocation } from "wouter/use-hash-location";
+import { useNotices } from "../app/notices";
+import { usePoll } from "../app/poll";
+import { useAws } from "../app/session";
+import { wording } from "../aws/errors";
+import { CodeModal } from "../components/Code";
+import { Encryption } from "../components/Encryption";
+import { Pairs } from "../components/form";
+import { Logs } from "../components/Logs";
+import { Metrics } from "../components/Metrics";
+import { Page } from "../components/Page";
+import { isOver, Status } from "../components/Status";
+import { useWords } from "../i18n";
+import { trainingJobCode } from "../model/code";
+import type { Pair } from "../model/draft";
+import { requestOf } from "../model/request";
+import { StopJob } from "./TrainingJobs";
+
+const LIVE_MILLISECONDS = 1500;
+
+export default function TrainingJob({ name }: { name: string }) {
+  const { t } = useWords();
+  const aws = useAws();
+  const [, navigate] = useHashLocation();
+  const [tab, setTab] = useState("overview");
+  const [stopping, setStopping] = useState(false);
+  const [code, setCode] = useState(false);
+  const { value: job, error, refresh } = usePoll(
+    () => aws.sagemaker.send(new DescribeTrainingJobCommand({ TrainingJobName: name })),
+    [aws, name],
+    (found) => (isOver(found.TrainingJobStatus) ? undefined : LIVE_MILLISECONDS),
+  );
+  const trail: [string, string][] = [[t("jobs.title"), "#/jobs"]];
+  if (job === undefined) {
+    return (
+      <Page title={name} trail={trail}>
+        {error === undefined ? t("common.loading") : (
+          <Alert type="error" action={<Button href="#/jobs">{t("jobs.back")}</Button>}>{wording(error)}</Alert>
+        )}
+      </Page>
+    );
+  }
+  const over = isOver(job.TrainingJobStatus);
+  return (
+    <Page
+      title={name}
+      trail={trail}
+      actions={
+        <SpaceBetween direction="horizontal" size="xs">
+          <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={refresh} />
+          <Button disabled={job.TrainingJobStatus !== "InProgress"} onClick={() => setStopping(true)}>{t("jobs.stop")}</Button>
+          <Button onClick={() => setCode(true)}>{t("code.view")}</Button>
+          <Button onClick={() => navigate(`/create-job/${name}`)}>{t("jobs.clone")}</Button>
+        </SpaceBetween>
+      }
+    >
+      {error !== undefined && <Alert type="error" header={t("common.unanswered")}>{wording(error)}</Alert>}
+      {job.FailureReason && <Alert type="error" header={t("job.failed")}>{job.FailureReason}</Alert>}
+      <Summary job={job} />
+      <Tabs
+        ariaLabel={t("job.parts")}
+        activeTabId={tab}
+        onChange={({ detail }) => setTab(detail.activeTabId)}
+        tabs={[
+          { id: "overview", label: t("job.overview"), content: <Overview job={job} /> },
+          { id: "metrics", label: t("job.metrics"), content: <Metrics job={job} over={over} /> },
+          { id: "logs", label: t("job.logs"), content: <Logs name={name} over={over} /> },
+          { id: "encryption", label: t("job.encryption"), content: <Encryption job={job} /> },
+          { id: "tags", label: t("job.tags"), content: <Tags arn={job.TrainingJobArn!} /> },
+        ]}
+      />
+      {stopping && <StopJob name={name} close={() => { setStopping(false); refresh(); }} />}
+      {code && <CodeModal code={trainingJobCode(requestOf(job))} close={() => setCode(false)} />}
+    </Page>
+  );
+}
+
+function Summary({ job }: { job: DescribeTrainingJobResponse }) {
+  const { t, moment, duration } = useWords();
+  const encrypted = job.EnableInterContainerTrafficEncryption;
+  return (
+    <Container header={<Header variant="h2">{t("job.summary")}</Header>}>
+      <KeyValuePairs
+        columns={4}
+        items={[
+          { label: t("jobs.status"), value: <Status status={job.TrainingJobStatus} /> },
+          { label: t("jobs.created"), value: moment(job.CreationTime) },
+          {
+            label: t("job.trainingTime"),
+            value: job.TrainingTimeInSeconds === undefined ? "–" : duration(job.TrainingTimeInSeconds),
+          },
+          {
+            label: t("job.encryptionIs"),
+            value: <Badge color={encrypted ? "green" : "grey"}>{t(encrypted ? "job.on" : "job.off")}</Badge>,
+          },
+          {
+            label: t("job.instances"),
+            value: t("job.instancesAre", {
+              count: job.ResourceConfig?.InstanceCount ?? 0,
+              type: job.ResourceConfig?.InstanceType ?? "",
+            }),
+          },
+          {
+            label: t("job.arn"),
+            value: (
+              <CopyToClipboard variant="inline" textToCopy={job.TrainingJobArn ?? ""} copyButtonAriaLabel={t("common.copy")}
+                copySuccessText={t("common.copied")} copyErrorText={t("common.notCopied")} />
+            ),
+          },
+        ]}
+      />
+    </Container>
+  );
+}
+
+function Overview({ job }: { job: DescribeTrainingJobResponse }) {
+  const { t, moment, duration, locale } = useWords();
+  const transitions = job.SecondaryStatusTransitions ?? [];
+  const hyperparameters = Object.entries(job.HyperParameters ?? {});
+  return (
+    <SpaceBetween size="l">
+      <Table
+        header={<Header variant="h2">{t("job.transitions")}</Header>}
+        ariaLabels={{ tableLabel: t("job.transitions") }}
+        items={transitions}
+        columnDefinitions={[
+          {
+            id: "status",
+            header: t("jobs.status"),
+            isRowHeader: true,
+            cell: (each) => <Status status={each.Status} past={each.EndTime !== undefined} />,
+          },
+          { id: "start", header: t("job.start"), cell: (each) => moment(each.StartTime) },
+          {
+            id: "took",
+            header: t("job.took"),
+            cell: (each) =>
+              each.EndTime === undefined ? "…" : duration((each.EndTime.getTime() - each.StartTime!.getTime()) / 1000),
+          },
+          { id: "message", header: t("job.message"), cell: (each) => each.StatusMessage ?? "" },
+        ]}
+        wrapLines
+      />
+      <ColumnLayout columns={2}>
+        <Container fitHeight header={<Header variant="h2">{t("network.title")}</Header>}>
+          <NetworkOf job={job} />
+        </Container>
+        <Container fitHeight header={<Header variant="h2">{t("job.artifacts")}</Header>}>
+          <Artifacts job={job} />
+        </Container>
+      </ColumnLayout>
+      <ColumnLayout columns={2}>
+        <Container fitHeight header={<Header variant="h2">{t("form.input")}</Header>}>
+          {(job.InputDataConfig ?? []).length === 0 ? t("form.noChannels") : (
+            <KeyValuePairs
+              items={(job.InputDataConfig ?? []).map((channel) => ({
+                label: channel.ChannelName ?? "",
+                value: (
+                  <>
+                    {channel.DataSource?.S3DataSource?.S3Uri}
+                    <Box color="text-body-secondary" fontSize="body-s">
+                      {[channel.DataSource?.S3DataSource?.S3DataDistributionType, channel.ContentType].filter(Boolean).join(" · ")}
+                    </Box>
+                  </>
+                ),
+              }))}
+            />
+          )}
+        </Container>
+        <Container fitHeight header={<Header variant="h2">{t("job.algorithm")}</Header>}>
+          <KeyValuePairs
+            columns={2}
+            items={[
+              { label: t("form.image"), value: job.AlgorithmSpecification?.TrainingImage ?? "–" },
+              { label: t("form.role"), value: job.RoleArn ?? "–" },
+              { label: t("form.maxRuntime"), value: duration(job.StoppingCondition?.MaxRuntimeInSeconds ?? 0) },
+              { label: t("form.volume"), value: String(job.ResourceConfig?.VolumeSizeInGB ?? "–") },
+            ]}
+          />
+        </Container>
+      </ColumnLayout>
+      <Table
+        header={<Header variant="h2">{t("form.hyperparameters")}</Header>}
+        ariaLabels={{ tableLabel: t("form.hyperparameters") }}
+        items={hyperparameters.sort(([one], [other]) => one.localeCompare(other, locale))}
+        trackBy={([key]) => key}
+        empty={t("form.noHyperparameters")}
+        columnDefinitions={[
+          { id: "key", header: t("form.key"), isRowHeader: true, cell: ([key]) => key },
+          { id: "value", header: t("form.value"), cell: ([, value]) => value },
+        ]}
+      />
+    </SpaceBetween>
+  );
+}
+
+function NetworkOf({ job }: { job: DescribeTrainingJobResponse }) {
+  const { t } = useWords();
+  const vpc = job.VpcConfig;
+  return (
+    <KeyValuePairs
+      columns={2}
+      items={[
+        { label: t("network.subnets"), value: vpc?.Subnets?.join(", ") ?? t("network.none") },
+        {
+          label: t("network.groups"),
+          value: vpc === undefined ? "–" : (
+            <SpaceBetween size="xxs">
+              {(vpc.SecurityGroupIds ?? []).map((id) => <Link key={id} href={`#/security-groups/${id}`}>{id}</Link>)}
+            </SpaceBetween>
+          ),
+        },
+        { label: t("network.isolation"), value: t(job.EnableNetworkIsolation ? "job.on" : "job.off") },
+        { label: t("network.encrypt"), value: t(job.EnableInterContainerTrafficEncryption ? "job.on" : "job.off") },
+      ]}
+    />
+  );
+}
+
+function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
+  const { t } = useWords();
+  const aws = useAws();
+  const notices = useNotices();
+  const model = job.ModelArtifacts?.S3ModelArtifacts;
+  const download = async () => {
+    try {
+      location.assign(await aws.download(model!));
+    } catch (error) {
+      notices.failed(error);
+    }
+  };
+  return (
+    <SpaceBetween size="m">
+      <KeyValuePairs
+        items={[
+          { label: t("job.model"), value: model ?? t("job.noModel") },
+          { label: t("form.outputPath"), value: job.OutputDataConfig?.S3OutputPath ?? "–" },
+        ]}
+      />
+      {model?.endsWith(".tar.gz") && <Button iconName="download" onClick={() => void download()}>{t("job.download")}</Button>}
+    </SpaceBetween>
+  );
+}
+
+function Tags({ arn }: { arn: string }) {
+  const { t } = useWords();
+  const aws = useAws();
+  const notices = useNotices();
+  const { value: kept, error, refresh } = usePoll(async () => {
+    const answer = await aws.sagemaker.send(new ListTagsCommand({ ResourceArn: arn }));
+    return (answer.Tags ?? []).map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" }));
+  }, [aws, arn]);
+  const [tags, setTags] = useState<Pair[]>([]);
+  const [busy, setBusy] = useState(false);
+  useEffect(() => {
+    if (kept !== undefined) setTags(kept);
+  }, [kept]);
+  const save = async () => {
+    setBusy(true);
+    try {
+      const wanted = tags.filter((tag) => tag.key !== "");
+      const gone = (kept ?? []).map((tag) => tag.key).filter((key) => wanted.every((tag) => tag.key !== key));
+      if (gone.length > 0) await aws.sagemaker.send(new DeleteTagsCommand({ ResourceArn: arn, TagKeys: gone }));
+      if (wanted.length > 0) {
+        const Tags = wanted.map(({ key, value }) => ({ Key: key, Value: value }));
+        await aws.sagemaker.send(new AddTagsCommand({ ResourceArn: arn, Tags }));
+      }
+      notices.done(t("job.tagsSaved"));
+    } catch (failure) {
+      notices.failed(failure);
+    }
+    setBusy(false);
+    refresh();
+  };
+  return (
+    <Container
+      header={
+        <Header variant="h2" actions={<Button loading={busy} onClick={() => void save()}>{t("common.save")}</Button>}>
+          {t("form.tags")}
+        </Header>
+      }
+    >
+      {error !== undefined && <Alert type="error">{wording(error)}</Alert>}
+      <Pairs items={tags} add="form.addTag" none="form.noTags" onChange={setTags} />
+    </Container>
+  );
+}

@@ -1,0 +1,1 @@
+"""What Phalanx serves that AWS has no operation for: the proof that a job's traffic was encrypted."""
