@@ -19,7 +19,7 @@ class Instance:
     """An instance whose steps succeed at once; `state` is its container's."""
 
     checkpoints = None
-    fault = None
+    unfed = None
 
     def __init__(self, member=None):
         self.spec = SimpleNamespace(id="i-1", job="job", host="algo-1")
@@ -70,7 +70,7 @@ class Instance:
         return None
 
     def data_fault(self):
-        return self.fault
+        return self.unfed
 
     def notes(self):
         return ()
@@ -148,6 +148,17 @@ def test_a_container_that_outlives_sigkill_fails_the_instance(live, monkeypatch)
     until(lambda: worker.status.error)
     assert "did not end" in worker.status.error
     assert signal.SIGKILL in instance.signals
+
+
+@pytest.mark.parametrize("state", [ContainerStatus("running"), ContainerStatus("exited", 0)])
+def test_a_container_that_did_not_get_all_its_data_fails_though_it_ended_well(live, state):
+    instance = Instance()
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    instance.unfed = "InternalServerError: the pipes are dry"
+    instance.state = state
+    until(lambda: worker.status.error)
+    assert (worker.status.error, worker.status.phase) == (instance.unfed, Phase.RUNNING)
 
 
 def test_a_killed_monitor_fails_the_instance_and_says_so(live):

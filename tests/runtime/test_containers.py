@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
 
-from phalanx.runtime.containers import ContainerError, ProgramError
+from phalanx.runtime.containers import ContainerError, Containers, ProgramError
 from phalanx.runtime.model import ContainerStatus, Limits
 from phalanx.runtime.podman import ImageError
 
@@ -476,3 +476,19 @@ def test_the_test_image_is_as_the_sdk_needs_it(service: Service) -> None:
     _, text = service.run("", command=("/bin/bash", "-c"), arguments=("command -v bash python3 pip train",))
     assert text.split() == ["/usr/bin/bash", "/usr/bin/python3", "/usr/bin/pip", "/usr/local/bin/train"]
     assert (CONTEXT / "train.py").exists()
+
+
+def test_all_containers_together_stay_below_the_hosts_share(service: Service) -> None:
+    """Each may have 256 MiB, both together 300: the kernel ends one of them, which says why, and the other goes on."""
+    service.containers = Containers(service.images, service.rundir, service.disk / "logs", service.cgroup, memory=300 << 20)
+    code = "import time; block = bytearray(200 << 20); open('/opt/ml/done', 'w'); time.sleep(600)"
+    for id in ("one", "two"):
+        service.containers.start(service.spec(code, id=id))
+    ended = until(lambda: next((id for id in ("one", "two") if service.containers.status(id).state == "exited"), None))
+    assert service.containers.status(ended) == ContainerStatus("exited", 137, out_of_memory=True)
+    other = {"one": "two", "two": "one"}[ended]
+    until(lambda: (service.disk / other / "done").exists())
+    assert service.containers.status(other).state == "running"
+    for id in ("one", "two"):
+        service.containers.remove(id)
+    assert service.traces() == []

@@ -18,14 +18,13 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
+from phalanx.node.messages import HOST_BYTES
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
 RESERVED_BYTES = 1536 * 1024**2
 """Host memory that admission reserves for an instance: a type is a ceiling, not a reservation (DESIGN §6)."""
-HOST_BYTES = 2 * 1024**3
-"""Host memory that instances never get: the service, S3 and the system."""
 GIVE_BACK_SECONDS = 60.0
 """How long a stop tries to take down a job's instances."""
 GIVE_BACK_POLL_SECONDS = 0.2
@@ -158,7 +157,10 @@ class Manager:
     def _admit(self) -> None:
         """Start runners for jobs in the order they were created; the first that finds no room makes the later ones wait."""
         warm = self._warm()
-        waiting = [job for job in self._unfinished() if job.name not in self._runners]
+        with self._lock:
+            # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits.
+            running = set(self._runners)
+        waiting = [job for job in self._unfinished() if job.name not in running]
         if not waiting:
             return
         room = max(self._fleet.capacity().memory - HOST_BYTES, RESERVED_BYTES)

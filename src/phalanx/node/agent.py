@@ -24,7 +24,7 @@ from phalanx.network import namespace
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
+from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.node.worker import Worker
@@ -57,7 +57,7 @@ class Agent:
             names=names,
             vpcs=Vpcs(names),
             images=store,
-            containers=Containers(store, names.run_dir, logs, names.cgroup),
+            containers=Containers(store, names.run_dir, logs, names.cgroup, memory=_instances_memory()),
             plane=self._choose_plane,
             registries=registries,
         )
@@ -80,7 +80,7 @@ class Agent:
 
     def capacity(self) -> Capacity:
         """CPUs and bytes of memory of this host."""
-        return Capacity(cpus=os.cpu_count() or 1, memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return Capacity(cpus=os.cpu_count() or 1, memory=_host_memory())
 
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
@@ -220,3 +220,13 @@ class Agent:
                         workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
                     for worker in workers:
                         worker.note(RULES_CHANGED)
+
+
+def _host_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _instances_memory() -> int:
+    """Bytes that all containers together may use. Admission counts on less than their types allow them; where they use more
+    after all, the kernel ends one of them, and never a part of the host."""
+    return max(_host_memory() - HOST_BYTES, _host_memory() // 2)

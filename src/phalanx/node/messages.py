@@ -91,6 +91,10 @@ class Measurement:
     guard: GuardCounters | None
 
 
+HOST_BYTES = 2 * 1024**3
+"""Host memory that instances never get: the service, S3 and the system."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What an instance has used at a moment: `at` and `cpu` in seconds, of its host's monotonic clock and of CPU time so far;
@@ -105,7 +109,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host (or fleet) has for instances: CPUs, and bytes of memory."""
+    """What a host (or fleet) has: CPUs, and bytes of memory. Of the latter HOST_BYTES are not for instances."""
 
     cpus: int
     memory: int

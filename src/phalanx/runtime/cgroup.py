@@ -27,12 +27,16 @@ class CgroupError(Exception):
 
 
 class Cgroups:
-    """The control groups of one service's containers, below `parent`: a path from the root of the hierarchy."""
+    """The control groups of one service's containers, below `parent`: a path from the root of the hierarchy.
 
-    def __init__(self, parent: str) -> None:
+    All containers together get no more than `memory` bytes (None: what the host has).
+    """
+
+    def __init__(self, parent: str, memory: int | None = None) -> None:
         if not parent.strip("/") or ".." in parent.split("/"):
             raise ValueError(f"cgroup parent {parent!r} is no path below the root of the hierarchy")
         self._parent = parent.strip("/")
+        self._memory = memory
         self._unified = (ROOT / "cgroup.controllers").exists()
 
     def path(self, id: str, part: Part) -> str:
@@ -43,6 +47,13 @@ class Cgroups:
         """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it."""
         directory = self._members(id, "monitor")
         directory.mkdir(parents=True, exist_ok=True)
+        if self._memory is not None:
+            # Here, because the parent goes with the last container and comes with the next one.
+            parent = ROOT / self._parent if self._unified else ROOT / "memory" / self._parent
+            parent.mkdir(exist_ok=True)
+            if self._unified:
+                (ROOT / "cgroup.subtree_control").write_text("+memory")
+            (parent / ("memory.max" if self._unified else "memory.limit_in_bytes")).write_text(str(self._memory))
         return directory / "cgroup.procs"
 
     def processes(self, id: str, part: Part) -> list[int]:
