@@ -157,6 +157,9 @@ def test_create_stores_the_job_and_wakes_the_tuner(world):
     static = described["TrainingJobDefinition"]["StaticHyperParameters"]
     assert static == {"objective": "binary:logistic", "num_round": "10", "_tuning_objective_metric": "validation:auc"}
     assert described["TrainingJobDefinition"]["EnableInterContainerTrafficEncryption"] is True
+    metrics = described["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"]
+    assert metrics[0]["Name"] == "validation:auc"
+    assert len(metrics) == 40
     assert set(described["TrainingJobStatusCounters"].values()) == {0}
     assert "BestTrainingJob" not in described
     assert world.call("ListTags", ResourceArn=ARN) == {"Tags": [{"Key": "team", "Value": "a"}]}

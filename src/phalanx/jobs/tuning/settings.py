@@ -105,11 +105,13 @@ def space_of(config: Json, definition: Json) -> Space:
     return Space.of(ranges_of(config, definition), algorithm.ranges if algorithm else {})
 
 
-def metric_names(specification: Json) -> set[str]:
-    """The metrics that training jobs of an AlgorithmSpecification emit: those defined, and the algorithm's own."""
+def metric_definitions(specification: Json) -> list[Json]:
+    """The MetricDefinitions of training jobs of an AlgorithmSpecification: those given, and the algorithm's own."""
+    given = specification.get("MetricDefinitions", [])
     algorithm = catalog.find(specification.get("TrainingImage", ""))
-    own = {name for name, _ in algorithm.metrics} if algorithm else set()
-    return own | {each["Name"] for each in specification.get("MetricDefinitions", [])}
+    names = {each["Name"] for each in given}
+    own = [{"Name": name, "Regex": regex} for name, regex in (algorithm.metrics if algorithm else ()) if name not in names]
+    return [*given, *own]
 
 
 def hyperband_of(config: Json, definition: Json) -> tuple[int, int | None]:

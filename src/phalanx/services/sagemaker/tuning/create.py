@@ -17,7 +17,7 @@ from phalanx.jobs.tuning.settings import (
     OBJECTIVE,
     Settings,
     hyperband_of,
-    metric_names,
+    metric_definitions,
     objective_of,
     ranges_of,
     space_of,
@@ -246,7 +246,7 @@ def _check_child(check: Callable[[Members], Json], name: str, config: Json, defi
     sample = training_job(definition, f"{name}-001-00000000", parameters)
     child = check(sample)
     objective = objective_of(config, definition) or {}
-    if objective["MetricName"] not in metric_names(child["AlgorithmSpecification"]):
+    if objective["MetricName"] not in {each["Name"] for each in metric_definitions(child["AlgorithmSpecification"])}:
         raise validation(
             "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
         )

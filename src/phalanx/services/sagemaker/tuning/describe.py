@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from phalanx.jobs.tuning import completion
-from phalanx.jobs.tuning.settings import objective_of, training_job_definitions
+from phalanx.jobs.tuning.settings import metric_definitions, objective_of, training_job_definitions
 from phalanx.services.sagemaker import tags
 from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.tuning.children import resource_config
@@ -21,6 +21,8 @@ from phalanx.store.tuning import TuningChild, TuningJob
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
+METRIC_DEFINITIONS = 40
+"""Most metric definitions of an AlgorithmSpecification (service model)."""
 TRAINING = (
     TrainingJob.name,
     TrainingJob.arn,
@@ -77,8 +79,19 @@ def described(session: Session, job: TuningJob) -> Members:
 
 
 def _definitions(job: TuningJob) -> Members:
-    """The definitions with a ResourceConfig in any case: SDK v2 gives the other member, and attaches by this one."""
-    given = [{**each, "ResourceConfig": resource_config(each)} for each in training_job_definitions(job.request)]
+    """The definitions with what SDK v2 attaches by, although it does not send it: ResourceConfig (it sends the other member),
+    and the metric definitions of built-in algorithms, that of the objective first."""
+    given = []
+    for number, each in enumerate(training_job_definitions(job.request)):
+        specification, objective = each["AlgorithmSpecification"], _objective(job, number)["MetricName"]
+        metrics = sorted(metric_definitions(specification), key=lambda metric: metric["Name"] != objective)
+        given.append(
+            {
+                **each,
+                "AlgorithmSpecification": {**specification, "MetricDefinitions": metrics[:METRIC_DEFINITIONS]},
+                "ResourceConfig": resource_config(each),
+            }
+        )
     return {"TrainingJobDefinitions": given} if "TrainingJobDefinitions" in job.request else {"TrainingJobDefinition": given[0]}
 
 
