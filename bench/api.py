@@ -189,6 +189,7 @@ def _serve(directory: Path, port: int) -> None:
 
     from phalanx.services.sagemaker.service import service
     from phalanx.store.database import Database, sqlite_url
+    from phalanx.store.identity import AccessKey, find_key
     from phalanx.wire.app import application
     from phalanx.wire.sigv4 import Principal
 
@@ -209,8 +210,14 @@ def _serve(directory: Path, port: int) -> None:
 
     database = Database(sqlite_url(directory / "phalanx.db"))
     database.migrate()
-    keys = {ACCESS_KEY: Principal(SECRET, f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDABENCHMARK")}
-    app = application([service(database, Control())], keys.get, ACCOUNT)
+    with database.write() as session:
+        session.merge(AccessKey(id=ACCESS_KEY, secret=SECRET, user_name="admin", created=0))
+
+    def principal(id: str) -> Principal | None:
+        key = find_key(database, id)
+        return key and Principal(key.secret, f"arn:aws:iam::{ACCOUNT}:user/{key.user_name}", key.id)
+
+    app = application([service(database, Control())], principal, ACCOUNT)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
 
 

@@ -9,11 +9,16 @@ from botocore.model import ServiceModel
 
 def everything(protocol: str) -> ServiceModel:
     """A service with one operation, Echo, whose input and output have members of every type."""
+
+    def called(name: str) -> dict[str, str]:
+        # CBOR knows members by their own names alone.
+        return {} if protocol == "smithy-rpc-v2-cbor" else {"locationName": name}
+
     shapes: dict[str, Any] = {
         "Everything": {
             "type": "structure",
             "members": {
-                "Text": {"shape": "Text", "locationName": "textName"},
+                "Text": {"shape": "Text", **called("textName")},
                 "Flag": {"shape": "Flag"},
                 "Count": {"shape": "Count"},
                 "Size": {"shape": "Size"},
@@ -22,7 +27,7 @@ def everything(protocol: str) -> ServiceModel:
                 "Bytes": {"shape": "Bytes"},
                 "Names": {"shape": "Names"},
                 "Lists": {"shape": "Lists"},
-                "Nested": {"shape": "Everything", "locationName": "nested"},
+                "Nested": {"shape": "Everything", **called("nested")},
                 "NestedList": {"shape": "NestedList", "queryName": "Inner"},
             },
         },

@@ -17,7 +17,6 @@ from typing import Annotated
 import structlog
 import typer
 import uvicorn
-from sqlalchemy import bindparam, select
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -55,7 +54,7 @@ from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.identity import AccessKey
+from phalanx.store.identity import AccessKey, find_key
 from phalanx.wire.app import application
 from phalanx.wire.sigv4 import Principal
 
@@ -67,9 +66,6 @@ STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
 
 log = structlog.get_logger()
-
-# Asked with every request: made once, answered with a plain row.
-_KEY = select(AccessKey.id, AccessKey.secret, AccessKey.user_name).where(AccessKey.id == bindparam("key"))
 
 
 def serve(
@@ -245,8 +241,7 @@ class _Service:
                     log.exception("the S3 server cannot be started")
 
     def _principal(self, access_key: str) -> Principal | None:
-        with self._database.read() as session:
-            row = session.connection().execute(_KEY, {"key": access_key}).first()
+        row = find_key(self._database, access_key)
         if row is None:
             return None
         return Principal(secret=row.secret, arn=f"arn:aws:iam::{ACCOUNT}:user/{row.user_name}", user_id=row.id)

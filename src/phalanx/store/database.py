@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -121,6 +121,13 @@ class Database:
                 # Rolling back expires what the session still holds.
                 session.expunge_all()
                 session.rollback()
+
+    @contextlib.contextmanager
+    def rows(self) -> Iterator[Connection]:
+        """A consistent view that gives plain rows: for what is asked with every request, where a session costs more than the
+        database does."""
+        with self._engine.connect() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""

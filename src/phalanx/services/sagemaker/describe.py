@@ -29,8 +29,7 @@ def moment(milliseconds: int) -> datetime:
 def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of a job. Members whose value is not known (yet) are absent."""
     asked = {"job": members["TrainingJobName"]}
-    with database.read() as session:
-        connection = session.connection()
+    with database.rows() as connection:
         job = connection.execute(_JOB, asked).first()
         if job is None:
             raise not_found()
