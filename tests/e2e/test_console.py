@@ -1,13 +1,18 @@
 """The console in Debian's Chromium: the documented procedure, word for word, in both languages."""
 
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import delete
 
 from e2e.browser import Chromium
 from e2e.conftest import ESP, PHALANX, UDP_500
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import TrainingJob
 
 PATH = {
     "en": {
@@ -133,3 +138,98 @@ def test_a_group_without_esp_is_told_and_repaired_in_the_form(visitor):
     complete(visitor, name)
     evidence = visitor.phalanx.evidence(name)
     assert len(evidence["pairs"]) == 2
+
+
+def test_a_group_is_made_fit_by_the_wizard(visitor):
+    network = visitor.phalanx.network(UDP_500)
+    group = network["SecurityGroupIds"][0]
+    visitor.open()
+    visitor.sign_in()
+    navigation = visitor.page.get_by_role("navigation", name=visitor("nav.label"))
+    navigation.get_by_role("link", name=visitor("groups.title"), exact=True).click()
+    visitor.picture("security-groups")
+    visitor.page.get_by_role("link", name=group, exact=True).click()
+    visitor.sees(visitor("groups.lacks", count=2))
+    visitor.button("fit.open")
+    visitor.sees(visitor("fit.missing", rule=visitor("check.ingress.esp")))
+    visitor.picture("fit")
+    visitor.page.get_by_role("button", name={"en": "Next", "ja": "次へ"}[visitor.language], exact=True).click()
+    visitor.sees(visitor("fit.will"))
+    visitor.button("fit.submit")
+    visitor.sees(visitor("groups.isFit"))
+    # ESP has no ports: the console says "All", and why.
+    visitor.page.get_by_role("button", name=visitor("rules.allPorts"), exact=True).first.click()
+    visitor.sees(visitor("rules.espPorts"))
+    visitor.picture("security-group")
+    rules = visitor.phalanx.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+    found = {(rule["IsEgress"], rule["IpProtocol"]) for rule in rules["SecurityGroupRules"]}
+    assert found == {(False, "udp"), (True, "udp"), (False, "50"), (True, "50")}
+
+
+def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
+    database = Database(sqlite_url(phalanx.data_dir / "phalanx.db"))
+    with database.write() as session:
+        for number in range(10_000):
+            name = f"many-{number:05}"
+            job = {"name": name, "arn": f"arn:aws:sagemaker:us-west-2:123456789012:training-job/{name}", "request": {}}
+            times = {"created": number, "modified": number, "instances": 1, "encrypted": False, "stage": "ended"}
+            session.add(TrainingJob(**job, **times, status="Stopped", secondary_status="Stopped"))
+    visitor = chromium.visit(phalanx, "en")
+    asked = []
+    visitor.page.on("request", lambda request: asked.append(request.headers.get("x-amz-target", "")))
+    visitor.open()
+    visitor.sign_in()
+    table = visitor.page.get_by_role("table", name=visitor("jobs.title"))
+    expect(table.get_by_role("row")).to_have_count(26)
+    visitor.page.get_by_label(visitor("jobs.find")).fill("many-0123")
+    expect(table.get_by_role("row")).to_have_count(11)
+    visitor.page.get_by_label(visitor("jobs.find")).fill("many-")
+    expect(table.get_by_text("many-09999")).to_be_visible()
+    visitor.page.get_by_role("button", name="Next page").click()
+    expect(table.get_by_text("many-09974")).to_be_visible()
+    assert asked.count("SageMaker.ListTrainingJobs") < 12
+    assert visitor.complaints == []
+    visitor.page.context.close()
+    with database.write() as session:
+        session.execute(delete(TrainingJob).where(TrainingJob.name.like("many-%")))
+    database.close()
+
+
+def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
+    """What "view as code" shows for boto3 is what the form would send: run, it creates the same job."""
+    phalanx.create("original", instances=1, Tags=[{"Key": "team", "Value": "blue"}])
+    original = phalanx.ended("original")
+    visitor = chromium.visit(phalanx, "en", dark=True)
+    visitor.open("#/jobs/original")
+    visitor.sign_in()
+    visitor.page.get_by_role("tab", name=visitor("job.metrics"), exact=True).click()
+    visitor.sees("train:auc")
+    visitor.picture("metrics-dark")
+    visitor.button("jobs.clone")
+    visitor.button("code.view")
+    code = visitor.page.get_by_label("boto3", exact=True).last.inner_text()
+    visitor.picture("code-dark")
+    environment = {**os.environ, **phalanx.env}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    copy = phalanx.describe("original-2")
+    for member in ("HyperParameters", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition"):
+        assert copy[member] == original[member], member
+    tags = phalanx.client("sagemaker").list_tags(ResourceArn=copy["TrainingJobArn"])["Tags"]
+    assert tags == [{"Key": "team", "Value": "blue"}]
+    visitor.open("#/jobs/original-2")
+    visitor.button("jobs.stop")
+    visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("jobs.stop"), exact=True).click()
+    assert phalanx.ended("original-2")["TrainingJobStatus"] in ("Stopped", "Completed")
+    assert visitor.complaints == []
+    visitor.page.context.close()
+
+
+def test_a_key_that_nobody_has_is_refused_in_words(chromium, phalanx):
+    visitor = chromium.visit(phalanx, "ja")
+    visitor.open()
+    visitor.fill(visitor("signIn.accessKeyId"), "AKIANOBODY")
+    visitor.fill(visitor("signIn.secret"), "secret")
+    visitor.button("signIn.submit")
+    visitor.sees(visitor.words["signIn.refused"].split("(")[0])
+    assert visitor.page.evaluate("sessionStorage.length") == 0
+    visitor.page.context.close()

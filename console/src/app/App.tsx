@@ -14,9 +14,12 @@ import { SignIn } from "./SignIn";
 
 const TrainingJobs = lazy(() => import("../pages/TrainingJobs"));
 const CreateTrainingJob = lazy(() => import("../pages/CreateTrainingJob"));
+const CreateTuningJob = lazy(() => import("../pages/CreateTuningJob"));
 const SecurityGroup = lazy(() => import("../pages/SecurityGroup"));
 const SecurityGroups = lazy(() => import("../pages/SecurityGroups"));
 const TrainingJob = lazy(() => import("../pages/TrainingJob"));
+const TuningJob = lazy(() => import("../pages/TuningJob"));
+const TuningJobs = lazy(() => import("../pages/TuningJobs"));
 
 export function App() {
   const { session } = useAccess();
@@ -111,6 +114,7 @@ function Inside() {
               defaultExpanded: true,
               items: [
                 { type: "link", text: t("jobs.title"), href: "#/jobs" },
+                { type: "link", text: t("tunings.title"), href: "#/tuning" },
               ],
             },
             {
@@ -131,6 +135,9 @@ function Inside() {
             <Route path="/create-job/:name">{({ name }) => <CreateTrainingJob key={name} original={name} />}</Route>
             <Route path="/create-job/:name/clear">{({ name }) => <CreateTrainingJob key={name} original={name} plain />}</Route>
             <Route path="/jobs/:name">{({ name }) => <TrainingJob key={name} name={name} />}</Route>
+            <Route path="/tuning" component={TuningJobs} />
+            <Route path="/tuning/:name">{({ name }) => <TuningJob key={name} name={name} />}</Route>
+            <Route path="/create-tuning" component={CreateTuningJob} />
             <Route path="/security-groups" component={SecurityGroups} />
             <Route path="/security-groups/:id">{({ id }) => <SecurityGroup key={id} id={id} />}</Route>
             <Route path="/security-groups/:id/fit">{({ id }) => <SecurityGroup key={id} id={id} fitting />}</Route>

@@ -1,5 +1,6 @@
 /** The AWS SDK's clients, pointed at the endpoint that this page came from, and signing with the user's own key. */
 import { Sha256 } from "@aws-crypto/sha256-js";
+import { CloudWatchClient } from "@aws-sdk/client-cloudwatch";
 import { CloudWatchLogsClient } from "@aws-sdk/client-cloudwatch-logs";
 import { EC2Client } from "@aws-sdk/client-ec2";
 import { SageMakerClient } from "@aws-sdk/client-sagemaker";
@@ -28,6 +29,7 @@ export interface Clients {
   sagemaker: SageMakerClient;
   ec2: EC2Client;
   logs: CloudWatchLogsClient;
+  cloudwatch: CloudWatchClient;
   /** Calls an operation of the service `phalanx`. */
   phalanx: <Answer>(operation: string, members: object) => Promise<Answer>;
   /** A URL that downloads an object of S3 for some minutes, without a key. */
@@ -55,6 +57,7 @@ export function clients(key: Key, settings: Settings): Clients {
     sagemaker: new SageMakerClient(common(key)),
     ec2: new EC2Client(common(key)),
     logs: new CloudWatchLogsClient(common(key)),
+    cloudwatch: new CloudWatchClient(common(key)),
     phalanx: async (operation, members) => {
       const body = JSON.stringify(members);
       const signed = await signer("phalanx").sign({

@@ -32,7 +32,7 @@ export function useFault() {
   return (fault: Fault | undefined) => fault && t(fault.key, fault.values);
 }
 
-function TextField(props: {
+export function TextField(props: {
   label: Key;
   hint?: Key;
   optional?: boolean;

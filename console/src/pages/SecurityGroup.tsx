@@ -171,7 +171,7 @@ function Ports({ rule }: { rule: Rule }) {
   const { t } = useWords();
   const ports = portsOf(rule) ?? t("rules.allPorts");
   if (!isEsp(rule)) return <>{ports}</>;
-  return <Popover content={t("rules.espPorts")} triggerType="text">{ports}</Popover>;
+  return <Popover header={protocolOf(rule)} content={t("rules.espPorts")} triggerType="text">{ports}</Popover>;
 }
 
 function AddRule({ group, direction, close }: { group: string; direction: Direction; close: () => void }) {

@@ -1,0 +1,38 @@
+/** Time series of a job, as CloudWatch has them, and the charts that they make. */
+
+export interface Metric {
+  name: string;
+  /** Host of an instance ("algo-1"); empty for the job's own metrics. */
+  host: string;
+}
+
+export interface Series extends Metric {
+  points: { x: Date; y: number }[];
+}
+
+export interface Chart {
+  title: string;
+  series: { title: string; points: Series["points"] }[];
+}
+
+/** Most points that a line of a chart is drawn with. */
+const MOST_POINTS = 600;
+
+/** The shortest period of CloudWatch, in seconds, that gives a line over `seconds` no more than MOST_POINTS. */
+export function period(seconds: number): number {
+  const least = seconds / MOST_POINTS;
+  return [1, 5, 10, 30].find((each) => each >= least) ?? 60 * Math.ceil(least / 60);
+}
+
+/** One chart for metrics that differ in their channel alone ("train:auc", "validation:auc"), one for each use of instances. */
+export function charts(series: readonly Series[]): Chart[] {
+  const found = new Map<string, Chart>();
+  for (const { name, host, points } of series) {
+    if (points.length === 0) continue;
+    const [channel, rest] = host === "" && name.includes(":") ? (name.split(":", 2) as [string, string]) : [name, name];
+    const chart = found.get(rest) ?? { title: rest, series: [] };
+    chart.series.push({ title: host || channel, points });
+    found.set(rest, chart);
+  }
+  return [...found.values()];
+}

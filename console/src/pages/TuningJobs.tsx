@@ -1,0 +1,155 @@
+import {
+  type HyperParameterTuningJobStatus,
+  type HyperParameterTuningJobSummary,
+  ListHyperParameterTuningJobsCommand,
+  StopHyperParameterTuningJobCommand,
+} from "@aws-sdk/client-sagemaker";
+import Alert from "@cloudscape-design/components/alert";
+import Box from "@cloudscape-design/components/box";
+import Button from "@cloudscape-design/components/button";
+import Header from "@cloudscape-design/components/header";
+import Link from "@cloudscape-design/components/link";
+import Pagination from "@cloudscape-design/components/pagination";
+import Select from "@cloudscape-design/components/select";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import Table from "@cloudscape-design/components/table";
+import TextFilter from "@cloudscape-design/components/text-filter";
+import { useEffect, useState } from "react";
+import { useHashLocation } from "wouter/use-hash-location";
+import { usePages } from "../app/pages";
+import { useAws } from "../app/session";
+import { wording } from "../aws/errors";
+import { Ask } from "../components/Ask";
+import { isOver, Status } from "../components/Status";
+import { type Key, useWords } from "../i18n";
+
+const PAGE_SIZE = 25;
+const STATUSES = ["InProgress", "Completed", "Failed", "Stopping", "Stopped"] as const;
+const ACTIVE_MILLISECONDS = 3000;
+const IDLE_MILLISECONDS = 15_000;
+
+export default function TuningJobs() {
+  const { t, moment } = useWords();
+  const aws = useAws();
+  const [, navigate] = useHashLocation();
+  const [typed, setTyped] = useState("");
+  const [contains, setContains] = useState("");
+  const [status, setStatus] = useState("");
+  useEffect(() => {
+    document.title = `${t("tunings.title")} · Phalanx`;
+  }, [t]);
+  useEffect(() => {
+    const timer = setTimeout(() => setContains(typed.trim()), 250);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  const pages = usePages(
+    async (NextToken) => {
+      const answer = await aws.sagemaker.send(
+        new ListHyperParameterTuningJobsCommand({
+          MaxResults: PAGE_SIZE,
+          NextToken,
+          NameContains: contains || undefined,
+          StatusEquals: (status || undefined) as HyperParameterTuningJobStatus | undefined,
+          SortBy: "CreationTime",
+          SortOrder: "Descending",
+        }),
+      );
+      return { items: answer.HyperParameterTuningJobSummaries ?? [], next: answer.NextToken };
+    },
+    [aws, contains, status],
+    ({ items }) => (items.some((job) => !isOver(job.HyperParameterTuningJobStatus)) ? ACTIVE_MILLISECONDS : IDLE_MILLISECONDS),
+  );
+  const filtered = contains !== "" || status !== "";
+  return (
+    <>
+      {pages.error !== undefined && <Alert type="error" header={t("common.unanswered")}>{wording(pages.error)}</Alert>}
+      <Table<HyperParameterTuningJobSummary>
+        variant="full-page"
+        stickyHeader
+        trackBy="HyperParameterTuningJobName"
+        items={pages.value?.items ?? []}
+        loading={pages.loading}
+        loadingText={t("common.loading")}
+        ariaLabels={{ tableLabel: t("tunings.title") }}
+        columnDefinitions={[
+          {
+            id: "name",
+            header: t("jobs.name"),
+            isRowHeader: true,
+            cell: (job) => <Link href={`#/tuning/${job.HyperParameterTuningJobName}`}>{job.HyperParameterTuningJobName}</Link>,
+          },
+          { id: "status", header: t("jobs.status"), cell: (job) => <Status status={job.HyperParameterTuningJobStatus} /> },
+          { id: "created", header: t("jobs.created"), cell: (job) => moment(job.CreationTime) },
+          { id: "strategy", header: t("tuning.strategy"), cell: (job) => job.Strategy },
+          {
+            id: "jobs",
+            header: t("tuning.done"),
+            cell: (job) =>
+              t("tuning.doneOf", {
+                done: job.TrainingJobStatusCounters?.Completed ?? 0,
+                all: job.ResourceLimits?.MaxNumberOfTrainingJobs ?? "–",
+              }),
+          },
+        ]}
+        header={
+          <Header
+            variant="awsui-h1-sticky"
+            description={t("tunings.description")}
+            actions={
+              <SpaceBetween direction="horizontal" size="xs">
+                <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={pages.refresh} />
+                <Button variant="primary" onClick={() => navigate("/create-tuning")}>{t("tuning.create")}</Button>
+              </SpaceBetween>
+            }
+          >
+            {t("tunings.title")}
+          </Header>
+        }
+        filter={
+          <SpaceBetween direction="horizontal" size="xs">
+            <TextFilter filteringText={typed} filteringPlaceholder={t("jobs.find")} filteringAriaLabel={t("jobs.find")}
+              filteringClearAriaLabel={t("common.clear")} onChange={({ detail }) => setTyped(detail.filteringText)} />
+            <Select
+              selectedOption={{ value: status, label: t(status === "" ? "jobs.anyStatus" : (`status.${status}` as Key)) }}
+              ariaLabel={t("jobs.status")}
+              options={["", ...STATUSES].map((value) => ({
+                value,
+                label: t(value === "" ? "jobs.anyStatus" : (`status.${value}` as Key)),
+              }))}
+              onChange={({ detail }) => setStatus(detail.selectedOption.value!)}
+            />
+          </SpaceBetween>
+        }
+        pagination={
+          <Pagination currentPageIndex={pages.page} pagesCount={pages.known} openEnd={pages.open}
+            onChange={({ detail }) => pages.turn(detail.currentPageIndex)} />
+        }
+        empty={
+          <Box textAlign="center" padding="l">
+            <SpaceBetween size="m">
+              <b>{t(filtered ? "tunings.noMatch" : "tunings.none")}</b>
+              {!filtered && <Button onClick={() => navigate("/create-tuning")}>{t("tuning.create")}</Button>}
+            </SpaceBetween>
+          </Box>
+        }
+      />
+    </>
+  );
+}
+
+export function StopTuning({ name, close }: { name: string; close: () => void }) {
+  const { t } = useWords();
+  const aws = useAws();
+  return (
+    <Ask
+      title={t("jobs.stopTitle", { name })}
+      text={t("tuning.stopText")}
+      verb={t("jobs.stop")}
+      close={close}
+      act={async () => {
+        await aws.sagemaker.send(new StopHyperParameterTuningJobCommand({ HyperParameterTuningJobName: name }));
+        return t("tuning.stopping", { name });
+      }}
+    />
+  );
+}
