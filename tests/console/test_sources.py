@@ -32,7 +32,8 @@ def test_images_and_objectives_are_those_of_the_catalogue(entry):
     assert algorithm.name == entry["id"]
     assert set(entry["repositories"]) == algorithm.repositories
     assert {objective["name"] for objective in entry["objectives"]} == {name for name, _ in algorithm.metrics}
-    assert set(entry["contentTypes"]) <= algorithm.content_types
+    proposed = {each["name"]: each["tune"] for each in entry["hyperparameters"] if "tune" in each}
+    assert proposed == {name: [float(low), float(high)] for name, (_, low, high, _) in algorithm.ranges.items()}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from sqlalchemy import delete
 
 from e2e.browser import Chromium
-from e2e.conftest import ESP, PHALANX, UDP_500
+from e2e.conftest import ESP, PHALANX, UDP_500, wait_for
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
@@ -164,6 +164,53 @@ def test_a_group_is_made_fit_by_the_wizard(visitor):
     rules = visitor.phalanx.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     found = {(rule["IsEgress"], rule["IpProtocol"]) for rule in rules["SecurityGroupRules"]}
     assert found == {(False, "udp"), (True, "udp"), (False, "50"), (True, "50")}
+
+
+TUNING = {
+    "en": ("Hyperparameter tuning jobs", "Create hyperparameter tuning job"),
+    "ja": ("ハイパーパラメータ調整ジョブ", "ハイパーパラメータ調整ジョブの作成"),
+}
+
+
+def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
+    phalanx, path, (jobs, create) = visitor.phalanx, PATH[visitor.language], TUNING[visitor.language]
+    network, name = phalanx.network(UDP_500, ESP), f"tune-{visitor.language}"
+    visitor.open()
+    visitor.sign_in()
+    navigation = visitor.page.get_by_role("navigation", name=visitor("nav.label"))
+    navigation.get_by_role("link", name=path["training"], exact=True).click()
+    navigation.get_by_role("link", name=jobs, exact=True).click()
+    visitor.page.get_by_role("button", name=create, exact=True).first.click()
+    visitor.fill(visitor("form.jobName"), name)
+    visitor.choose(visitor("tuning.objective"), "train:rmse")
+    visitor.fill(visitor("tuning.maxJobs"), "2")
+    visitor.fill("num_round", "5")
+    visitor.fill(visitor("form.outputPath"), "s3://test-bucket/models")
+    visitor.button("form.removeChannel", name="validation")
+    visitor.fill(visitor("form.s3Location"), "s3://test-bucket/train/")
+    visitor.choose(path["vpc"], phalanx.vpc_of(network))
+    visitor.choose(visitor("network.subnets"), network["Subnets"][0])
+    visitor.choose(visitor("network.groups"), network["SecurityGroupIds"][0])
+    visitor.page.get_by_role("checkbox", name=path["encrypt"]).check()
+    visitor.sees(visitor("check.fine"))
+    visitor.picture("create-tuning")
+    visitor.page.get_by_role("button", name=create, exact=True).last.click()
+    expect(visitor.page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    sagemaker = phalanx.client("sagemaker")
+
+    def described():
+        return sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+
+    wait_for(lambda: described()["HyperParameterTuningJobStatus"] != "InProgress", 200, "the tuning job")
+    tuning = described()
+    assert tuning["HyperParameterTuningJobStatus"] == "Completed", tuning.get("FailureReason")
+    definition = tuning["TrainingJobDefinition"]
+    assert (definition["EnableInterContainerTrafficEncryption"], definition["VpcConfig"]) == (True, network)
+    best = tuning["BestTrainingJob"]["TrainingJobName"]
+    expect(visitor.page.get_by_role("link", name=best, exact=True).first).to_be_visible()
+    expect(visitor.page.get_by_role("img", name="train:rmse / eta")).to_be_visible()
+    visitor.picture("tuning")
+    assert len(phalanx.evidence(best)["pairs"]) == 2
 
 
 def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):

@@ -3,6 +3,7 @@ import Alert from "@cloudscape-design/components/alert";
 import AttributeEditor from "@cloudscape-design/components/attribute-editor";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
+import Checkbox from "@cloudscape-design/components/checkbox";
 import ColumnLayout from "@cloudscape-design/components/column-layout";
 import Container from "@cloudscape-design/components/container";
 import ExpandableSection from "@cloudscape-design/components/expandable-section";
@@ -16,7 +17,7 @@ import Textarea from "@cloudscape-design/components/textarea";
 import { TrainingInstanceType } from "@aws-sdk/client-sagemaker";
 import { useWords, type Key } from "../i18n";
 import { ALGORITHMS, type Hyperparameter, range } from "../model/algorithms";
-import { builtin, CHANNEL, type Draft, type Fault, type Faults, type Pair, requiredDefaults } from "../model/draft";
+import { builtin, CHANNEL, DATA_TYPES, type Draft, INPUT_MODES, type Fault, type Faults, type Pair, requiredDefaults } from "../model/draft";
 
 export interface SectionProps {
   draft: Draft;
@@ -181,7 +182,16 @@ export function Resources({ draft, set, faults }: SectionProps) {
             onChange={(maxPending) => set({ maxPending })} />
           <TextField label="form.retries" hint="form.retriesHint" optional numeric value={draft.retries} fault={faults.retries}
             onChange={(retries) => set({ retries })} />
+          <TextField label="form.keepAlive" hint="form.keepAliveHint" optional numeric value={draft.keepAlive} fault={faults.keepAlive}
+            onChange={(keepAlive) => set({ keepAlive })} />
         </ColumnLayout>
+        <Checkbox checked={draft.spot} description={t("form.spotHint")} onChange={({ detail }) => set({ spot: detail.checked })}>
+          {t("form.spot")}
+        </Checkbox>
+        {draft.spot && (
+          <TextField label="form.maxWait" hint="form.maxWaitHint" numeric value={draft.maxWait} fault={faults.maxWait}
+            onChange={(maxWait) => set({ maxWait })} />
+        )}
       </SpaceBetween>
     </Container>
   );
@@ -288,7 +298,7 @@ export function InputData({ draft, set, faults }: SectionProps) {
                   fault={faults[`channels.${index}.uri`]} onChange={(uri) => change(index, { uri })} />
               </ColumnLayout>
               <ColumnLayout columns={4}>
-                <Choice label="form.dataType" value={channel.dataType} choices={["S3Prefix", "ManifestFile"]}
+                <Choice label="form.dataType" value={channel.dataType} choices={[...DATA_TYPES]}
                   onChange={(dataType) => change(index, { dataType })} />
                 <Choice label="form.distribution" value={channel.distribution} choices={["FullyReplicated", "ShardedByS3Key"]}
                   onChange={(distribution) => change(index, { distribution })} />
@@ -296,6 +306,19 @@ export function InputData({ draft, set, faults }: SectionProps) {
                   onChange={(contentType) => change(index, { contentType })} />
                 <Choice label="form.compression" value={channel.compression} choices={["None", "Gzip"]}
                   onChange={(compression) => change(index, { compression })} />
+                <Choice label="form.inputMode" value={channel.mode} choices={[...INPUT_MODES]} onChange={(mode) => change(index, { mode })} />
+                {channel.mode === "Pipe" && (
+                  <Choice label="form.wrapper" value={channel.wrapper} choices={["None", "RecordIO"]}
+                    onChange={(wrapper) => change(index, { wrapper })} />
+                )}
+                {channel.mode !== "FastFile" && (
+                  <TextField label="form.shuffle" optional numeric value={channel.seed} fault={faults[`channels.${index}.seed`]}
+                    onChange={(seed) => change(index, { seed })} />
+                )}
+                {channel.dataType === "AugmentedManifestFile" && (
+                  <TextField label="form.attributes" hint="form.attributesHint" value={channel.attributes}
+                    fault={faults[`channels.${index}.attributes`]} onChange={(attributes) => change(index, { attributes })} />
+                )}
               </ColumnLayout>
             </SpaceBetween>
           </ExpandableSection>

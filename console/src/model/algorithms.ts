@@ -24,7 +24,6 @@ export interface Algorithm {
   /** Names of its image's repositories: which registry and tag does not matter. */
   repositories: string[];
   image: string;
-  contentTypes: string[];
   objectives: { name: string; type: "Maximize" | "Minimize" }[];
   hyperparameters: Hyperparameter[];
 }

@@ -58,6 +58,9 @@ function estimator(request: CreateTrainingJobRequest): string {
     ["instance_count", resources?.InstanceCount],
     ["volume_size", resources?.VolumeSizeInGB],
     ["max_run", stopping?.MaxRuntimeInSeconds],
+    ["use_spot_instances", request.EnableManagedSpotTraining],
+    ["max_wait", stopping?.MaxWaitTimeInSeconds],
+    ["keep_alive_period_in_seconds", resources?.KeepAlivePeriodInSeconds],
     ["output_path", request.OutputDataConfig?.S3OutputPath],
     ["hyperparameters", request.HyperParameters],
     ["environment", request.Environment],
@@ -82,6 +85,9 @@ function estimator(request: CreateTrainingJobRequest): string {
       ["distribution", source?.S3DataDistributionType],
       ["content_type", channel.ContentType],
       ["compression", channel.CompressionType],
+      ["input_mode", channel.InputMode],
+      ["record_wrapping", channel.RecordWrapperType],
+      ["attribute_names", source?.AttributeNames],
     ];
     const members = inputs.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}=${python(value)}`);
     return `        ${JSON.stringify(channel.ChannelName)}: TrainingInput(${members.join(", ")}),\n`;

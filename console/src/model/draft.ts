@@ -8,13 +8,22 @@ export interface Pair {
   value: string;
 }
 
+export const INPUT_MODES = ["File", "FastFile", "Pipe"] as const;
+export const DATA_TYPES = ["S3Prefix", "ManifestFile", "AugmentedManifestFile"] as const;
+
 export interface Channel {
   name: string;
   uri: string;
   contentType: string;
   compression: "None" | "Gzip";
-  dataType: "S3Prefix" | "ManifestFile";
+  dataType: (typeof DATA_TYPES)[number];
   distribution: "FullyReplicated" | "ShardedByS3Key";
+  mode: (typeof INPUT_MODES)[number];
+  wrapper: "None" | "RecordIO";
+  /** Seed of the order that records come in; empty for the order that they are stored in. */
+  seed: string;
+  /** Of an augmented manifest, separated by commas. */
+  attributes: string;
 }
 
 export interface Draft {
@@ -32,6 +41,10 @@ export interface Draft {
   maxRuntime: string;
   maxPending: string;
   retries: string;
+  /** Managed spot training, and the longest that the job may wait for instances and train, in seconds. */
+  spot: boolean;
+  maxWait: string;
+  keepAlive: string;
   isolation: boolean;
   /** Id of the VPC; empty for a network of the job's own. */
   vpc: string;
@@ -56,6 +69,10 @@ export const CHANNEL: Channel = {
   compression: "None",
   dataType: "S3Prefix",
   distribution: "ShardedByS3Key",
+  mode: "File",
+  wrapper: "None",
+  seed: "",
+  attributes: "",
 };
 
 /** What the form shows at first. `account` and `region` are those of whoever is signed in. */
@@ -75,6 +92,9 @@ export function emptyDraft(account: string, region: string): Draft {
     maxRuntime: "86400",
     maxPending: "",
     retries: "",
+    spot: false,
+    maxWait: "86400",
+    keepAlive: "",
     isolation: false,
     vpc: "",
     subnets: [],
@@ -127,6 +147,8 @@ export function faults(draft: Draft, longestName = 63): Faults {
   whole("maxRuntime", draft.maxRuntime, 1, 28 * 86400);
   whole("maxPending", draft.maxPending, 1800, 28 * 86400, true);
   whole("retries", draft.retries, 1, 30, true);
+  whole("keepAlive", draft.keepAlive, 0, 21_600, true);
+  if (draft.spot) whole("maxWait", draft.maxWait, Number(draft.maxRuntime) || 1, 28 * 86400);
   if (draft.vpc !== "") {
     check("subnets", draft.subnets.length > 0, "fault.subnets");
     check("groups", draft.groups.length > 0, "fault.groups");
@@ -143,6 +165,9 @@ export function faults(draft: Draft, longestName = 63): Faults {
     check(`channels.${index}.name`, /^[A-Za-z0-9._-]{1,64}$/.test(channel.name), "fault.channel");
     check(`channels.${index}.name`, others.length === 1, "fault.channelTwice");
     check(`channels.${index}.uri`, S3_URI.test(channel.uri), "fault.s3");
+    whole(`channels.${index}.seed`, channel.seed, 0, 2 ** 31 - 1, true);
+    const attributed = channel.dataType !== "AugmentedManifestFile" || channel.attributes.trim() !== "";
+    check(`channels.${index}.attributes`, attributed, "fault.required");
   });
   check("output", S3_URI.test(draft.output), "fault.s3");
   check("checkpoint", draft.checkpoint === "" || S3_URI.test(draft.checkpoint), "fault.s3");
@@ -168,10 +193,15 @@ export function definition(draft: Draft) {
           S3DataType: channel.dataType,
           S3Uri: channel.uri,
           S3DataDistributionType: channel.distribution,
+          AttributeNames:
+            channel.dataType === "AugmentedManifestFile" ? channel.attributes.split(",").map((name) => name.trim()) : undefined,
         },
       },
       ContentType: channel.contentType || undefined,
       CompressionType: channel.compression === "None" ? undefined : channel.compression,
+      InputMode: channel.mode === "File" ? undefined : channel.mode,
+      RecordWrapperType: channel.wrapper === "None" ? undefined : channel.wrapper,
+      ShuffleConfig: channel.seed === "" ? undefined : { Seed: Number(channel.seed) },
     })),
     OutputDataConfig: {
       S3OutputPath: draft.output,
@@ -181,12 +211,15 @@ export function definition(draft: Draft) {
       InstanceType: draft.instanceType as never,
       InstanceCount: Number(draft.instanceCount),
       VolumeSizeInGB: Number(draft.volume),
+      KeepAlivePeriodInSeconds: draft.keepAlive === "" ? undefined : Number(draft.keepAlive),
     },
     StoppingCondition: {
       MaxRuntimeInSeconds: Number(draft.maxRuntime),
+      MaxWaitTimeInSeconds: draft.spot ? Number(draft.maxWait) : undefined,
       MaxPendingTimeInSeconds: draft.maxPending === "" ? undefined : Number(draft.maxPending),
     },
     VpcConfig: draft.vpc === "" ? undefined : { SecurityGroupIds: draft.groups, Subnets: draft.subnets },
+    EnableManagedSpotTraining: draft.spot || undefined,
     EnableNetworkIsolation: draft.isolation || undefined,
     EnableInterContainerTrafficEncryption: draft.encrypt,
     CheckpointConfig: draft.checkpoint === "" ? undefined : { S3Uri: draft.checkpoint },
@@ -250,6 +283,9 @@ export function fromDescription(job: DescribeTrainingJobResponse, vpc: string, t
     maxRuntime: String(job.StoppingCondition?.MaxRuntimeInSeconds ?? 86400),
     maxPending: String(job.StoppingCondition?.MaxPendingTimeInSeconds ?? ""),
     retries: String(job.RetryStrategy?.MaximumRetryAttempts ?? ""),
+    spot: job.EnableManagedSpotTraining ?? false,
+    maxWait: String(job.StoppingCondition?.MaxWaitTimeInSeconds ?? 86400),
+    keepAlive: String(job.ResourceConfig?.KeepAlivePeriodInSeconds || ""),
     isolation: job.EnableNetworkIsolation ?? false,
     vpc,
     subnets: vpc === "" ? [] : (job.VpcConfig?.Subnets ?? []),
@@ -262,7 +298,11 @@ export function fromDescription(job: DescribeTrainingJobResponse, vpc: string, t
       uri: channel.DataSource?.S3DataSource?.S3Uri ?? "",
       contentType: channel.ContentType ?? "",
       compression: channel.CompressionType === "Gzip" ? "Gzip" : "None",
-      dataType: channel.DataSource?.S3DataSource?.S3DataType === "ManifestFile" ? "ManifestFile" : "S3Prefix",
+      dataType: DATA_TYPES.find((type) => type === channel.DataSource?.S3DataSource?.S3DataType) ?? "S3Prefix",
+      mode: INPUT_MODES.find((mode) => mode === (channel.InputMode ?? job.AlgorithmSpecification?.TrainingInputMode)) ?? "File",
+      wrapper: channel.RecordWrapperType === "RecordIO" ? "RecordIO" : "None",
+      seed: String(channel.ShuffleConfig?.Seed ?? ""),
+      attributes: (channel.DataSource?.S3DataSource?.AttributeNames ?? []).join(", "),
       distribution:
         channel.DataSource?.S3DataSource?.S3DataDistributionType === "ShardedByS3Key" ? "ShardedByS3Key" : "FullyReplicated",
     })),

@@ -13,6 +13,7 @@ export function requestOf(job: DescribeTrainingJobResponse): CreateTrainingJobRe
     ResourceConfig: job.ResourceConfig,
     StoppingCondition: job.StoppingCondition,
     VpcConfig: job.VpcConfig,
+    EnableManagedSpotTraining: job.EnableManagedSpotTraining,
     EnableNetworkIsolation: job.EnableNetworkIsolation,
     EnableInterContainerTrafficEncryption: job.EnableInterContainerTrafficEncryption,
     CheckpointConfig: job.CheckpointConfig,
