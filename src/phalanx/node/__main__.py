@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import queue
 import signal
 import socketserver
 import subprocess
@@ -45,8 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.configure()
     # From the start: what was begun is ended in order, with nothing left mounted.
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
+    # A queue, since a handler that sets an Event waits for ever for the lock that the code it interrupted may hold.
+    stopping: queue.SimpleQueue[None] = queue.SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.put(None))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     names = Names(options.data_dir)
     _mount(names.run_dir)
@@ -67,7 +69,7 @@ def main() -> None:
     serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
     serving.start()
     log.info("agent ready", data_dir=str(options.data_dir))
-    stopping.wait()
+    stopping.get()
     server.shutdown()
     serving.join()
     names.agent_socket.unlink(missing_ok=True)
