@@ -1,7 +1,7 @@
 """Channels in FastFile mode: an S3 prefix as a read-only directory whose files are read from S3 when they are read.
 
 rclone mounts it through FUSE in the host's mount namespace; the launcher binds it into the container. See
-docs/decisions/0020-fastfile-by-rclone.md.
+docs/decisions/0013-fastfile-by-rclone.md.
 """
 
 from __future__ import annotations
