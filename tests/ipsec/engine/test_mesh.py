@@ -170,7 +170,7 @@ def test_rekeys_under_a_running_transfer_lose_nothing(mesh):
 
     capture = mesh.capture()
     transfer(mesh, 400 << 20, rekey)
-    until(lambda: mesh.b.engine.measure().pairs[0].installed >= before[1].pairs[0].installed + 5, "five rekeys")
+    until(lambda: mesh.b.engine.measure().pairs[0].installed >= before[1].pairs[0].installed + 5, "five rekeys", 120)
     assert mesh.a.ping(20) == 20
     assert capture.plain() == 0
     for old, site in zip(before, mesh.sites, strict=True):
