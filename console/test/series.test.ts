@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
 import { charts, period } from "../src/model/series";
 
-const points = [{ x: new Date(0), y: 1 }];
+const points = [0, 1].map((second) => ({ x: new Date(1000 * second), y: 1 }));
 
 test("channels of one metric share a chart, and so do instances", () => {
   const drawn = charts([
     { name: "train:auc", host: "", points },
     { name: "validation:auc", host: "", points },
     { name: "loss", host: "", points },
-    { name: "empty", host: "", points: [] },
+    { name: "empty", host: "", points: points.slice(1) },
     { name: "CPUUtilization", host: "algo-1", points },
     { name: "CPUUtilization", host: "algo-2", points },
   ]);

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def outside(parameter):
             step = edge + (1 if towards > 0 else -1) if whole else math.nextafter(edge, towards)
             beyond.append(edge if parameter.get(f"open{side.title()}") else step)
     return [str(value) for value in beyond] + ["many", *(["1.5"] if whole else [])]
+
+
+def test_what_the_service_always_says_of_a_job_is_in_the_catalogues():
+    texts = re.findall(r'^  "said\.\w+": (".*"),$', (CONSOLE / "src/i18n/en.ts").read_text(), re.MULTILINE)
+    jobs = "\n".join(path.read_text() for path in (ROOT / "src/phalanx").rglob("*.py"))
+    assert texts
+    for text in texts:
+        assert text in jobs

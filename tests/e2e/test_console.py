@@ -100,11 +100,14 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
     assert job["EnableInterContainerTrafficEncryption"] is True
     assert job["VpcConfig"] == network
     assert (job["ResourceConfig"]["InstanceCount"], job["HyperParameters"]) == (2, {"num_round": "20"})
-    visitor.sees("Training job completed")
+    visitor.sees(visitor("said.completed"))
     visitor.picture("job")
 
     visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
     expect(visitor.page.get_by_role("img", name=re.compile("algo-1.*AES-GCM-256"))).to_be_visible()
+    visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).scroll_into_view_if_needed()
+    visitor.page.get_by_text(visitor("encryption.proven")).evaluate("element => element.scrollIntoView({block: 'start'})")
+    visitor.page.mouse.wheel(0, -140)
     visitor.picture("encryption")
     with visitor.page.expect_download() as download:
         visitor.button("encryption.download")
@@ -244,7 +247,8 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
 
 def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     """What "view as code" shows for boto3 is what the form would send: run, it creates the same job."""
-    phalanx.create("original", instances=1, Tags=[{"Key": "team", "Value": "blue"}])
+    rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "2000"}
+    phalanx.create("original", instances=1, HyperParameters=rounds, Tags=[{"Key": "team", "Value": "blue"}])
     original = phalanx.ended("original")
     visitor = chromium.visit(phalanx, "en", dark=True)
     visitor.open("#/jobs/original")

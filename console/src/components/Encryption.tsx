@@ -72,6 +72,7 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
       >
         {t(verdict.text)}
       </Alert>
+      {report.pairs.length > 0 && report.instances.length <= MOST_DRAWN && <Graph report={report} />}
       <Container header={<Header variant="h2">{t("encryption.summary")}</Header>}>
         <KeyValuePairs
           columns={4}
@@ -92,7 +93,6 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
         )),
       )}
       {report.gaps.map((gap) => <Alert key={gap} type="warning" header={t("encryption.gap")}>{gap}</Alert>)}
-      {report.pairs.length > 0 && report.instances.length <= MOST_DRAWN && <Graph report={report} />}
       {report.pairs.length > 0 && <Pairs report={report} />}
       {several && <Cost job={job} />}
     </SpaceBetween>
@@ -109,14 +109,14 @@ function save(name: string, text: string): void {
 }
 
 const WIDTH = 760;
-const HEIGHT = 380;
 
 function Graph({ report }: { report: Report }) {
   const { t, bytes, number } = useWords();
   const [shown, setShown] = useState<Edge>();
   const { nodes, edges } = graph(report);
+  const height = nodes.length > 2 ? 380 : 140;
   const x = (value: number) => WIDTH / 2 + value * (WIDTH / 2 - 110);
-  const y = (value: number) => HEIGHT / 2 + value * (HEIGHT / 2 - 50);
+  const y = (value: number) => height / 2 + value * (height / 2 - 50);
   const most = Math.max(...edges.map((edge) => edge.bytes), 1);
   const labelled = edges.length <= 6;
   const words = (edge: Edge) =>
@@ -129,7 +129,7 @@ function Graph({ report }: { report: Report }) {
     });
   return (
     <Container header={<Header variant="h2" description={t("graph.hint")}>{t("graph.title")}</Header>}>
-      <svg className="graph" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={edges.map(words).join(" ")}>
+      <svg className="graph" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={edges.map(words).join(" ")}>
         {edges.map((edge) => {
           const [x1, y1, x2, y2] = [x(edge.from.x), y(edge.from.y), x(edge.to.x), y(edge.to.y)];
           const age = edge.pairs[0]!.key_age_seconds;

@@ -28,7 +28,8 @@ export function period(seconds: number): number {
 export function charts(series: readonly Series[]): Chart[] {
   const found = new Map<string, Chart>();
   for (const { name, host, points } of series) {
-    if (points.length === 0) continue;
+    // A single point is no line; the table of final values has it.
+    if (points.length < 2) continue;
     const [channel, rest] = host === "" && name.includes(":") ? (name.split(":", 2) as [string, string]) : [name, name];
     const chart = found.get(rest) ?? { title: rest, series: [] };
     chart.series.push({ title: host || channel, points });

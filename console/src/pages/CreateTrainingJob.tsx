@@ -47,7 +47,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
     );
   }, [aws, original]);
   if (draft === undefined) return <Spinner size="large" />;
-  const set = (change: Partial<Draft>) => setDraft({ ...draft, ...change });
+  const set = (change: Partial<Draft>) => setDraft((before) => ({ ...before!, ...change }));
   const found = faultsOf(draft);
   const shown = tried ? found : {};
   const submit = async (event: FormEvent) => {

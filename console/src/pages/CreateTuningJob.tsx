@@ -67,8 +67,8 @@ export default function CreateTuningJob() {
       setBusy(false);
     }
   };
-  const section = { draft, faults: shown, set: (change: Partial<Draft>) => setDraft({ ...draft, ...change }) };
-  const parts = { draft, tuning, faults: shown, set: (change: Partial<Tuning>) => setTuning({ ...tuning, ...change }) };
+  const section = { draft, faults: shown, set: (change: Partial<Draft>) => setDraft((before) => ({ ...before, ...change })) };
+  const parts = { draft, tuning, faults: shown, set: (change: Partial<Tuning>) => setTuning((before) => ({ ...before, ...change })) };
   return (
     <Page title={t("tuning.create")} trail={[[t("tunings.title"), "#/tuning"]]} description={t("tunings.description")}>
       <form onSubmit={(event) => void submit(event)}>

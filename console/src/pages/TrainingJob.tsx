@@ -32,6 +32,7 @@ import { Metrics } from "../components/Metrics";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { useWords } from "../i18n";
+import { said } from "../i18n/said";
 import { trainingJobCode } from "../model/code";
 import type { Pair } from "../model/draft";
 import { requestOf } from "../model/request";
@@ -135,7 +136,8 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
 }
 
 function Overview({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t, moment, duration, locale } = useWords();
+  const words = useWords();
+  const { t, moment, duration, locale } = words;
   const transitions = job.SecondaryStatusTransitions ?? [];
   const hyperparameters = Object.entries(job.HyperParameters ?? {});
   return (
@@ -158,7 +160,7 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
             cell: (each) =>
               each.EndTime === undefined ? "…" : duration((each.EndTime.getTime() - each.StartTime!.getTime()) / 1000),
           },
-          { id: "message", header: t("job.message"), cell: (each) => each.StatusMessage ?? "" },
+          { id: "message", header: t("job.message"), cell: (each) => said(words, each.StatusMessage ?? "") },
         ]}
         wrapLines
       />

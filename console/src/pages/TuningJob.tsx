@@ -117,7 +117,6 @@ function Summary({ job, objective }: { job: DescribeHyperParameterTuningJobRespo
         <ProgressBar
           value={all > 0 ? (100 * ended) / all : 0}
           label={t("tuning.progress")}
-          additionalInfo={t("tuning.doneOf", { done: ended, all })}
           status={isOver(job.HyperParameterTuningJobStatus) ? (job.HyperParameterTuningJobStatus === "Failed" ? "error" : "success") : "in-progress"}
           resultText={t("tuning.doneOf", { done: ended, all })}
         />
