@@ -11,10 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
 from phalanx.jobs.evidence import Tampered, verify
-from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import TrainingJob
 
 
 def evidence(
@@ -39,15 +37,8 @@ def evidence(
 
 def load(data_dir: Path, job: str) -> dict[str, Any]:
     """The stored report of a job; ends the command with a word where there is none."""
-    path = data_dir / "phalanx.db"
-    if not path.exists():
-        fail(f"No service has run with the data directory {data_dir}.")
-    database = Database(sqlite_url(path))
-    with database.read() as session:
-        row = session.get(TrainingJob, job)
-    database.close()
-    if row is None:
-        fail(f"There is no training job {job} in {data_dir}.")
+    with stored(data_dir) as database, database.read() as session:
+        row = stored_job(session, job, data_dir)
     if row.evidence is None:
         fail(f"The training job {job} is {row.status}: its report is made when it has ended.")
     return row.evidence

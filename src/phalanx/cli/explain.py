@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
 from phalanx.jobs.explain import ESP, IKE, Flow, Verdict, ends, rules, verdict
 from phalanx.jobs.interfaces import InterfaceError
-from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
 PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1", "esp": "50"}
@@ -29,21 +28,13 @@ def explain(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Say which security-group rule allows or blocks traffic from one instance of a job to another, as the rules are now."""
-    path = data_dir / "phalanx.db"
-    if not path.exists():
-        fail(f"No service has run with the data directory {data_dir}.")
-    database = Database(sqlite_url(path))
     try:
-        with database.read() as session:
-            found = session.get(TrainingJob, job)
-            if found is None:
-                fail(f"There is no training job {job} in {data_dir}.")
+        with stored(data_dir) as database, database.read() as session:
+            found = stored_job(session, job, data_dir)
             flows = _flows(found, protocol, port)
             there, known = ends(session, found), rules(session, found)
     except InterfaceError as error:
         fail(f"The network of {job} is no longer there: {error}")
-    finally:
-        database.close()
     for host in (sender, receiver):
         if host not in there:
             fail(f"{job} has no instance {host}: it has {', '.join(there)}.")

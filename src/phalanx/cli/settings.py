@@ -5,11 +5,17 @@ from __future__ import annotations
 import configparser
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from sqlalchemy.orm import Session
+
+from phalanx.store.database import Database, sqlite_url
+from phalanx.store.jobs import TrainingJob
 
 ACCOUNT = os.environ.get("PHALANX_ACCOUNT", "123456789012")
 """The account of every resource."""
@@ -75,6 +81,27 @@ class AdminKey:
 def default_bucket(region: str) -> str:
     """The bucket that the SageMaker SDKs use by default."""
     return f"sagemaker-{region}-{ACCOUNT}"
+
+
+@contextmanager
+def stored(data_dir: Path) -> Iterator[Database]:
+    """The store of the service with that data directory. Raises typer.Exit with a word to the user where none has run."""
+    path = data_dir / "phalanx.db"
+    if not path.exists():
+        fail(f"No service has run with the data directory {data_dir}.")
+    database = Database(sqlite_url(path))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def stored_job(session: Session, job: str, data_dir: Path) -> TrainingJob:
+    """A training job by its name. Raises typer.Exit with a word to the user where there is none."""
+    found = session.get(TrainingJob, job)
+    if found is None:
+        fail(f"There is no training job {job} in {data_dir}.")
+    return found
 
 
 def fail(message: str) -> NoReturn:

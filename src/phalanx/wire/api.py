@@ -205,17 +205,21 @@ class JsonApi(Api):
         return AwsError("UnknownOperationException", f"The operation {name[:128]} is not valid for this web service.")
 
 
+_QUERY_REFUSALS: Mapping[Reason, tuple[str, int, str | None]] = {
+    Reason.UNSIGNED: ("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+    Reason.INCOMPLETE: ("IncompleteSignature", 400, None),
+    Reason.UNKNOWN_KEY: ("InvalidClientTokenId", 403, None),
+    Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, None),
+    Reason.EXPIRED: ("SignatureDoesNotMatch", 403, None),
+}
+"""What AWS Query says to a request that is not, or wrongly, signed."""
+
+
 class CborApi(JsonApi):
     """A service that speaks Smithy RPC v2 CBOR, and whose errors kept the codes they had in AWS Query (awsQueryCompatible)."""
 
     headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ((b"smithy-protocol", b"rpc-v2-cbor"),)
-    refusals: ClassVar[Mapping[Reason, tuple[str, int, str | None]]] = {
-        Reason.UNSIGNED: ("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
-        Reason.INCOMPLETE: ("IncompleteSignature", 400, None),
-        Reason.UNKNOWN_KEY: ("InvalidClientTokenId", 403, None),
-        Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, None),
-        Reason.EXPIRED: ("SignatureDoesNotMatch", 403, None),
-    }
+    refusals = _QUERY_REFUSALS
 
     def _notation(self) -> Notation:
         return cbor_document, cbor_body, JsonParsers(FROM_CBOR), JsonSerializers(TO_CBOR)
@@ -244,13 +248,7 @@ class QueryApi(Api):
     """A service that speaks AWS Query."""
 
     content_type = "text/xml; charset=UTF-8"
-    refusals: ClassVar[Mapping[Reason, tuple[str, int, str | None]]] = {
-        Reason.UNSIGNED: ("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
-        Reason.INCOMPLETE: ("IncompleteSignature", 400, None),
-        Reason.UNKNOWN_KEY: ("InvalidClientTokenId", 403, None),
-        Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, None),
-        Reason.EXPIRED: ("SignatureDoesNotMatch", 403, None),
-    }
+    refusals = _QUERY_REFUSALS
 
     def __init__(self, service: Service, model: ServiceModel) -> None:
         self._namespace = str(model.metadata["xmlNamespace"])
