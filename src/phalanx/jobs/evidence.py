@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from phalanx import __version__
+from phalanx.fleet.base import Fleet, Refused
 from phalanx.jobs.plan import Plan
 from phalanx.node.messages import Measurement
 from phalanx.store.base import Json, now_ms
@@ -65,6 +66,23 @@ def verify(report: Json, public_key: str | None = None) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise Tampered(f"The report has no well-formed signature ({error})") from error
     return str(key)
+
+
+def measured(fleet: Fleet, job: TrainingJob, plan: Plan) -> Json:
+    """The report, unsigned, of what a job's instances measure now; what one of them refuses to tell is a gap.
+
+    Raises fleet.Unreachable.
+    """
+    statuses = fleet.statuses(plan.ids)
+    gaps: list[str] = []
+    measurements: list[Measurement] = []
+    for id_ in plan.ids:
+        if id_ in statuses:
+            try:
+                measurements += fleet.measure([id_])
+            except Refused as error:
+                gaps.append(str(error))
+    return report(job, plan, measurements, gaps, {id_: status.notes for id_, status in statuses.items()})
 
 
 def report(

@@ -127,12 +127,9 @@ class Manager:
             return None
         made = plan.Plan.from_json(row.plan)
         try:
-            present = self._fleet.statuses(made.ids)
-            measurements = self._fleet.measure([id_ for id_ in made.ids if id_ in present])
+            return evidence.measured(self._fleet, row, made)
         except FleetError as error:
             return evidence.report(row, made, [], [str(error)], {})
-        notes = {id_: status.notes for id_, status in present.items()}
-        return evidence.report(row, made, measurements, [], notes)
 
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""

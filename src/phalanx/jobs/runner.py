@@ -226,18 +226,9 @@ class Runner:
         database, fleet = self._world.database, self._world.fleet
         made = plan.Plan.from_json(job.plan) if job.plan else None
         if made is not None:
-            statuses = fleet.statuses(made.ids)
-            present = [id_ for id_ in made.ids if id_ in statuses]
             if job.evidence is None:
                 fleet.stop(made.ids, 0.0)
-                gaps, measurements = [], []
-                for id_ in present:
-                    try:
-                        measurements += fleet.measure([id_])
-                    except Refused as error:
-                        gaps.append(str(error))
-                interruptions = {id_: status.notes for id_, status in statuses.items()}
-                signed = self._world.signer.sign(evidence.report(job, made, measurements, gaps, interruptions))
+                signed = self._world.signer.sign(evidence.measured(fleet, job, made))
                 with database.write() as session:
                     session.get_one(TrainingJob, self._name).evidence = signed
             # All of them, also what a refused call may have left that no status has told of yet.
