@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from clients import AwsCli
 from phalanx.node.names import Names
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
@@ -223,6 +224,19 @@ def running(directory: Path):
                     service.stop()
             left = service.leftovers()
             assert left == [], left
+
+
+@pytest.fixture
+def aws(phalanx, tmp_path):
+    """The AWS CLI as `phalanx env` sets it up."""
+    env = phalanx.env
+    return AwsCli(
+        tmp_path,
+        endpoint=env["AWS_ENDPOINT_URL"],
+        region=env["AWS_REGION"],
+        access_key=env["AWS_ACCESS_KEY_ID"],
+        secret=env["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import boto3
-import pytest
 from botocore.config import Config
 
-from clients import AwsCli
 from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel, wait_for
 from e2e.test_first_job import capture, kinds
 from phalanx.network import namespace
@@ -19,19 +17,6 @@ from phalanx.network.model import S3_ADDRESS
 
 LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "800"}
 GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
-
-
-@pytest.fixture
-def aws(phalanx, tmp_path):
-    """The AWS CLI as `phalanx env` sets it up."""
-    env = phalanx.env
-    return AwsCli(
-        tmp_path,
-        endpoint=env["AWS_ENDPOINT_URL"],
-        region=env["AWS_REGION"],
-        access_key=env["AWS_ACCESS_KEY_ID"],
-        secret=env["AWS_SECRET_ACCESS_KEY"],
-    )
 
 
 def documented(aws):

@@ -1,21 +1,14 @@
 """Programs of AWS's clients, unmodified, against a live service: what they need is what `phalanx env` prints."""
 
 import json
-import os
-import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from clients import AwsCli, environment
 from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel
+from e2e.programs import SDK_V2, SDK_V3, started
 
-SDK_V2 = "sagemaker==2.257.7"
-SDK_V3 = "sagemaker==3.27.0"
 PROGRAMS = {"sdk_v2_pytorch": SDK_V2, "sdk_v2": SDK_V2, "sdk_v3": SDK_V3}
 GROUP = "/aws/sagemaker/TrainingJobs"
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 GRADIENTS = 4 << 20
 """Bytes that the script's peers send each other at least: one tensor of 1,048,576 floats."""
 
@@ -27,38 +20,8 @@ def network(phalanx):
 
 @pytest.fixture(scope="module")
 def programs(phalanx, network, tmp_path_factory):
-    """All programs, started at once: most of their time is spent between two looks at a job. What one printed, by its name."""
-    started = {}
-    for name, requirement in PROGRAMS.items():
-        home = tmp_path_factory.mktemp(name)
-        environ = {
-            "PATH": os.defpath,
-            "HOME": str(home),
-            "PYTHONUNBUFFERED": "1",
-            # SDK v3 would ask IAM what the role may do.
-            "SAGEMAKER_VALIDATE_ROLE": "false",
-            **phalanx.env,
-        }
-        command = [environment(requirement) / "bin/python", Path(__file__).with_name(f"{name}.py")]
-        command += [network["Subnets"][0], network["SecurityGroupIds"][0]]
-        output = (home / "printed").open("w+")
-        process = subprocess.Popen(command, env=environ, cwd=home, stdout=output, stderr=subprocess.STDOUT)
-        started[name] = process, output
-
-    def printed(name):
-        process, output = started[name]
-        code = process.wait(240)
-        output.seek(0)
-        text = COLOUR.sub("", output.read())
-        assert code == 0, text
-        facts = next(line for line in text.splitlines() if line.startswith("FACTS")).removeprefix("FACTS ")
-        return text.partition("FACTS")[0], json.loads(facts)
-
-    yield printed
-    for process, output in started.values():
-        process.kill()
-        process.wait()
-        output.close()
+    with started(phalanx, network, tmp_path_factory.mktemp, PROGRAMS) as ended:
+        yield ended
 
 
 def written(phalanx, job):
@@ -144,14 +107,7 @@ def test_sdk_v2_runs_a_script_alone_and_isolated(phalanx, programs):
     assert phalanx.evidence(job)["pairs"] == []
 
 
-def test_the_aws_cli_creates_waits_for_and_describes_a_job(phalanx, network, tmp_path):
-    aws = AwsCli(
-        tmp_path,
-        endpoint=phalanx.env["AWS_ENDPOINT_URL"],
-        region=phalanx.env["AWS_REGION"],
-        access_key=phalanx.env["AWS_ACCESS_KEY_ID"],
-        secret=phalanx.env["AWS_SECRET_ACCESS_KEY"],
-    )
+def test_the_aws_cli_creates_waits_for_and_describes_a_job(phalanx, network, aws):
     train = json.dumps([channel("train")])
     created = aws(
         f"aws sagemaker create-training-job --training-job-name by-cli --role-arn {ROLE}"

@@ -2,18 +2,14 @@
 
 import io
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import numpy
 import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from clients import AwsCli, environment
 from e2e.conftest import ESP, IMAGE, ROLE, UDP_500, channel, running, wait_for
-from e2e.test_sdk import COLOUR, SDK_V2, SDK_V3
+from e2e.programs import SDK_V2, SDK_V3, started
 
 PROGRAMS = {"tuning_v2": SDK_V2, "tuning_v3": SDK_V3}
 OBJECTIVE = {"Type": "Minimize", "MetricName": "validation:logloss"}
@@ -43,26 +39,10 @@ def phalanx(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(phalanx, tmp_path_factory):
-    """What the programs found, by their names. They run at once: most of their time is spent between two looks at a job."""
-    started = {}
-    for name, requirement in PROGRAMS.items():
-        network = phalanx.network(UDP_500, ESP)
-        home = tmp_path_factory.mktemp(name)
-        environ = {"PATH": os.defpath, "HOME": str(home), "SAGEMAKER_VALIDATE_ROLE": "false", **phalanx.env}
-        command = [environment(requirement) / "bin/python", Path(__file__).with_name(f"{name}.py")]
-        command += [network["Subnets"][0], network["SecurityGroupIds"][0]]
-        output = (home / "printed").open("w+")
-        started[name] = subprocess.Popen(command, env=environ, cwd=home, stdout=output, stderr=subprocess.STDOUT), output
-    found = {}
-    for name, (process, output) in started.items():
-        code = process.wait(240)
-        output.seek(0)
-        printed = COLOUR.sub("", output.read())
-        output.close()
-        assert code == 0, printed
-        line = next(line for line in printed.splitlines() if line.startswith("FACTS"))
-        found[name] = json.loads(line.removeprefix("FACTS "))
-    return found
+    """What the programs found, by their names."""
+    network = phalanx.network(UDP_500, ESP)
+    with started(phalanx, network, tmp_path_factory.mktemp, PROGRAMS) as ended:
+        return {name: ended(name)[1] for name in PROGRAMS}
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +141,7 @@ def test_sdk_v3_tunes_and_what_it_drops_is_required_of_its_training_jobs(phalanx
     check_encrypted(phalanx, facts["tuning_job"])
 
 
-def test_aws_cli_runs_a_grid(phalanx, default, tmp_path):
-    aws = AwsCli(
-        tmp_path,
-        endpoint=phalanx.env["AWS_ENDPOINT_URL"],
-        region=phalanx.env["AWS_REGION"],
-        access_key=phalanx.env["AWS_ACCESS_KEY_ID"],
-        secret=phalanx.env["AWS_SECRET_ACCESS_KEY"],
-    )
+def test_aws_cli_runs_a_grid(phalanx, default, aws, tmp_path):
     ranges = {
         "CategoricalParameterRanges": [{"Name": "eta", "Values": ["0.3", "0.6"]}, {"Name": "max_depth", "Values": ["2", "6"]}]
     }

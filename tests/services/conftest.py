@@ -1,20 +1,15 @@
 """EC2 for tests: its handlers on a SQLite file, and a live server that boto3 and the AWS CLI can reach."""
 
-import threading
-import time
-
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from ec2_client import Ec2
+from live_server import serving
 
 from clients import AwsCli
 from phalanx.services.ec2.service import ensure_default_vpc, service
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
-from phalanx.wire.app import application
-from phalanx.wire.sigv4 import Principal
 
 
 @pytest.fixture
@@ -72,24 +67,14 @@ def services(live_database, control):
 @pytest.fixture
 def settings(services):
     """What boto3 needs to reach the server."""
-    keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application(services, keys.get, "123456789012")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield {
-        "endpoint_url": f"http://127.0.0.1:{port}",
-        "region_name": "eu-central-1",
-        "aws_access_key_id": "AKIAEXAMPLE",
-        "aws_secret_access_key": "secret",
-        "config": Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
-    }
-    server.should_exit = True
-    thread.join()
+    with serving(services) as url:
+        yield {
+            "endpoint_url": url,
+            "region_name": "eu-central-1",
+            "aws_access_key_id": "AKIAEXAMPLE",
+            "aws_secret_access_key": "secret",
+            "config": Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
+        }
 
 
 @pytest.fixture

@@ -1,24 +1,19 @@
 """Metrics of training jobs, read by boto3 and the AWS CLI against a live server, over series as jobs write them."""
 
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from live_server import serving
 from test_sagemaker import request
 
-from clients import AwsCli
 from phalanx.jobs import series
 from phalanx.services.cloudwatch.service import service
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
-from phalanx.wire.app import application
-from phalanx.wire.sigv4 import Principal
 
 SPACE = "/aws/sagemaker/TrainingJobs"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -46,22 +41,13 @@ def settings(tmp_path_factory):
         series.record(session, "job-2", "", values, series.MINUTE)
         for host in ("algo-1", "algo-2"):
             series.record(session, "job-1", host, [("CPUUtilization", 150.0, T0), ("CPUUtilization", 50.0, T0)], series.MINUTE)
-    keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application([service(database)], keys.get, "123456789012")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield {
-        "endpoint_url": f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}",
-        "region_name": "eu-central-1",
-        "aws_access_key_id": "AKIAEXAMPLE",
-        "aws_secret_access_key": "secret",
-    }
-    server.should_exit = True
-    thread.join()
+    with serving([service(database)]) as url:
+        yield {
+            "endpoint_url": url,
+            "region_name": "eu-central-1",
+            "aws_access_key_id": "AKIAEXAMPLE",
+            "aws_secret_access_key": "secret",
+        }
     database.close()
 
 
@@ -223,14 +209,7 @@ def test_a_signature_that_does_not_fit_is_refused(client, monkeypatch):
         client.list_metrics()
 
 
-def test_the_aws_cli_reads_them_too(settings, tmp_path):
-    aws = AwsCli(
-        tmp_path,
-        endpoint=settings["endpoint_url"],
-        region=settings["region_name"],
-        access_key=settings["aws_access_key_id"],
-        secret=settings["aws_secret_access_key"],
-    )
+def test_the_aws_cli_reads_them_too(aws):
     told = aws(
         f"aws cloudwatch get-metric-statistics --namespace {SPACE} --metric-name CPUUtilization --period 60"
         " --statistics Average --dimensions Name=Host,Value=job-1/algo-1 --start-time 2026-03-01T12:00:00Z"

@@ -1,24 +1,20 @@
 """boto3 against a live server: SageMaker and its logs through the wire, answers read by botocore's parser and shapes."""
 
 import base64
-import threading
-import time
 from types import SimpleNamespace
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
+from live_server import serving
 
 from phalanx.services.logs import service as logs
 from phalanx.services.sagemaker import service as sagemaker
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob, Transition
-from phalanx.wire.app import application
-from phalanx.wire.sigv4 import Principal
 
 IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -77,20 +73,11 @@ class StubControl:
 def world(tmp_path):
     database = Database(sqlite_url(tmp_path / "phalanx.db"))
     Base.metadata.create_all(database.engine)
-    keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application([sagemaker.service(database, StubControl()), logs.service(database)], keys.get, "123456789012")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
 
     def client(name):
         made = boto3.client(
             name,
-            endpoint_url=f"http://127.0.0.1:{port}",
+            endpoint_url=url,
             region_name="us-west-2",
             aws_access_key_id="AKIAEXAMPLE",
             aws_secret_access_key="secret",
@@ -108,12 +95,9 @@ def world(tmp_path):
         made.meta.events.register(f"after-call.{made.meta.service_model.service_id.hyphenize()}.*", check)
         return made
 
-    try:
+    with serving([sagemaker.service(database, StubControl()), logs.service(database)]) as url:
         yield SimpleNamespace(database=database, sagemaker=client("sagemaker"), logs=client("logs"))
-    finally:
-        server.should_exit = True
-        thread.join()
-        database.close()
+    database.close()
 
 
 # The model calls it required, and SageMaker leaves it out until there is a model.
