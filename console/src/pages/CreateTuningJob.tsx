@@ -3,22 +3,18 @@ import Button from "@cloudscape-design/components/button";
 import Checkbox from "@cloudscape-design/components/checkbox";
 import ColumnLayout from "@cloudscape-design/components/column-layout";
 import Container from "@cloudscape-design/components/container";
-import Form from "@cloudscape-design/components/form";
 import FormField from "@cloudscape-design/components/form-field";
 import Grid from "@cloudscape-design/components/grid";
 import Header from "@cloudscape-design/components/header";
 import Input from "@cloudscape-design/components/input";
 import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
-import { type FormEvent, useState } from "react";
-import { useHashLocation } from "wouter/use-hash-location";
-import { useNotices } from "../app/notices";
+import { useState } from "react";
 import { useAws, useIdentity } from "../app/session";
-import { CodeModal } from "../components/Code";
+import { CreationForm } from "../components/CreationForm";
 import {
   changed,
   EnvironmentAndTags,
-  FaultCount,
   Hyperparameters,
   InputData,
   JobSettings,
@@ -38,8 +34,6 @@ export default function CreateTuningJob() {
   const { t } = useWords();
   const aws = useAws();
   const { account } = useIdentity();
-  const notices = useNotices();
-  const [, navigate] = useHashLocation();
   const [draft, setDraft] = useState<Draft>(() => ({
     ...emptyDraft(account, aws.region),
     channels: [CHANNEL, { ...CHANNEL, name: "validation", distribution: "FullyReplicated" }],
@@ -48,54 +42,35 @@ export default function CreateTuningJob() {
     const eta = builtin(draft)?.hyperparameters.find(({ name }) => name === "eta");
     return { ...emptyTuning(), ranges: [proposed("eta", eta)] };
   });
-  const [tried, setTried] = useState(false);
-  const [busy, setBusy] = useState(false);
-  const [code, setCode] = useState(false);
-  const found = tuningFaults(draft, tuning);
-  const shown = tried ? found : {};
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
-    setTried(true);
-    if (Object.keys(found).length > 0) return;
-    setBusy(true);
-    try {
-      await aws.sagemaker.send(new CreateHyperParameterTuningJobCommand(toTuningRequest(draft, tuning)));
-      notices.done(t("tuning.created", { name: draft.name }));
-      navigate(`/tuning/${draft.name}`);
-    } catch (error) {
-      notices.failed(error);
-      setBusy(false);
-    }
-  };
-  const section = { draft, faults: shown, set: (change: Partial<Draft>) => setDraft((before) => ({ ...before, ...change })) };
-  const parts = { draft, tuning, faults: shown, set: (change: Partial<Tuning>) => setTuning((before) => ({ ...before, ...change })) };
   return (
     <Page title={t("tuning.create")} trail={[[t("tunings.title"), "#/tuning"]]} description={t("tunings.description")}>
-      <form onSubmit={(event) => void submit(event)}>
-        <Form
-          actions={
-            <SpaceBetween direction="horizontal" size="xs">
-              <Button formAction="none" onClick={() => setCode(true)}>{t("code.view")}</Button>
-              <Button formAction="none" variant="link" onClick={() => navigate("/tuning")}>{t("common.cancel")}</Button>
-              <Button formAction="submit" variant="primary" loading={busy}>{t("tuning.create")}</Button>
-            </SpaceBetween>
-          }
-        >
-          <SpaceBetween size="l">
-            <JobSettings {...section} name="form.jobName" />
-            <Settings {...parts} />
-            <Ranges {...parts} />
-            <Hyperparameters {...section} />
-            <Resources {...section} />
-            <Network {...section} />
-            <InputData {...section} />
-            <Output {...section} />
-            <EnvironmentAndTags {...section} />
-            <FaultCount faults={shown} />
-          </SpaceBetween>
-        </Form>
-      </form>
-      {code && <CodeModal code={tuningJobCode(toTuningRequest(draft, tuning))} close={() => setCode(false)} />}
+      <CreationForm
+        faults={tuningFaults(draft, tuning)}
+        create={() => aws.sagemaker.send(new CreateHyperParameterTuningJobCommand(toTuningRequest(draft, tuning)))}
+        verb={t("tuning.create")}
+        created={t("tuning.created", { name: draft.name })}
+        to={`/tuning/${draft.name}`}
+        back="/tuning"
+        code={() => tuningJobCode(toTuningRequest(draft, tuning))}
+      >
+        {(faults) => {
+          const section = { draft, faults, set: (change: Partial<Draft>) => setDraft((before) => ({ ...before, ...change })) };
+          const parts = { draft, tuning, faults, set: (change: Partial<Tuning>) => setTuning((before) => ({ ...before, ...change })) };
+          return (
+            <>
+              <JobSettings {...section} name="form.jobName" />
+              <Settings {...parts} />
+              <Ranges {...parts} />
+              <Hyperparameters {...section} />
+              <Resources {...section} />
+              <Network {...section} />
+              <InputData {...section} />
+              <Output {...section} />
+              <EnvironmentAndTags {...section} />
+            </>
+          );
+        }}
+      </CreationForm>
     </Page>
   );
 }

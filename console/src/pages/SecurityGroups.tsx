@@ -13,7 +13,6 @@ import Header from "@cloudscape-design/components/header";
 import Input from "@cloudscape-design/components/input";
 import Link from "@cloudscape-design/components/link";
 import Modal from "@cloudscape-design/components/modal";
-import Pagination from "@cloudscape-design/components/pagination";
 import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
@@ -25,6 +24,7 @@ import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
+import { Turner } from "../components/Turner";
 import { useWords } from "../i18n";
 
 const PAGE_SIZE = 50;
@@ -102,10 +102,7 @@ export default function SecurityGroups() {
             {t("groups.title")}
           </Header>
         }
-        pagination={
-          <Pagination currentPageIndex={pages.page} pagesCount={pages.known} openEnd={pages.open}
-            onChange={({ detail }) => pages.turn(detail.currentPageIndex)} />
-        }
+        pagination={<Turner pages={pages} />}
         empty={<Box textAlign="center" padding="l">{t("groups.none")}</Box>}
       />
       {asking === "create" && <CreateGroup close={close} />}

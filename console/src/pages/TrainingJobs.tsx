@@ -11,22 +11,20 @@ import Button from "@cloudscape-design/components/button";
 import ButtonDropdown from "@cloudscape-design/components/button-dropdown";
 import Header from "@cloudscape-design/components/header";
 import Link from "@cloudscape-design/components/link";
-import Pagination from "@cloudscape-design/components/pagination";
-import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table, { type TableProps } from "@cloudscape-design/components/table";
-import TextFilter from "@cloudscape-design/components/text-filter";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePages } from "../app/pages";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
+import { JobFilter, useJobFilter } from "../components/JobFilter";
 import { isOver, Status } from "../components/Status";
-import { type Key, useWords } from "../i18n";
+import { Turner } from "../components/Turner";
+import { useWords } from "../i18n";
 
 const PAGE_SIZE = 25;
-const STATUSES = ["InProgress", "Completed", "Failed", "Stopping", "Stopped"] as const;
 const ACTIVE_MILLISECONDS = 3000;
 const IDLE_MILLISECONDS = 15_000;
 
@@ -36,16 +34,11 @@ export default function TrainingJobs() {
   const { t, moment, duration } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
-  const [typed, setTyped] = useState("");
-  const [contains, setContains] = useState("");
-  const [status, setStatus] = useState("");
+  const wanted = useJobFilter();
+  const { contains, status } = wanted;
   const [sort, setSort] = useState<{ by: SortBy; descending: boolean }>({ by: "CreationTime", descending: true });
   const [chosen, setChosen] = useState<TrainingJobSummary>();
   const [asking, setAsking] = useState<"stop" | "delete">();
-  useEffect(() => {
-    const timer = setTimeout(() => setContains(typed.trim()), 250);
-    return () => clearTimeout(timer);
-  }, [typed]);
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.sagemaker.send(
@@ -148,35 +141,14 @@ export default function TrainingJobs() {
             {t("jobs.title")}
           </Header>
         }
-        filter={
-          <SpaceBetween direction="horizontal" size="xs">
-            <TextFilter filteringText={typed} filteringPlaceholder={t("jobs.find")} filteringAriaLabel={t("jobs.find")}
-              filteringClearAriaLabel={t("common.clear")} onChange={({ detail }) => setTyped(detail.filteringText)} />
-            <Select
-              selectedOption={{ value: status, label: t(status === "" ? "jobs.anyStatus" : (`status.${status}` as Key)) }}
-              ariaLabel={t("jobs.status")}
-              options={["", ...STATUSES].map((value) => ({
-                value,
-                label: t(value === "" ? "jobs.anyStatus" : (`status.${value}` as Key)),
-              }))}
-              onChange={({ detail }) => setStatus(detail.selectedOption.value!)}
-            />
-          </SpaceBetween>
-        }
-        pagination={
-          <Pagination
-            currentPageIndex={pages.page}
-            pagesCount={pages.known}
-            openEnd={pages.open}
-            onChange={({ detail }) => pages.turn(detail.currentPageIndex)}
-          />
-        }
+        filter={<JobFilter {...wanted} />}
+        pagination={<Turner pages={pages} />}
         empty={
           <Box textAlign="center" padding="l">
             <SpaceBetween size="m">
               <b>{t(filtered ? "jobs.noMatch" : "jobs.none")}</b>
               {filtered ? (
-                <Button onClick={() => { setTyped(""); setStatus(""); }}>{t("common.clear")}</Button>
+                <Button onClick={() => { wanted.setTyped(""); wanted.setStatus(""); }}>{t("common.clear")}</Button>
               ) : (
                 <Button onClick={() => navigate("/create-job")}>{t("create.open")}</Button>
               )}

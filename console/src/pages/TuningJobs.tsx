@@ -9,22 +9,20 @@ import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
 import Header from "@cloudscape-design/components/header";
 import Link from "@cloudscape-design/components/link";
-import Pagination from "@cloudscape-design/components/pagination";
-import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
-import TextFilter from "@cloudscape-design/components/text-filter";
-import { useEffect, useState } from "react";
+import { useEffect } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePages } from "../app/pages";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
+import { JobFilter, useJobFilter } from "../components/JobFilter";
 import { isOver, Status } from "../components/Status";
-import { type Key, useWords } from "../i18n";
+import { Turner } from "../components/Turner";
+import { useWords } from "../i18n";
 
 const PAGE_SIZE = 25;
-const STATUSES = ["InProgress", "Completed", "Failed", "Stopping", "Stopped"] as const;
 const ACTIVE_MILLISECONDS = 3000;
 const IDLE_MILLISECONDS = 15_000;
 
@@ -32,16 +30,11 @@ export default function TuningJobs() {
   const { t, moment } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
-  const [typed, setTyped] = useState("");
-  const [contains, setContains] = useState("");
-  const [status, setStatus] = useState("");
+  const wanted = useJobFilter();
+  const { contains, status } = wanted;
   useEffect(() => {
     document.title = `${t("tunings.title")} · Phalanx`;
   }, [t]);
-  useEffect(() => {
-    const timer = setTimeout(() => setContains(typed.trim()), 250);
-    return () => clearTimeout(timer);
-  }, [typed]);
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.sagemaker.send(
@@ -105,25 +98,8 @@ export default function TuningJobs() {
             {t("tunings.title")}
           </Header>
         }
-        filter={
-          <SpaceBetween direction="horizontal" size="xs">
-            <TextFilter filteringText={typed} filteringPlaceholder={t("jobs.find")} filteringAriaLabel={t("jobs.find")}
-              filteringClearAriaLabel={t("common.clear")} onChange={({ detail }) => setTyped(detail.filteringText)} />
-            <Select
-              selectedOption={{ value: status, label: t(status === "" ? "jobs.anyStatus" : (`status.${status}` as Key)) }}
-              ariaLabel={t("jobs.status")}
-              options={["", ...STATUSES].map((value) => ({
-                value,
-                label: t(value === "" ? "jobs.anyStatus" : (`status.${value}` as Key)),
-              }))}
-              onChange={({ detail }) => setStatus(detail.selectedOption.value!)}
-            />
-          </SpaceBetween>
-        }
-        pagination={
-          <Pagination currentPageIndex={pages.page} pagesCount={pages.known} openEnd={pages.open}
-            onChange={({ detail }) => pages.turn(detail.currentPageIndex)} />
-        }
+        filter={<JobFilter {...wanted} />}
+        pagination={<Turner pages={pages} />}
         empty={
           <Box textAlign="center" padding="l">
             <SpaceBetween size="m">

@@ -1,0 +1,47 @@
+import Select from "@cloudscape-design/components/select";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import TextFilter from "@cloudscape-design/components/text-filter";
+import { useEffect, useState } from "react";
+import { type Key, useWords } from "../i18n";
+
+const STATUSES = ["InProgress", "Completed", "Failed", "Stopping", "Stopped"] as const;
+const TYPING_MILLISECONDS = 250;
+
+export interface JobsWanted {
+  typed: string;
+  setTyped: (typed: string) => void;
+  /** What names are to contain, once typing has paused, and the status that jobs are to have; empty for any. */
+  contains: string;
+  status: string;
+  setStatus: (status: string) => void;
+}
+
+/** Which jobs of a list are wanted. */
+export function useJobFilter(): JobsWanted {
+  const [typed, setTyped] = useState("");
+  const [contains, setContains] = useState("");
+  const [status, setStatus] = useState("");
+  useEffect(() => {
+    const timer = setTimeout(() => setContains(typed.trim()), TYPING_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  return { typed, setTyped, contains, status, setStatus };
+}
+
+/** Where it is said which jobs are wanted. */
+export function JobFilter({ typed, setTyped, status, setStatus }: JobsWanted) {
+  const { t } = useWords();
+  const label = (value: string) => t(value === "" ? "jobs.anyStatus" : (`status.${value}` as Key));
+  return (
+    <SpaceBetween direction="horizontal" size="xs">
+      <TextFilter filteringText={typed} filteringPlaceholder={t("jobs.find")} filteringAriaLabel={t("jobs.find")}
+        filteringClearAriaLabel={t("common.clear")} onChange={({ detail }) => setTyped(detail.filteringText)} />
+      <Select
+        selectedOption={{ value: status, label: label(status) }}
+        ariaLabel={t("jobs.status")}
+        options={["", ...STATUSES].map((value) => ({ value, label: label(value) }))}
+        onChange={({ detail }) => setStatus(detail.selectedOption.value!)}
+      />
+    </SpaceBetween>
+  );
+}
