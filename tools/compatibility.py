@@ -72,7 +72,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 NOTES = {
     "ListTrainingJobs": "every filter applies before the page is cut, so that pages are full",
-    "UpdateTrainingJob": 'takes what means "off"; profiler, warm pools and remote debugging are refused',
+    "UpdateTrainingJob": 'changes how long a warm pool is kept; takes what means "off", and refuses profiler and remote debugging',
     "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job; artifacts in S3 stay",
     "CreateHyperParameterTuningJob": "every member of the tuning itself; members of its training job definitions as below",
     "DeleteHyperParameterTuningJob": "its training jobs stay",
