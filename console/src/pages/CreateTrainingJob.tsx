@@ -1,5 +1,6 @@
 import { CreateTrainingJobCommand, DescribeTrainingJobCommand, ListTagsCommand } from "@aws-sdk/client-sagemaker";
 import { DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
+import SpaceBetween from "@cloudscape-design/components/space-between";
 import Spinner from "@cloudscape-design/components/spinner";
 import { useEffect, useState } from "react";
 import { useNotices } from "../app/notices";
@@ -53,7 +54,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
         {(faults) => {
           const section = { draft, set, faults };
           return (
-            <>
+            <SpaceBetween size="l">
               <JobSettings {...section} name="form.jobName" />
               <Resources {...section} />
               <Network {...section} />
@@ -61,7 +62,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
               <InputData {...section} />
               <Output {...section} />
               <EnvironmentAndTags {...section} />
-            </>
+            </SpaceBetween>
           );
         }}
       </CreationForm>

@@ -57,7 +57,7 @@ export default function CreateTuningJob() {
           const section = { draft, faults, set: (change: Partial<Draft>) => setDraft((before) => ({ ...before, ...change })) };
           const parts = { draft, tuning, faults, set: (change: Partial<Tuning>) => setTuning((before) => ({ ...before, ...change })) };
           return (
-            <>
+            <SpaceBetween size="l">
               <JobSettings {...section} name="form.jobName" />
               <Settings {...parts} />
               <Ranges {...parts} />
@@ -67,7 +67,7 @@ export default function CreateTuningJob() {
               <InputData {...section} />
               <Output {...section} />
               <EnvironmentAndTags {...section} />
-            </>
+            </SpaceBetween>
           );
         }}
       </CreationForm>
