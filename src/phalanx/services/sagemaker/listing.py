@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select
 
 from phalanx.services.sagemaker.describe import moment, warm_pool
-from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.sagemaker.paging import Orders, page, wanted
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.service import Caller, Members
@@ -47,14 +47,7 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
 
 
 def _filters(members: Members) -> list[ColumnElement[bool]]:
-    filters = [
-        *between(members, TrainingJob.created, "CreationTime"),
-        *between(members, TrainingJob.modified, "LastModifiedTime"),
-    ]
-    if members.get("NameContains"):
-        filters.append(TrainingJob.name.icontains(members["NameContains"], autoescape=True))
-    if "StatusEquals" in members:
-        filters.append(TrainingJob.status == members["StatusEquals"])
+    filters = wanted(members, TrainingJob)
     if "WarmPoolStatusEquals" in members:
         filters.append(TrainingJob.warm_pool == members["WarmPoolStatusEquals"])
     return filters

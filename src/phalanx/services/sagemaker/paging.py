@@ -11,6 +11,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from phalanx.services import tokens
 from phalanx.services.sagemaker.errors import validation
+from phalanx.store.jobs import TrainingJob
+from phalanx.store.tuning import TuningJob
 from phalanx.wire.service import Members
 
 DEFAULT_MAX_RESULTS = 10
@@ -63,6 +65,16 @@ def between(members: Members, column: Any, name: str) -> list[ColumnElement[bool
         filters.append(column > milliseconds(members[f"{name}After"]))
     if f"{name}Before" in members:
         filters.append(column < milliseconds(members[f"{name}Before"]))
+    return filters
+
+
+def wanted(members: Members, jobs: type[TrainingJob] | type[TuningJob]) -> list[ColumnElement[bool]]:
+    """The filters by time, name and status that the lists of jobs share."""
+    filters = [*between(members, jobs.created, "CreationTime"), *between(members, jobs.modified, "LastModifiedTime")]
+    if members.get("NameContains"):
+        filters.append(jobs.name.icontains(members["NameContains"], autoescape=True))
+    if "StatusEquals" in members:
+        filters.append(jobs.status == members["StatusEquals"])
     return filters
 
 

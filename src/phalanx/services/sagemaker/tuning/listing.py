@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 
 from phalanx.services.sagemaker.describe import moment
-from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.sagemaker.paging import Orders, page, wanted
 from phalanx.services.sagemaker.tuning.describe import TRAINING, counters, find, summary
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
@@ -30,7 +30,7 @@ _CHILD_ORDERS: Orders = {
 def list_tuning_jobs(database: Database, _: Caller, members: Members) -> Members:
     """A page of tuning jobs, by name unless another order is asked for."""
     columns = (TuningJob.arn, TuningJob.name, TuningJob.status, TuningJob.request, TuningJob.created, TuningJob.modified)
-    query = select(*columns, TuningJob.ended).where(*_filters(members))
+    query = select(*columns, TuningJob.ended).where(*wanted(members, TuningJob))
     with database.read() as session:
         rows, token = page(session, query, _JOB_ORDERS, {"SortBy": "Name", **members}, descending=False)
         children: dict[str, list[Any]] = {row.name: [] for row in rows}
@@ -71,12 +71,3 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
         rows, token = page(session, query, _CHILD_ORDERS, {"SortBy": "Name", **members}, descending=False)
         found = [summary(job, row.TuningChild, row) for row in rows]
     return {"TrainingJobSummaries": found, **({"NextToken": token} if token else {})}
-
-
-def _filters(members: Members) -> list[ColumnElement[bool]]:
-    filters = between(members, TuningJob.created, "CreationTime") + between(members, TuningJob.modified, "LastModifiedTime")
-    if members.get("NameContains"):
-        filters.append(TuningJob.name.icontains(members["NameContains"], autoescape=True))
-    if "StatusEquals" in members:
-        filters.append(TuningJob.status == members["StatusEquals"])
-    return filters
