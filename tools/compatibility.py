@@ -72,7 +72,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 NOTES = {
     "ListTrainingJobs": "every filter applies before the page is cut, so that pages are full",
-    "UpdateTrainingJob": 'keeps a warm pool longer or shorter; takes what means "off"; profiler and remote debugging are refused',
+    "UpdateTrainingJob": 'how long a warm pool is kept, and what means "off"; profiler and remote debugging are refused',
     "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job; artifacts in S3 stay",
     "CreateHyperParameterTuningJob": "every member of the tuning itself; members of its training job definitions as below",
     "DeleteHyperParameterTuningJob": "its training jobs stay",
