@@ -46,11 +46,13 @@ class Cgroups:
     def make_monitor(self, id: str) -> Path:
         """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it."""
         directory = self._members(id, "monitor")
-        directory.mkdir(parents=True, exist_ok=True)
+        _make(directory)
         if self._memory is not None:
-            # Here, because the parent goes with the last container and comes with the next one.
+            # Here, because the parent goes with the last container and comes with the next one. It stays from here on: a
+            # container that is removed meanwhile does not find it empty.
+            if not self._unified:
+                _make(ROOT / "memory" / self._parent / id)
             parent = ROOT / self._parent if self._unified else ROOT / "memory" / self._parent
-            parent.mkdir(exist_ok=True)
             if self._unified:
                 (ROOT / "cgroup.subtree_control").write_text("+memory")
             (parent / ("memory.max" if self._unified else "memory.limit_in_bytes")).write_text(str(self._memory))
@@ -159,6 +161,16 @@ class Cgroups:
 def _fields(file: Path) -> dict[str, int]:
     """A file of lines `name number`."""
     return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
+
+
+def _make(directory: Path) -> None:
+    """Makes a group and those above it, as often as it takes: its parent may be removed in between as empty."""
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            return
+        except FileNotFoundError:
+            continue
 
 
 def _remove(directory: Path) -> None:

@@ -1,0 +1,30 @@
+"""Control groups that several containers make and remove at the same time."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from phalanx.runtime.cgroup import Cgroups
+
+PARENT = f"phalanx-test-cgroup-{os.getpid()}"
+MEMORY = 256 * 1024**2
+LIMITS = [Path("/sys/fs/cgroup", path) for path in (f"memory/{PARENT}/memory.limit_in_bytes", f"{PARENT}/memory.max")]
+
+
+def test_the_last_container_takes_no_group_from_one_that_begins() -> None:
+    groups = Cgroups(PARENT, MEMORY)
+    limits = set()
+
+    def live(number: int) -> None:
+        for _ in range(300):
+            assert groups.make_monitor(f"c{number}").exists()
+            limit = next(path for path in LIMITS if path.exists())
+            limits.add(int(limit.read_text()))
+            groups.remove(f"c{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(live, range(4)))
+    assert limits == {MEMORY}
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/{PARENT}")) + list(Path("/sys/fs/cgroup").glob(PARENT))
