@@ -70,6 +70,28 @@ def test_a_build_is_done_once(images: Images, context: Path) -> None:
     assert root.layers[-1] == images.layers(IMAGE).layers[-1]  # the base is shared
 
 
+def test_the_store_is_asked_again_once_another_service_has_changed_it(
+    images: Images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = f"localhost/{BUILT}:named"
+    asked: list[str] = []
+    run = subprocess.run
+    monkeypatch.setattr(
+        "phalanx.runtime.images.subprocess.run",
+        lambda command, **options: (asked.append(command[-1]), run(command, **options))[1],
+    )
+    other = Images(CACHE / "store", tmp_path / "run")
+    other._podman.run("tag", IMAGE, name)
+    first = images.layers(name)
+    asked.clear()
+    assert images.has(name)
+    assert images.layers(name) == first
+    assert asked == []
+    other.remove(name)
+    assert not images.has(name)
+    assert images.layers(IMAGE) == first
+
+
 def test_a_changed_context_is_built_again(images: Images, context: Path, service: Service) -> None:
     images.build(BUILT, context, print)
     assert service.run("", image=BUILT)[1] == "first\n"

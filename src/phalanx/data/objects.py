@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,9 +31,11 @@ class S3Object:
     size: int
 
 
+@lru_cache(maxsize=16)
 def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, timeout: float = 60) -> Any:
-    """A boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first.
+    """The boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first.
 
+    One for all who ask for the same, in whatever thread: making one takes a tenth of a second of CPU.
     Stores other than AWS's own get path-style addresses, and neither send nor check the optional checksums of newer
     clients: embedded and older servers answer a ranged read with the checksum of the whole object. Bodies sent to them
     over plain HTTP are still covered by the SHA-256 that SigV4 signs.

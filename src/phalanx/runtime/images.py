@@ -63,6 +63,8 @@ class Images:
     def __init__(self, root: Path, runroot: Path) -> None:
         self._podman = Podman(root, runroot)
         self._root = self._podman.root
+        # What podman said of images while its list of them was that version.
+        self._inspected: tuple[tuple[int, ...] | None, dict[str, dict[str, Any]]] = (None, {})
 
     def build(self, name: str, context: Path, progress: Callable[[str], None]) -> None:
         """Builds the built-in image `name` from `context`, unless the store has it from the same recipe already.
@@ -204,6 +206,14 @@ class Images:
         return None if image is None else (image["Labels"] or {}).get(_RECIPE)
 
     def _inspect(self, name: str) -> dict[str, Any] | None:
+        """What podman says of an image. It is asked again once anybody has changed the store: starting podman costs more than
+        all else that a small job's image needs."""
+        version = self._version()
+        if version is None or version != self._inspected[0]:
+            self._inspected = (version, {})
+        held = self._inspected[1]
+        if name in held:
+            return held[name]
         result = subprocess.run(
             ["podman", "image", "inspect", "--", name],
             capture_output=True,
@@ -216,7 +226,19 @@ class Images:
                 return None
             raise ImageError(f"podman cannot read the image store {self._root}: {result.stderr.strip()}")
         image: dict[str, Any] = json.loads(result.stdout)[0]
+        if version is not None:
+            # Should the store have changed meanwhile, this version will not be asked for again.
+            held[name] = image
         return image
+
+    def _version(self) -> tuple[int, ...] | None:
+        """What changes with every image and every name of one, whoever gives or takes it: podman's list, a file that it
+        replaces (containers/storage, `images.json`). None where there is none."""
+        try:
+            found = os.stat(self._root / "overlay-images" / "images.json")
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     @contextmanager
     def _building(self, progress: Callable[[str], None]) -> Iterator[tuple[Path, int]]:
