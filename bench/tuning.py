@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import boto3
@@ -18,20 +19,37 @@ from bench.result import Result
 
 PARALLEL = 10
 TAG = "phalanx-bench-objective:1"
-TRAIN = 'sleep 0.05; x=$(od -An -N2 -tu2 /dev/urandom); echo "loss=$x"'
-STAGES = {
-    "Preparing the instances for training": "start",
-    "Downloading input data": "download",
-    "Training image download completed. Training in progress.": "container",
-    "Uploading generated training model": "upload",
+SECONDS = 0.05
+TRAIN = f'sleep {SECONDS}; x=$(od -An -N2 -tu2 /dev/urandom); echo "loss=$x"'
+KINDS = {
+    "encrypted-2": ("two encrypted instances", 2, True),
+    "clear-2": ("two instances in the clear", 2, False),
+    "single": ("one instance", 1, False),
 }
-"""The parts of a training job's life by the message of the transition that begins each. `start` is the network: interface,
-rules and, where it is encrypted, certificates and IKE."""
+PARTS = {
+    "child": "elapsed per training job, less its 50 ms",
+    "queue": "from its creation until it is begun",
+    "network": "namespace, interface, rules, guards",
+    "ike": "data plane, IKE daemon, SAs",
+    "load": "image and /opt/ml",
+    "container": "container started and ended, logs taken over, less its 50 ms",
+    "upload": "artifacts to S3",
+    "end": "measured, signed, taken down",
+}
+"""What is told of a tuning job: the first for all of it, the others the means over its training jobs, ten of which share the
+CPUs. Of two instances the slower one counts."""
+
+_LINE = re.compile(
+    r"instance (?:attached|reached)\s.*\binstance=(?P<instance>\S+) job=(?P<job>\S+)"
+    r" (?:phase=(?P<phase>\w+) )?seconds=(?P<seconds>\S+)"
+)
 
 
 def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
-    """Tuning jobs in turns: on two encrypted instances, on two in the clear, on one."""
+    """One tuning job of each kind; `chosen` are cases `tuning-KIND`, those alone. The one of one instance is the baseline."""
     children = 20 if quick else 100
+    kinds = [kind for kind in KINDS if not chosen or f"tuning-{kind}" in chosen]
+    taken = {}
     with tempfile.TemporaryDirectory() as directory, _phalanx(Path(directory) / "data") as environ:
         _build(Path(directory))
         client = boto3.client(
@@ -41,22 +59,19 @@ def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
             aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
         )
-        _tune(client, "warm", 2, True, PARALLEL)
-        clear = _tune(client, "clear", 2, False, children)
-        taken = {
-            "encrypted-2": ("two encrypted instances", _tune(client, "encrypted", 2, True, children)),
-            "single": ("one instance", _tune(client, "single", 1, False, children)),
-        }
+        log = Path(directory) / "data" / "agent.log"
+        _tune(client, log, "warm", 2, True, PARALLEL)
+        for kind in kinds:
+            _, instances, encrypted = KINDS[kind]
+            taken[kind] = _tune(client, log, kind, instances, encrypted, children)
+    base = taken.get("clear-2") or next(iter(taken.values()))
     return [
-        Result(f"tuning-{name}-{part}", "s", f"{_meaning(part)}, {what}", "two in the clear", [(times[part], clear[part])])
-        for name, (what, times) in taken.items()
-        for part in clear
-        if not chosen or f"tuning-{name}-{part}" in chosen
+        Result(
+            f"tuning-{kind}-{part}", "s", f"{PARTS[part]}: {KINDS[kind][0]}", "two in the clear", [(times[part], base[part])]
+        )
+        for kind, times in taken.items()
+        for part in PARTS
     ]
-
-
-def _meaning(part: str) -> str:
-    return "elapsed per training job" if part == "child" else f"mean of {part}, {PARALLEL} at a time"
 
 
 def _build(directory: Path) -> None:
@@ -69,8 +84,8 @@ def _build(directory: Path) -> None:
     subprocess.run([program, "image", "build", str(context), "--tag", TAG], check=True, stdout=subprocess.DEVNULL)
 
 
-def _tune(client, name: str, instances: int, encrypted: bool, children: int) -> dict[str, float]:
-    """Seconds that pass for each training job, and the means of the parts of their lives."""
+def _tune(client, log: Path, name: str, instances: int, encrypted: bool, children: int) -> dict[str, float]:
+    """Seconds of each of PARTS."""
     client.create_hyper_parameter_tuning_job(
         HyperParameterTuningJobName=name,
         HyperParameterTuningJobConfig={
@@ -94,16 +109,45 @@ def _tune(client, name: str, instances: int, encrypted: bool, children: int) -> 
         job = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         if job["HyperParameterTuningJobStatus"] != "InProgress":
             break
-        time.sleep(0.2)
-    assert job["TrainingJobStatusCounters"]["Completed"] == children, job
+        time.sleep(0.5)
     elapsed = (job["HyperParameterTuningEndTime"] - job["CreationTime"]).total_seconds()
-    parts: dict[str, list[float]] = {part: [] for part in STAGES.values()}
+    found: dict[str, list[float]] = defaultdict(list)
+    steps = _steps(log)
     pages = client.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     for page in pages.paginate(HyperParameterTuningJobName=name):
         for each in page["TrainingJobSummaries"]:
             training = client.describe_training_job(TrainingJobName=each["TrainingJobName"])
-            for one, after in itertools.pairwise(training["SecondaryStatusTransitions"]):
-                if one["StatusMessage"] in STAGES:
-                    seconds = (after["StartTime"] - one["StartTime"]).total_seconds()
-                    parts[STAGES[one["StatusMessage"]]].append(seconds)
-    return {"child": elapsed / children, **{part: statistics.fmean(found) for part, found in parts.items()}}
+            assert training["TrainingJobStatus"] == "Completed", training["FailureReason"]
+            for part, seconds in {**steps[each["TrainingJobName"]], **_times(training)}.items():
+                found[part].append(seconds)
+    # Told to the millisecond: nothing takes none.
+    means = {part: max(statistics.fmean(seconds), 0.001) for part, seconds in found.items()}
+    return {"child": elapsed / children - SECONDS / PARALLEL, **means}
+
+
+def _times(training: Mapping) -> dict[str, float]:
+    """The parts of a training job's life that its transitions tell."""
+    at = {each["StatusMessage"]: each["StartTime"].timestamp() for each in training["SecondaryStatusTransitions"]}
+    uploading = at["Uploading generated training model"]
+    uploaded = training["TrainingEndTime"].timestamp()
+    return {
+        "queue": at["Preparing the instances for training"] - training["CreationTime"].timestamp(),
+        "container": uploading - at["Training image download completed. Training in progress."] - SECONDS,
+        "upload": uploaded - uploading,
+        "end": at["Training job completed"] - uploaded,
+    }
+
+
+def _steps(log: Path) -> dict[str, dict[str, float]]:
+    """The parts that the node agent logs, by training job."""
+    found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for line in _LINE.finditer(log.read_text()):
+        found[line["job"]][line["instance"]][line["phase"] or "ATTACHED"] = float(line["seconds"])
+    return {
+        job: {
+            "network": max(each["ATTACHED"] for each in instances.values()),
+            "ike": max(each["PREPARED"] - each["ATTACHED"] + each["CONNECTED"] for each in instances.values()),
+            "load": max(each["LOADED"] for each in instances.values()),
+        }
+        for job, instances in found.items()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -183,7 +184,7 @@ class Runner:
             if ending is not None:
                 # Each time round: an agent that was killed meanwhile has forgotten it.
                 fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS if ending.status == "Failed" else STOP_GRACE_SECONDS)
-            seen = fleet.wait(seen, 0.0 if behind else LOG_SECONDS)
+            seen = self._wait(made, statuses, seen, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
         if ending is not None and ending.status in ("Failed", "InProgress"):
@@ -278,8 +279,18 @@ class Runner:
             if all(status.phase >= phase for status in statuses):
                 return
             self._check(self._load())
-            seen = self._world.fleet.wait(seen, LOG_SECONDS)
+            seen = self._wait(made, statuses, seen, LOG_SECONDS)
             self._stay()
+
+    def _wait(self, made: plan.Plan, known: list[InstanceStatus], seen: int, seconds: float) -> int:
+        """Until the job's instances are no longer as `known`, or for so many seconds; the fleet's version then. What happens to
+        other jobs' instances, as many as there may be, is no reason to look at this one's logs."""
+        fleet, deadline = self._world.fleet, time.monotonic() + seconds
+        while (version := fleet.wait(seen, max(0.0, deadline - time.monotonic()))) != seen:
+            if self._statuses(made) != known or time.monotonic() >= deadline:
+                break
+            seen = version
+        return version
 
     def _statuses(self, made: plan.Plan) -> list[InstanceStatus]:
         known = self._world.fleet.statuses(made.ids)

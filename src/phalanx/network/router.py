@@ -33,6 +33,7 @@ _ONLINK = 4  # RTNH_F_ONLINK, linux/rtnetlink.h
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
 _NFT_SECONDS = 30
 _UP_SECONDS = 10
+_UP_POLL_SECONDS = 0.005
 _ATTEMPTS = 3
 
 _SYSCTLS = {
@@ -283,7 +284,7 @@ def _await_up(link: str, where: str) -> None:
         while (found := _link(netlink, link)) is None or found.get("operstate") != "UP":
             if time.monotonic() > deadline:
                 raise NetworkError(f"{link} in {where} did not come up within {_UP_SECONDS} s: look at `ip -d link` there")
-            time.sleep(0.001)
+            time.sleep(_UP_POLL_SECONDS)
 
 
 def _joined(inner: Any, outer: Any, eni: Eni) -> bool:

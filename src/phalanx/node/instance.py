@@ -113,6 +113,7 @@ class Instance:
 
     def prepare(self) -> None:
         """PREPARED: namespace, kernel guard, router guard and rules, ENI, then the IKE daemon: in this order."""
+        begun = time.monotonic()
         namespace.create(self._namespace)
         member = self.member
         prepared = self._run_dir / "prepared"
@@ -122,6 +123,7 @@ class Instance:
                 self.interrupted(cause)
             member.guard()
         self.attach()
+        log.info("instance attached", job=self.spec.job, instance=self.spec.id, seconds=round(time.monotonic() - begun, 3))
         if member:
             member.start()
         prepared.touch()

@@ -20,6 +20,9 @@ from phalanx.node.messages import InstanceStatus, Phase
 
 WATCH_SECONDS = 0.5
 """How often a running instance's container, IKE daemon and data plane are looked at."""
+SOONEST_SECONDS = 0.02
+LATE_BY = 0.1
+"""A container is looked at more often while it is young: its end is seen by this part of its run time too late, at most."""
 MESH_SECONDS = 60.0
 """How long pairs may stay without a CHILD_SA, at the start or after a fault, before the job fails."""
 STOPPED_EARLY = 128 + signal.SIGTERM
@@ -57,6 +60,8 @@ class Worker:
         self._kill_at: float | None = None
         self._terminated = False
         self._attached = 0.0
+        self._reached = 0.0
+        self._mesh_seen = 0.0
         self._unconnected_since: float | None = None
         self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
         self._log = log.bind(job=instance.spec.job, host=instance.spec.host, instance=instance.spec.id)
@@ -109,9 +114,11 @@ class Worker:
                         self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
                         self._follower.start()
                     self._watch_container()
-                self._watch_mesh()
+                if self.status.phase != Phase.RUNNING or time.monotonic() - self._mesh_seen >= WATCH_SECONDS:
+                    self._mesh_seen = time.monotonic()
+                    self._watch_mesh()
                 if self.status.phase >= min(self._goal, Phase.RUNNING):
-                    self._wake.wait(WATCH_SECONDS)
+                    self._wake.wait(self._until_next_look())
         except InstanceError as error:
             self._fail(str(error), isinstance(error, Disconnected))
         except Exception as error:
@@ -122,11 +129,18 @@ class Worker:
             if self._follower is not None:
                 self._follower.join()
 
+    def _until_next_look(self) -> float:
+        """Seconds."""
+        if self.status.phase != Phase.RUNNING:
+            return WATCH_SECONDS
+        return min(WATCH_SECONDS, max(SOONEST_SECONDS, LATE_BY * (time.monotonic() - self._reached)))
+
     def _step(self) -> None:
         instance, phase = self.instance, Phase(self.status.phase + 1)
         if phase == Phase.RUNNING and self._kill_at is not None and instance.container().state == "absent":
             self._update(phase=Phase.EXITED, exit_code=STOPPED_EARLY)
             return
+        begun = time.monotonic()
         try:
             match phase:
                 case Phase.PREPARED:
@@ -143,7 +157,8 @@ class Worker:
             return
         if not self._cancelled.is_set():
             self._unconnected_since = None
-            self._log.info("instance reached", phase=phase.name)
+            self._reached = time.monotonic()
+            self._log.info("instance reached", phase=phase.name, seconds=round(self._reached - begun, 3))
             self._update(phase=phase, notes=instance.notes())
 
     def _terminate(self) -> None:
