@@ -9,6 +9,7 @@ from pathlib import Path
 
 from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.iam.service import service as iam
+from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
 from phalanx.services.sagemaker.fields import FIELDS, Field, Support
@@ -84,6 +85,7 @@ NOTES = {
     "DeleteTrialComponent": "refused while it belongs to a trial",
     "GetMetricData": "no metric math",
     "GetMetricStatistics": "metrics of jobs (dimension `TrainingJobName`) and CPU, memory, disk of instances (`Host`)",
+    "CreateKey": "symmetric keys without policy or tags",
     "GetRole": "any role of the account",
     "SimulatePrincipalPolicy": "everything is allowed: policies are not managed yet",
 }
@@ -125,7 +127,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def _services() -> tuple[Service, ...]:
-    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam(), phalanx(None, None)  # type: ignore[arg-type]
+    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam(), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
 
 
 def page() -> str:
@@ -160,7 +162,7 @@ def page() -> str:
         "| service | operation | | shown by |",
         "|---|---|---|---|",
     ]
-    for name in ("logs", "cloudwatch", "sts", "iam", "phalanx"):
+    for name in ("logs", "cloudwatch", "sts", "iam", "kms", "phalanx"):
         for operation in served[name]:
             lines.append(f"| {name} | `{operation}` | {NOTES.get(operation, '')} | {_tests(tests[operation])} |")
     lines += [

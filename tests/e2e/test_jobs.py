@@ -4,11 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import tarfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from e2e.conftest import wait_for
+from e2e.conftest import channel, wait_for
 
 CHECKPOINTS = "s3://test-bucket/checkpoints"
 
@@ -46,6 +47,46 @@ def test_checkpoints_outlive_a_job_that_is_stopped_and_start_the_next(phalanx):
     job = phalanx.ended("continues")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert stored(phalanx) == {"deep/second": 4, "third": 6}
+
+
+@pytest.mark.shows("OutputDataConfig.KmsKeyId")
+def test_what_a_job_with_a_key_writes_is_ciphertext_that_the_next_job_and_its_owner_read(phalanx, tmp_path):
+    kms, s3 = phalanx.client("kms"), phalanx.client("s3")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    output = {"S3OutputPath": "s3://test-bucket/sealed", "KmsKeyId": "alias/models"}
+    where = {"S3Uri": CHECKPOINTS + "/sealed"}
+    script = "echo patient-7 > /opt/ml/model/weights; echo patient-7 > /opt/ml/checkpoints/state"
+    create(phalanx, "sealed", script, OutputDataConfig=output, CheckpointConfig=where)
+    job = phalanx.ended("sealed")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert job["OutputDataConfig"]["KmsKeyId"] == "alias/models"
+    uri = job["ModelArtifacts"]["S3ModelArtifacts"]
+    stored = s3.get_object(Bucket="test-bucket", Key="sealed/sealed/output/model.tar.gz")["Body"].read()
+    assert key.encode() in stored
+    for content in (stored, s3.get_object(Bucket="test-bucket", Key="checkpoints/sealed/state")["Body"].read()):
+        assert not content.startswith(b"\x1f\x8b")
+        assert b"patient-7" not in content
+    model = {**channel("model"), "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}
+    script = (
+        "tar -xzOf /opt/ml/input/data/model/model.tar.gz weights | grep -q patient-7; grep patient-7 /opt/ml/checkpoints/state"
+    )
+    create(phalanx, "reads", script, InputDataConfig=[model], CheckpointConfig=where)
+    job = phalanx.ended("reads")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    shown = phalanx.run("decrypt", uri, str(tmp_path / "model.tar.gz"))
+    assert shown.returncode == 0, shown.stderr
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        assert tar.extractfile("weights").read() == b"patient-7\n"
+    kms.disable_key(KeyId=key)
+    shown = phalanx.run("decrypt", uri, str(tmp_path / "again"))
+    assert shown.returncode == 1
+    assert "is disabled" in shown.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.tar.gz"]
+    create(phalanx, "too-late", "true", InputDataConfig=[model])
+    job = phalanx.ended("too-late")
+    assert job["FailureReason"].startswith("ClientError: Data download failed"), job
+    assert f"under {key}, which is disabled" in job["FailureReason"]
 
 
 def test_a_manifest_brings_what_it_names(phalanx):

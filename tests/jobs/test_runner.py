@@ -15,6 +15,7 @@ from phalanx.data.model import ObjectStore
 from phalanx.jobs import evidence, record
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
+from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Runner, World
 from phalanx.network.model import GuardCounters
@@ -22,6 +23,7 @@ from phalanx.node.messages import Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob, Transition
+from phalanx.store.keys import Key
 
 IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 STORE = ObjectStore("http://127.0.0.1:1", "us-west-2", "key", "secret")
@@ -66,8 +68,9 @@ def create(database, name="job", instances=2, encrypted=True, **request):
         record.transition(session, job, "Starting", "Starting the training job")
 
 
-def run(database, fleet, signer, name="job", closing=None):
-    Runner(name, World(database, fleet, Enforcement(database, fleet), STORE, signer, closing or threading.Event())).run()
+def run(database, fleet, signer, name="job", closing=None, keys=tuple):
+    closing = closing or threading.Event()
+    Runner(name, World(database, fleet, Enforcement(database, fleet), STORE, signer, closing, keys=keys)).run()
     return load(database, name)
 
 
@@ -103,6 +106,30 @@ def test_completes_with_model_evidence_logs_and_chained_transitions(database, si
         assert [stream.host for stream in streams] == ["algo-1", "algo-2"]
         texts = session.scalars(select(LogEvent.message).where(LogEvent.stream == streams[0].name)).all()
     assert texts == ["[0]\ttrain-auc:0.9", "done"]
+
+
+def test_a_job_writes_with_its_keys_data_key_and_may_read_with_every_other(database, signer, tmp_path):
+    keyring = Keyring(database, tmp_path / "root.key")
+    with database.write() as session:
+        arns = [keyring.create(session, "arn:aws:kms:us-west-2:123456789012:key/", "").arn for _ in range(2)]
+    output = {"S3OutputPath": "s3://bucket/models", "KmsKeyId": arns[1]}
+    create(database, "job", OutputDataConfig=output, CheckpointConfig={"S3Uri": "s3://bucket/run"})
+    create(database, "late", OutputDataConfig=output)
+    create(database, "plain")
+    fleet, keys = StubFleet(Script()), keyring.data_keys
+    assert run(database, fleet, signer, keys=keys).status == "Completed"
+    with database.write() as session:
+        session.scalar(select(Key).where(Key.arn == arns[1])).enabled = False
+    job = run(database, fleet, signer, "late", keys=keys)
+    assert (job.status, job.failure_reason) == ("Failed", f"ClientError: OutputDataConfig.KmsKeyId: {arns[1]} is disabled.")
+    assert run(database, fleet, signer, "plain", keys=keys).status == "Completed"
+    specs = {spec.job: spec for spec in fleet.specs.values()}
+    assert set(specs) == {"job", "plain"}
+    assert specs["job"].output.key == specs["job"].checkpoints.key
+    assert specs["job"].output.key.arn == arns[1]
+    assert {key.arn for key in specs["job"].store.keys} == set(arns)
+    assert [key.arn for key in specs["plain"].store.keys] == arns[:1]
+    assert specs["plain"].output.key is None
 
 
 def test_every_pair_of_an_encrypted_job_has_keys_of_its_own_and_none_is_stored(database, signer):

@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from phalanx.data import metrics
 from phalanx.jobs import series
+from phalanx.jobs.keyring import Keyring
 from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
+from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
@@ -94,6 +96,9 @@ FURNITURE = (
     ("sagemaker", "ListExperiments", {}),
     ("sagemaker", "ListTrials", {}),
     ("sagemaker", "ListTrialComponents", {}),
+    ("kms", "CreateKey", {}),
+    ("kms", "CreateKey", {"Description": "second"}),
+    ("kms", "ListKeys", {}),
     ("ec2", "CreateVpc", {"CidrBlock": "10.7.0.0/16"}),
     ("ec2", "CreateInternetGateway", {}),
     ("ec2", "CreateManagedPrefixList", {"PrefixListName": "p", "MaxEntries": 3, "AddressFamily": "IPv4"}),
@@ -151,6 +156,7 @@ class Endpoint:
             logs(self.database),
             sts(),
             iam(),
+            kms(self.database, Keyring(self.database, path.with_name("root.key"))),
             cloudwatch(self.database),
         ]
         keys = {"AKIAEXAMPLE": Principal("secret", f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDAEXAMPLE")}
@@ -208,7 +214,7 @@ class Endpoint:
 def operations():
     """Every operation that is served, in every protocol."""
     control = Control()
-    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(), iam(), cloudwatch(None)]
+    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(), iam(), kms(None, None), cloudwatch(None)]
     return [
         (service.name, operation, protocol)
         for service in made

@@ -9,6 +9,7 @@ import pytest
 from botocore.loaders import Loader
 from sqlalchemy import func, select
 
+from phalanx.jobs.keyring import Keyring
 from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.fields import FIELDS, Support
 from phalanx.services.sagemaker.service import service
@@ -16,6 +17,7 @@ from phalanx.store import network
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream, Tag, TrainingJob, Transition
+from phalanx.store.keys import Key, KeyAlias
 from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller
@@ -730,3 +732,28 @@ def test_warm_pools_are_described_listed_and_changed(world):
         job = session.get_one(TrainingJob, "pool")
         job.warm_pool, job.warm_reused_by = "Reused", "heir"
     assert world.call("DescribeTrainingJob", TrainingJobName="pool")["WarmPoolStatus"]["ReusedByJob"] == "heir"
+
+
+def test_a_job_begins_under_a_key_that_can_be_used_or_not_at_all(world, tmp_path):
+    keyring = Keyring(world.database, tmp_path / "root.key")
+    with world.database.write() as session:
+        key = keyring.create(session, "arn:aws:kms:eu-central-1:123456789012:key/", "")
+        session.flush()
+        session.add(
+            KeyAlias(name="alias/models", arn="arn:aws:kms:eu-central-1:123456789012:alias/models", key=key.id, created=1)
+        )
+    for unknown in ("alias/no", "11111111-2222-3333-4444-555555555555", key.arn + "0"):
+        refused(
+            world,
+            "ValidationException",
+            "Invalid KmsKeyId in OutputDataConfig: ",
+            changed("OutputDataConfig.KmsKeyId", unknown),
+        )
+    with world.database.write() as session:
+        session.get_one(Key, key.id).enabled = False
+    message = f"Invalid KmsKeyId in OutputDataConfig: {key.arn} is disabled. (DisabledException)"
+    refused(world, "ValidationException", message, changed("OutputDataConfig.KmsKeyId", "alias/models"))
+    with world.database.write() as session:
+        session.get_one(Key, key.id).enabled = True
+    world.call("CreateTrainingJob", **changed("OutputDataConfig.KmsKeyId", "alias/models"))
+    assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["OutputDataConfig"]["KmsKeyId"] == "alias/models"

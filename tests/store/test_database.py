@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from phalanx.store import experiments, identity, jobs, metrics, network, tuning  # noqa: F401
+from phalanx.store import experiments, identity, jobs, keys, metrics, network, tuning  # noqa: F401
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey

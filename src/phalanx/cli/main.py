@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from phalanx.cli.capture import capture
+from phalanx.cli.decrypt import decrypt
 from phalanx.cli.doctor import doctor
 from phalanx.cli.env import env
 from phalanx.cli.evidence import evidence
@@ -19,6 +20,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, explain, capture, interrupt):
+for command in (serve, env, doctor, evidence, explain, capture, interrupt, decrypt):
     app.command()(command)
 app.add_typer(image, name="image")

@@ -39,6 +39,7 @@ from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
 from phalanx.jobs.evidence import Signer
+from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import Manager
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
@@ -46,6 +47,7 @@ from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
+from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
 from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
@@ -104,6 +106,14 @@ def serve(
             " SageMaker does. By default they train: the platform moves their data itself.",
         ),
     ] = False,
+    root_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PHALANX_ROOT_KEY",
+            help="The file that seals the keys of KMS, made where it is missing; DIR/root.key by default. Elsewhere it keeps a"
+            " copy of the data directory from opening them.",
+        ),
+    ] = None,
 ) -> None:
     """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
     logging.configure()
@@ -126,10 +136,19 @@ def serve(
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
     # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    server = _Service(host, listener, data_dir, s3_endpoint, registry or [], require_encryption, require_s3_route)
+    server = _Service(
+        host,
+        listener,
+        data_dir,
+        s3_endpoint,
+        registry or [],
+        require_encryption,
+        require_s3_route,
+        root_key or data_dir / "root.key",
+    )
     try:
         server.run()
-    except (FleetError, ProcessError) as error:
+    except (FleetError, KeyringError, ProcessError) as error:
         fail(str(error))
     finally:
         server.close()
@@ -148,6 +167,7 @@ class _Service:
         registries: list[str],
         require_encryption: EncryptionPolicy | None,
         require_s3_route: bool,
+        root_key: Path,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -156,6 +176,7 @@ class _Service:
         self._registries = registries
         self._require_encryption = require_encryption
         self._require_s3_route = require_s3_route
+        self._root_key = root_key
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -172,7 +193,8 @@ class _Service:
         self._undo.callback(fleet.close)
         fleet.open()
         signer = Signer(self._data_dir / "evidence.key")
-        manager = Manager(self._database, fleet, store, signer, require_s3_route=self._require_s3_route)
+        keyring = Keyring(self._database, self._root_key)
+        manager = Manager(self._database, fleet, store, signer, require_s3_route=self._require_s3_route, keys=keyring.data_keys)
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
         manager.open()
@@ -189,6 +211,7 @@ class _Service:
             logs(self._database),
             sts(),
             iam(),
+            kms(self._database, keyring),
             cloudwatch(self._database),
             phalanx(self._database, manager),
         ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from phalanx.data import tree
-from phalanx.data.model import ObjectStore, Output
+from phalanx.data.model import DataKey, ObjectStore, Output
 from phalanx.data.objects import client, parse_uri, put
 
 _GZIP_LEVEL = 1
@@ -37,29 +37,29 @@ def upload(store: ObjectStore, output: Output, workspaces: Sequence[Path]) -> st
     s3 = client(store)
     if output.compression == "NONE":
         for part, folder in (("model", "model"), ("data", "output/data")):
-            _upload_files(s3, bucket, f"{base}/{part}", workspaces, folder)
+            _upload_files(s3, bucket, f"{base}/{part}", workspaces, folder, output.key)
         return f"s3://{bucket}/{base}/model"
-    _upload_archive(s3, bucket, f"{base}/model.tar.gz", workspaces, "model")
+    _upload_archive(s3, bucket, f"{base}/model.tar.gz", workspaces, "model", output.key)
     with closing(tree.entries(workspaces, "output/data")) as entries:
         empty = next(entries, None) is None
     if not empty:
-        _upload_archive(s3, bucket, f"{base}/output.tar.gz", workspaces, "output/data")
+        _upload_archive(s3, bucket, f"{base}/output.tar.gz", workspaces, "output/data", output.key)
     return f"s3://{bucket}/{base}/model.tar.gz"
 
 
-def _upload_files(s3: Any, bucket: str, base: str, workspaces: Sequence[Path], folder: str) -> None:
+def _upload_files(s3: Any, bucket: str, base: str, workspaces: Sequence[Path], folder: str, seal: DataKey | None) -> None:
     for entry in tree.entries(workspaces, folder):
         if stat.S_ISREG(entry.status.st_mode):
             with tree.open_file(entry) as file:
                 # Names that are not UTF-8 cannot be keys.
                 name = os.fsencode(entry.path).decode(errors="replace")
-                put(s3, bucket, f"{base}/{name}", file, _WHAT)
+                put(s3, bucket, f"{base}/{name}", file, _WHAT, seal)
 
 
-def _upload_archive(s3: Any, bucket: str, key: str, workspaces: Sequence[Path], folder: str) -> None:
+def _upload_archive(s3: Any, bucket: str, key: str, workspaces: Sequence[Path], folder: str, seal: DataKey | None) -> None:
     reader, writer = os.pipe()
     with _Archive(workspaces, folder, writer, os.fdopen(reader, "rb")) as archive:
-        put(s3, bucket, key, archive, _WHAT)
+        put(s3, bucket, key, archive, _WHAT, seal)
 
 
 class _Archive(io.RawIOBase):

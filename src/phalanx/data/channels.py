@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from phalanx.data import sources
 from phalanx.data.gunzip import unpacked
-from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError, S3Object, client, failure
+from phalanx.data.model import Channel, DataKey, ObjectStore
+from phalanx.data.objects import DataError, S3Object, client, failure, opened
 from phalanx.data.sources import WHAT
 
 _PARALLEL = 8
@@ -67,7 +67,9 @@ def download(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     try:
-        _fetch_all(_Job(client(store, connections=_PARALLEL), bucket, channel, into, partial, owner, cancelled), files)
+        _fetch_all(
+            _Job(client(store, connections=_PARALLEL), store.keys, bucket, channel, into, partial, owner, cancelled), files
+        )
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Downloaded(len(objects), size)
@@ -103,6 +105,7 @@ def _names(objects: Sequence[S3Object], prefix: str, channel: Channel) -> dict[P
 @dataclass(frozen=True, slots=True)
 class _Job:
     s3: Any
+    keys: tuple[DataKey, ...]
     bucket: str
     channel: Channel
     into: Path
@@ -172,7 +175,8 @@ def _write(job: _Job, draft: Path, entry: S3Object, failed: threading.Event) -> 
     try:
         with draft.open("wb") as file:
             os.fchmod(file.fileno(), 0o644)
-            for chunk in chunks() if job.channel.compression == "None" else unpacked(chunks(), entry.key):
+            _, content = opened(chunks(), job.keys, f"s3://{job.bucket}/{entry.key}", WHAT)
+            for chunk in content if job.channel.compression == "None" else unpacked(content, entry.key):
                 file.write(chunk)
     finally:
         body.close()

@@ -33,6 +33,7 @@ class Sync:
     def __init__(self, store: ObjectStore, checkpoints: Checkpoints, opt_ml: Path, memory: Path) -> None:
         self._store = store
         self._uri = checkpoints.uri.rstrip("/") + "/"
+        self._key = checkpoints.key
         self._opt_ml = opt_ml
         self._memory = memory
 
@@ -59,7 +60,7 @@ class Sync:
             if entry.path in changed:
                 # One that is gone by now is deleted next time.
                 with contextlib.suppress(FileNotFoundError), tree.open_file(entry) as file:
-                    put(s3, bucket, prefix + _name(entry.path), file, _WHAT)
+                    put(s3, bucket, prefix + _name(entry.path), file, _WHAT, self._key)
                     uploaded.add(entry.path)
         try:
             for path in gone:

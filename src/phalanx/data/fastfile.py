@@ -50,6 +50,12 @@ class FastFile:
                 f'ClientError: {WHAT}:The S3Uri "{self.channel.uri}" of the FastFile channel "{self.channel.name}" is a part'
                 " of a name. Give a whole folder, with a / at its end."
             )
+        # Before the job reads ciphertext: looked at where there are keys at all, and at one object for all.
+        if store.keys and sources.sealed(store, f"s3://{bucket}/{found[0].key}"):
+            raise DataError(
+                f"ClientError: {WHAT}:s3://{bucket}/{found[0].key} is encrypted under a KMS key, and FastFile shows objects as"
+                " they lie in S3. Use File or Pipe mode."
+            )
         files: list[str] = []
         if self.channel.distribution == "ShardedByS3Key":
             mine = sources.share(found, self.channel, 0)

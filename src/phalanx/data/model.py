@@ -6,15 +6,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from pydantic import Base64Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key of KMS (AES-256): what it is made under, its ciphertext as KMS gave it, and itself."""
+
+    arn: str
+    wrapped: Base64Bytes
+    plaintext: Base64Bytes = field(repr=False)
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
-    """How to reach S3. `endpoint` None means AWS's own for the region."""
+    """How to reach S3. `endpoint` None means AWS's own for the region; `keys` open objects that jobs wrote encrypted."""
 
     endpoint: str | None
     region: str
     access_key: str
     secret_key: str = field(repr=False)
+    keys: tuple[DataKey, ...] = ()
 
     @property
     def location(self) -> tuple[str, str, int]:
@@ -82,15 +94,17 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the artifacts of a job go: `uri` is OutputDataConfig.S3OutputPath."""
+    """Where the artifacts of a job go: `uri` is OutputDataConfig.S3OutputPath; `key` encrypts them (KmsKeyId)."""
 
     job: str
     uri: str
     compression: Literal["GZIP", "NONE"] = "GZIP"
+    key: DataKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where the checkpoints of a job are kept (CheckpointConfig.S3Uri)."""
+    """Where the checkpoints of a job are kept (CheckpointConfig.S3Uri); `key` encrypts them (OutputDataConfig.KmsKeyId)."""
 
     uri: str
+    key: DataKey | None = None

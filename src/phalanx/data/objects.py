@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as S3ConnectionError
 
-from phalanx.data.model import ObjectStore
+from phalanx.data import envelope
+from phalanx.data.model import DataKey, ObjectStore
 
 _PART = 16 << 20
 
@@ -31,7 +33,6 @@ class S3Object:
     size: int
 
 
-@lru_cache(maxsize=16)
 def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, timeout: float = 60) -> Any:
     """The boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first.
 
@@ -40,6 +41,12 @@ def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, time
     clients: embedded and older servers answer a ranged read with the checksum of the whole object. Bodies sent to them
     over plain HTTP are still covered by the SHA-256 that SigV4 signs.
     """
+    # What opens objects is no part of it, and is not to be kept for longer than its instance.
+    return _client(replace(store, keys=()), connections, attempts, timeout)
+
+
+@lru_cache(maxsize=16)
+def _client(store: ObjectStore, connections: int, attempts: int, timeout: float) -> Any:
     own = store.endpoint is not None
     config = Config(
         s3={"addressing_style": "path" if own else "auto"},
@@ -92,6 +99,20 @@ def has_objects(store: ObjectStore, uri: str) -> bool:
     return False
 
 
+def opened(chunks: Iterator[bytes], keys: Sequence[DataKey], uri: str, what: str) -> tuple[bool, Iterator[bytes]]:
+    """Whether a job wrote the object encrypted whose bytes are `chunks`; and its content, decrypted where it is. Reading that
+    raises DataError, of which `what` begins the text."""
+    sealed, content = envelope.unsealed(chunks, envelope.among(keys))
+    return sealed, _readable(content, uri, what) if sealed else content
+
+
+def _readable(content: Iterator[bytes], uri: str, what: str) -> Iterator[bytes]:
+    try:
+        yield from content
+    except envelope.EnvelopeError as error:
+        raise DataError(f"ClientError: {what}:{uri} cannot be decrypted: {error}") from error
+
+
 def ensure_bucket(store: ObjectStore, bucket: str) -> None:
     """Create a bucket of ours where it does not exist. Raises DataError."""
     s3 = client(store)
@@ -123,14 +144,15 @@ def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataErro
     return DataError(f"ClientError: {what}:{error} ({uri})")
 
 
-def put(s3: Any, bucket: str, key: str, content: Any, what: str) -> None:
-    """Upload what can be read of `content`; `what` begins the text of the DataError that this raises."""
+def put(s3: Any, bucket: str, key: str, content: Any, what: str, seal: DataKey | None = None) -> None:
+    """Upload what can be read of `content`, encrypted where `seal` is given; `what` begins the text of the DataError that this
+    raises."""
     # Parts of 16 MiB: S3 takes 10,000 of them, and an archive's length is not known before its end.
     config = TransferConfig(multipart_chunksize=_PART, multipart_threshold=_PART, max_concurrency=2)
     # Parts that wait in memory; boto3 takes ten unless told otherwise, and has no argument for it.
     config.max_in_memory_upload_chunks = 2
     try:
-        s3.upload_fileobj(content, bucket, key, Config=config)
+        s3.upload_fileobj(content if seal is None else envelope.sealed(content, seal), bucket, key, Config=config)
     except S3UploadFailedError as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ClientError | BotoCoreError):

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from phalanx.data import sources
 from phalanx.data.gunzip import unpacked
 from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError, client, failure, parse_uri
+from phalanx.data.objects import DataError, client, failure, opened, parse_uri
 from phalanx.data.sources import WHAT
 
 _MAGIC = 0xCED7230A
@@ -106,12 +106,12 @@ class Stream:
             return _Open(len(item), iter([item]))
         answer = self._get(item)
         size = answer["ContentLength"]
-        content = self._content(item, answer)
+        sealed, content = opened(self._content(item, answer), self._store.keys, item.uri, WHAT)
         if size <= _SMALL:
             content = iter([b"".join(content)])
         if self._channel.compression == "Gzip":
             return _Open(None, unpacked(content, item.key))
-        return _Open(size, content)
+        return _Open(None if sealed else size, content)
 
     def _get(self, item: _Object, **options: str) -> dict[str, Any]:
         try:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import evidence, interfaces, plan, record, warm_pools
 from phalanx.jobs.enforcement import Enforcement
@@ -41,14 +41,21 @@ class Manager:
     """Implements JobControl for the AWS services."""
 
     def __init__(
-        self, database: Database, fleet: Fleet, store: ObjectStore, signer: Signer, *, require_s3_route: bool = False
+        self,
+        database: Database,
+        fleet: Fleet,
+        store: ObjectStore,
+        signer: Signer,
+        *,
+        require_s3_route: bool = False,
+        keys: Callable[[], tuple[DataKey, ...]] = tuple,
     ) -> None:
         self._database = database
         self._fleet = fleet
         self._store = store
         self._closing = threading.Event()
         self._enforcement = Enforcement(database, fleet)
-        self._world = World(database, fleet, self._enforcement, store, signer, self._closing, require_s3_route)
+        self._world = World(database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys)
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, int]] = {}
         self._lock = threading.Lock()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from phalanx.data.model import Channel, Checkpoints, Group, ObjectStore, Output, Workspace
+from phalanx.data.model import Channel, Checkpoints, DataKey, Group, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.jobs import instance_groups, instance_types, interfaces
 from phalanx.jobs import source as script
@@ -114,8 +114,8 @@ def rules(session: Session, vpc_id: str) -> tuple[SecurityGroup, ...]:
     return interfaces.security_groups(session, vpc_id) or (platform_group(vpc_id),)
 
 
-def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpec, ...]:
-    """What the fleet is told of each instance; makes new keys on every call."""
+def specs(job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None = None) -> tuple[InstanceSpec, ...]:
+    """What the fleet is told of each instance; makes new keys on every call. `key` encrypts what the job writes."""
     request = job.request
     algorithm = request["AlgorithmSpecification"]
     resources = request["ResourceConfig"]
@@ -163,8 +163,9 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore) -> tuple[InstanceSpe
                 job.name,
                 request["OutputDataConfig"]["S3OutputPath"],
                 request["OutputDataConfig"].get("CompressionType", "GZIP"),
+                key,
             ),
-            checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"]) if "CheckpointConfig" in request else None,
+            checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"], key) if "CheckpointConfig" in request else None,
         )
         for group in groups
         for placement in plan.placements

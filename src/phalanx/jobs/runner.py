@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -13,9 +13,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
-from phalanx.jobs import evidence, exits, interfaces, plan, record, traffic, warm_pools
+from phalanx.jobs import evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
@@ -47,6 +47,8 @@ class World:
     closing: threading.Event
     require_s3_route: bool = False
     """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
+    keys: Callable[[], tuple[DataKey, ...]] = tuple
+    """The data keys with which jobs write and read encrypted objects."""
 
 
 class Ended(Exception):
@@ -133,12 +135,25 @@ class Runner:
             raise Ended(failed(reason))
         fleet = self._world.fleet
         self._world.enforcement.enforce(made.vpc_id)
-        fleet.place(plan.specs(job, made, self._world.store))
+        keys = self._world.keys()
+        fleet.place(plan.specs(job, made, replace(self._world.store, keys=keys), self._output_key(job, keys)))
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
         fleet.advance(made.ids, Phase.CONNECTED)
         self._await(made, Phase.CONNECTED)
         return "downloading"
+
+    def _output_key(self, job: TrainingJob, keys: Sequence[DataKey]) -> DataKey | None:
+        """What encrypts the job's output. Raises Ended where its key has become unusable since the job was created."""
+        wanted = job.request["OutputDataConfig"].get("KmsKeyId")
+        if not wanted:
+            return None
+        try:
+            with self._world.database.read() as session:
+                arn = keyring.usable(session, wanted).arn
+        except keyring.KeyFault as fault:
+            raise Ended(failed(f"ClientError: OutputDataConfig.KmsKeyId: {fault.message}")) from fault
+        return next(key for key in keys if key.arn == arn)
 
     def _download(self, job: TrainingJob) -> str:
         made = self._plan(job)

@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import instance_groups, instance_types, warm_pools
+from phalanx.jobs import instance_groups, instance_types, keyring, warm_pools
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
 from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_components
@@ -115,6 +115,7 @@ def accepted(
     resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
     _require_encryption(policy, caller, request, action, resource)
     channels.check(request)
+    _check_keys(database, request)
     _check_image(control, request)
     _check_metrics(control, request)
     _check_data(control, caller, request)
@@ -244,6 +245,18 @@ def _limit(quota: str, limit: int, requested: int, unit: str, hint: str = "") ->
         f"delta of {requested} {unit}. Please use AWS Service Quotas to request an increase for this quota. "
         "If AWS Service Quotas is not available, contact AWS support to request an increase for this quota." + hint,
     )
+
+
+def _check_keys(database: Database, request: Json) -> None:
+    """A job must not begin under a key that cannot encrypt what it will write."""
+    key = request["OutputDataConfig"]["KmsKeyId"]
+    if not key:
+        return
+    try:
+        with database.read() as session:
+            keyring.usable(session, key)
+    except keyring.KeyFault as fault:
+        raise validation(f"Invalid KmsKeyId in OutputDataConfig: {fault.message} ({fault.code})") from fault
 
 
 def _check_image(control: JobControl, request: Json) -> None:

@@ -90,7 +90,7 @@ FIELDS: tuple[Field, ...] = (
     _honoured("InputDataConfig[].ShuffleConfig.Seed", note="not in FastFile mode, where files have no order"),
     _honoured("OutputDataConfig.S3OutputPath"),
     _honoured("OutputDataConfig.CompressionType", "GZIP", "NONE"),
-    _refused("OutputDataConfig.KmsKeyId", "", note="there is no key store"),
+    _honoured("OutputDataConfig.KmsKeyId", note="objects are encrypted by the node that writes them: docs/keys.md"),
     _honoured("ResourceConfig.InstanceType"),
     _honoured("ResourceConfig.InstanceCount"),
     _no_effect("ResourceConfig.VolumeSizeInGB", note="instances share the host's disk"),

@@ -50,6 +50,35 @@ def upgrade() -> None:
         sa.UniqueConstraint("address", name=op.f("uq_elastic_addresses_address")),
     )
     op.create_table(
+        "keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("data_key", sa.LargeBinary(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("deletion", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
+        sa.UniqueConstraint("arn", name=op.f("uq_keys_arn")),
+    )
+    with op.batch_alter_table("keys", schema=None) as batch_op:
+        batch_op.create_index("ix_keys_created", ["created", "id"], unique=False)
+
+    op.create_table(
+        "key_aliases",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["keys.id"], name=op.f("fk_key_aliases_key_keys")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_key_aliases")),
+        sa.UniqueConstraint("arn", name=op.f("uq_key_aliases_arn")),
+    )
+    with op.batch_alter_table("key_aliases", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_key_aliases_key"), ["key"], unique=False)
+
+    op.create_table(
         "nat_gateways",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("vpc_id", sa.String(), nullable=False),

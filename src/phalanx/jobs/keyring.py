@@ -1,0 +1,164 @@
+"""The local key store behind KMS: keys at rest under one root key, and envelopes as KMS makes them.
+
+Only AES-256-GCM of `cryptography` is used. A nonce is random, so that one key may encrypt 2^32 times (NIST SP 800-38D, 8.3):
+the service encrypts data keys, not data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from phalanx.data.envelope import CONTEXT
+from phalanx.data.model import DataKey
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database
+from phalanx.store.keys import Key, KeyAlias
+
+KEY_BYTES = 32
+_NONCE = 12
+_VERSION = b"\x01"
+_HEAD = len(_VERSION) + 16
+
+
+class KeyringError(Exception):
+    """The key store cannot be opened; the text says why."""
+
+
+class KeyFault(Exception):
+    """A key cannot be used. `code` is KMS's name for it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def find(session: Session, identifier: str) -> Key:
+    """The key that a KeyId, key ARN, `alias/NAME` or alias ARN names. Raises KeyFault NotFoundException."""
+    if identifier.startswith("alias/") or ":alias/" in identifier:
+        alias = session.scalar(select(KeyAlias).where(or_(KeyAlias.name == identifier, KeyAlias.arn == identifier)))
+        key = None if alias is None else session.get(Key, alias.key)
+        missing = f"Alias {identifier[:256]} is not found."
+    else:
+        key = session.scalar(select(Key).where(or_(Key.id == identifier, Key.arn == identifier)))
+        missing = f"Key '{identifier[:256]}' does not exist"
+    if key is None or (key.deletion is not None and key.deletion <= now_ms()):
+        raise KeyFault("NotFoundException", missing)
+    return key
+
+
+def usable(session: Session, identifier: str) -> Key:
+    """A key that encrypts and decrypts. Raises KeyFault, also where it is disabled or pending deletion."""
+    key = find(session, identifier)
+    if key.deletion is not None:
+        raise KeyFault("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+    if not key.enabled:
+        raise KeyFault("DisabledException", f"{key.arn} is disabled.")
+    return key
+
+
+def purge(session: Session) -> None:
+    """Delete the keys whose waiting period is over, and their aliases."""
+    due = select(Key.id).where(Key.deletion <= now_ms())
+    session.execute(delete(KeyAlias).where(KeyAlias.key.in_(due)))
+    session.execute(delete(Key).where(Key.deletion <= now_ms()))
+
+
+class Keyring:
+    """What the root key opens. The root key is made on first use, and kept in the file `root` with mode 0600."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        """Raises KeyringError where the store's keys do not open with that root key, or it is gone while there are some."""
+        self._database = database
+        with database.write() as session:
+            purge(session)
+            key = session.scalar(select(Key).limit(1))
+        if not root.exists():
+            if key is not None:
+                raise KeyringError(f"The root key {root} is missing; without it no key of KMS can be used. Bring it back")
+            partial = root.with_suffix(".new")
+            partial.touch(mode=0o600)
+            partial.write_bytes(secrets.token_bytes(KEY_BYTES))
+            os.replace(partial, root)
+        content = root.read_bytes()
+        if len(content) != KEY_BYTES:
+            raise KeyringError(f"The root key {root} must have {KEY_BYTES} bytes, and has {len(content)}")
+        self._root = AESGCM(content)
+        if key is not None:
+            try:
+                self._material(key)
+            except InvalidTag as error:
+                raise KeyringError(f"The root key {root} is not the one that the keys of KMS are sealed with") from error
+
+    def create(self, session: Session, arn: str, description: str) -> Key:
+        """A new key; the last part of its ARN, given up to `key/`, is its id."""
+        id = str(uuid.uuid4())
+        material = secrets.token_bytes(KEY_BYTES)
+        key = Key(
+            id=id,
+            arn=arn + id,
+            description=description,
+            enabled=True,
+            sealed=_seal(self._root, material, id.encode()),
+            data_key=_encrypt(id, material, secrets.token_bytes(KEY_BYTES), CONTEXT),
+            created=now_ms(),
+        )
+        session.add(key)
+        return key
+
+    def encrypt(self, key: Key, plaintext: bytes, context: Mapping[str, str]) -> bytes:
+        """KMS's Encrypt: the ciphertext names its key, and opens with the same encryption context alone."""
+        return _encrypt(key.id, self._material(key), plaintext, context)
+
+    def decrypt(self, session: Session, ciphertext: bytes, context: Mapping[str, str]) -> tuple[Key, bytes]:
+        """KMS's Decrypt: the key that a ciphertext names, and the plaintext. Raises KeyFault."""
+        try:
+            id = str(uuid.UUID(bytes=ciphertext[len(_VERSION) : _HEAD]))
+            if not ciphertext.startswith(_VERSION):
+                raise ValueError(ciphertext[:1])
+            key = usable(session, id)
+            return key, _open(AESGCM(self._material(key)), ciphertext[_HEAD:], _bound(ciphertext[:_HEAD], context))
+        except (ValueError, InvalidTag) as error:
+            raise KeyFault("InvalidCiphertextException", "") from error
+        except KeyFault as fault:
+            if fault.code == "NotFoundException":
+                raise KeyFault("InvalidCiphertextException", "") from fault
+            raise
+
+    def data_keys(self) -> tuple[DataKey, ...]:
+        """Of every key that is enabled, the data key that jobs write with."""
+        with self._database.read() as session:
+            keys = session.scalars(select(Key).where(Key.enabled, Key.deletion.is_(None)).order_by(Key.id))
+            return tuple(DataKey(key.arn, key.data_key, self.decrypt(session, key.data_key, CONTEXT)[1]) for key in keys)
+
+    def _material(self, key: Key) -> bytes:
+        return _open(self._root, key.sealed, key.id.encode())
+
+
+def _encrypt(id: str, material: bytes, plaintext: bytes, context: Mapping[str, str]) -> bytes:
+    head = _VERSION + uuid.UUID(id).bytes
+    return head + _seal(AESGCM(material), plaintext, _bound(head, context))
+
+
+def _bound(head: bytes, context: Mapping[str, str]) -> bytes:
+    return head + json.dumps(dict(context), sort_keys=True).encode()
+
+
+def _seal(cipher: AESGCM, plaintext: bytes, bound: bytes) -> bytes:
+    nonce = secrets.token_bytes(_NONCE)
+    return nonce + cipher.encrypt(nonce, plaintext, bound)
+
+
+def _open(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
+    """Raises InvalidTag, ValueError where it is too short."""
+    return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)

@@ -1,0 +1,156 @@
+"""Keys: how they come to be, and when they may be used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select, tuple_
+
+from phalanx.jobs import keyring
+from phalanx.services.kms import paging
+from phalanx.services.kms.errors import answered, refuse
+from phalanx.store.base import now_ms
+from phalanx.store.database import Database
+from phalanx.store.keys import Key
+from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Caller, Members
+
+KEYS_PER_PAGE = 100
+DAY_MS = 86_400_000
+WINDOW = (7, 30)
+"""Fewest and most days from ScheduleKeyDeletion to the end of a key; the most is also the default."""
+
+
+def create(database: Database, keys: keyring.Keyring, caller: Caller, members: Members) -> Members:
+    """A new symmetric key, which everybody in the account may use who may use KMS."""
+    if "KeySpec" in members and "CustomerMasterKeySpec" in members:
+        raise AwsError("ValidationException", "You cannot specify KeySpec and CustomerMasterKeySpec in the same request.")
+    refuse(
+        members,
+        KeyUsage=("ENCRYPT_DECRYPT",),
+        KeySpec=("SYMMETRIC_DEFAULT",),
+        CustomerMasterKeySpec=("SYMMETRIC_DEFAULT",),
+        Origin=("AWS_KMS",),
+        MultiRegion=(False,),
+        Policy=(),
+        CustomKeyStoreId=(),
+        XksKeyId=(),
+        Tags=([],),
+    )
+    with database.write() as session:
+        keyring.purge(session)
+        partition = caller.arn.split(":")[1]
+        prefix = f"arn:{partition}:kms:{caller.region}:{caller.account}:key/"
+        key = keys.create(session, prefix, members.get("Description", ""))
+    return {"KeyMetadata": metadata(key)}
+
+
+@answered
+def describe(database: Database, _caller: Caller, members: Members) -> Members:
+    """A key by its id, ARN or alias."""
+    with database.read() as session:
+        return {"KeyMetadata": metadata(keyring.find(session, members["KeyId"]))}
+
+
+def listing(database: Database, _caller: Caller, members: Members) -> Members:
+    """The keys, in the order in which they were made."""
+    limit = members.get("Limit", KEYS_PER_PAGE)
+    after = paging.after(members, int, str)
+    with database.read() as session:
+        query = select(Key).where((Key.deletion.is_(None)) | (Key.deletion > now_ms()))
+        if after is not None:
+            query = query.where(tuple_(Key.created, Key.id) > tuple_(*after))
+        found = session.scalars(query.order_by(Key.created, Key.id).limit(limit + 1)).all()
+    shown = found[:limit]
+    answer = [{"KeyId": key.id, "KeyArn": key.arn} for key in shown]
+    return paging.page("Keys", found, answer, [shown[-1].created, shown[-1].id] if shown else None)
+
+
+@answered
+def enable(database: Database, _caller: Caller, members: Members) -> Members:
+    """Let a key be used again."""
+    return _switch(database, members["KeyId"], True)
+
+
+@answered
+def disable(database: Database, _caller: Caller, members: Members) -> Members:
+    """Let a key not be used. Jobs that run already have what they need of it."""
+    return _switch(database, members["KeyId"], False)
+
+
+@answered
+def schedule_deletion(database: Database, _caller: Caller, members: Members) -> Members:
+    """Let a key end after a number of days; until then it cannot be used, and its deletion can be cancelled."""
+    days = members.get("PendingWindowInDays", WINDOW[1])
+    if not WINDOW[0] <= days <= WINDOW[1]:
+        raise AwsError("ValidationException", f"PendingWindowInDays must be between {WINDOW[0]} and {WINDOW[1]}, inclusive.")
+    with database.write() as session:
+        keyring.purge(session)
+        key = _named(keyring.find(session, members["KeyId"]), members["KeyId"])
+        if key.deletion is not None:
+            raise _pending(key)
+        key.deletion = now_ms() + days * DAY_MS
+        key.enabled = False
+        return {
+            "KeyId": key.arn,
+            "DeletionDate": moment(key.deletion),
+            "KeyState": "PendingDeletion",
+            "PendingWindowInDays": days,
+        }
+
+
+@answered
+def cancel_deletion(database: Database, _caller: Caller, members: Members) -> Members:
+    """Keep a key that was to be deleted: it is disabled then."""
+    with database.write() as session:
+        key = _named(keyring.find(session, members["KeyId"]), members["KeyId"])
+        if key.deletion is None:
+            raise AwsError("KMSInvalidStateException", f"{key.arn} is not pending deletion.")
+        key.deletion = None
+        return {"KeyId": key.arn}
+
+
+def metadata(key: Key) -> Members:
+    """KeyMetadata of a key."""
+    return {
+        "AWSAccountId": key.arn.split(":")[4],
+        "KeyId": key.id,
+        "Arn": key.arn,
+        "CreationDate": moment(key.created),
+        "Enabled": key.enabled,
+        "Description": key.description,
+        "KeyUsage": "ENCRYPT_DECRYPT",
+        "KeyState": "PendingDeletion" if key.deletion is not None else "Enabled" if key.enabled else "Disabled",
+        "Origin": "AWS_KMS",
+        "KeyManager": "CUSTOMER",
+        "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
+        "KeySpec": "SYMMETRIC_DEFAULT",
+        "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+        "MultiRegion": False,
+        **({} if key.deletion is None else {"DeletionDate": moment(key.deletion)}),
+    }
+
+
+def moment(milliseconds: int) -> datetime:
+    """A time of the store as answers have it."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _switch(database: Database, identifier: str, enabled: bool) -> Members:
+    with database.write() as session:
+        key = _named(keyring.find(session, identifier), identifier)
+        if key.deletion is not None:
+            raise _pending(key)
+        key.enabled = enabled
+    return {}
+
+
+def _named(key: Key, identifier: str) -> Key:
+    """The key, where it was named by id or ARN: these operations take no alias. Raises KeyFault."""
+    if identifier not in (key.id, key.arn):
+        raise keyring.KeyFault("NotFoundException", f"Invalid keyId {identifier[:256]}")
+    return key
+
+
+def _pending(key: Key) -> AwsError:
+    return AwsError("KMSInvalidStateException", f"{key.arn} is pending deletion.")

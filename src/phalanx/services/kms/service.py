@@ -1,0 +1,33 @@
+"""KMS: symmetric keys for what training jobs write, as boto3, AWS's CLI and AWS's Encryption SDKs use them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from phalanx.jobs.keyring import Keyring
+from phalanx.services.kms import aliases, envelopes, keys
+from phalanx.store.database import Database
+from phalanx.wire.service import Service
+
+
+def service(database: Database, keyring: Keyring) -> Service:
+    """The service over a database and what opens its keys."""
+    return Service(
+        "kms",
+        {
+            "CreateKey": partial(keys.create, database, keyring),
+            "DescribeKey": partial(keys.describe, database),
+            "ListKeys": partial(keys.listing, database),
+            "EnableKey": partial(keys.enable, database),
+            "DisableKey": partial(keys.disable, database),
+            "ScheduleKeyDeletion": partial(keys.schedule_deletion, database),
+            "CancelKeyDeletion": partial(keys.cancel_deletion, database),
+            "CreateAlias": partial(aliases.create, database),
+            "DeleteAlias": partial(aliases.delete, database),
+            "ListAliases": partial(aliases.listing, database),
+            "Encrypt": partial(envelopes.encrypt, database, keyring),
+            "Decrypt": partial(envelopes.decrypt, database, keyring),
+            "GenerateDataKey": partial(envelopes.generate_data_key, database, keyring),
+            "GenerateDataKeyWithoutPlaintext": partial(envelopes.generate_without_plaintext, database, keyring),
+        },
+    )

@@ -1,0 +1,172 @@
+"""KMS as boto3, the AWS CLI and AWS's Encryption SDK use it."""
+
+import base64
+
+import boto3
+import pytest
+from aws_encryption_sdk import DiscoveryAwsKmsMasterKeyProvider, EncryptionSDKClient, StrictAwsKmsMasterKeyProvider
+from botocore.exceptions import ClientError
+from sqlalchemy import select
+
+from phalanx.data import envelope
+from phalanx.jobs.keyring import Keyring
+from phalanx.services.kms.service import service
+from phalanx.store.base import now_ms
+from phalanx.store.keys import Key, KeyAlias
+
+
+@pytest.fixture
+def keyring(live_database, tmp_path):
+    return Keyring(live_database, tmp_path / "root.key")
+
+
+@pytest.fixture
+def services(live_database, keyring):
+    return [service(live_database, keyring)]
+
+
+@pytest.fixture
+def kms(settings):
+    client = boto3.client("kms", **settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def key(kms):
+    return kms.create_key(Description="models")["KeyMetadata"]["Arn"]
+
+
+def refused(code, call, **members):
+    with pytest.raises(ClientError) as caught:
+        call(**members)
+    assert caught.value.response["Error"]["Code"] == code
+    return caught.value.response["Error"]["Message"]
+
+
+@pytest.mark.shows("CreateKey", "DescribeKey", "ListKeys", "CreateAlias", "ListAliases", "DeleteAlias")
+def test_keys_are_found_by_id_arn_and_alias(kms, key):
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    told = kms.describe_key(KeyId=key)["KeyMetadata"]
+    assert (told["KeyState"], told["Enabled"], told["KeyManager"], told["Description"]) == (
+        "Enabled",
+        True,
+        "CUSTOMER",
+        "models",
+    )
+    alias_arn = key.rpartition(":")[0] + ":alias/models"
+    for name in (told["KeyId"], "alias/models", alias_arn):
+        assert kms.describe_key(KeyId=name)["KeyMetadata"]["Arn"] == key
+    others = [kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(3)]
+    pages = list(kms.get_paginator("list_keys").paginate(PaginationConfig={"PageSize": 2}))
+    assert [len(page["Keys"]) for page in pages] == [2, 2]
+    assert {each["KeyId"] for page in pages for each in page["Keys"]} == {told["KeyId"], *others}
+    kms.create_alias(AliasName="alias/other", TargetKeyId=others[0])
+    pages = list(kms.get_paginator("list_aliases").paginate(PaginationConfig={"PageSize": 1}))
+    assert [each["AliasName"] for page in pages for each in page["Aliases"]] == ["alias/models", "alias/other"]
+    assert [each["AliasArn"] for each in kms.list_aliases(KeyId=key)["Aliases"]] == [alias_arn]
+    kms.delete_alias(AliasName="alias/models")
+    assert "alias/models is not found" in refused("NotFoundException", kms.describe_key, KeyId="alias/models")
+    refused("NotFoundException", kms.describe_key, KeyId="11111111-2222-3333-4444-555555555555")
+
+
+def test_what_is_not_served_is_refused(kms, key):
+    for members in (
+        {"KeySpec": "RSA_2048"},
+        {"Policy": "{}"},
+        {"MultiRegion": True},
+        {"Tags": [{"TagKey": "a", "TagValue": "b"}]},
+    ):
+        refused("UnsupportedOperationException", kms.create_key, **members)
+    refused("ValidationException", kms.create_alias, AliasName="models", TargetKeyId=key)
+    refused("NotAuthorizedException", kms.create_alias, AliasName="alias/aws/s3", TargetKeyId=key)
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    refused("AlreadyExistsException", kms.create_alias, AliasName="alias/models", TargetKeyId=key)
+    refused("NotFoundException", kms.disable_key, KeyId="alias/models")
+    refused("InvalidMarkerException", kms.list_keys, Marker="nonsense")
+    assert len(kms.list_keys()["Keys"]) == 1
+
+
+@pytest.mark.shows("Encrypt", "Decrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext")
+def test_what_is_encrypted_opens_with_its_key_and_context_alone(kms, key):
+    context = {"job": "one"}
+    blob = kms.encrypt(KeyId=key, Plaintext=b"secret", EncryptionContext=context)["CiphertextBlob"]
+    assert b"secret" not in blob
+    opened = kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)
+    assert (opened["Plaintext"], opened["KeyId"]) == (b"secret", key)
+    refused("InvalidCiphertextException", kms.decrypt, CiphertextBlob=blob, EncryptionContext={"job": "two"})
+    for wrong in (b"x", blob[:20], bytes([*blob[:-1], blob[-1] ^ 1]), b"\2" + blob[1:]):
+        refused("InvalidCiphertextException", kms.decrypt, CiphertextBlob=wrong, EncryptionContext=context)
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    refused("IncorrectKeyException", kms.decrypt, CiphertextBlob=blob, EncryptionContext=context, KeyId=other)
+    made = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
+    assert len(made["Plaintext"]) == 32
+    assert kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"] == made["Plaintext"]
+    refused("ValidationException", kms.generate_data_key, KeyId=key)
+    made = kms.generate_data_key_without_plaintext(KeyId=key, NumberOfBytes=7)
+    assert "Plaintext" not in made
+    assert len(kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"]) == 7
+    refused("DryRunOperationException", kms.generate_data_key, KeyId=key, KeySpec="AES_128", DryRun=True)
+
+
+@pytest.mark.shows("EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion")
+def test_a_key_that_is_disabled_or_ends_opens_nothing(kms, key, live_database, keyring):
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    blob = kms.encrypt(KeyId="alias/models", Plaintext=b"secret")["CiphertextBlob"]
+    kms.disable_key(KeyId=key)
+    refused("DisabledException", kms.decrypt, CiphertextBlob=blob)
+    assert keyring.data_keys() == ()
+    kms.enable_key(KeyId=key)
+    assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"secret"
+    refused("ValidationException", kms.schedule_key_deletion, KeyId=key, PendingWindowInDays=6)
+    assert kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)["KeyState"] == "PendingDeletion"
+    refused("KMSInvalidStateException", kms.decrypt, CiphertextBlob=blob)
+    refused("KMSInvalidStateException", kms.enable_key, KeyId=key)
+    kms.cancel_key_deletion(KeyId=key)
+    assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Disabled"
+    kms.schedule_key_deletion(KeyId=key)
+    with live_database.write() as session:
+        session.scalar(select(Key)).deletion = now_ms() - 1
+    refused("NotFoundException", kms.describe_key, KeyId=key)
+    refused("InvalidCiphertextException", kms.decrypt, CiphertextBlob=blob)
+    assert kms.list_keys()["Keys"] == kms.list_aliases()["Aliases"] == []
+    kms.create_key()
+    with live_database.read() as session:
+        assert session.get(KeyAlias, "alias/models") is None
+        assert key not in session.scalars(select(Key.arn)).all()
+
+
+def test_the_encryption_sdk_reads_what_jobs_write_and_jobs_read_nothing_else(kms, key, keyring, settings, monkeypatch):
+    """Interoperability both ways, with AWS's own provider of keys: through this KMS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", settings["endpoint_url"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings["aws_access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings["aws_secret_access_key"])
+    (data_key,) = keyring.data_keys()
+    message = b"".join(iter(lambda s=envelope.sealed(_Once(b"a model" * 99), data_key): s.read(1000), b""))
+    content, header = EncryptionSDKClient().decrypt(source=message, key_provider=DiscoveryAwsKmsMasterKeyProvider())
+    assert content == b"a model" * 99
+    assert header.encryption_context == envelope.CONTEXT
+    theirs, _ = EncryptionSDKClient().encrypt(source=b"theirs", key_provider=StrictAwsKmsMasterKeyProvider(key_ids=[key]))
+    sealed, content = envelope.unsealed(iter([theirs]), envelope.among([data_key]))
+    assert not sealed
+    assert b"".join(content) == theirs
+
+
+class _Once:
+    """A stream that cannot be sought in, as an archive's."""
+
+    def __init__(self, content):
+        self._content = content
+
+    def read(self, size=-1):
+        size = len(self._content) if size < 0 else size
+        part, self._content = self._content[:size], self._content[size:]
+        return part
+
+
+def test_the_aws_cli_makes_a_key_and_encrypts(aws, tmp_path):
+    key = aws("aws kms create-key --description cli")["KeyMetadata"]["KeyId"]
+    (tmp_path / "plain").write_bytes(b"secret")
+    blob = aws(f"aws kms encrypt --key-id {key} --plaintext fileb://{tmp_path}/plain")["CiphertextBlob"]
+    (tmp_path / "blob").write_bytes(base64.b64decode(blob))
+    assert aws(f"aws kms decrypt --ciphertext-blob fileb://{tmp_path}/blob")["Plaintext"] == "c2VjcmV0"
