@@ -187,11 +187,14 @@ def _serve(directory: Path, port: int) -> None:
     """The service as `phalanx serve` has it, without a fleet behind it: its jobs stay where they are stored."""
     import uvicorn
 
+    from phalanx.identity.authority import Authority
+    from phalanx.identity.directory import Directory
+    from phalanx.identity.seal import Seal
+    from phalanx.identity.trail import Trail
     from phalanx.services.sagemaker.service import service
     from phalanx.store.database import Database, sqlite_url
-    from phalanx.store.identity import AccessKey, find_key
+    from phalanx.store.identity import AccessKey, InlinePolicy, User
     from phalanx.wire.app import application
-    from phalanx.wire.sigv4 import Principal
 
     class Control:
         def wake(self) -> None: ...
@@ -210,14 +213,27 @@ def _serve(directory: Path, port: int) -> None:
 
     database = Database(sqlite_url(directory / "phalanx.db"))
     database.migrate()
+    seal = Seal(directory / "identity.key")
+    # A user whom policies bind: the administrator would be let through without them.
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": ["sagemaker:*", "iam:PassRole"], "Resource": "*"},
+            {
+                "Effect": "Deny",
+                "Action": "sagemaker:Create*",
+                "Resource": "*",
+                "Condition": {"StringNotEquals": {"sagemaker:InstanceTypes": "ml.m5.large"}},
+            },
+        ],
+    }
     with database.write() as session:
-        session.merge(AccessKey(id=ACCESS_KEY, secret=SECRET, user_name="admin", created=0))
-
-    def principal(id: str) -> Principal | None:
-        key = find_key(database, id)
-        return key and Principal(key.secret, f"arn:aws:iam::{ACCOUNT}:user/{key.user_name}", key.id)
-
-    app = application([service(database, Control())], principal, ACCOUNT)
+        session.merge(User(name="bench", id="AIDABENCH", tags={}))
+        session.merge(InlinePolicy(kind="user", owner="bench", name="train", document=json.dumps(policy)))
+        session.merge(AccessKey(id=ACCESS_KEY, secret=seal.close(SECRET, ACCESS_KEY), user_name="bench", created=0))
+    known = Directory(database, seal, ACCOUNT)
+    guard = Authority(known, Trail(directory / "audit", ACCOUNT))
+    app = application([service(database, Control())], known.principal, ACCOUNT, guard=guard)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
 
 

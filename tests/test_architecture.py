@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "phalanx"
 
 MAY_IMPORT = {
     "cli": {
+        "identity",
         "wire",
         "services",
         "console",
@@ -23,7 +24,8 @@ MAY_IMPORT = {
         "algorithms",
     },
     "console": set(),
-    "services": {"wire", "jobs", "store"},
+    "services": {"wire", "identity", "jobs", "store"},
+    "identity": {"wire", "store"},
     "wire": set(),
     "jobs": {"store", "fleet", "node", "network", "ipsec", "runtime", "data", "algorithms"},
     "store": set(),

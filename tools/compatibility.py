@@ -86,8 +86,11 @@ NOTES = {
     "GetMetricData": "no metric math",
     "GetMetricStatistics": "metrics of jobs (dimension `TrainingJobName`) and CPU, memory, disk of instances (`Host`)",
     "CreateKey": "symmetric keys without policy or tags",
-    "GetRole": "any role of the account",
-    "SimulatePrincipalPolicy": "everything is allowed: policies are not managed yet",
+    "GetRole": "any role of the account, until the first one is created",
+    "AssumeRole": "session policies; no session tags, no MFA",
+    "GetSessionToken": "no MFA",
+    "CreateUser": "no permissions boundary",
+    "CreateRole": "no permissions boundary",
 }
 """What there is to say of operations that work."""
 TESTS = Path(__file__).parents[1] / "tests"
@@ -127,7 +130,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def _services() -> tuple[Service, ...]:
-    return sagemaker(None, None), logs(None), cloudwatch(None), sts(), iam(), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
+    return sagemaker(None, None), logs(None), cloudwatch(None), sts(None), iam(None), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
 
 
 def page() -> str:

@@ -17,6 +17,9 @@ from generator import Generator, Known
 from hypothesis import HealthCheck, Phase, given, settings
 
 from phalanx.data import metrics
+from phalanx.identity import administrator
+from phalanx.identity.directory import Directory
+from phalanx.identity.seal import Seal
 from phalanx.jobs import series
 from phalanx.jobs.keyring import Keyring
 from phalanx.services.cloudwatch.service import service as cloudwatch
@@ -150,12 +153,14 @@ class Endpoint:
         self.database = Database(sqlite_url(path))
         self.database.migrate()
         ensure_default_vpc(self.database, REGION)
+        directory = Directory(self.database, Seal(path.with_name("identity.key")), ACCOUNT)
+        administrator.ensure(self.database, directory.seal)
         made = [
             sagemaker(self.database, Control()),
             ec2(self.database, Control()),
             logs(self.database),
-            sts(),
-            iam(),
+            sts(directory),
+            iam(directory),
             kms(self.database, Keyring(self.database, path.with_name("root.key"))),
             cloudwatch(self.database),
         ]
@@ -214,7 +219,7 @@ class Endpoint:
 def operations():
     """Every operation that is served, in every protocol."""
     control = Control()
-    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(), iam(), kms(None, None), cloudwatch(None)]
+    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(None), iam(None), kms(None, None), cloudwatch(None)]
     return [
         (service.name, operation, protocol)
         for service in made

@@ -13,7 +13,7 @@ CALLER = Caller("123456789012", "eu-central-1", "AKIA", "arn:aws:iam::1234567890
 
 @pytest.mark.shows("GetCallerIdentity")
 def test_get_caller_identity() -> None:
-    handler = sts.service().handlers["GetCallerIdentity"]
+    handler = sts.service(None).handlers["GetCallerIdentity"]
     assert handler(CALLER, {}) == {
         "UserId": "AIDA",
         "Account": "123456789012",
@@ -22,4 +22,4 @@ def test_get_caller_identity() -> None:
 
 
 def test_the_services_are_operations_of_the_models() -> None:
-    assert list(apis(sts.service())[0].operations) == ["GetCallerIdentity"]
+    assert list(apis(sts.service(None))[0].operations) == ["GetCallerIdentity", "AssumeRole", "GetSessionToken"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import signal
 import socket
-import string
 import sys
 import threading
 from pathlib import Path
@@ -38,6 +36,11 @@ from phalanx.data.process import ProcessError
 from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
+from phalanx.identity import administrator
+from phalanx.identity.authority import Authority
+from phalanx.identity.directory import Directory
+from phalanx.identity.seal import Broken, Seal
+from phalanx.identity.trail import Trail
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import Manager
@@ -54,11 +57,8 @@ from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
-from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.identity import AccessKey, find_key
 from phalanx.wire.app import application
-from phalanx.wire.sigv4 import Principal
 
 S3_WATCH_SECONDS = 1.0
 """How often the S3 server is looked at."""
@@ -182,7 +182,8 @@ class _Service:
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
         self._undo.callback(self._database.close)
         self._database.migrate()
-        self._key = _admin_key(self._database, data_dir)
+        self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT)
+        self._key = _admin_key(self._directory, data_dir)
 
     def run(self) -> None:
         """Start everything, answer until SIGTERM or SIGINT."""
@@ -209,14 +210,16 @@ class _Service:
             sagemaker(self._database, manager, require_encryption=self._require_encryption),
             ec2(self._database, manager),
             logs(self._database),
-            sts(),
-            iam(),
+            sts(self._directory),
+            iam(self._directory),
             kms(self._database, keyring),
             cloudwatch(self._database),
             phalanx(self._database, manager),
         ]
         routes = [Route("/healthz", _healthy), *site.routes(region=REGION, s3=s3)]
-        app = application(services, self._principal, ACCOUNT, routes=routes)
+        trail = Trail(self._data_dir / "audit", ACCOUNT)
+        self._undo.callback(trail.close)
+        app = application(services, self._directory.principal, ACCOUNT, routes=routes, guard=Authority(self._directory, trail))
         Endpoints(f"http://{shown}:{port}", s3, REGION).save(self._data_dir)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -263,31 +266,17 @@ class _Service:
                 except Exception:
                     log.exception("the S3 server cannot be started")
 
-    def _principal(self, access_key: str) -> Principal | None:
-        row = find_key(self._database, access_key)
-        if row is None:
-            return None
-        return Principal(secret=row.secret, arn=f"arn:aws:iam::{ACCOUNT}:user/{row.user_name}", user_id=row.id)
-
 
 def _healthy(_request: object) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
-def _admin_key(database: Database, data_dir: Path) -> AdminKey:
+def _admin_key(directory: Directory, data_dir: Path) -> AdminKey:
     """The administrator's access key: made once, kept in the store, and written to DIR/credentials where that is missing."""
-    with database.write() as session:
-        row = session.query(AccessKey).filter_by(user_name="admin").first()
-        if row is None:
-            alphabet = string.ascii_uppercase + "234567"
-            row = AccessKey(
-                id="AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)),
-                secret=secrets.token_urlsafe(30),
-                user_name="admin",
-                created=now_ms(),
-            )
-            session.add(row)
-        key = AdminKey(row.id, row.secret)
+    try:
+        key = AdminKey(*administrator.ensure(directory.database, directory.seal))
+    except Broken as error:
+        fail(str(error))
     if AdminKey.load(data_dir) != key:
         key.save(data_dir)
     return key

@@ -7,6 +7,7 @@ Query (sts, iam), EC2 Query (ec2).
 from __future__ import annotations
 
 import functools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Api(ABC):
 
     refusals: ClassVar[Mapping[Reason, tuple[str, int, str | None]]]
     """Code, HTTP status and, where it is not the reason's own, text of each reason to refuse a request."""
+    denial: ClassVar[tuple[str, int, str]] = ("AccessDenied", 403, "")
+    """Code, HTTP status and the beginning of the text where the caller may not do this."""
 
     def __init__(self, service: Service, model: ServiceModel) -> None:
         """Compile the operations of `service`. Raises ValueError for a handler of an operation that the model lacks."""
@@ -97,6 +100,10 @@ class Api(ABC):
         """The operation that an authenticated request is for, and its validated members. Raises AwsError."""
 
     @abstractmethod
+    def claimed_operation(self, request: HttpRequest) -> str:
+        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+
+    @abstractmethod
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
         """A successful answer."""
 
@@ -115,6 +122,11 @@ class Api(ABC):
         """The answer to a request that is not from whom it says."""
         code, status, text = cls.refusals[refused.reason]
         return cls.error(code, text or refused.message, status, request_id)
+
+    def denied(self, message: str, request_id: str) -> Answer:
+        """The answer to a caller who may not do this."""
+        code, status, opening = self.denial
+        return self.error(code, opening + message, status, request_id)
 
     def failure(self, error: AwsError, request_id: str) -> Answer:
         """The answer where an operation raised `error`, under the code and status of the model where it is modelled."""
@@ -138,7 +150,10 @@ class JsonApi(Api):
         Reason.UNKNOWN_KEY: ("UnrecognizedClientException", 400, None),
         Reason.BAD_SIGNATURE: ("InvalidSignatureException", 400, None),
         Reason.EXPIRED: ("InvalidSignatureException", 400, None),
+        Reason.EXPIRED_TOKEN: ("ExpiredTokenException", 400, None),
+        Reason.THROTTLED: ("ThrottlingException", 400, None),
     }
+    denial = ("AccessDeniedException", 400, "")
 
     def __init__(self, service: Service, model: ServiceModel) -> None:
         self.target_prefix = str(model.metadata["targetPrefix"])
@@ -182,6 +197,11 @@ class JsonApi(Api):
 
         return Operation(model.name, handler, read, write)
 
+    def claimed_operation(self, request: HttpRequest) -> str:
+        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+        _, _, name = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
+        return name if name in self.operations else ""
+
     def read(self, request: HttpRequest) -> tuple[Operation, Members]:
         """The operation by X-Amz-Target, and its members. Raises AwsError."""
         prefix, _, name = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
@@ -211,6 +231,8 @@ _QUERY_REFUSALS: Mapping[Reason, tuple[str, int, str | None]] = {
     Reason.UNKNOWN_KEY: ("InvalidClientTokenId", 403, None),
     Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, None),
     Reason.EXPIRED: ("SignatureDoesNotMatch", 403, None),
+    Reason.EXPIRED_TOKEN: ("ExpiredToken", 403, None),
+    Reason.THROTTLED: ("Throttling", 400, None),
 }
 """What AWS Query says to a request that is not, or wrongly, signed."""
 
@@ -220,9 +242,15 @@ class CborApi(JsonApi):
 
     headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ((b"smithy-protocol", b"rpc-v2-cbor"),)
     refusals = _QUERY_REFUSALS
+    denial = ("AccessDenied", 403, "")
 
     def _notation(self) -> Notation:
         return cbor_document, cbor_body, JsonParsers(FROM_CBOR), JsonSerializers(TO_CBOR)
+
+    def claimed_operation(self, request: HttpRequest) -> str:
+        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+        name = request.path.decode("latin-1").rpartition("/")[2]
+        return name if name in self.operations else ""
 
     def read(self, request: HttpRequest) -> tuple[Operation, Members]:
         """The operation by the path `/service/SERVICE/operation/NAME`, and its members. Raises AwsError."""
@@ -242,6 +270,9 @@ class CborApi(JsonApi):
         kind = "Sender" if status < 500 else "Receiver"
         headers = (*cls.headers, (b"x-amzn-query-error", f"{code};{kind}".encode("ascii", "replace")))
         return Answer(status, CBOR, cbor_body({"__type": code, message_key: message}), code, headers)
+
+
+_ACTION = re.compile(rb"(?:^|&)Action=([A-Za-z0-9]+)")
 
 
 class QueryApi(Api):
@@ -299,6 +330,12 @@ class QueryApi(Api):
 
         return write
 
+    def claimed_operation(self, request: HttpRequest) -> str:
+        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+        found = _ACTION.search(request.body if request.method == "POST" else request.query)
+        name = "" if found is None else found[1].decode()
+        return name if name in self.operations else ""
+
     def read(self, request: HttpRequest) -> tuple[Operation, Members]:
         """The operation by the parameter Action, and its members. Raises AwsError."""
         parameters = query_parameters(request.body if request.method == "POST" else request.query)
@@ -339,7 +376,10 @@ class Ec2Api(QueryApi):
         Reason.UNKNOWN_KEY: ("AuthFailure", 401, "AWS was not able to validate the provided access credentials"),
         Reason.BAD_SIGNATURE: ("AuthFailure", 401, "AWS was not able to validate the provided access credentials"),
         Reason.EXPIRED: ("RequestExpired", 400, "Request has expired."),
+        Reason.EXPIRED_TOKEN: ("RequestExpired", 400, "Request has expired."),
+        Reason.THROTTLED: ("RequestLimitExceeded", 503, "Request limit exceeded."),
     }
+    denial = ("UnauthorizedOperation", 403, "You are not authorized to perform this operation. ")
 
     def _make_parsers(self) -> QueryParsers:
         return Ec2Parsers()

@@ -19,15 +19,19 @@ from starlette.types import Receive, Scope, Send
 
 from phalanx.wire import sigv4
 from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
-from phalanx.wire.errors import AwsError
-from phalanx.wire.service import Caller, Service
-from phalanx.wire.sigv4 import HttpRequest, KeyLookup, Refused
+from phalanx.wire.errors import AwsError, Denied
+from phalanx.wire.replay import Replays
+from phalanx.wire.service import READING, Caller, Client, Event, Guard, Service
+from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 
 MAX_BODY = 4 << 20
 """Bytes that a request's body may have. The largest that a client has reason to send is a megabyte (PutLogEvents)."""
 
 THREADS = 32
 """Handlers that run at a time; more requests wait."""
+
+UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, so nothing is done. Try again later.", 503)
+"""While the audit log cannot be written."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,13 +42,15 @@ def application(
     account: str,
     *,
     routes: Sequence[BaseRoute] = (),
+    guard: Guard | None = None,
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
-    `routes` are served besides (such as /console/); everything else is answered with 404. Raises ValueError for a handler
-    without an operation of that name in its service's model.
+    `guard` decides what callers may do and keeps a record of it; without one whoever has a key may do everything. `routes` are
+    served besides (such as /console/); everything else is answered with 404. Raises ValueError for a handler without an
+    operation of that name in its service's model.
     """
-    endpoint = _Endpoint(services, keys, account)
+    endpoint = _Endpoint(services, keys, account, guard)
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
     app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *routes])
     starlettes_own = app.router.default
@@ -86,7 +92,7 @@ class _Disconnected(Exception):
 class _Endpoint:
     """`POST /` and `GET /` of all services, and `POST /service/…/operation/…` of those that speak CBOR."""
 
-    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str) -> None:
+    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str, guard: Guard | None) -> None:
         made = [one for service in services for one in apis(service)]
         self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
         self.by_path = {one.target_prefix: one for one in made if isinstance(one, CborApi)}
@@ -96,6 +102,8 @@ class _Endpoint:
         self._ec2_versions = [b"Version=" + one.version.encode() for one in made if isinstance(one, Ec2Api)]
         self._keys = keys
         self._account = account
+        self._guard = guard
+        self._replays = Replays()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,11 +114,14 @@ class _Endpoint:
             name = raw_name.decode("latin-1")
             headers[name] = value if name not in headers else headers[name] + b"," + value
         path = scope.get("raw_path", b"/")
+        peer = scope.get("client") or ("",)
+        agent = headers.get("user-agent", b"").decode("latin-1")
+        client = Client(str(peer[0]), scope.get("scheme") == "https", agent)
         request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
         try:
             request = HttpRequest(request.method, request.query, headers, await _body(receive), path)
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._answer, request, request_id)
+            answer = await loop.run_in_executor(self._threads, self._answer, request, request_id, client)
         except _Disconnected:
             return
         except _TooLarge:
@@ -118,7 +129,7 @@ class _Endpoint:
             answer = self._speaker(request).error("RequestEntityTooLargeException", text, 413, request_id)
         await _send(send, answer, request_id)
 
-    def _answer(self, request: HttpRequest, request_id: str) -> Answer:
+    def _answer(self, request: HttpRequest, request_id: str, client: Client = Client()) -> Answer:
         """The answer to a request; never raises."""
         addressee: Api | None
         if request.path == b"/":
@@ -128,24 +139,48 @@ class _Endpoint:
             target = request.path.decode("latin-1").split("/")[2]
             addressee = self.by_path.get(target)
         speaker = self._speaker(request)
+        claim = None
         try:
             claim = sigv4.claim(request)
             if request.path == b"/":
                 addressee = addressee or self._by_signing_name.get(claim.service)
             speaker = speaker if addressee is None else type(addressee)
             signing_name = claim.service if addressee is None else addressee.signing_name
+            if self._guard is not None and not self._guard.admit(client, claim.access_key):
+                raise Refused(Reason.THROTTLED, "Rate exceeded")
             principal = sigv4.verify(request, claim, signing_name, self._keys, datetime.now(UTC))
+            if self._guard is not None:
+                self._guard.accepted(client, claim.access_key)
             if addressee is None:
                 unknown = speaker.unknown_operation(target)
                 return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
-            caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id)
-            return self._serve(addressee, request, caller)
+            caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
+            return self._serve(addressee, request, claim, caller)
         except Refused as refused:
-            _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
+            self._refused(refused, addressee, request, claim, client, request_id)
             return speaker.refusal(refused, request_id)
         except Exception:
             _log.exception("request failed", request_id=request_id)
             return speaker.error(INTERNAL_FAILURE.code, INTERNAL_FAILURE.message, INTERNAL_FAILURE.status, request_id)
+
+    def _refused(
+        self,
+        refused: Refused,
+        addressee: Api | None,
+        request: HttpRequest,
+        claim: Claim | None,
+        client: Client,
+        request_id: str,
+    ) -> None:
+        """Put a request on record that is not from whom it says, unless it is one of a flood."""
+        access_key = "" if claim is None else claim.access_key
+        if refused.reason is Reason.THROTTLED or (self._guard is not None and not self._guard.refused(client, access_key)):
+            return
+        _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
+        if self._guard is not None and addressee is not None and claim is not None:
+            error = (addressee.refusals[refused.reason][0], refused.message)
+            name = addressee.claimed_operation(request)
+            self._guard.record(Event(request_id, client, None, access_key, claim.region, addressee.name, name, error=error))
 
     def _speaker(self, request: HttpRequest) -> type[Api]:
         """The protocol that a request seems to speak, for errors before its service is known."""
@@ -157,18 +192,49 @@ class _Endpoint:
             return Ec2Api
         return QueryApi
 
-    def _serve(self, addressee: Api, request: HttpRequest, caller: Caller) -> Answer:
+    def _serve(self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller) -> Answer:
+        """The answer to a request of a known caller. Raises Refused for one that was made before."""
+        if self._guard is not None and not self._guard.ready():
+            return addressee.error(UNAVAILABLE.code, UNAVAILABLE.message, UNAVAILABLE.status, caller.request_id)
+        name = addressee.claimed_operation(request)
+        members = response = error = None
         try:
             operation, members = addressee.read(request)
-        except AwsError as error:
-            return addressee.failure(error, caller.request_id)
-        try:
-            return addressee.answer(operation, operation.handler(caller, members), caller.request_id)
-        except AwsError as error:
-            return addressee.failure(error, caller.request_id)
+            name = operation.name
+            if not name.startswith(READING):
+                self._replays.take(request, claim)
+            if self._guard is not None:
+                self._guard.authorize(caller, addressee.name, name, members)
+            response = operation.handler(caller, members)
+            return addressee.answer(operation, response, caller.request_id)
+        except AwsError as failed:
+            error = (failed.code, failed.message)
+            return addressee.failure(failed, caller.request_id)
+        except Denied as denied:
+            error = (addressee.denial[0], denied.message)
+            return addressee.denied(denied.message, caller.request_id)
+        except Refused:
+            raise
         except Exception:
-            _log.exception("operation failed", request_id=caller.request_id, service=addressee.name, operation=operation.name)
+            _log.exception("operation failed", request_id=caller.request_id, service=addressee.name, operation=name)
+            error = (INTERNAL_FAILURE.code, INTERNAL_FAILURE.message)
             return addressee.failure(INTERNAL_FAILURE, caller.request_id)
+        finally:
+            if self._guard is not None and (response is not None or error is not None):
+                self._guard.record(
+                    Event(
+                        caller.request_id,
+                        caller.client,
+                        caller,
+                        caller.access_key,
+                        caller.region,
+                        addressee.name,
+                        name,
+                        members,
+                        response,
+                        error,
+                    )
+                )
 
 
 async def _body(receive: Receive) -> bytes:

@@ -11,3 +11,11 @@ class AwsError(Exception):
         self.code = code
         self.message = message
         self.status = status
+
+
+class Denied(Exception):
+    """The caller is known, and may not do this. Each protocol has a code of its own for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Members = dict[str, Any]
 """Members of a request or response structure by the service model's names: str, int, float, bool, bytes, list, dict, and
 timezone-aware datetime for timestamps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where a request came from: the peer's address, whether over TLS, and what it calls itself."""
+
+    address: str = ""
+    secure: bool = False
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +30,55 @@ class Caller:
     arn: str
     user_id: str
     request_id: str
+    client: Client = Client()
 
 
 Handler = Callable[[Caller, Members], Members]
 """One operation: gets validated members, returns the response's members, raises AwsError. Synchronous; runs in a thread."""
+
+
+READING = ("Describe", "List", "Get", "Search", "Simulate", "BatchGet", "BatchDescribe", "Filter", "Lookup", "Query")
+"""How the names of operations begin that change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A request and how it ended, as a guard keeps it on record. `caller` is None where it could not be told who asked:
+    then `access_key` is what the request claimed."""
+
+    request_id: str
+    client: Client
+    caller: Caller | None
+    access_key: str
+    region: str
+    service: str
+    operation: str
+    members: Members | None = None
+    response: Members | None = None
+    error: tuple[str, str] | None = None
+    """Code and message."""
+
+
+class Guard(Protocol):
+    """Who is let in and what they may do. Called from any thread."""
+
+    def admit(self, client: Client, access_key: str) -> bool:
+        """Whether a request that claims to be signed with this key is looked at at all."""
+
+    def refused(self, client: Client, access_key: str) -> bool:
+        """A request turned out not to be from whom it says. Returns whether that is worth a record: not of a flood."""
+
+    def accepted(self, client: Client, access_key: str) -> None:
+        """A request turned out to be from whom it says."""
+
+    def authorize(self, caller: Caller, service: str, operation: str, members: Members) -> None:
+        """Raise Denied where the caller may not do this, AwsError where something else stands against it."""
+
+    def ready(self) -> bool:
+        """Whether what is done can be put on record; while it cannot, nothing is."""
+
+    def record(self, event: Event) -> None:
+        """Put a request on record."""
 
 
 @dataclass(frozen=True, slots=True)

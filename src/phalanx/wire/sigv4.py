@@ -35,6 +35,10 @@ class Principal:
     secret: str = field(repr=False)
     arn: str
     user_id: str
+    token: str | None = None
+    """SHA-256, in hex, of the session token that temporary credentials come with; None for an access key of a user."""
+    expires: datetime | None = None
+    """When temporary credentials end."""
 
 
 KeyLookup = Callable[[str], Principal | None]
@@ -61,6 +65,8 @@ class Reason(enum.Enum):
     UNKNOWN_KEY = "unknown key"
     BAD_SIGNATURE = "bad signature"
     EXPIRED = "expired"
+    EXPIRED_TOKEN = "expired token"  # noqa: S105
+    THROTTLED = "throttled"
 
 
 class Refused(Exception):
@@ -85,7 +91,8 @@ class Claim:
     timestamp: str
     expires: int | None
     """Validity of a presigned request in seconds; None for a signature in the header."""
-    has_token: bool
+    token: str | None = field(repr=False)
+    """The session token."""
 
 
 def claim(request: HttpRequest) -> Claim:
@@ -115,8 +122,9 @@ def _header_claim(request: HttpRequest, header: str) -> Claim:
         texts.append("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     if texts or timestamp is None:
         raise Refused(Reason.INCOMPLETE, " ".join(texts))
-    has_token = "x-amz-security-token" in request.headers
-    return _claim(given["Credential"], given["SignedHeaders"], given["Signature"], timestamp, None, has_token)
+    token = request.headers.get("x-amz-security-token")
+    text = None if token is None else token.decode("latin-1")
+    return _claim(given["Credential"], given["SignedHeaders"], given["Signature"], timestamp, None, text)
 
 
 def _query_claim(request: HttpRequest) -> Claim:
@@ -140,11 +148,11 @@ def _query_claim(request: HttpRequest) -> Claim:
         given["X-Amz-Signature"],
         given["X-Amz-Date"],
         int(expires),
-        "X-Amz-Security-Token" in given or "x-amz-security-token" in request.headers,
+        given.get("X-Amz-Security-Token", request.headers.get("x-amz-security-token", b"").decode("latin-1")) or None,
     )
 
 
-def _claim(credential: str, signed: str, signature: str, timestamp: str, expires: int | None, has_token: bool) -> Claim:
+def _claim(credential: str, signed: str, signature: str, timestamp: str, expires: int | None, token: str | None) -> Claim:
     parts = credential.rsplit("/", 4)
     if len(parts) != 5 or not all(parts):
         raise Refused(
@@ -158,7 +166,7 @@ def _claim(credential: str, signed: str, signature: str, timestamp: str, expires
             Reason.BAD_SIGNATURE,
             f"Credential should be scoped with a valid terminator: '{TERMINATOR}', not '{terminator[:64]}'.",
         )
-    return Claim(access_key, date, region, service, tuple(signed.split(";")), signature, timestamp, expires, has_token)
+    return Claim(access_key, date, region, service, tuple(signed.split(";")), signature, timestamp, expires, token)
 
 
 def _date_header(value: bytes | None) -> str | None:
@@ -177,12 +185,12 @@ def _date_header(value: bytes | None) -> str | None:
 def verify(request: HttpRequest, claim: Claim, service: str, keys: KeyLookup, now: datetime) -> Principal:
     """The principal that signed `request`, which is meant for the service with signing name `service`, at time `now` (UTC).
 
-    Raises Refused for an unknown key, a scope that is not this service's or no region's, a time outside ±5 minutes (or outside
-    the validity of a presigned request), and a signature that does not match what came. Temporary credentials do not exist
-    here, so a session token is always invalid.
+    Raises Refused for an unknown key, a session token that is not the key's, a scope that is not this service's or no region's,
+    a time outside ±5 minutes (or outside the validity of a presigned request), a signature that does not match what came, and
+    temporary credentials whose time is over.
     """
     principal = keys(claim.access_key)
-    if principal is None or claim.has_token:
+    if principal is None or not _is_its(claim.token, principal):
         raise Refused(Reason.UNKNOWN_KEY, "The security token included in the request is invalid.")
     if claim.service != service:
         raise Refused(Reason.BAD_SIGNATURE, f"Credential should be scoped to correct service: '{service}'.")
@@ -197,7 +205,16 @@ def verify(request: HttpRequest, claim: Claim, service: str, keys: KeyLookup, no
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
         )
+    if principal.expires is not None and now >= principal.expires:
+        raise Refused(Reason.EXPIRED_TOKEN, "The security token included in the request is expired")
     return principal
+
+
+def _is_its(token: str | None, principal: Principal) -> bool:
+    """Whether a request's session token, or that it has none, is right for the principal."""
+    if token is None or principal.token is None:
+        return token is None and principal.token is None
+    return hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), principal.token)
 
 
 def _check_time(claim: Claim, now: datetime) -> None:

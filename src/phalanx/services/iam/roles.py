@@ -1,85 +1,119 @@
-"""Roles and what they may do. They are not managed yet: every well-formed role of the account exists, SageMaker may assume it,
-and nothing is denied to it."""
+"""Roles. Until the first one is created, every well-formed role of the account exists: SageMaker may assume it, nobody else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from datetime import UTC, datetime
-from urllib.parse import quote
 
-from phalanx.services import tokens
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from phalanx.identity import names, unmanaged
+from phalanx.services.iam.entities import (
+    checked,
+    find_role,
+    moment,
+    no_such,
+    page,
+    refuse,
+    tag_list,
+    tags_of,
+)
+from phalanx.services.iam.managed import quoted
+from phalanx.services.iam.users import nothing_left
+from phalanx.store.identity import Role
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
-SUGGESTED = "SageMakerTraining"
-"""The one role that ListRoles shows, for those who have to choose one."""
-DEFAULT_MAX_ITEMS = 100
-
-_PRINCIPAL = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):(?:(?:user|role|group)/[\w+=,.@/-]+|root)", re.ASCII)
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"},
-    ],
-}
+TRUST_CHARACTERS = 2048
 _CREATED = datetime(2026, 1, 1, tzinfo=UTC)
-"""Any time would do; a client may want the same one twice."""
+"""Of roles that nobody created; any time would do, a client may want the same one twice."""
 
 
-def get_role(caller: Caller, members: Members) -> Members:
+def create_role(session: Session, caller: Caller, members: Members) -> Members:
+    """A new role, which those may assume whom its trust policy names, and which may do nothing yet."""
+    refuse(members, "PermissionsBoundary")
+    name = members["RoleName"]
+    trust = checked(members["AssumeRolePolicyDocument"], "trust", TRUST_CHARACTERS, f"role {name}")
+    if session.scalar(select(Role.name).where(func.lower(Role.name) == name.lower())) is not None:
+        raise AwsError("EntityAlreadyExists", f"Role with name {name} already exists.", 409)
+    role = Role(
+        name=name,
+        id=names.unique_id("AROA"),
+        path=members.get("Path", "/"),
+        trust=trust,
+        description=members.get("Description"),
+        longest=members.get("MaxSessionDuration", 3600),
+        tags=tags_of(members),
+    )
+    session.add(role)
+    session.flush()
+    return {"Role": _shown(caller, role)}
+
+
+def get_role(session: Session, caller: Caller, members: Members) -> Members:
     """A role by its name."""
-    return {"Role": _role(caller, members["RoleName"])}
-
-
-def list_roles(caller: Caller, members: Members) -> Members:
-    """The suggested role, if it is under the path prefix."""
-    shown = "/".startswith(members.get("PathPrefix", "/")) and "Marker" not in members
-    return {"Roles": [_role(caller, SUGGESTED)] if shown else [], "IsTruncated": False}
-
-
-def simulate_principal_policy(caller: Caller, members: Members) -> Members:
-    """Whether a principal may do something: for each action and resource, the same answer."""
-    arn = members["PolicySourceArn"]
-    found = _PRINCIPAL.fullmatch(arn)
-    if found is None:
-        raise AwsError("InvalidInput", f"Invalid Entity Arn: {arn[:256]} does not clearly define entity type and name.")
-    if found[2] != caller.account:
-        raise AwsError("NoSuchEntity", f"The entity {arn[:256]} is not of this account.", 404)
-    asked = [(action, resource) for action in members["ActionNames"] for resource in members.get("ResourceArns") or ["*"]]
-    first = _position(members["Marker"]) if "Marker" in members else 0
-    last = first + members.get("MaxItems", DEFAULT_MAX_ITEMS)
-    results = [
-        {
-            "EvalActionName": action,
-            "EvalResourceName": resource,
-            "EvalDecision": "allowed",
-            "MatchedStatements": [],
-            "MissingContextValues": [],
-        }
-        for action, resource in asked[first:last]
-    ]
-    more = last < len(asked)
-    return {"EvaluationResults": results, "IsTruncated": more, **({"Marker": tokens.encode([last])} if more else {})}
-
-
-def _position(marker: str) -> int:
+    name = members["RoleName"]
     try:
-        return max(0, int(tokens.decode(marker, int)[0]))
-    except ValueError as error:
-        raise AwsError("InvalidInput", "Invalid Marker: give that of the previous response.") from error
+        return {"Role": _shown(caller, find_role(session, name))}
+    except AwsError:
+        if unmanaged.exists(session, name):
+            return {"Role": _unmanaged(caller, name)}
+        raise no_such(f"The role with name {name}") from None
 
 
-def _role(caller: Caller, name: str) -> Members:
-    arn = f"arn:{caller.arn.split(':')[1]}:iam::{caller.account}:role/{name}"
+def list_roles(session: Session, caller: Caller, members: Members) -> Members:
+    """The roles under a path; the suggested one is always among them."""
+    prefix = members.get("PathPrefix", "/")
+    found = {role.name: _shown(caller, role) for role in session.scalars(select(Role))}
+    if unmanaged.SUGGESTED not in found:
+        found[unmanaged.SUGGESTED] = _unmanaged(caller, unmanaged.SUGGESTED)
+    shown = [
+        (name, {key: value for key, value in role.items() if key != "Tags"})
+        for name, role in found.items()
+        if role["Path"].startswith(prefix)
+    ]
+    return page("Roles", shown, members)
+
+
+def delete_role(session: Session, _: Caller, members: Members) -> Members:
+    """Delete a role that has no policies. Its sessions end with it."""
+    role = find_role(session, members["RoleName"])
+    nothing_left(session, "role", role.name)
+    session.delete(role)
+    return {}
+
+
+def update_assume_role_policy(session: Session, _: Caller, members: Members) -> Members:
+    """Change who may assume a role."""
+    role = find_role(session, members["RoleName"])
+    role.trust = checked(members["PolicyDocument"], "trust", TRUST_CHARACTERS, f"role {role.name}")
+    return {}
+
+
+def _shown(caller: Caller, role: Role) -> Members:
+    return {
+        "Path": role.path,
+        "RoleName": role.name,
+        "RoleId": role.id,
+        "Arn": names.role_arn(caller.account, role),
+        "CreateDate": moment(role.created),
+        "AssumeRolePolicyDocument": quoted(role.trust),
+        "Description": role.description,
+        "MaxSessionDuration": role.longest,
+        **({"Tags": tag_list(role.tags)} if role.tags else {}),
+    }
+
+
+def _unmanaged(caller: Caller, name: str) -> Members:
+    arn = f"arn:{names.PARTITION}:iam::{caller.account}:role/{name}"
     return {
         "Path": "/",
         "RoleName": name,
         "RoleId": "AROA" + hashlib.sha256(arn.encode()).hexdigest()[:17].upper(),
         "Arn": arn,
         "CreateDate": _CREATED,
-        # As IAM has it: percent-encoded (RFC 3986); clients decode it.
-        "AssumeRolePolicyDocument": quote(json.dumps(_TRUST), safe=""),
+        "AssumeRolePolicyDocument": quoted(json.dumps(unmanaged.TRUST)),
         "MaxSessionDuration": 3600,
     }

@@ -1,14 +1,70 @@
-"""IAM, as far as the SageMaker SDKs ask it about roles."""
+"""IAM: users, their access keys, roles, and policies."""
 
 from __future__ import annotations
 
-from phalanx.services.iam.roles import get_role, list_roles, simulate_principal_policy
-from phalanx.wire.service import Service
+from functools import partial
+
+from phalanx.identity.directory import Directory
+from phalanx.services.iam import access_keys, inline, managed, roles, simulate, users
+from phalanx.services.iam.inline import Operation
+from phalanx.wire.service import Caller, Handler, Members, Service
 
 
-def service() -> Service:
-    """The IAM service."""
+def service(directory: Directory) -> Service:
+    """The IAM service over a directory of identities, which hears of every committed change."""
+
+    def reading(operation: Operation) -> Handler:
+        def handle(caller: Caller, members: Members) -> Members:
+            with directory.database.read() as session:
+                return operation(session, caller, members)
+
+        return handle
+
+    def writing(operation: Operation) -> Handler:
+        def handle(caller: Caller, members: Members) -> Members:
+            try:
+                with directory.database.write() as session:
+                    return operation(session, caller, members)
+            finally:
+                directory.changed()
+
+        return handle
+
+    reads: dict[str, Operation] = {
+        "GetUser": users.get_user,
+        "ListUsers": users.list_users,
+        "ListAccessKeys": access_keys.list_access_keys,
+        "GetRole": roles.get_role,
+        "ListRoles": roles.list_roles,
+        "GetPolicy": managed.get_policy,
+        "ListPolicies": managed.list_policies,
+        "GetPolicyVersion": managed.get_policy_version,
+        "ListPolicyVersions": managed.list_policy_versions,
+        "SimulatePrincipalPolicy": simulate.simulate_principal_policy,
+        "SimulateCustomPolicy": simulate.simulate_custom_policy,
+    }
+    writes: dict[str, Operation] = {
+        "CreateUser": users.create_user,
+        "DeleteUser": users.delete_user,
+        "CreateAccessKey": partial(access_keys.create_access_key, directory),
+        "UpdateAccessKey": access_keys.update_access_key,
+        "DeleteAccessKey": access_keys.delete_access_key,
+        "CreateRole": roles.create_role,
+        "DeleteRole": roles.delete_role,
+        "UpdateAssumeRolePolicy": roles.update_assume_role_policy,
+        "CreatePolicy": managed.create_policy,
+        "DeletePolicy": managed.delete_policy,
+        "CreatePolicyVersion": managed.create_policy_version,
+        "DeletePolicyVersion": managed.delete_policy_version,
+        "SetDefaultPolicyVersion": managed.set_default_policy_version,
+    }
+    for more_reads, more_writes in (inline.operations("user"), inline.operations("role")):
+        reads |= more_reads
+        writes |= more_writes
     return Service(
         "iam",
-        {"GetRole": get_role, "ListRoles": list_roles, "SimulatePrincipalPolicy": simulate_principal_policy},
+        {
+            **{name: reading(operation) for name, operation in reads.items()},
+            **{name: writing(operation) for name, operation in writes.items()},
+        },
     )

@@ -1,0 +1,207 @@
+"""What an operation needs permission for: actions, and the resources that they are on.
+
+The names of members tell, as SageMaker's and EC2's name them by one rule: `TrainingJobName` is a training job's,
+`SecurityGroupIds` are security groups. Operations that are added are covered by the rule, too: a resource that no rule finds
+is `*`, which only statements about everything allow ("Actions, resources, and condition keys for AWS services").
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+
+from phalanx.identity import names
+from phalanx.wire.service import Caller, Members
+
+Need = tuple[str, str]
+"""Action and resource."""
+Find = Callable[[str, str], list[str]]
+"""Looks a resource up by what a request calls it: kind and name in, what its ARN ends with out. Kinds are `user` and `role`
+(paths), `key` (ARNs), and the members of EC2's requests that name resources by something else than their ids."""
+
+PREFIXES = {"sagemaker-metrics": "sagemaker", "sagemaker-runtime": "sagemaker", "monitoring": "cloudwatch"}
+"""Services whose actions are another's."""
+_FREE = {("sts", "GetCallerIdentity"), ("sts", "GetSessionToken")}
+"""Operations that need no permission, as on AWS."""
+_VERBS = re.compile(
+    r"(?:Create|Describe|Update|Stop|Start|Delete|Disassociate|Associate|Batch(?:Get|Put|Describe)|List|Get|Put|Add|Register"
+    r"|Deregister|Search|Query|Import|Retry|Send|Render|Attach|Detach)(?P<rest>[A-Z]\w*)"
+)
+_RENAMED = {"auto-ml-job": "automl-job", "trial": "experiment-trial", "trial-component": "experiment-trial-component"}
+"""Types whose ARNs have another name than their members have."""
+_WORD = re.compile(r"[A-Z](?:[a-z0-9]+|[A-Z0-9]*(?![a-z]))")
+
+_EC2_TYPES = {
+    "Vpc": "vpc",
+    "PeeringVpc": "vpc",
+    "Subnet": "subnet",
+    "Group": "security-group",
+    "SecurityGroup": "security-group",
+    "SecurityGroupRule": "security-group-rule",
+    "RouteTable": "route-table",
+    "InternetGateway": "internet-gateway",
+    "NatGateway": "natgateway",
+    "Allocation": "elastic-ip",
+    "VpcEndpoint": "vpc-endpoint",
+    "DhcpOptions": "dhcp-options",
+    "PrefixList": "prefix-list",
+    "NetworkInterface": "network-interface",
+    "NetworkAcl": "network-acl",
+    "AddSecurityGroup": "security-group",
+    "RemoveSecurityGroup": "security-group",
+    "AddRouteTable": "route-table",
+    "RemoveRouteTable": "route-table",
+    "AddSubnet": "subnet",
+    "RemoveSubnet": "subnet",
+    "Gateway": "internet-gateway",
+}
+"""Resource types by what members with their ids are called, without `Id` or `Ids`."""
+_EC2_BY_ID = {
+    "vpc": "vpc",
+    "subnet": "subnet",
+    "sg": "security-group",
+    "sgr": "security-group-rule",
+    "rtb": "route-table",
+    "igw": "internet-gateway",
+    "nat": "natgateway",
+    "eipalloc": "elastic-ip",
+    "vpce": "vpc-endpoint",
+    "dopt": "dhcp-options",
+    "pl": "prefix-list",
+    "eni": "network-interface",
+    "acl": "network-acl",
+}
+"""Resource types by what ids begin with."""
+_EC2_MADE = {
+    "CreateVpc": "vpc",
+    "CreateDefaultVpc": "vpc",
+    "CreateSubnet": "subnet",
+    "CreateSecurityGroup": "security-group",
+    "CreateRouteTable": "route-table",
+    "CreateInternetGateway": "internet-gateway",
+    "CreateNatGateway": "natgateway",
+    "CreateManagedPrefixList": "prefix-list",
+    "CreateVpcEndpoint": "vpc-endpoint",
+    "CreateDhcpOptions": "dhcp-options",
+    "AllocateAddress": "elastic-ip",
+}
+_EC2_LOOKED_UP = ("AssociationId", "GroupName", "PublicIp")
+
+
+def needs(caller: Caller, service: str, operation: str, members: Members, find: Find) -> list[Need]:
+    """All that the caller has to be allowed, each action on each resource; nothing where anybody may."""
+    if (service, operation) in _FREE:
+        return []
+    prefix = PREFIXES.get(service, service)
+    action = f"{prefix}:{operation}"
+    partition = names.PARTITION
+    base = f"arn:{partition}:{prefix}:{caller.region}:{caller.account}:"
+    if prefix == "sagemaker":
+        found = list(_sagemaker(base, operation, members))
+    elif prefix == "ec2":
+        found = list(_ec2(base, operation, members, find))
+    elif prefix == "logs":
+        found = [_logs(base, members)]
+    elif prefix == "iam":
+        found = list(_iam(f"arn:{partition}:iam::{caller.account}:", operation, members, caller, find))
+    elif prefix == "kms":
+        found = list(_kms(base, members, find))
+    elif prefix == "sts":
+        found = [members["RoleArn"]] if "RoleArn" in members else []
+    elif prefix == "phalanx":
+        sagemaker = f"arn:{partition}:sagemaker:{caller.region}:{caller.account}:"
+        found = [f"{sagemaker}training-job/{members['TrainingJobName']}"] if "TrainingJobName" in members else []
+    else:
+        found = []
+    return [(action, resource) for resource in dict.fromkeys(found) or ["*"]]
+
+
+def passed_roles(members: Members) -> list[str]:
+    """The roles that a request of SageMaker's hands over, its own and those of its definitions."""
+    definitions = [members, *definitions_of(members)]
+    return list(dict.fromkeys(each["RoleArn"] for each in definitions if isinstance(each.get("RoleArn"), str)))
+
+
+def definitions_of(members: Members) -> list[Members]:
+    """The training jobs that a tuning job's request defines."""
+    one, several = members.get("TrainingJobDefinition"), members.get("TrainingJobDefinitions") or []
+    return [each for each in ([one] if one else []) + several if isinstance(each, dict)]
+
+
+def _sagemaker(base: str, operation: str, members: Members) -> Iterator[str]:
+    if "ResourceArn" in members:
+        yield members["ResourceArn"]
+        return
+    verb = _VERBS.fullmatch(operation)
+    rest = verb["rest"] if verb else operation
+    # ListTrainingJobsForHyperParameterTuningJob is about the latter.
+    noun = rest.partition("For")[2] if operation.startswith("List") and "For" in rest else rest
+    for name in (f"{noun}Name", f"{noun}Arn"):
+        if isinstance(members.get(name), str):
+            yield _named(base, noun, members[name])
+            break
+    if operation in ("AssociateTrialComponent", "DisassociateTrialComponent", "CreateTrial"):
+        for noun in ("Trial", "Experiment"):
+            if isinstance(members.get(f"{noun}Name"), str):
+                yield _named(base, noun, members[f"{noun}Name"])
+
+
+def _named(base: str, noun: str, name: str) -> str:
+    if name.startswith("arn:"):
+        return name
+    kind = "-".join(word.lower() for word in _WORD.findall(noun))
+    return f"{base}{_RENAMED.get(kind, kind)}/{name}"
+
+
+def _ec2(base: str, operation: str, members: Members, find: Find) -> Iterator[str]:
+    if operation.startswith("Describe"):
+        return
+    if operation in _EC2_MADE:
+        yield f"{base}{_EC2_MADE[operation]}/*"
+    for name, value in members.items():
+        stem = re.sub(r"Ids?$", "", name)
+        ids = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+        if name == "Resources":
+            yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], '*')}/{each}" for each in ids)
+        elif stem != name and stem in _EC2_TYPES:
+            yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], _EC2_TYPES[stem])}/{each}" for each in ids)
+        elif name in _EC2_LOOKED_UP and not operation.startswith("Create"):
+            for given in ids:
+                yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], '*')}/{each}" for each in find(name, given))
+
+
+def _logs(base: str, members: Members) -> str:
+    group = members.get("logGroupName") or members.get("logGroupIdentifier") or ""
+    if group.startswith("arn:"):
+        group = group.split(":", 6)[-1].removesuffix(":*")
+    return f"{base}log-group:{group}:log-stream:{members.get('logStreamName', '')}"
+
+
+def _kms(base: str, members: Members, find: Find) -> Iterator[str]:
+    given = [members[name] for name in ("KeyId", "TargetKeyId") if name in members]
+    if not given and isinstance(members.get("CiphertextBlob"), bytes):
+        # A ciphertext begins with a byte of version and the id of its key (jobs.keyring).
+        blob = members["CiphertextBlob"][1:17]
+        given = [str(uuid.UUID(bytes=blob))] if len(blob) == 16 else []
+    for name in given:
+        found = find("key", name)
+        yield from found or [name if name.startswith("arn:") else f"{base}key/{name}"]
+    if "AliasName" in members:
+        yield f"{base}{members['AliasName']}"
+
+
+def _iam(base: str, operation: str, members: Members, caller: Caller, find: Find) -> Iterator[str]:
+    if "PolicySourceArn" in members:
+        yield members["PolicySourceArn"]
+    elif "UserName" in members:
+        yield base + (find("user", members["UserName"]) or [f"user{members.get('Path', '/')}{members['UserName']}"])[0]
+    elif "RoleName" in members:
+        yield base + (find("role", members["RoleName"]) or [f"role{members.get('Path', '/')}{members['RoleName']}"])[0]
+    elif "PolicyArn" in members:
+        yield members["PolicyArn"]
+    elif "PolicyName" in members:
+        yield f"{base}policy{members.get('Path', '/')}{members['PolicyName']}"
+    elif operation in ("GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"):
+        # Without a name they are about whoever asks.
+        yield caller.arn

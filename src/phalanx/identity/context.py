@@ -1,0 +1,177 @@
+"""The condition keys of a request, from who asks and what is asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from botocore.model import StructureShape
+
+from phalanx.identity.actions import definitions_of
+from phalanx.identity.conditions import Context, Value
+from phalanx.identity.directory import Identity
+from phalanx.wire.api import service_model
+from phalanx.wire.service import Caller, Members
+
+Tags = Callable[[str], dict[str, str]]
+"""The tags of a resource by its ARN."""
+
+_FLAGS = {
+    "EnableInterContainerTrafficEncryption": "sagemaker:intercontainertrafficencryption",
+    "EnableNetworkIsolation": "sagemaker:networkisolation",
+}
+"""Members that are false where a request leaves them out."""
+_FLAG_HOLDERS = ("TrainingJobDefinition", "NetworkConfig", "SecurityConfig")
+"""Members that hold the flags where the request itself does not."""
+
+
+def of(
+    caller: Caller, who: Identity, service: str, operation: str, members: Members, resource: str, tags: Tags
+) -> list[Context]:
+    """The contexts of a request on one resource, each of which has to be allowed: one, or one for each training job that a
+    tuning job defines."""
+    base = _global(caller, who)
+    if service != "sagemaker":
+        later = functools.partial(_others, service, members)
+        return [Context(base, later, functools.partial(_tags, service, members, resource, tags))]
+    definitions = definitions_of(members) or [members]
+    return [
+        Context(
+            base,
+            functools.partial(_sagemaker, operation, definition),
+            functools.partial(_tags, service, members, resource, tags),
+        )
+        for definition in definitions
+    ]
+
+
+def of_passing(caller: Caller, who: Identity) -> Context:
+    """The context of iam:PassRole to SageMaker."""
+    return Context({**_global(caller, who), "iam:passedtoservice": Value(("sagemaker.amazonaws.com",))})
+
+
+def of_assuming(caller: Caller, who: Identity, members: Members) -> Context:
+    """The context in which a role's trust policy is asked."""
+    return Context(_global(caller, who), functools.partial(_others, "sts", members))
+
+
+def _global(caller: Caller, who: Identity) -> dict[str, Value]:
+    now = datetime.now(UTC)
+    kind = {"user": "User", "role": "AssumedRole"}[who.kind]
+    found = {
+        "aws:currenttime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "aws:epochtime": str(int(now.timestamp())),
+        "aws:principalaccount": caller.account,
+        "aws:principalarn": who.arn,
+        "aws:principalisawsservice": "false",
+        "aws:principaltype": kind,
+        "aws:requestedregion": caller.region,
+        "aws:resourceaccount": caller.account,
+        "aws:securetransport": "true" if caller.client.secure else "false",
+        "aws:useragent": caller.client.user_agent,
+        "aws:userid": caller.user_id,
+        "aws:viaawsservice": "false",
+        "ec2:region": caller.region,
+    }
+    if caller.client.address:
+        found["aws:sourceip"] = caller.client.address
+    if who.kind == "user":
+        found["aws:username"] = who.name
+    if who.session and who.begun is not None:
+        found["aws:multifactorauthpresent"] = "false"
+        found["aws:tokenissuetime"] = who.begun.strftime("%Y-%m-%dT%H:%M:%SZ")
+    values = {key: Value((text,)) for key, text in found.items()}
+    return values | {f"aws:principaltag/{key.lower()}": Value((value,)) for key, value in who.tags.items()}
+
+
+def _sagemaker(operation: str, members: Members) -> dict[str, Value]:
+    """Keys of SageMaker, of a request or of one of the training jobs that it defines."""
+    found: dict[str, Value] = {}
+    for flag, key in _FLAGS.items():
+        given = [each[flag] for each in _holders(members) if flag in each]
+        if given:
+            found[key] = Value(tuple("true" if each else "false" for each in given))
+        elif flag in _flags_of(operation):
+            found[key] = Value(("false",), given=False)
+    for each in _holders(members):
+        vpc = each.get("VpcConfig")
+        if isinstance(vpc, dict):
+            found["sagemaker:vpcsubnets"] = Value(tuple(vpc.get("Subnets") or ()))
+            found["sagemaker:vpcsecuritygroupids"] = Value(tuple(vpc.get("SecurityGroupIds") or ()))
+    resources = [
+        each
+        for name in ("ResourceConfig", "HyperParameterTuningResourceConfig")
+        for each in [members.get(name)]
+        if isinstance(each, dict)
+    ]
+    types = [
+        each["InstanceType"]
+        for resource in resources
+        for each in [resource, *(resource.get("InstanceGroups") or []), *(resource.get("InstanceConfigs") or [])]
+        if "InstanceType" in each
+    ]
+    if types:
+        found["sagemaker:instancetypes"] = Value(tuple(dict.fromkeys(types)))
+    for key, holder, member in (
+        ("sagemaker:volumekmskey", "ResourceConfig", "VolumeKmsKeyId"),
+        ("sagemaker:outputkmskey", "OutputDataConfig", "KmsKeyId"),
+        ("sagemaker:maxruntimeinseconds", "StoppingCondition", "MaxRuntimeInSeconds"),
+        ("sagemaker:keepaliveperiod", "ResourceConfig", "KeepAlivePeriodInSeconds"),
+        ("sagemaker:enableremotedebug", "RemoteDebugConfig", "EnableRemoteDebug"),
+    ):
+        value = (members.get(holder) or {}).get(member)
+        if value not in (None, ""):
+            found[key] = Value((str(value).lower() if isinstance(value, bool) else str(value),))
+    return found
+
+
+def _holders(members: Members) -> Iterator[Members]:
+    yield members
+    for name in _FLAG_HOLDERS[1:]:
+        if isinstance(members.get(name), dict):
+            yield members[name]
+
+
+@functools.cache
+def _flags_of(operation: str) -> frozenset[str]:
+    """Which of the flags an operation of SageMaker takes at all."""
+    shape = service_model("sagemaker").operation_model(operation).input_shape
+    found: set[str] = set()
+    if isinstance(shape, StructureShape):
+        for part in [shape, *(shape.members[name] for name in _FLAG_HOLDERS if name in shape.members)]:
+            if isinstance(part, StructureShape):
+                found.update(flag for flag in _FLAGS if flag in part.members)
+    return frozenset(found)
+
+
+def _others(service: str, members: Members) -> dict[str, Value]:
+    """Keys of the other services."""
+    found: dict[str, Value] = {}
+    if service == "ec2" and isinstance(members.get("VpcId"), str):
+        found["ec2:vpc"] = Value((members["VpcId"],))
+    if service == "iam" and isinstance(members.get("PolicyArn"), str):
+        found["iam:policyarn"] = Value((members["PolicyArn"],))
+    if service == "kms" and members.get("EncryptionContext"):
+        given = members["EncryptionContext"]
+        found["kms:encryptioncontextkeys"] = Value(tuple(given))
+        found |= {f"kms:encryptioncontext:{name.lower()}": Value((value,)) for name, value in given.items()}
+    for key, member in (("sts:externalid", "ExternalId"), ("sts:rolesessionname", "RoleSessionName")):
+        if service == "sts" and isinstance(members.get(member), str):
+            found[key] = Value((members[member],))
+    return found
+
+
+def _tags(service: str, members: Members, resource: str, tags: Tags) -> dict[str, Value]:
+    """Tags in the request, and of the resource."""
+    given = list(members.get("Tags") or [])
+    for specification in members.get("TagSpecifications") or []:
+        given += specification.get("Tags") or []
+    found = {f"aws:requesttag/{tag['Key'].lower()}": Value((tag.get("Value", ""),)) for tag in given if "Key" in tag}
+    keys = [tag["Key"] for tag in given if "Key" in tag] + list(members.get("TagKeys") or [])
+    if keys:
+        found["aws:tagkeys"] = Value(tuple(dict.fromkeys(keys)))
+    for key, value in tags(resource).items():
+        for prefix in ("aws", service):
+            found[f"{prefix}:resourcetag/{key.lower()}"] = Value((value,))
+    return found

@@ -1,0 +1,51 @@
+"""Secrets at rest: AES-256-GCM under a key that lies beside the database, not in it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE = 12
+"""Bytes (NIST SP 800-38D §8.2.2: random nonces of 96 bits)."""
+
+
+class Broken(Exception):
+    """What was sealed cannot be opened: the key is another one, or the text was changed."""
+
+
+class Seal:
+    """The service's sealing key, made on first use and kept in the file `path` with mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            partial = path.with_suffix(".new")
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600)
+            with partial.open("wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        self._path = path
+        self._key = AESGCM(path.read_bytes())
+
+    def close(self, text: str, owner: str) -> str:
+        """`text` sealed for `owner`, an access key id: it opens for nobody else."""
+        nonce = secrets.token_bytes(_NONCE)
+        return base64.b64encode(nonce + self._key.encrypt(nonce, text.encode(), owner.encode())).decode()
+
+    def open(self, sealed: str, owner: str) -> str:
+        """What was sealed for `owner`. Raises Broken."""
+        try:
+            raw = base64.b64decode(sealed, validate=True)
+            return self._key.decrypt(raw[:_NONCE], raw[_NONCE:], owner.encode()).decode()
+        except (InvalidTag, ValueError) as error:
+            raise Broken(
+                f"The secret of access key {owner} cannot be opened with {self._path}: restore the file that belongs to this"
+                " database."
+            ) from error

@@ -1,0 +1,46 @@
+"""Secrets are sealed, each for its key alone."""
+
+import pytest
+
+from phalanx.identity import administrator
+from phalanx.identity.directory import Directory
+from phalanx.identity.seal import Broken, Seal
+from phalanx.store.database import Database, sqlite_url
+
+
+def test_what_is_sealed_opens_for_its_owner_alone(tmp_path):
+    seal = Seal(tmp_path / "key")
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    closed = seal.close("secret", "AKIA1")
+    assert Seal(tmp_path / "key").open(closed, "AKIA1") == "secret"
+    assert closed != seal.close("secret", "AKIA1")
+    for opener, text, owner in (
+        (seal, closed, "AKIA2"),
+        (Seal(tmp_path / "other"), closed, "AKIA1"),
+        (seal, closed[:-8] + "AAAAAAA=", "AKIA1"),
+        (seal, "secret", "AKIA1"),
+    ):
+        with pytest.raises(Broken):
+            opener.open(text, owner)
+
+
+def test_the_database_alone_tells_no_secret(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    database.migrate()
+    id, secret = administrator.ensure(database, Seal(tmp_path / "key"))
+    assert administrator.ensure(database, Seal(tmp_path / "key")) == (id, secret)
+    with pytest.raises(Broken, match="restore the file"):
+        administrator.ensure(database, Seal(tmp_path / "another"))
+    database.close()
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("phalanx.db*"))
+    assert id.encode() in stored
+    assert secret.encode() not in stored
+
+
+def test_a_key_that_is_none_is_not_even_looked_for(tmp_path):
+    database = Database(sqlite_url(tmp_path / "phalanx.db"))
+    database.migrate()
+    directory = Directory(database, Seal(tmp_path / "key"), "123456789012")
+    for text in ("", "AKIA\0", "é", "A" * 129, "' OR 1=1 --", "ASIA/../x"):
+        assert directory.find(text) is None
+    database.close()

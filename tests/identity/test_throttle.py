@@ -1,0 +1,52 @@
+"""Failures are few, and who shares an address with an attacker goes on working."""
+
+from phalanx.identity.throttle import Throttle
+from phalanx.wire.replay import Replays
+from phalanx.wire.sigv4 import Claim, HttpRequest, Refused
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_source_that_fails_is_not_looked_at_until_time_has_passed():
+    clock = Clock()
+    throttle = Throttle(3, 1.0, clock)
+    throttle.succeeded("a", "right")
+    assert [throttle.failed("a", "wrong") for _ in range(5)] == [True, True, True, False, False]
+    assert not throttle.admits("a", "wrong")
+    assert throttle.admits("a", "right")
+    assert throttle.admits("b", "wrong")
+    clock.now += 1.0
+    assert throttle.admits("a", "wrong")
+
+
+def test_attackers_with_many_addresses_take_no_more_memory():
+    throttle = Throttle(clock=Clock())
+    for number in range(20_000):
+        throttle.failed(f"source-{number}", "k")
+        throttle.succeeded(f"source-{number}", "k")
+    assert len(throttle._buckets) == len(throttle._right) == 10_000
+
+
+def test_signatures_are_forgotten_when_they_are_no_longer_valid():
+    clock = Clock()
+    replays = Replays(clock)
+    request = HttpRequest("POST", b"", {"amz-sdk-invocation-id": b"1"}, b"")
+
+    def taken(signature):
+        claim = Claim("k", "d", "r", "s", ("amz-sdk-invocation-id", "host"), signature, "t", None, None)
+        try:
+            replays.take(request, claim)
+        except Refused:
+            return False
+        return True
+
+    assert [taken("a"), taken("a"), taken("b")] == [True, False, True]
+    clock.now += 601
+    assert [taken("c"), taken("a")] == [True, False]
+    clock.now += 601
+    assert [taken("d"), taken("a")] == [True, True]

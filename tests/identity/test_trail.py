@@ -1,0 +1,130 @@
+"""The audit trail shows what was done to it."""
+
+import json
+import os
+
+import pytest
+
+from phalanx.identity import trail
+from phalanx.identity.trail import Trail, verify
+from phalanx.wire.service import Caller, Client, Event
+
+ACCOUNT = "123456789012"
+CALLER = Caller(ACCOUNT, "us-west-2", "AKIAEXAMPLE", f"arn:aws:iam::{ACCOUNT}:user/ann", "AIDA", "r-1", Client("192.0.2.1"))
+
+
+def event(number=0, **changes):
+    given = {
+        "request_id": f"r-{number}",
+        "client": CALLER.client,
+        "caller": CALLER,
+        "access_key": CALLER.access_key,
+        "region": "us-west-2",
+        "service": "sagemaker",
+        "operation": "CreateTrainingJob",
+        "members": {"TrainingJobName": f"job-{number}", "Environment": {"TOKEN": "hunter2"}},
+        "response": {"TrainingJobArn": "arn"},
+    }
+    return Event(**{**given, **changes})
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A trail of ten records in several files."""
+    made = Trail(tmp_path, ACCOUNT)
+    for number in range(10):
+        made.record(event(number), None)
+    made.close()
+    return tmp_path
+
+
+def lines(directory):
+    return (directory / "000000000000.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def test_records_are_cloudtrails(written):
+    record = json.loads(lines(written)[3])
+    assert record["eventSource"] == "sagemaker.amazonaws.com"
+    assert (record["eventName"], record["awsRegion"], record["readOnly"]) == ("CreateTrainingJob", "us-west-2", False)
+    assert record["userIdentity"]["arn"] == CALLER.arn
+    assert record["sourceIPAddress"] == "192.0.2.1"
+    assert record["requestParameters"]["trainingJobName"] == "job-3"
+    assert record["responseElements"] == {"trainingJobArn": "arn"}
+    assert b"hunter2" not in b"".join(lines(written))
+
+
+def test_secrets_are_not_on_record(tmp_path):
+    made = Trail(tmp_path, ACCOUNT)
+    key = {"AccessKey": {"AccessKeyId": "AKIA1", "SecretAccessKey": "hunter2"}}
+    made.record(event(service="iam", operation="CreateAccessKey", response=key), None)
+    session = {"Credentials": {"SessionToken": "hunter2", "SecretAccessKey": "hunter2"}}
+    made.record(event(service="sts", operation="AssumeRole", response=session), None)
+    made.close()
+    assert b"hunter2" not in b"".join(lines(tmp_path))
+    assert b"AKIA1" in lines(tmp_path)[0]
+
+
+def test_an_untouched_trail_holds(written):
+    verdict = verify(written)
+    assert (verdict.records, verdict.fault) == (10, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda all: [*all[:4], all[4].replace(b"job-4", b"job-5"), *all[5:]],
+        lambda all: [*all[:4], *all[5:]],
+        lambda all: all[1:],
+        lambda all: [*all[:4], all[5], all[4], *all[6:]],
+        lambda all: [*all[:4], all[4], all[4], *all[5:]],
+        lambda all: [*all[:4], b"{}\n", *all[4:]],
+        lambda all: [*all[:4], b"\n", *all[4:]],
+        lambda all: [*all[:4], all[4][:-20] + b"\n", *all[5:]],
+    ],
+    ids=["changed", "removed", "the first removed", "swapped", "doubled", "inserted", "an empty line", "cut"],
+)
+def test_tampering_shows(written, change):
+    (written / "000000000000.jsonl").write_bytes(b"".join(change(lines(written))))
+    assert verify(written).fault is not None
+
+
+def test_what_was_cut_off_at_the_end_shows_to_who_noted_the_last_hash(written):
+    noted = verify(written)
+    (written / "000000000000.jsonl").write_bytes(b"".join(lines(written)[:-1]))
+    assert verify(written) != noted
+
+
+def test_it_goes_on_after_a_kill_in_the_middle_of_a_line(written):
+    with (written / "000000000000.jsonl").open("ab") as file:
+        file.write(b'{"eventVersion":"1.11","userId')
+    again = Trail(written, ACCOUNT)
+    again.record(event(10), None)
+    again.close()
+    assert verify(written) == trail.Verdict(11, verify(written).last)
+
+
+def test_it_goes_on_over_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(trail, "FILE_BYTES", 2000)
+    for start in (0, 10):
+        made = Trail(tmp_path, ACCOUNT)
+        for number in range(start, start + 10):
+            made.record(event(number), None)
+        made.close()
+    files = sorted(tmp_path.glob("*.jsonl"))
+    assert len(files) > 3
+    assert (verify(tmp_path).records, verify(tmp_path).fault) == (20, None)
+    files[1].unlink()
+    assert verify(tmp_path).fault is not None
+
+
+def test_what_cannot_be_written_waits_and_nothing_more_is_let_in(tmp_path, monkeypatch):
+    made = Trail(tmp_path, ACCOUNT)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
+    made.record(event(0), None)
+    assert not made.ready()
+    monkeypatch.setattr(os, "write", write)
+    assert made.ready()
+    made.record(event(1), None)
+    made.close()
+    assert (verify(tmp_path).records, verify(tmp_path).fault) == (2, None)

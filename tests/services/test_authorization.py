@@ -1,0 +1,821 @@
+"""Nobody gets in who is not let in, and nobody does what they may not: by requests to one live server with all services."""
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from identity_server import ACCOUNT, REGION, running
+
+from phalanx.identity.throttle import Throttle
+from phalanx.identity.trail import verify
+from phalanx.store.identity import Session
+from phalanx.wire.api import service_model
+
+JOB_ARN = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/SageMakerTraining"
+TRUST_SAGEMAKER = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+PASS = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "*"}
+JOB = {
+    "AlgorithmSpecification": {"TrainingImage": "xgboost:1", "TrainingInputMode": "File"},
+    "RoleArn": ROLE,
+    "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
+    "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+    "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("identity")) as server:
+        yield server
+        assert verify(server.path / "audit").fault is None
+
+
+def allow(*actions, resource="*", **condition):
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource, **condition}
+
+
+def deny(*actions, resource="*", **condition):
+    return {**allow(*actions, resource=resource, **condition), "Effect": "Deny"}
+
+
+def when(operator, key, value):
+    return {"Condition": {operator: {key: value}}}
+
+
+_names = iter(range(1_000_000))
+
+
+def job(**members):
+    return {"TrainingJobName": f"job-{next(_names)}", **JOB, **members}
+
+
+# ------------------------------------------------------------------------------- who is not let in: nothing but an error
+
+
+def tampered(server, service, operation, members, change):
+    headers, body = server.signed(server.key, service, operation, members)
+    return change(headers, body)
+
+
+def header(name, value):
+    def change(headers, body):
+        found = next((each for each in headers if each.lower() == name), name)
+        changed = {**headers, found: value(headers.get(found)) if callable(value) else value}
+        return {each: text for each, text in changed.items() if text is not None}, body
+
+    return change
+
+
+def credential(old, new):
+    return header("authorization", lambda text: text.replace(old, new))
+
+
+def at(moment):
+    """A signature of another time, right but for that."""
+    return moment.strftime("%Y%m%dT%H%M%SZ")
+
+
+FORGERIES = {
+    "no signature": header("authorization", None),
+    "an empty signature": header("authorization", ""),
+    "another scheme": header("authorization", "Basic YWRtaW46YWRtaW4="),
+    "a bearer token": header("authorization", "Bearer admin"),
+    "a truncated signature": header("authorization", lambda text: text[:-1]),
+    "a signature of zeros": header("authorization", lambda text: re.sub("Signature=.*", "Signature=" + "0" * 64, text)),
+    "an upper-case signature": header("authorization", lambda text: text.split("Signature=")[0] + "Signature=" + "F" * 64),
+    "no signed headers": header("authorization", lambda text: re.sub("SignedHeaders=[^,]*", "SignedHeaders=", text)),
+    "the host not signed": header("authorization", lambda text: text.replace("host;", "")),
+    "the date not signed": header("authorization", lambda text: text.replace(";x-amz-date", "")),
+    "an unknown key": credential("Credential=AKIA", "Credential=AKIB"),
+    "a key of SQL": credential("Credential=", "Credential=' OR '1'='1"),
+    "a very long key": credential("Credential=", "Credential=" + "A" * 4000),
+    "another region": credential(f"/{REGION}/", "/eu-west-1/"),
+    "no region": credential(f"/{REGION}/", "/-/"),
+    "another service": header("authorization", lambda text: re.sub("/[a-z0-9]+/aws4_request", "/s3/aws4_request", text)),
+    "another terminator": credential("aws4_request", "aws5_request"),
+    "another day": header("authorization", lambda text: re.sub("/2[0-9]{7}/", "/20200101/", text)),
+    "another body": lambda headers, body: (headers, body + b" "),
+    "another host": header("host", "phalanx.example"),
+    "another time": header("x-amz-date", at(datetime.now(UTC) - timedelta(seconds=90))),
+    "ten minutes ago": header("x-amz-date", at(datetime.now(UTC) - timedelta(minutes=10))),
+    "in ten minutes": header("x-amz-date", at(datetime.now(UTC) + timedelta(minutes=10))),
+    "no time": header("x-amz-date", None),
+    "a session token": header("x-amz-security-token", "of nobody"),
+}
+SERVICES = {
+    "sagemaker": ("ListTrainingJobs", {}),
+    "ec2": ("DescribeVpcs", {}),
+    "iam": ("ListUsers", {}),
+}
+CODES = {
+    "MissingAuthenticationTokenException",
+    "MissingAuthenticationToken",
+    "IncompleteSignatureException",
+    "IncompleteSignature",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+    "RequestExpired",
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_who_is_not_let_in_learns_nothing_but_the_error(server, service, forgery):
+    operation, members = SERVICES[service]
+    reply = server.send("POST", "/", *tampered(server, service, operation, members, FORGERIES[forgery]))
+    code, message = reply.error
+    assert 400 <= reply.status < 500
+    assert code in CODES
+    assert len(message) < 600
+    for secret in (server.key[1], "admin", "arn:", "vpc-", "Traceback", str(server.path)):
+        assert secret not in message
+
+
+def test_the_request_itself_is_let_in(server):
+    """The twin of the forgeries."""
+    for service, (operation, members) in SERVICES.items():
+        assert server.send("POST", "/", *tampered(server, service, operation, members, lambda *same: same)).status == 200
+
+
+PRESIGNED = {
+    "expired": (-3600, 60, {}),
+    "not yet current": (600, 60, {}),
+    "a validity beyond a week": (0, 604_801, {}),
+    "no validity": (0, 0, {}),
+    "another operation": (0, 60, {"ListUsers": "ListRoles"}),
+    "a longer validity": (0, 60, {"X-Amz-Expires=60": "X-Amz-Expires=3600"}),
+    "another key": (0, 60, {"Credential=AKIA": "Credential=AKIB"}),
+    "a parameter more": (0, 60, {"Action=": "MaxItems=1&Action="}),
+    "a signature of another": (0, 60, {"X-Amz-Signature=": "X-Amz-Signature=0"}),
+}
+
+
+def presigned(server, shift, expires):
+    request = AWSRequest("GET", f"{server.url}/", params={"Action": "ListUsers", "Version": "2010-05-08"})
+    signer = SigV4QueryAuth(Credentials(*server.key), "iam", REGION, expires=expires)
+    signer.add_auth(request)
+    if shift:
+        moment = at(datetime.now(UTC) + timedelta(seconds=shift))
+        request = AWSRequest("GET", f"{server.url}/", params={"Action": "ListUsers", "Version": "2010-05-08"})
+        request.context["timestamp"] = moment
+        signer._modify_request_before_signing(request)
+        request.url = re.sub("X-Amz-Date=[^&]*", f"X-Amz-Date={moment}", request.url)
+        signer._inject_signature_to_request(
+            request, signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+        )
+    return request.url.removeprefix(server.url)
+
+
+@pytest.mark.parametrize("wrong", PRESIGNED)
+def test_presigned_urls_that_are_not_valid(server, wrong):
+    shift, expires, changes = PRESIGNED[wrong]
+    target = presigned(server, shift, expires)
+    for old, new in changes.items():
+        assert old in target
+        target = target.replace(old, new, 1)
+    reply = server.send("GET", target, {})
+    assert reply.error[0] in CODES
+    assert 400 <= reply.status < 500
+
+
+def test_a_presigned_url_is_good_for_as_often_as_one_likes(server):
+    target = presigned(server, 0, 60)
+    assert {server.send("GET", target, {}).status for _ in range(3)} == {200}
+
+
+def test_a_recorded_request_is_not_taken_again(server):
+    nonce = {"amz-sdk-invocation-id": "7c0b1b6e-0000-4000-8000-000000000001"}
+    headers, body = server.signed(server.key, "ec2", "CreateInternetGateway", headers=nonce)
+    assert server.send("POST", "/", headers, body).status == 200
+    assert server.send("POST", "/", headers, body).error[0] == "AuthFailure"
+    reading, body = server.signed(server.key, "ec2", "DescribeVpcs", headers=nonce)
+    assert {server.send("POST", "/", reading, body).status for _ in range(2)} == {200}
+
+
+def test_keys_end(server):
+    """Switched off, deleted, and of a user who was deleted: from the next request on."""
+    admin = server.key
+    key = server.user(allow("sagemaker:*"))
+    name = f"user-{next(iter(re.findall('user-([0-9]+)', server.ask(key, 'sts', 'GetCallerIdentity').body.decode())))}"
+    ask = {"UserName": name, "AccessKeyId": key[0]}
+    assert server.ask(key, "sagemaker", "ListTrainingJobs").status == 200
+    assert server.ask(admin, "iam", "UpdateAccessKey", {**ask, "Status": "Inactive"}).status == 200
+    assert server.ask(key, "sagemaker", "ListTrainingJobs").error[0] == "UnrecognizedClientException"
+    assert server.ask(admin, "iam", "UpdateAccessKey", {**ask, "Status": "Active"}).status == 200
+    assert server.ask(key, "sagemaker", "ListTrainingJobs").status == 200
+    assert server.ask(admin, "iam", "DeleteAccessKey", ask).status == 200
+    assert server.ask(key, "sagemaker", "ListTrainingJobs").error[0] == "UnrecognizedClientException"
+
+
+# --------------------------------------------------------------------------------------- who may not: operation by operation
+
+NOTHING = [
+    ("sagemaker", "CreateTrainingJob", job(), f"{JOB_ARN}/job-"),
+    ("sagemaker", "DescribeTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
+    ("sagemaker", "StopTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
+    ("sagemaker", "DeleteTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
+    ("sagemaker", "UpdateTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
+    ("sagemaker", "ListTrainingJobs", {}, "*"),
+    ("sagemaker", "Search", {"Resource": "TrainingJob"}, "*"),
+    ("sagemaker", "AddTags", {"ResourceArn": f"{JOB_ARN}/a", "Tags": []}, f"{JOB_ARN}/a"),
+    ("sagemaker", "ListTags", {"ResourceArn": f"{JOB_ARN}/a"}, f"{JOB_ARN}/a"),
+    ("sagemaker", "DescribeHyperParameterTuningJob", {"HyperParameterTuningJobName": "a"}, "hyper-parameter-tuning-job/a"),
+    ("sagemaker", "ListTrainingJobsForHyperParameterTuningJob", {"HyperParameterTuningJobName": "a"}, "tuning-job/a"),
+    ("sagemaker", "DescribeTrial", {"TrialName": "a"}, "experiment-trial/a"),
+    ("sagemaker", "DescribeTrialComponent", {"TrialComponentName": "a"}, "experiment-trial-component/a"),
+    ("sagemaker", "DescribeAlgorithm", {"AlgorithmName": "a"}, "algorithm/a"),
+    ("ec2", "CreateVpc", {"CidrBlock": "10.9.0.0/16"}, "vpc/*"),
+    ("ec2", "DeleteVpc", {"VpcId": "vpc-1"}, "vpc/vpc-1"),
+    ("ec2", "DescribeVpcs", {}, "*"),
+    ("ec2", "CreateSubnet", {"VpcId": "vpc-1", "CidrBlock": "10.9.0.0/24"}, "subnet/*"),
+    ("ec2", "CreateSecurityGroup", {"GroupName": "g", "GroupDescription": "d", "VpcId": "vpc-1"}, "security-group/*"),
+    ("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": "sg-1"}, "security-group/sg-1"),
+    ("ec2", "RevokeSecurityGroupEgress", {"GroupId": "sg-1"}, "security-group/sg-1"),
+    ("ec2", "AuthorizeSecurityGroupIngress", {"GroupName": "default"}, "security-group/sg-"),
+    ("ec2", "CreateRoute", {"RouteTableId": "rtb-1", "GatewayId": "igw-1", "DestinationCidrBlock": "0.0.0.0/0"}, "rtb-1"),
+    ("ec2", "CreateTags", {"ResourceId.1": "vpc-1", "Tag.1.Key": "a", "Tag.1.Value": "b"}, "vpc/vpc-1"),
+    ("ec2", "CreateVpc", {"CidrBlock": "10.9.0.0/16", "DryRun": "true"}, "vpc/*"),
+    ("logs", "DescribeLogGroups", {}, "log-group::log-stream:"),
+    ("logs", "GetLogEvents", {"logGroupName": "/aws/g", "logStreamName": "s"}, "log-group:/aws/g:log-stream:s"),
+    ("logs", "FilterLogEvents", {"logGroupName": "/aws/g"}, "log-group:/aws/g:log-stream:"),
+    ("cloudwatch", "ListMetrics", {}, "*"),
+    ("kms", "CreateKey", {}, "*"),
+    ("kms", "Encrypt", {"KeyId": "alias/a", "Plaintext": "AAAA"}, "key/alias/a"),
+    ("kms", "Decrypt", {"CiphertextBlob": "AQAAAAAAAAAAAAAAAAAAAAA="}, "key/00000000-0000-0000-0000-000000000000"),
+    ("kms", "CreateAlias", {"AliasName": "alias/a", "TargetKeyId": "k"}, ":key/k"),
+    ("iam", "CreateUser", {"UserName": "eve"}, f"arn:aws:iam::{ACCOUNT}:user/eve"),
+    ("iam", "GetUser", {"UserName": "admin"}, f"arn:aws:iam::{ACCOUNT}:user/admin"),
+    ("iam", "ListUsers", {}, "*"),
+    ("iam", "CreateAccessKey", {"UserName": "admin"}, f"arn:aws:iam::{ACCOUNT}:user/admin"),
+    ("iam", "CreateAccessKey", {}, f"arn:aws:iam::{ACCOUNT}:user/user-"),
+    ("iam", "DeleteAccessKey", {"UserName": "admin", "AccessKeyId": "AKIAAAAAAAAAAAAAAAAA"}, "user/admin"),
+    ("iam", "PutUserPolicy", {"UserName": "eve", "PolicyName": "p", "PolicyDocument": "{}"}, "user/eve"),
+    (
+        "iam",
+        "AttachUserPolicy",
+        {"UserName": "eve", "PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
+        "user/eve",
+    ),
+    ("iam", "CreateRole", {"RoleName": "r", "AssumeRolePolicyDocument": "{}"}, "role/r"),
+    ("iam", "GetRole", {"RoleName": "r"}, "role/r"),
+    ("iam", "CreatePolicy", {"PolicyName": "p", "PolicyDocument": "{}"}, "policy/p"),
+    ("iam", "SimulatePrincipalPolicy", {"PolicySourceArn": ROLE, "ActionNames.member.1": "s3:GetObject"}, ROLE),
+    ("sts", "AssumeRole", {"RoleArn": ROLE, "RoleSessionName": "eve"}, ROLE),
+    ("phalanx", "DescribeTrainingJobEncryption", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
+]
+DENIED = {"ec2": ("UnauthorizedOperation", 403), "iam": ("AccessDenied", 403), "sts": ("AccessDenied", 403)}
+
+
+@pytest.fixture(scope="module")
+def nobody(server):
+    """A user without policies."""
+    return server.user()
+
+
+@pytest.fixture(scope="module")
+def denied(server):
+    """A user to whom everything is allowed, and everything denied."""
+    return server.user(allow("*"), deny("*"))
+
+
+def sent(members):
+    """GroupDescription is EC2's name on the wire for Description, and so on: members of these tests are as on the wire."""
+    return members
+
+
+@pytest.mark.parametrize("number", range(len(NOTHING)))
+def test_who_has_no_policy_may_nothing(server, nobody, number):
+    service, operation, members, resource = NOTHING[number]
+    reply = server.ask(nobody, service, operation, sent(members))
+    code, message = reply.error
+    assert (code, reply.status) == DENIED.get(service, ("AccessDeniedException", 400))
+    opening = "You are not authorized to perform this operation. " if service == "ec2" else ""
+    assert message.startswith(f"{opening}User: arn:aws:iam::{ACCOUNT}:user/user-")
+    assert f" is not authorized to perform: {service}:{operation} on resource: " in message
+    assert resource in message
+    if service != "sts":
+        assert message.endswith(f" because no identity-based policy allows the {service}:{operation} action")
+
+
+@pytest.mark.parametrize("number", range(0, len(NOTHING), 3))
+def test_an_explicit_denial_wins(server, denied, number):
+    service, operation, members, _ = NOTHING[number]
+    reply = server.ask(denied, service, operation, sent(members))
+    code, message = reply.error
+    assert code == DENIED.get(service, ("AccessDeniedException",))[0]
+    assert message.endswith(" with an explicit deny in an identity-based policy")
+
+
+def test_every_operation_of_every_service_asks(server, nobody):
+    """Also those that are added: whoever may nothing gets no answer but what needs no permission."""
+    free = {("sts", "GetCallerIdentity"), ("sts", "GetSessionToken")}
+    for (service, operation), status in ask_all(server, nobody).items():
+        assert (status == 200) is ((service, operation) in free), (service, operation, status)
+
+
+def ask_all(server, key):
+    found = {}
+    endpoint = server.app._endpoint
+    for api in {id(each): each for each in [*endpoint._by_target.values(), *endpoint._by_signing_name.values()]}.values():
+        for operation in api.operations:
+            reply = server.ask(key, api.name, operation)
+            if reply.status != 200 and not reply.error[0].startswith(("AccessDenied", "UnauthorizedOperation")):
+                # Members are missing that the model requires: refused before it is told whom it concerns.
+                assert service_model(api.name).operation_model(operation).input_shape.required_members, (api.name, operation)
+                continue
+            found[api.name, operation] = reply.status
+    assert len(found) > 40
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- conditions
+
+ENCRYPT = "sagemaker:InterContainerTrafficEncryption"
+VPC = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+CREATE = "sagemaker:CreateTrainingJob"
+CONDITIONS = {
+    "encryption has to be asked for": (
+        [allow(CREATE, **when("Bool", ENCRYPT, "true"))],
+        [{}, {"EnableInterContainerTrafficEncryption": False}],
+        {"EnableInterContainerTrafficEncryption": True},
+    ),
+    "no encryption is denied": (
+        [allow("*"), deny(CREATE, **when("Bool", ENCRYPT, "false"))],
+        [{}, {"EnableInterContainerTrafficEncryption": False}],
+        {"EnableInterContainerTrafficEncryption": True},
+    ),
+    "encryption left out is denied": (
+        [allow("*"), deny(CREATE, **when("Null", ENCRYPT, "true"))],
+        [{}],
+        {"EnableInterContainerTrafficEncryption": True},
+    ),
+    "isolation has to be asked for": (
+        [allow("*"), deny(CREATE, **when("BoolIfExists", "sagemaker:NetworkIsolation", "false"))],
+        [{}, {"EnableNetworkIsolation": False}],
+        {"EnableNetworkIsolation": True},
+    ),
+    "a VPC is required": (
+        [allow("*"), deny(CREATE, **when("Null", "sagemaker:VpcSubnets", "true"))],
+        [{}],
+        {"VpcConfig": VPC},
+    ),
+    "subnets that are named": (
+        [
+            allow(
+                CREATE,
+                Condition={
+                    "ForAllValues:StringEquals": {"sagemaker:VpcSubnets": ["subnet-1", "subnet-2"]},
+                    "Null": {"sagemaker:VpcSubnets": "false"},
+                },
+            )
+        ],
+        [{}, {"VpcConfig": {**VPC, "Subnets": ["subnet-1", "subnet-3"]}}, {"VpcConfig": {**VPC, "Subnets": ["subnet-3"]}}],
+        {"VpcConfig": VPC},
+    ),
+    "groups that are named": (
+        [allow(CREATE, **when("ForAnyValue:StringEquals", "sagemaker:VpcSecurityGroupIds", "sg-1"))],
+        [{}, {"VpcConfig": {**VPC, "SecurityGroupIds": ["sg-2"]}}],
+        {"VpcConfig": VPC},
+    ),
+    "types that are denied": (
+        [allow("*"), deny(CREATE, **when("ForAnyValue:StringLike", "sagemaker:InstanceTypes", ["ml.p*", "ml.g*"]))],
+        [
+            {"ResourceConfig": {**JOB["ResourceConfig"], "InstanceType": "ml.p3.2xlarge"}},
+            {
+                "ResourceConfig": {
+                    "VolumeSizeInGB": 1,
+                    "InstanceGroups": [
+                        {"InstanceType": "ml.m5.large", "InstanceCount": 1, "InstanceGroupName": "a"},
+                        {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "InstanceGroupName": "b"},
+                    ],
+                }
+            },
+        ],
+        {},
+    ),
+    "a day is too long": (
+        [allow("*"), deny(CREATE, **when("NumericGreaterThan", "sagemaker:MaxRuntimeInSeconds", "3600"))],
+        [{"StoppingCondition": {"MaxRuntimeInSeconds": 3601}}],
+        {"StoppingCondition": {"MaxRuntimeInSeconds": 3600}},
+    ),
+    "a volume key is required": (
+        [allow("*"), deny(CREATE, **when("Null", "sagemaker:VolumeKmsKey", "true"))],
+        [{}],
+        None,
+    ),
+    "a tag is required": (
+        [allow("*"), deny(CREATE, **when("StringNotEquals", "aws:RequestTag/team", "vision"))],
+        [{}, {"Tags": [{"Key": "team", "Value": "speech"}]}],
+        {"Tags": [{"Key": "team", "Value": "vision"}]},
+    ),
+    "tags that are allowed": (
+        [allow("*"), deny(CREATE, **when("ForAnyValue:StringNotEquals", "aws:TagKeys", ["team"]))],
+        [{"Tags": [{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "b"}]}],
+        {"Tags": [{"Key": "team", "Value": "a"}]},
+    ),
+    "one's own tag": (
+        [allow("iam:PassRole", CREATE, **when("StringEquals", "aws:RequestTag/team", "${aws:PrincipalTag/team}"))],
+        [{}, {"Tags": [{"Key": "team", "Value": "speech"}]}],
+        None,
+    ),
+    "names that begin with one's own": (
+        [allow(CREATE, resource=f"{JOB_ARN}/${{aws:username}}-*"), PASS],
+        [{}],
+        None,
+    ),
+    "elsewhere": (
+        [allow("*", **when("NotIpAddress", "aws:SourceIp", "127.0.0.0/8"))],
+        [{}],
+        None,
+    ),
+    "another region": (
+        [allow("*", **when("StringNotEquals", "aws:RequestedRegion", REGION))],
+        [{}],
+        None,
+    ),
+    "TLS": (
+        [allow("*"), deny("*", **when("Bool", "aws:SecureTransport", "false"))],
+        [{}],
+        None,
+    ),
+    "another time": (
+        [allow("*", **when("DateGreaterThan", "aws:CurrentTime", "2100-01-01T00:00:00Z"))],
+        [{}],
+        None,
+    ),
+    "a role that may not be passed": (
+        [allow(CREATE), {**PASS, "Resource": f"arn:aws:iam::{ACCOUNT}:role/Other"}],
+        [{}],
+        None,
+    ),
+    "a role that may be passed to another service": (
+        [allow(CREATE), {**PASS, **when("StringEquals", "iam:PassedToService", "ec2.amazonaws.com")}],
+        [{}],
+        None,
+    ),
+}
+CASES = [(name, number) for name, (_, refused, _) in CONDITIONS.items() for number in range(len(refused))]
+
+
+@pytest.fixture(scope="module")
+def bound(server):
+    made = {}
+
+    def key(name):
+        if name not in made:
+            made[name] = server.user(*CONDITIONS[name][0], *([] if name in ("one's own tag",) or "role" in name else [PASS]))
+        return made[name]
+
+    return key
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_conditions_that_do_not_hold(server, bound, name, number):
+    reply = server.ask(bound(name), "sagemaker", "CreateTrainingJob", job(**CONDITIONS[name][1][number]))
+    assert reply.error[0] == "AccessDeniedException", reply.body
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, allowed) in CONDITIONS.items() if allowed is not None])
+def test_conditions_that_hold(server, bound, name):
+    reply = server.ask(bound(name), "sagemaker", "CreateTrainingJob", job(**CONDITIONS[name][2]))
+    # Subnets of these names do not exist: whoever is let through is told that.
+    assert reply.status == 200 or (reply.error[0] == "ValidationException" and "subnet" in reply.error[1]), reply.body
+
+
+def tuning(*flags):
+    definition = {
+        "AlgorithmSpecification": {"TrainingImage": "xgboost:1", "TrainingInputMode": "File"},
+        "RoleArn": ROLE,
+        "OutputDataConfig": JOB["OutputDataConfig"],
+        "ResourceConfig": JOB["ResourceConfig"],
+        "StoppingCondition": JOB["StoppingCondition"],
+    }
+    definitions = [
+        {**definition, "DefinitionName": f"d{number}", "EnableInterContainerTrafficEncryption": flag}
+        for number, flag in enumerate(flags)
+    ]
+    limits = {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}
+    return {
+        "HyperParameterTuningJobName": f"tuning-{next(_names)}",
+        "HyperParameterTuningJobConfig": {"Strategy": "Random", "ResourceLimits": limits},
+        "TrainingJobDefinitions": definitions,
+    }
+
+
+@pytest.mark.parametrize("flags", [(False,), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    "statements",
+    [[allow("*"), deny("*", **when("Bool", ENCRYPT, "false"))], [allow("*", **when("Bool", ENCRYPT, "true"))]],
+    ids=["denied", "not allowed"],
+)
+def test_every_definition_of_a_tuning_job_is_held_against_the_policy(server, flags, statements):
+    reply = server.ask(server.user(*statements, PASS), "sagemaker", "CreateHyperParameterTuningJob", tuning(*flags))
+    assert reply.error[0] == "AccessDeniedException"
+    assert "hyper-parameter-tuning-job/tuning-" in reply.error[1]
+
+
+def test_tags_of_resources(server):
+    name = job(Tags=[{"Key": "team", "Value": "speech"}])
+    assert server.ask(server.key, "sagemaker", "CreateTrainingJob", name).status == 200
+    own = server.user(allow("sagemaker:*", **when("StringEquals", "aws:ResourceTag/team", "${aws:PrincipalTag/team}")))
+    other = server.user(allow("sagemaker:*", **when("StringEquals", "sagemaker:ResourceTag/team", "speech")))
+    ask = {"TrainingJobName": name["TrainingJobName"]}
+    assert server.ask(own, "sagemaker", "DescribeTrainingJob", ask).error[0] == "AccessDeniedException"
+    assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
+
+
+# --------------------------------------------------------------------------------------------------- roles and sessions
+
+
+@pytest.fixture(scope="module")
+def roles(server):
+    """Roles that trust: a user by name, the account, the account with an external id, SageMaker alone, nobody any more."""
+    ann = server.user(allow("sagemaker:List*"))
+    arn = re.search("<Arn>(.*?)</Arn>", server.ask(ann, "sts", "GetCallerIdentity").body.decode())[1]
+    account = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    assume = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+    documents = {
+        "of-ann": [{**assume, "Principal": {"AWS": arn}}],
+        "of-all": [{**assume, "Principal": account}],
+        "with-id": [{**assume, "Principal": {"AWS": arn}, **when("StringEquals", "sts:ExternalId", "42")}],
+        "of-sagemaker": [TRUST_SAGEMAKER],
+        "but-ann": [{**assume, "Principal": account}, {**assume, "Effect": "Deny", "Principal": {"AWS": arn}}],
+    }
+    for name, statements in documents.items():
+        text = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        made = server.ask(server.key, "iam", "CreateRole", {"RoleName": name, "AssumeRolePolicyDocument": text})
+        assert made.status == 200, made.body
+        policy = {"PolicyArn": "arn:aws:iam::aws:policy/ReadOnlyAccess", "RoleName": name}
+        assert server.ask(server.key, "iam", "AttachRolePolicy", policy).status == 200
+    return ann
+
+
+def assume(server, key, role, **members):
+    given = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "RoleSessionName": "session", **members}
+    return server.ask(key, "sts", "AssumeRole", given)
+
+
+def credentials(reply):
+    assert reply.status == 200, reply.body
+    return tuple(
+        re.search(f"<{name}>(.*?)</{name}>", reply.body.decode())[1]
+        for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "members", "code"),
+    [
+        ("of-all", {}, "AccessDenied"),
+        ("with-id", {}, "AccessDenied"),
+        ("with-id", {"ExternalId": "43"}, "AccessDenied"),
+        ("of-sagemaker", {}, "AccessDenied"),
+        ("but-ann", {}, "AccessDenied"),
+        ("SageMakerTraining", {}, "AccessDenied"),
+        ("absent", {}, "AccessDenied"),
+        ("other/of-ann", {}, "AccessDenied"),
+        ("of-ann", {"DurationSeconds": "3601"}, "ValidationError"),
+        ("of-ann", {"DurationSeconds": "1"}, "ValidationError"),
+        ("of-ann", {"SerialNumber": "arn:aws:iam::123456789012:mfa/x", "TokenCode": "123456"}, "ValidationError"),
+        ("of-ann", {"Tags.member.1.Key": "team", "Tags.member.1.Value": "x"}, "ValidationError"),
+        ("of-ann", {"Policy": "{}"}, "MalformedPolicyDocument"),
+        ("of-ann", {"PolicyArns.member.1.arn": f"arn:aws:iam::{ACCOUNT}:policy/absent"}, "ValidationError"),
+    ],
+)
+def test_roles_that_are_not_to_be_had(server, roles, role, members, code):
+    assert assume(server, roles, role, **members).error[0] == code
+
+
+def test_who_may_not_assume_a_role_that_trusts_the_account_is_told_so(server, roles):
+    trusted = server.user(allow("sts:AssumeRole"), deny("sts:AssumeRole", resource=f"arn:aws:iam::{ACCOUNT}:role/of-a??"))
+    assert assume(server, trusted, "of-all").error[1].endswith("with an explicit deny in an identity-based policy")
+    assert assume(server, trusted, "but-ann").status == 200
+
+
+@pytest.mark.shows("AssumeRole")
+def test_a_session_may_what_its_role_may_and_its_own_policy_allows(server, roles):
+    key, secret, token = credentials(assume(server, roles, "of-ann"))
+    tokens = {"x-amz-security-token": token}
+    session = (key, secret, token)
+    assert "assumed-role/of-ann/session</Arn>" in server.ask(session, "sts", "GetCallerIdentity").body.decode()
+    assert server.ask(session, "iam", "ListUsers").status == 200
+    denied = server.ask(session, "sagemaker", "StopTrainingJob", {"TrainingJobName": "a"})
+    assert denied.error[1].startswith(f"User: arn:aws:sts::{ACCOUNT}:assumed-role/of-ann/session is not authorized")
+    # Not without the token, not with another's, not with the token of nobody.
+    assert server.ask((key, secret), "iam", "ListUsers").error[0] == "InvalidClientTokenId"
+    other = credentials(assume(server, roles, "of-ann"))
+    assert server.ask((key, secret, other[2]), "iam", "ListUsers").error[0] == "InvalidClientTokenId"
+    assert server.ask((key, other[1], token), "iam", "ListUsers").error[0] == "SignatureDoesNotMatch"
+    assert server.ask(server.key, "iam", "ListUsers", headers=tokens).error[0] == "InvalidClientTokenId"
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow("sagemaker:*")]})
+    narrow = credentials(assume(server, roles, "of-ann", Policy=policy))
+    assert server.ask(narrow, "sagemaker", "ListTrainingJobs").status == 200
+    assert server.ask(narrow, "iam", "ListUsers").error[1].endswith("because no session policy allows the iam:ListUsers action")
+    assert server.ask(narrow, "sagemaker", "StopTrainingJob", {"TrainingJobName": "a"}).error[0] == "AccessDeniedException"
+
+
+@pytest.mark.shows("GetSessionToken")
+def test_a_users_session_reaches_neither_iam_nor_sts(server):
+    user = server.user(allow("*"))
+    session = credentials(server.ask(user, "sts", "GetSessionToken"))
+    assert server.ask(session, "sagemaker", "ListTrainingJobs").status == 200
+    assert server.ask(session, "sts", "GetCallerIdentity").status == 200
+    for service, operation in (("iam", "ListUsers"), ("iam", "GetUser"), ("sts", "GetSessionToken")):
+        assert server.ask(session, service, operation).error[0] == "InvalidClientTokenId"
+
+
+@pytest.mark.parametrize(
+    ("service", "code"), [("sagemaker", "ExpiredTokenException"), ("iam", "ExpiredToken"), ("ec2", "RequestExpired")]
+)
+def test_sessions_end(server, roles, service, code):
+    session = credentials(assume(server, roles, "of-ann"))
+    operation, members = SERVICES[service]
+    assert server.ask(session, service, operation, members).status == 200
+    with server.database.write() as transaction:
+        transaction.get_one(Session, session[0]).expires = 1
+    server.directory.changed()
+    assert server.ask(session, service, operation, members).error[0] == code
+
+
+def test_a_role_that_is_made_anew_is_another(server, roles):
+    text = json.dumps({"Version": "2012-10-17", "Statement": [{**TRUST_SAGEMAKER, "Principal": "*"}]})
+    made = {"RoleName": "again", "AssumeRolePolicyDocument": text}
+    assert server.ask(server.key, "iam", "CreateRole", made).status == 200
+    session = credentials(assume(server, server.key, "again"))
+    assert server.ask(session, "sts", "GetCallerIdentity").status == 200
+    for operation, members in (("DeleteRole", {"RoleName": "again"}), ("CreateRole", made)):
+        assert server.ask(server.key, "iam", operation, members).status == 200
+    assert server.ask(session, "sts", "GetCallerIdentity").error[0] == "InvalidClientTokenId"
+
+
+@pytest.mark.parametrize("role", ["of-ann", "absent", "other/of-sagemaker"])
+def test_a_job_gets_no_role_that_sagemaker_may_not_assume(server, roles, role):
+    arn = f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    reply = server.ask(server.key, "sagemaker", "CreateTrainingJob", job(RoleArn=arn))
+    assert reply.error == (
+        "ValidationException",
+        f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to"
+        " assume the role.",
+    )
+    for good in ("of-sagemaker", "SageMakerTraining"):
+        members = job(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{good}")
+        assert server.ask(server.key, "sagemaker", "CreateTrainingJob", members).status == 200
+
+
+@pytest.mark.parametrize(
+    ("operation", "members", "code"),
+    [
+        ("DeleteUser", {"UserName": "admin"}, "DeleteConflict"),
+        ("PutUserPolicy", {"UserName": "admin", "PolicyName": "p", "PolicyDocument": "{}"}, "UnmodifiableEntity"),
+        (
+            "AttachUserPolicy",
+            {"UserName": "admin", "PolicyArn": "arn:aws:iam::aws:policy/IAMReadOnlyAccess"},
+            "UnmodifiableEntity",
+        ),
+        ("CreateUser", {"UserName": "ADMIN"}, "EntityAlreadyExists"),
+        ("CreateUser", {"UserName": "x", "PermissionsBoundary": "arn:aws:iam::aws:policy/IAMReadOnlyAccess"}, "InvalidInput"),
+        ("PutUserPolicy", {"UserName": "absent", "PolicyName": "p", "PolicyDocument": "{}"}, "NoSuchEntity"),
+        ("CreatePolicy", {"PolicyName": "p", "PolicyDocument": "{}"}, "MalformedPolicyDocument"),
+        ("CreateRole", {"RoleName": "x", "AssumeRolePolicyDocument": "[]"}, "MalformedPolicyDocument"),
+        ("DeletePolicy", {"PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}, "AccessDenied"),
+        ("GetRole", {"RoleName": "absent"}, "NoSuchEntity"),
+    ],
+)
+def test_what_iam_refuses(server, roles, operation, members, code):
+    assert server.ask(server.key, "iam", operation, members).error[0] == code
+
+
+def test_the_administrator_keeps_a_key(server):
+    ask = {"UserName": "admin", "AccessKeyId": server.key[0]}
+    assert server.ask(server.key, "iam", "DeleteAccessKey", ask).error[0] == "DeleteConflict"
+    assert server.ask(server.key, "iam", "UpdateAccessKey", {**ask, "Status": "Inactive"}).error[0] == "DeleteConflict"
+
+
+# ----------------------------------------------------------------------------------------------------- floods and fuzzing
+
+
+def test_a_flood_of_failures_is_cut_off_and_does_not_touch_who_is_let_in(tmp_path):
+    with running(tmp_path, Throttle(burst=10, per_second=0.0)) as server:
+        assert server.ask(server.key, "iam", "ListUsers").status == 200
+        codes = [server.ask((server.key[0], "guessed"), "sagemaker", "ListTrainingJobs").error[0] for _ in range(10)]
+        assert set(codes) == {"InvalidSignatureException"}
+        for service, code in (("sagemaker", "ThrottlingException"), ("iam", "Throttling"), ("ec2", "RequestLimitExceeded")):
+            operation, members = SERVICES[service]
+            assert server.ask(("AKIAOTHER", "guessed"), service, operation, members).error[0] == code
+        assert server.ask(server.key, "iam", "ListUsers").status == 200
+        recorded = (tmp_path / "audit/000000000000.jsonl").read_text().count("InvalidSignatureException")
+        assert recorded == 10
+
+
+METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "é"])
+TARGETS = st.sampled_from(["SageMaker.CreateTrainingJob", "SageMaker.", ".", "Logs_20140328.GetLogEvents", "\x7f"]) | st.text(
+    max_size=30
+)
+PATHS = st.sampled_from(
+    ["/", "//", "/service/GraniteServiceVersion20100801/operation/ListMetrics", "/console/", "/%00"]
+) | st.text(max_size=30).map(lambda text: "/" + text)
+NAMES = st.sampled_from(
+    [
+        "host",
+        "x-amz-target",
+        "content-type",
+        "authorization",
+        "x-amz-date",
+        "x-amz-security-token",
+        "user-agent",
+        "smithy-protocol",
+    ]
+) | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
+VALUES = TARGETS | st.sampled_from(
+    [
+        "application/x-amz-json-1.1",
+        "application/x-www-form-urlencoded",
+        "application/cbor",
+        "AWS4-HMAC-SHA256 Credential=A/20260101/us-west-2/iam/aws4_request,SignedHeaders=host,Signature=0",
+        "20260101T000000Z",
+    ]
+)
+BODIES = st.binary(max_size=200) | st.sampled_from(
+    [b"{}", b"[" * 5000, b'{"a":' * 3000, b"Action=ListUsers", b"Action=DescribeVpcs&Version=2016-11-15", b"\xa1\x61\x61" * 9]
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    method=METHODS,
+    path=PATHS,
+    query=st.text(max_size=30) | st.sampled_from(["X-Amz-Signature=1", "Action=ListUsers&X-Amz-Algorithm=AWS4-HMAC-SHA256"]),
+    headers=st.lists(st.tuples(NAMES, VALUES), max_size=6),
+    body=BODIES,
+)
+def test_no_request_without_a_signature_gets_more_than_an_error(server, method, path, query, headers, body):
+    status, content = called(server.app, method, path, query, headers, body)
+    assert 400 <= status < 500, content
+    for word in (b"Traceback", b"phalanx/", b".py", str(server.path).encode(), server.key[1].encode()):
+        assert word not in content
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    service=st.sampled_from(["sagemaker", "logs", "cloudwatch", "ec2", "iam", "sts", "phalanx"]),
+    number=st.integers(0, 200),
+    body=BODIES | st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=4).map(lambda d: json.dumps(d).encode()),
+)
+def test_no_signed_request_breaks_it(server, service, number, body):
+    operations = sorted(service_model(service).operation_names)
+    operation = operations[number % len(operations)]
+    model = service_model(service)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    if "json" in model.metadata["protocols"]:
+        headers = {
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": f"{model.metadata['targetPrefix']}.{operation}",
+        }
+    else:
+        body = f"Action={operation}&Version={model.api_version}&".encode() + body
+    request = AWSRequest("POST", "http://phalanx.test/", headers, body)
+    from botocore.auth import SigV4Auth
+
+    SigV4Auth(Credentials(*server.key), model.signing_name, REGION).add_auth(request)
+    given = [*request.headers.items(), ("host", "phalanx.test")]
+    status, content = called(server.app, "POST", "/", "", given, body)
+    assert status < 500, content
+
+
+def called(app, method, path, query, headers, body):
+    """Status and body of the answer to a request that comes without an HTTP parser in between."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode("latin-1", "replace"), str(value).encode()) for name, value in headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    answered = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        answered.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return answered[0]["status"], b"".join(message.get("body", b"") for message in answered[1:])
