@@ -1,43 +1,65 @@
-"""Runs the program of a training image as it runs in its container, without the container: network and mount namespaces,
-/opt/ml and /etc/hosts of its own, the image's requirements in an environment of its own."""
+"""Runs the program of a training image as its container does, without the container: the image's root, with network and mount
+namespaces, /opt/ml and /etc/hosts of its own."""
 
-import fcntl
-import hashlib
 import json
 import os
+import shutil
+import struct
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
 from phalanx.algorithms import catalog
+from phalanx.cli.settings import IMAGES
+from phalanx.runtime.images import Images
 
 NETWORK = "10.213.0."
+ENTER = """
+mount -t tmpfs tmpfs "$1" && mkdir "$1/files" "$1/work" "$1/root" &&
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/files,workdir=$1/work" "$1/root" && cd "$1/root" &&
+mount --rbind /proc proc && mount --rbind /dev dev && mkdir -p opt/ml && mount --bind "$3" opt/ml &&
+touch etc/hosts && mount --bind "$4" etc/hosts && shift 4 && exec chroot . "$@"
+"""
 
 
-def _environment(requirements):
-    """An environment with the image's requirements, kept over runs in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "phalanx-tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    place = cache / f"xgboost-{key}"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-            subprocess.run([place / "bin/pip", "install", "-q", "-r", str(requirements)], check=True, capture_output=True)
-            (place / "complete").touch()
-    return place
+class Root:
+    """The file system of a built-in image, as root of processes."""
+
+    def __init__(self, store, algorithm):
+        name = f"phalanx/{algorithm.name}"
+        store.build(name, algorithm.contexts, print)
+        image = store.layers(name)
+        self.layers = ":".join(map(str, image.layers))
+        self.environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", **image.env}
+        self.program = [*image.entrypoint, *image.cmd]
+
+    def command(self, place, opt_ml, hosts, *command):
+        """A command line that runs `command` in the image; `place` is an empty directory."""
+        place.mkdir(exist_ok=True)
+        inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", place, self.layers, opt_ml, hosts]
+        return [*map(str, inside), *command]
+
+    def python(self, place, code, given=None):
+        """What Python code in the image prints as JSON; it finds `given` as such on its input, and `place` at /opt/ml."""
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(
+            self.command(place.with_name(f"{place.name}.root"), place, "/etc/hosts", "python3", "-W", "ignore", "-c", code),
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            env=self.environment,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
 
 class Cluster:
     """Hosts algo-1 … algo-N: network namespaces on one bridge, with eth0; each with an /opt/ml."""
 
-    def __init__(self, environment, program, root, count):
-        self.environment = environment
-        self.program = program
+    def __init__(self, image, root, count):
+        self.image = image
         self.root = root
         self.hosts = [f"algo-{i + 1}" for i in range(count)]
         self.id = f"phxt{uuid.uuid4().hex[:8]}"
@@ -86,7 +108,7 @@ class Cluster:
         return self._in(self.holders[host].pid, *command)
 
     def prepare(self, host, hyperparameters, channels):
-        """Make a host's /opt/ml; `channels` maps names to (content type, {file name: content})."""
+        """Make a host's /opt/ml; `channels` maps names to (content type, {file name: text or bytes})."""
         root = self.root / host
         config = root / "input/config"
         for folder in (config, root / "model", root / "output/data"):
@@ -100,7 +122,7 @@ class Cluster:
             folder.mkdir(parents=True, exist_ok=True)
             for file, content in files.items():
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                (folder / file).write_text(content)
+                (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
         (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
         (config / "inputdataconfig.json").write_text(json.dumps(listed))
         (config / "resourceconfig.json").write_text(
@@ -110,17 +132,12 @@ class Cluster:
 
     def start(self, host):
         """Run the program on a host; its output goes to a file beside its /opt/ml."""
-        mounts = (
-            'mount -t tmpfs tmpfs /opt && mkdir /opt/ml /opt/program && mount --bind "$1" /opt/ml &&'
-            ' mount --bind "$2" /opt/program && mount --bind "$3" /etc/hosts && exec "$4" /opt/program/train.py train'
-        )
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, "sh"]
-        paths = [self.root / host, self.program, self.etc_hosts, self.environment / "bin/python"]
+        command = self.image.command(self.root / f"{host}.root", self.root / host, self.etc_hosts, *self.image.program)
         process = subprocess.Popen(
-            self.inside(host, *command, *map(str, paths)),
+            self.inside(host, *command),
             stdout=(self.root / f"{host}.out").open("w"),
             stderr=subprocess.STDOUT,
-            env={"PATH": os.defpath, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=self.image.environment,
         )
         self.running.append(process)
         return process
@@ -142,43 +159,62 @@ class Cluster:
 
     def model(self, host="algo-1"):
         """Where a host's model is."""
-        return self.root / host / "model/xgboost-model"
+        return self.root / host / "model"
 
-    def predict(self, model, rows):
-        """What a model says of rows, by XGBoost itself."""
-        program = (
-            "import json, sys, numpy as np, xgboost as x; b = x.Booster(); b.load_model(sys.argv[1]);"
-            "print(json.dumps([b.num_boosted_rounds(), b.predict(x.DMatrix(np.array(json.load(sys.stdin)))).tolist()]))"
+    def python(self, code, given=None, host="algo-1"):
+        """What Python code in the image prints as JSON, with a host's /opt/ml."""
+        return self.image.python(self.root / host, code, given)
+
+
+def recordio(table, sparse=False):
+    """Rows of label and features as recordio-protobuf; `sparse` leaves out features that are 0."""
+    frames = []
+    for label, *features in table:
+        kept = [(i, value) for i, value in enumerate(features) if value or not sparse]
+        tensor = _field(1, struct.pack(f"<{len(kept)}f", *(value for _, value in kept)))
+        if sparse:
+            tensor += _field(2, b"".join(_varint(i) for i, _ in kept)) + _field(3, _varint(len(features)))
+        record = b"".join(
+            _field(number, _field(1, b"values") + _field(2, _field(2, content)))
+            for number, content in ((1, tensor), (2, _field(1, struct.pack("<f", label))))
         )
-        done = subprocess.run(
-            [self.environment / "bin/python", "-W", "ignore", "-c", program, str(model)],
-            input=json.dumps(rows),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout)
+        frames.append(struct.pack("<II", 0xCED7230A, len(record)) + record + bytes(-len(record) % 4))
+    return b"".join(frames)
+
+
+def _field(number, content):
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number):
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 @pytest.fixture(scope="session")
-def program():
-    return catalog.find("sagemaker-xgboost").context
+def roots():
+    """Roots of built-in images, by the algorithm's name."""
+    store = Images(IMAGES, Path(f"/run/phalanx/images-tests-{os.getpid()}"))
+    made = {}
 
+    def root(name):
+        if name not in made:
+            made[name] = Root(store, next(algorithm for algorithm in catalog.ALGORITHMS if algorithm.name == name))
+        return made[name]
 
-@pytest.fixture(scope="session")
-def environment(program):
-    return _environment(program / "requirements.txt")
+    yield root
+    shutil.rmtree(f"/run/phalanx/images-tests-{os.getpid()}", ignore_errors=True)
 
 
 @pytest.fixture
-def cluster(environment, program, tmp_path):
-    """Makes clusters of hosts; one per call, in a directory of its own."""
+def cluster(roots, algorithm, tmp_path):
+    """Makes clusters of hosts that run the module's `algorithm`; one per call, in a directory of its own."""
     made = []
 
     def make(count):
         root = tmp_path / str(len(made))
         root.mkdir()
-        made.append(Cluster(environment, program, root, count).__enter__())
+        made.append(Cluster(roots(algorithm), root, count).__enter__())
         return made[-1]
 
     yield make

@@ -48,13 +48,18 @@ def test_framework_images_are_matched_whatever_their_version(tag):
     assert catalog.find(uri).name == "pytorch"
 
 
-@pytest.mark.parametrize("name", ["xgboost", "pytorch-training"])
-def test_the_context_is_complete_and_pinned(name):
-    context = catalog.find(name).context
+@pytest.mark.parametrize("context", {context for algorithm in catalog.ALGORITHMS for context in algorithm.contexts})
+def test_contexts_are_complete_and_pinned(context):
     assert (context / "Containerfile").is_file()
     for file in context.glob("*s.txt"):
         for line in file.read_text().split():
             assert "==" in line
+
+
+def test_images_with_pytorch_share_its_layer():
+    shared = catalog.find("pytorch-training").contexts[0]
+    for name in ("linear-learner",):
+        assert catalog.find(f"174872318107.dkr.ecr.us-west-2.amazonaws.com/{name}:1").contexts[0] == shared
 
 
 def test_metrics_are_found_in_the_programs_lines():
@@ -65,4 +70,26 @@ def test_metrics_are_found_in_the_programs_lines():
         ("train:error", 1e-05, 5),
         ("validation:auc", 0.98765, 5),
         ("validation:merror", 0.5, 5),
+    ]
+
+
+def test_the_linear_learners_metrics_are_found_in_its_lines():
+    algorithm = catalog.find("linear-learner")
+    lines = """\
+#quality_metric: host=algo-1, epoch=3, train mse_objective <loss>=0.5
+#quality_metric: host=algo-1, epoch=3, validation mse_objective <loss>=0.6
+#quality_metric: host=algo-1, validation binary_f_1.000 <score>=0.9
+#quality_metric: host=algo-1, test multiclass_top_k_accuracy_3 <score>=0.8
+#quality_metric: host=algo-1, test binary_classification_cross_entropy_objective <loss>=0.2
+#throughput_metric: host=algo-1, train throughput=123.4 records/second
+#progress_metric: host=algo-1, completed 26 % of epochs"""
+    stamped = [(5, f"[11/28/2026 11:15:41 INFO 17] {line}") for line in lines.splitlines()]
+    assert sorted(Definitions(algorithm.metrics).scan(stamped)) == [
+        ("test:multiclass_top_k_accuracy", 0.8, 5),
+        ("test:objective_loss", 0.2, 5),
+        ("train:objective_loss", 0.5, 5),
+        ("train:progress", 26.0, 5),
+        ("train:throughput", 123.4, 5),
+        ("validation:binary_f_beta", 0.9, 5),
+        ("validation:objective_loss", 0.6, 5),
     ]

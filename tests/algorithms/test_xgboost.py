@@ -1,12 +1,17 @@
+import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 
 import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, mean_squared_error, precision_score, recall_score
+
+from algorithms.conftest import recordio
 
 BINARY = {
     "objective": "binary:logistic",
@@ -56,28 +61,29 @@ TRAIN, VALIDATION = rows(600), rows(200, seed=1)
 FEATURES = [row[1:] for row in VALIDATION]
 
 
-def test_types(program, environment, tmp_path):
-    """mypy, in the environment that the program runs in."""
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--explicit-package-bases",
-        "--config-file=",
-        f"--cache-dir={tmp_path}",
-    ]
-    checked = subprocess.run(
-        [*command, "--python-executable", environment / "bin/python", "."],
-        cwd=program,
-        env={**os.environ, "MYPYPATH": "."},
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stdout
+@pytest.fixture
+def algorithm():
+    return "xgboost"
 
 
-@pytest.mark.parametrize(("kind", "write"), [("text/csv", csv), ("text/csv; label_size=1", csv), ("text/libsvm", libsvm)])
+LOAD = "import json, sys, numpy as np, xgboost as x; b = x.Booster(); b.load_model('/opt/ml/model/xgboost-model');"
+PREDICT = LOAD + "print(json.dumps([b.num_boosted_rounds(), b.predict(x.DMatrix(np.array(json.load(sys.stdin)))).tolist()]))"
+
+
+def predictions(hosts):
+    """Number of rounds of the model, and what it says of FEATURES, by XGBoost itself."""
+    return hosts.python(PREDICT, FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        ("text/csv; label_size=1", csv),
+        ("text/libsvm", libsvm),
+        ("application/x-recordio-protobuf", recordio),
+        ("application/x-recordio-protobuf", partial(recordio, sparse=True)),
+    ],
+)
 def test_two_hosts_train_the_model_that_one_host_trains_on_all_data(cluster, kind, write):
     alone, both = cluster(1), cluster(2)
     validation = shards(VALIDATION, 2)
@@ -89,9 +95,9 @@ def test_two_hosts_train_the_model_that_one_host_trains_on_all_data(cluster, kin
         lambda i: {"train": (kind, {"s/a": write(shards(TRAIN, 2)[i])}), "validation": (kind, {"v": write(validation[i])})},
     )
     assert codes == [0, 0], both.output() + both.output("algo-2")
-    assert not both.model("algo-2").exists()
+    assert list(both.model("algo-2").iterdir()) == []
     assert [both.failure(host) for host in both.hosts] == [None, None]
-    (rounds, one), (rounds_of_two, two) = (c.predict(c.model(), FEATURES) for c in (alone, both))
+    (rounds, one), (rounds_of_two, two) = (predictions(c) for c in (alone, both))
     assert rounds == rounds_of_two == 8
     # The split points come from sketches of the data, which are merged in another order.
     assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 0.1
@@ -121,7 +127,7 @@ def test_a_host_without_data_takes_part(cluster):
 def test_the_first_host_without_data_saves_the_model(cluster):
     two = cluster(2)
     assert two.run(BINARY, lambda i: {"train": ("text/libsvm", {"t": libsvm(TRAIN)} if i else {})}) == [0, 0]
-    assert two.predict(two.model(), FEATURES)[0] == 8
+    assert predictions(two)[0] == 8
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_ranking_weights_early_stopping_and_a_tuned_metric(cluster):
     found = metrics(other.output())
     errors = found["validation-error"]
     assert len(errors) < 50
-    assert other.predict(other.model(), FEATURES)[0] == errors.index(min(errors)) + 1
+    assert predictions(other)[0] == errors.index(min(errors)) + 1
 
 
 USER_ERRORS = {
@@ -172,7 +178,23 @@ USER_ERRORS = {
     "no classes": ({"objective": "multi:softmax"}, {}, "Require input for parameter 'num_class'"),
     "metric": ({"eval_metric": "auc,wrong"}, {}, "Hyperparameter eval_metric: auc,wrong is not in"),
     "no train": ({}, {"train": None}, "Missing required channel: train"),
-    "type": ({}, {"train": ("application/x-parquet", {})}, "application/x-parquet is not an accepted ContentType"),
+    "type": ({}, {"train": ("image/png", {})}, "image/png is not an accepted ContentType"),
+    "not parquet": (
+        {},
+        {"train": ("application/x-parquet", {"t": csv(TRAIN)})},
+        "Failed to load parquet data of channel train",
+    ),
+    "not recordio": (
+        {},
+        {"train": ("application/x-recordio-protobuf", {"t": csv(TRAIN)})},
+        r"Failed to load recordio-protobuf data of channel train \(t, record 1\): this is no RecordIO frame",
+    ),
+    "cut off": (
+        {},
+        {"train": ("application/x-recordio-protobuf", {"t": recordio(TRAIN)[:-9]})},
+        f"record {len(TRAIN)}.*cut off",
+    ),
+    "regression metric": ({"objective": "reg:gamma", "eval_metric": "accuracy"}, {}, "accuracy is of classification"),
     "header": ({}, {"train": ("text/csv", {"t": "label,age\n1,2\n"})}, "Failed to load csv data of channel train .*no header"),
     "ragged": ({}, {"train": ("text/csv", {"t": "1,2\n1,2,3\n"})}, "Failed to load csv data of channel train"),
     "files differ": (
@@ -202,7 +224,7 @@ def test_a_users_error_is_told(cluster, case):
     assert one.run(hyperparameters, lambda _: given) == [1]
     assert re.search(expected, one.failure(), re.DOTALL), one.output()
     assert "Traceback" not in one.failure()
-    assert not one.model().exists()
+    assert list(one.model().iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -265,7 +287,7 @@ def test_sigterm_ends_it_at_once_and_a_model_is_kept_where_it_was_asked_for(clus
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
-    assert one.predict(one.model(), FEATURES)[0] >= 3
+    assert predictions(one)[0] >= 3
 
 
 def test_a_host_that_starts_late_is_waited_for(cluster):
@@ -276,3 +298,92 @@ def test_a_host_that_starts_late_is_waited_for(cluster):
     time.sleep(2)
     first = two.start("algo-1")
     assert [first.wait(), second.wait()] == [0, 0], two.output() + two.output("algo-2")
+
+
+def test_parquet_gives_the_model_that_csv_gives(cluster):
+    text, parquet = cluster(1), cluster(1)
+    assert text.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
+    parquet.prepare("algo-1", BINARY, {"train": ("application/x-parquet", {})})
+    write = (
+        "import json, sys, pandas as p;"
+        "p.DataFrame(json.load(sys.stdin)).rename(columns=str).to_parquet('/opt/ml/input/data/train/t'); print(0)"
+    )
+    parquet.python(write, TRAIN)
+    assert parquet.start("algo-1").wait() == 0, parquet.output()
+    assert predictions(text) == predictions(parquet)
+
+
+def test_pipe_mode_reads_the_first_epochs_pipe(cluster):
+    one = cluster(1)
+    root = one.prepare("algo-1", BINARY, {"train": ("text/csv", {})})
+    config = root / "input/config/inputdataconfig.json"
+    config.write_text(config.read_text().replace('"File"', '"Pipe"'))
+    os.mkfifo(root / "input/data/train_0")
+    process = one.start("algo-1")
+    (root / "input/data/train_0").write_text(csv(TRAIN))
+    assert process.wait() == 0, one.output()
+    assert "600 rows, 6 features" in one.output()
+
+
+def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
+    two = cluster(2)
+    asked = {**BINARY, "eval_metric": "error,accuracy,f1,precision,recall,balanced_accuracy,mse"}
+    validation = shards(VALIDATION, 2)
+    codes = two.run(
+        asked, lambda i: {"train": ("csv", {"t": csv(shards(TRAIN, 2)[i])}), "validation": ("csv", {"v": csv(validation[i])})}
+    )
+    assert codes == [0, 0], two.output()
+    found = {name: values[-1] for name, values in metrics(two.output()).items()}
+    labels, scores = [row[0] for row in VALIDATION], predictions(two)[1]
+    said = [score > 0.5 for score in scores]
+    assert found["validation-accuracy"] == pytest.approx(1 - found["validation-error"], abs=1e-4)
+    for name, expected in {
+        "f1": f1_score(labels, said),
+        "precision": precision_score(labels, said),
+        "recall": recall_score(labels, said),
+        "balanced_accuracy": balanced_accuracy_score(labels, said),
+        "mse": mean_squared_error(labels, scores),
+    }.items():
+        assert found[f"validation-{name}"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_training_goes_on_from_the_last_checkpoint_that_all_hosts_have(cluster):
+    two, again = cluster(2), cluster(2)
+    for hosts in (two, again):
+        for host in hosts.hosts:
+            (hosts.root / host / "checkpoints").mkdir(parents=True)
+    for process in endless(two):
+        process.kill()
+    numbers = sorted(int(path.suffix[1:]) for path in (two.root / "algo-1/checkpoints").glob("xgboost-checkpoint.*"))
+    assert 3 <= len(numbers) <= 6
+    # As the platform restores them; one host has not got the last one.
+    for host, restored in (("algo-1", numbers), ("algo-2", numbers[:-1])):
+        for number in restored:
+            shutil.copy(two.root / f"algo-1/checkpoints/xgboost-checkpoint.{number}", again.root / host / "checkpoints")
+    last = numbers[-2]
+    rounds = {**BINARY, "num_round": str(last + 4)}
+    codes = again.run(rounds, lambda i: {"train": ("csv", {"t": csv(shards(TRAIN, 2)[i])})})
+    assert codes == [0, 0], again.output()
+    assert f"Resuming from the checkpoint of round {last}\n" in again.output()
+    assert re.findall(r"\] \[(\d+)\]\t", again.output()) == [str(last + n) for n in (1, 2, 3)]
+    assert predictions(again)[0] == last + 4
+
+
+def test_feature_importance_is_in_the_output(cluster):
+    one = cluster(1)
+    assert one.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
+    importance = json.loads((one.root / "algo-1/output/data/feature_importance.json").read_text())
+    assert set(importance) == {"weight", "gain", "cover", "total_gain", "total_cover"}
+    assert sorted(importance["total_gain"], key=importance["total_gain"].get)[-2:] == ["f1", "f0"]
+
+
+def test_the_model_is_the_one_that_xgboost_itself_trains(cluster):
+    one = cluster(1)
+    assert one.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
+    train = (
+        "import json, sys, numpy as np, xgboost as x; t, v = map(np.array, json.load(sys.stdin));"
+        "p = dict(objective='binary:logistic', max_depth=3, eta=0.3, tree_method='hist', seed=7);"
+        "b = x.train(p, x.DMatrix(t[:, 1:].astype('float32'), t[:, 0]), 8);"
+        "print(json.dumps(b.predict(x.DMatrix(v)).tolist()))"
+    )
+    assert one.python(train, [TRAIN, FEATURES]) == pytest.approx(predictions(one)[1], abs=1e-6)

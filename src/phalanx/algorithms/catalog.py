@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phalanx.algorithms import xgboost
+from phalanx.algorithms import linear_learner, xgboost
 
 _URI = re.compile(
     r"(?:[^\s/]+/)*"
@@ -23,31 +23,41 @@ _URI_CHARACTERS = 255
 class Algorithm:
     """A built-in algorithm, or a framework's image for scripts of the user.
 
-    `repositories` are the repository names of its images in SageMaker's registries; `context` is the directory that its
-    image is built from (a Containerfile, `requirements.txt` …); `metrics` are (Name, Regex) as in
+    `repositories` are the repository names of its images in SageMaker's registries; `contexts` are the directories that its
+    image is built from, each on the one before (a Containerfile, `requirements.txt` …); `metrics` are (Name, Regex) as in
     AlgorithmSpecification.MetricDefinitions; `ranges` are where SageMaker's documentation recommends to search for
     hyperparameters: name to kind, bounds and scaling type.
     """
 
     name: str
     repositories: frozenset[str]
-    context: Path
+    contexts: tuple[Path, ...]
     metrics: tuple[tuple[str, str], ...] = ()
     ranges: Mapping[str, tuple[str, str, str, str]] = field(default_factory=dict)
+
+
+def _image(name: str) -> Path:
+    return Path(__file__).parent / name / "image"
 
 
 ALGORITHMS = (
     Algorithm(
         name="xgboost",
         repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
-        context=Path(__file__).parent / "xgboost" / "image",
+        contexts=(_image("xgboost"),),
         metrics=xgboost.METRICS,
         ranges=xgboost.RANGES,
     ),
     Algorithm(
+        name="linear-learner",
+        repositories=frozenset({"linear-learner"}),
+        contexts=(_image("torch"), _image("linear_learner")),
+        metrics=linear_learner.METRICS,
+    ),
+    Algorithm(
         name="pytorch",
         repositories=frozenset({"pytorch-training"}),
-        context=Path(__file__).parent / "pytorch" / "image",
+        contexts=(_image("torch"), _image("pytorch")),
     ),
 )
 

@@ -22,7 +22,7 @@ from phalanx.runtime.podman import ImageError
 
 image = typer.Typer(help="Training images on this host.", no_args_is_help=True)
 
-_OWN = re.compile(r"^FROM\s+(?:localhost/)?phalanx/([a-z]+)", re.MULTILINE)
+_OWN = re.compile(r"^FROM\s+(?:localhost/)?phalanx/([a-z-]+)", re.MULTILINE)
 
 
 @image.command()
@@ -96,7 +96,7 @@ def _store() -> Images:
 
 def _build_known(store: Images, name: str) -> None:
     algorithm = next(algorithm for algorithm in catalog.ALGORITHMS if algorithm.name == name)
-    _run(f"phalanx/{name}", partial(store.build, f"phalanx/{name}", algorithm.context))
+    _run(f"phalanx/{name}", partial(store.build, f"phalanx/{name}", algorithm.contexts))
 
 
 def _run(name: str, step: Callable[[Callable[[str], None]], None]) -> None:

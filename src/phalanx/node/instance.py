@@ -298,7 +298,7 @@ class Instance:
         algorithm = catalog.find(uri)
         if algorithm is not None:
             name = f"phalanx/{algorithm.name}"
-            rooms.images.build(name, algorithm.context, lambda _: None)
+            rooms.images.build(name, algorithm.contexts, lambda _: None)
             return name
         if rooms.may_fetch(uri):
             with rooms.fetching:

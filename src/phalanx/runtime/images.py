@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -29,7 +29,7 @@ BASE = "localhost/phalanx/base"
 """Name of the newest base, for Containerfiles: `FROM phalanx/base`."""
 
 _IGNORED = ("__pycache__", "*.pyc")
-_PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--python-version", base.PYTHON)
+_PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--python-version", base.PYTHON)
 _RECIPE = "org.phalanx.recipe"
 _MAPPED = "localhost/phalanx-mapped"
 """Name of a user's image while it is built."""
@@ -66,39 +66,52 @@ class Images:
         # What podman said of images while its list of them was that version.
         self._inspected: tuple[tuple[int, ...] | None, dict[str, dict[str, Any]]] = (None, {})
 
-    def build(self, name: str, context: Path, progress: Callable[[str], None]) -> None:
-        """Builds the built-in image `name` from `context`, unless the store has it from the same recipe already.
+    def build(self, name: str, contexts: Sequence[Path], progress: Callable[[str], None]) -> None:
+        """Builds the built-in image `name`, unless the store has it from the same recipe already.
 
-        `context` holds a Containerfile, `requirements.txt` (pinned) and whatever else the program needs. `progress` gets a
-        line per step. One builder works at a time on a store, in whatever process; a killed one leaves an untagged layer at
-        most, since the name is given last. Raises ImageError.
+        `contexts` are directories, each with a Containerfile, `requirements.txt` (all packages that it adds, pinned) and
+        whatever else it needs: the first is built on the base, the next on what came of it. All but the last are layers that
+        images share: they are built once. `progress` gets a line per step. One builder works at a time on a store, in whatever
+        process; a killed one leaves an untagged layer at most, since the name is given last. Raises ImageError.
         """
-        recipe = _digest([_base_recipe(), *_fingerprint(context)])
-        if self._recipe(name) == recipe:
+        recipes = [_base_recipe()]
+        for context in contexts:
+            recipes.append(_digest([recipes[-1], *_fingerprint(context)]))
+        if self._recipe(name) == recipes[-1]:
             return
         with self._building(progress) as (work, lock):
-            if self._recipe(name) == recipe:
+            if self._recipe(name) == recipes[-1]:
                 return
             made = self._base(work, lock, progress)
-            progress(f"Fetching the packages of image {name}")
-            program, wheels, apt = work / "program", work / "wheels", work / "apt"
-            shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
-            for directory in (wheels, apt):
-                directory.mkdir()
-            base.write_apt_configuration(apt / "apt.conf", lock)
-            download = (*_PIP_DOWNLOAD, "--dest", str(wheels), "-r")
-            run([*download, str(program / "requirements.txt"), "--only-binary=:all:"], None, lock)
-            if (program / "sources.txt").exists():
-                run([*download, str(program / "sources.txt"), "--no-binary=:all:", "--no-deps"], None, lock)
-            progress(f"Building image {name}")
-            self._podman.run(
-                *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name),
-                *("--build-arg", f"BASE={made}", "--label", f"{_RECIPE}={recipe}"),
-                *("--volume", f"{wheels}:/run/wheels:ro", "--volume", f"{apt}:/run/apt:ro"),
-                *("--file", str(program / "Containerfile"), str(program)),
-                lock=lock,
-            )
+            for context, recipe in zip(contexts, recipes[1:], strict=True):
+                called = name if context is contexts[-1] else f"localhost/phalanx-shared:{recipe[:16]}"
+                if self._recipe(called) != recipe:
+                    self._build(called, context, made, recipe, work, lock, progress)
+                made = called
             progress(f"Image {name} is ready")
+
+    def _build(
+        self, name: str, context: Path, below: str, recipe: str, work: Path, lock: int, progress: Callable[[str], None]
+    ) -> None:
+        """Builds an image from one context on the image `below`."""
+        progress(f"Fetching the packages of image {name}")
+        work = work / recipe
+        program, wheels, apt = work / "program", work / "wheels", work / "apt"
+        shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
+        for directory in (wheels, apt):
+            directory.mkdir()
+        base.write_apt_configuration(apt / "apt.conf", lock)
+        for file, options in (("requirements.txt", "--only-binary=:all:"), ("sources.txt", "--no-binary=:all:")):
+            if (program / file).exists():
+                run([*_PIP_DOWNLOAD, "--dest", str(wheels), "-r", str(program / file), options], None, lock)
+        progress(f"Building image {name}")
+        self._podman.run(
+            *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name),
+            *("--build-arg", f"BASE={below}", "--label", f"{_RECIPE}={recipe}"),
+            *("--volume", f"{wheels}:/run/wheels:ro", "--volume", f"{apt}:/run/apt:ro"),
+            *("--file", str(program / "Containerfile"), str(program)),
+            lock=lock,
+        )
 
     def build_directory(self, name: str, directory: Path, ids: IdRange, progress: Callable[[str], None]) -> None:
         """Builds a user's image from the Containerfile (or Dockerfile) in `directory`.
@@ -284,8 +297,8 @@ def _base_recipe() -> str:
 
 def _fingerprint(context: Path) -> Iterator[str]:
     """What makes a context this one: every file's path, mode and content."""
-    if not (context / "requirements.txt").is_file() or not (context / "Containerfile").is_file():
-        raise ImageError(f"{context} is no image context: it needs requirements.txt and a Containerfile")
+    if not (context / "Containerfile").is_file():
+        raise ImageError(f"{context} is no image context: it needs a Containerfile")
     for file in sorted(context.rglob("*")):
         if file.is_file() and not any(
             fnmatch(part, pattern) for part in file.relative_to(context).parts for pattern in _IGNORED

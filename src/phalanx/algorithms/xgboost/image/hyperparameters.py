@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import values as check
 from contract import UserError
+from values import OutOfRange, Parser, choice, integer, real
 
 OBJECTIVES = [
     "reg:squarederror",
@@ -55,6 +57,21 @@ METRICS = [
     "rmsle",
     "tweedie-nloglik",
 ]
+CLASSIFICATION_METRICS = [
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "f1_binary",
+    "f1_macro",
+    "precision",
+    "precision_macro",
+    "precision_micro",
+    "recall",
+    "recall_macro",
+    "recall_micro",
+]
+OWN_METRICS = ["mse", "r2", *CLASSIFICATION_METRICS]
+"""Those of SageMaker's XGBoost that XGBoost itself does not have."""
 
 _IGNORED = [
     "deterministic_histogram",
@@ -69,8 +86,6 @@ _IGNORED = [
 ]
 """Of older versions; XGBoost no longer knows them."""
 
-Parser = Callable[[str], Any]
-
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -80,6 +95,7 @@ class Hyperparameters:
     early_stopping_rounds: int | None
     csv_weights: bool
     save_model_on_termination: bool
+    own_metrics: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,21 +118,7 @@ class Hyperparameters:
 
 def parse(given: Mapping[str, str]) -> Hyperparameters:
     """Check all hyperparameters. Raises UserError for the first that is missing, unknown, malformed or out of range."""
-    values: dict[str, Any] = {}
-    for name, text in given.items():
-        if name.startswith(("_", "sagemaker_")):
-            continue
-        if name in _IGNORED:
-            print(f"Hyperparameter {name} has no effect in this version of XGBoost")
-            continue
-        if name not in _PARSERS:
-            raise UserError(f"Extraneous hyperparameter found: {name}")
-        try:
-            values[name] = _PARSERS[name](text.strip())
-        except _OutOfRange as error:
-            raise UserError(f"Hyperparameter {name}: {text} is not in {error}") from error
-        except ValueError as error:
-            raise UserError(f"Hyperparameter {name}: could not parse value: {text}") from error
+    values = check.parse(given, _PARSERS, _IGNORED)
     if "num_round" not in values:
         raise UserError("Missing required hyperparameter: num_round")
     for name in ("_kfold", "_num_cv_round"):
@@ -128,11 +130,22 @@ def parse(given: Mapping[str, str]) -> Hyperparameters:
     if objective.startswith("multi:") and "num_class" not in values:
         raise UserError("Require input for parameter 'num_class' for multi-classification")
     _add_tuned_metric(values, given.get("_tuning_objective_metric"))
+    asked = values.get("eval_metric", [])
+    if not objective.startswith(("binary:", "multi:", "reg:logistic")):
+        wrong = [name for name in asked if name in CLASSIFICATION_METRICS]
+        if wrong:
+            raise UserError(f"Hyperparameter eval_metric: {wrong[0]} is of classification, not of objective {objective}")
+    own = tuple(name for name in asked if name in OWN_METRICS)
+    values |= {"eval_metric": [name for name in asked if name not in own]} if asked else {}
+    if asked and len(own) == len(asked):
+        # Without a metric of its own XGBoost would add the objective's.
+        values["disable_default_eval_metric"] = 1
     return Hyperparameters(
         num_round=values.pop("num_round"),
         early_stopping_rounds=values.pop("early_stopping_rounds", None),
         csv_weights=values.pop("csv_weights", 0) == 1,
         save_model_on_termination=values.pop("save_model_on_termination", "false") == "true",
+        own_metrics=own,
         parameters=values,
     )
 
@@ -144,48 +157,11 @@ def _add_tuned_metric(values: dict[str, Any], metric: str | None) -> None:
         values["eval_metric"] = [m for m in values.get("eval_metric", []) if m not in name] + name
 
 
-class _OutOfRange(ValueError):
-    """The text is the range."""
-
-
-def _integer(low: int, high: float = math.inf) -> Parser:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise _OutOfRange(f"[{low}, {high}]")
-        return value
-
-    return parse
-
-
-def _real(low: float = -math.inf, high: float = math.inf, *, over: bool = False, under: bool = False) -> Parser:
-    """A number from `low` to `high`; without `low` itself if `over`, without `high` itself if `under`."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError(text)
-        if not low <= value <= high or (over and value == low) or (under and value == high):
-            raise _OutOfRange(f"{'(' if over else '['}{low}, {high}{')' if under else ']'}")
-        return value
-
-    return parse
-
-
-def _choice(*choices: str) -> Parser:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise _OutOfRange("[" + ", ".join(choices) + "]")
-        return text
-
-    return parse
-
-
 def _metrics(text: str) -> list[str]:
     found = [name.strip().strip("'\"") for name in text.strip("[]").split(",")]
     for name in found:
-        if name.split("@")[0] not in METRICS:
-            raise _OutOfRange("[" + ", ".join(METRICS) + "]")
+        if name.split("@")[0] not in METRICS and name not in OWN_METRICS:
+            raise OutOfRange("[" + ", ".join([*METRICS, *OWN_METRICS]) + "]")
     return found
 
 
@@ -193,55 +169,55 @@ def _text(text: str) -> str:
     return text
 
 
-_fraction = _real(0, 1)
-_sample = _real(0, 1, over=True)
-_positive = _real(0)
+_fraction = real(0, 1)
+_sample = real(0, 1, over=True)
+_positive = real(0)
 
 _PARSERS: dict[str, Parser] = {
-    "aft_loss_distribution": _choice("normal", "logistic", "extreme"),
-    "aft_loss_distribution_scale": _real(0, over=True),
+    "aft_loss_distribution": choice("normal", "logistic", "extreme"),
+    "aft_loss_distribution_scale": real(0, over=True),
     "alpha": _positive,
-    "base_score": _real(),
-    "booster": _choice("gbtree", "gblinear", "dart"),
+    "base_score": real(),
+    "booster": choice("gbtree", "gblinear", "dart"),
     "colsample_bylevel": _sample,
     "colsample_bynode": _sample,
     "colsample_bytree": _sample,
-    "csv_weights": _integer(0, 1),
-    "early_stopping_rounds": _integer(1),
+    "csv_weights": integer(0, 1),
+    "early_stopping_rounds": integer(1),
     "eta": _fraction,
     "eval_metric": _metrics,
     "gamma": _positive,
-    "grow_policy": _choice("depthwise", "lossguide"),
-    "huber_slope": _real(0, over=True),
+    "grow_policy": choice("depthwise", "lossguide"),
+    "huber_slope": real(0, over=True),
     "interaction_constraints": _text,
     "lambda": _positive,
-    "max_bin": _integer(2),
-    "max_cached_hist_node": _integer(1),
+    "max_bin": integer(2),
+    "max_cached_hist_node": integer(1),
     "max_delta_step": _positive,
-    "max_depth": _integer(0),
-    "max_leaves": _integer(0),
+    "max_depth": integer(0),
+    "max_leaves": integer(0),
     "min_child_weight": _positive,
     "monotone_constraints": _text,
-    "normalize_type": _choice("tree", "forest"),
-    "nthread": _integer(1),
-    "num_class": _integer(2),
-    "num_parallel_tree": _integer(1),
-    "num_round": _integer(1),
-    "objective": _choice(*OBJECTIVES),
-    "one_drop": _integer(0, 1),
-    "process_type": _choice("default"),
-    "quantile_alpha": _real(0, 1, over=True, under=True),
+    "normalize_type": choice("tree", "forest"),
+    "nthread": integer(1),
+    "num_class": integer(2),
+    "num_parallel_tree": integer(1),
+    "num_round": integer(1),
+    "objective": choice(*OBJECTIVES),
+    "one_drop": integer(0, 1),
+    "process_type": choice("default"),
+    "quantile_alpha": real(0, 1, over=True, under=True),
     "rate_drop": _fraction,
-    "refresh_leaf": _integer(0, 1),
-    "sample_type": _choice("uniform", "weighted"),
-    "sampling_method": _choice("uniform"),
-    "save_model_on_termination": _choice("true", "false"),
-    "scale_pos_weight": _real(),
-    "seed": _integer(-(2**31), 2**31 - 1),
+    "refresh_leaf": integer(0, 1),
+    "sample_type": choice("uniform", "weighted"),
+    "sampling_method": choice("uniform"),
+    "save_model_on_termination": choice("true", "false"),
+    "scale_pos_weight": real(),
+    "seed": integer(-(2**31), 2**31 - 1),
     "skip_drop": _fraction,
     "subsample": _sample,
-    "tree_method": _choice("auto", "exact", "approx", "hist"),
-    "tweedie_variance_power": _real(1, 2, over=True, under=True),
+    "tree_method": choice("auto", "exact", "approx", "hist"),
+    "tweedie_variance_power": real(1, 2, over=True, under=True),
     "updater": _text,
-    "verbosity": _integer(0, 3),
+    "verbosity": integer(0, 3),
 }

@@ -1,19 +1,22 @@
-"""Training data: the files of a channel, as CSV (label first, no header) or libsvm."""
+"""Training data: the files of a channel, as CSV or Parquet (label first), libsvm or recordio-protobuf."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
+import recordio
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 CONTENT_TYPES = {
+    "application/x-parquet": "parquet",
+    "application/x-recordio-protobuf": "recordio-protobuf",
     "csv": "csv",
     "text/csv": "csv",
     "libsvm": "libsvm",
@@ -46,7 +49,7 @@ class Records:
         """The same rows with at least so many features: sparse rows do not show those that no row here has."""
         if self.columns >= columns:
             return self
-        if self.rows and self.format == "csv":
+        if self.rows and self.format == "dense":
             raise ValueError("dense rows have all their features")
         features = csr_matrix(self.features)
         features.resize((self.rows, columns))
@@ -55,54 +58,71 @@ class Records:
 
 def load(channel: Channel, parameters: Hyperparameters) -> Records:
     """All records of the channel's files on this host, maybe none. Raises UserError."""
-    kind = _format(channel)
-    files = [path for path in sorted(channel.directory.rglob("*")) if path.is_file() and not path.name.startswith((".", "_"))]
-    found = _csv(channel, files, parameters.csv_weights) if kind == "csv" else _libsvm(channel, files)
+    kind, options = channel.media_type("text/libsvm")
+    if kind not in CONTENT_TYPES:
+        raise UserError(f"{channel.content_type} is not an accepted ContentType: {', '.join(sorted(CONTENT_TYPES))}")
+    if options.get("label_size", "1") != "1":
+        raise UserError(f"{channel.content_type} is not an accepted ContentType: label_size must be 1")
+    kind = CONTENT_TYPES[kind]
+    if kind in ("csv", "parquet"):
+        found = _table(channel, _csv if kind == "csv" else _parquet, parameters.csv_weights and kind == "csv")
+    elif kind == "libsvm":
+        found = _libsvm(channel)
+    else:
+        features, labels = recordio.load(channel.name, channel.files())
+        found = Records("dense" if isinstance(features, np.ndarray) else "sparse", features, labels)
     _check_labels(channel, found.labels, *parameters.labels)
     return found
 
 
-def _format(channel: Channel) -> str:
-    """The channel's format; libsvm where it has no content type, as with SageMaker's XGBoost."""
-    given = (channel.content_type or "text/libsvm").split(";")
-    kind = CONTENT_TYPES.get(given[0].strip().lower())
-    if kind is None:
-        raise UserError(f"{channel.content_type} is not an accepted ContentType: {', '.join(sorted(CONTENT_TYPES))}")
-    for option in given[1:]:
-        name, _, value = option.partition("=")
-        if name.strip().lower() == "label_size" and value.strip() != "1":
-            raise UserError(f"{channel.content_type} is not an accepted ContentType: label_size must be 1")
-    return kind
-
-
-def _csv(channel: Channel, files: Sequence[Path], csv_weights: bool) -> Records:
+def _table(channel: Channel, read: Callable[[Channel, Path], Any], weighted: bool) -> Records:
+    """Rows of numbers, the label first, then the weight where rows have one."""
     tables: list[Any] = []
-    for path in files:
-        try:
-            table = pd.read_csv(path, header=None, dtype=np.float32, skipinitialspace=True)
-        except pd.errors.EmptyDataError:
+    for path in channel.files():
+        table = read(channel, path)
+        if table is None:
             continue
-        except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"Failed to load csv data of channel {channel.name} ({path.name}): {str(error).strip()}."
-                " Every row needs the same number of numbers, the label first, and no header"
-            ) from error
         if tables and table.shape[1] != tables[0].shape[1]:
             raise UserError(
                 f"Feature size mismatch in channel {channel.name}: {path.name} has {table.shape[1]} columns,"
                 f" an earlier file {tables[0].shape[1]}"
             )
-        tables.append(table.to_numpy())
-    first = 2 if csv_weights else 1
+        tables.append(table)
+    first = 2 if weighted else 1
     if not tables:
-        return _nothing("csv")
-    table = np.concatenate(tables) if len(tables) > 1 else tables[0]
-    if table.shape[1] <= first:
-        raise UserError(f"Channel {channel.name} has {table.shape[1]} columns: no feature is left beside the label")
-    return Records("csv", table[:, first:], table[:, 0], table[:, 1] if csv_weights else None)
+        return _nothing("dense")
+    whole = np.concatenate(tables) if len(tables) > 1 else tables[0]
+    if whole.shape[1] <= first:
+        raise UserError(f"Channel {channel.name} has {whole.shape[1]} columns: no feature is left beside the label")
+    return Records("dense", whole[:, first:], whole[:, 0], whole[:, 1] if weighted else None)
 
 
-def _libsvm(channel: Channel, files: Sequence[Path]) -> Records:
+def _csv(channel: Channel, path: Path) -> Any:
+    try:
+        return pd.read_csv(path, header=None, dtype=np.float32, skipinitialspace=True).to_numpy()
+    except pd.errors.EmptyDataError:
+        return None
+    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Failed to load csv data of channel {channel.name} ({path.name}): {str(error).strip()}."
+            " Every row needs the same number of numbers, the label first, and no header"
+        ) from error
+
+
+def _parquet(channel: Channel, path: Path) -> Any:
+    if channel.piped:
+        raise UserError(f"Channel {channel.name}: Parquet files cannot be told apart in a pipe; use File or FastFile mode")
+    try:
+        table = pd.read_parquet(path).to_numpy(np.float32)
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(
+            f"Failed to load parquet data of channel {channel.name} ({path.name}): {str(error).strip()}."
+            " Every column must hold numbers, the first one the labels"
+        ) from error
+    return table if len(table) else None
+
+
+def _libsvm(channel: Channel) -> Records:
     """`label[:weight] [qid:n] index:value …`; indices are taken as they are, as XGBoost itself does."""
     labels: list[float] = []
     weights: list[float] = []
@@ -110,7 +130,7 @@ def _libsvm(channel: Channel, files: Sequence[Path]) -> Records:
     ends = [0]
     indices: list[int] = []
     values: list[float] = []
-    for path in files:
+    for path in channel.files():
         for number, line in _lines(path):
             try:
                 head, *rest = line.split()
@@ -133,14 +153,14 @@ def _libsvm(channel: Channel, files: Sequence[Path]) -> Records:
                 ) from error
             ends.append(len(indices))
     if not labels:
-        return _nothing("libsvm")
+        return _nothing("sparse")
     for what, found in (("weight", weights), ("qid", groups)):
         if found and len(found) != len(labels):
             raise UserError(f"Channel {channel.name}: {len(found)} of {len(labels)} lines have a {what}; all or none must")
     shape = (len(labels), max(indices, default=0) + 1)
     features = csr_matrix((np.asarray(values, np.float32), np.asarray(indices), np.asarray(ends)), shape=shape)
     return Records(
-        "libsvm",
+        "sparse",
         features,
         np.asarray(labels, dtype=np.float32),
         np.asarray(weights, dtype=np.float32) if weights else None,

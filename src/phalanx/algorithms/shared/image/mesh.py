@@ -1,0 +1,74 @@
+"""Tensors of all hosts together: torch.distributed over Gloo, on the interface that joins the hosts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+
+import torch
+from cluster import Cluster, own_address
+from contract import Resources
+from torch import Tensor
+from torch import distributed as dist
+
+PORT = 9099
+_PATIENCE = timedelta(days=7)
+"""With a slow peer. A dead one is noticed by the cluster."""
+
+
+class Mesh:
+    """What hosts reckon together; a single host reckons alone."""
+
+    def __init__(self, here: Resources, cluster: Cluster | None) -> None:
+        self.rank, self.size = here.rank, len(here.hosts)
+        if cluster is None:
+            return
+        # The store would listen everywhere: here it gets a socket that is bound to the hosts' own network.
+        listener = None
+        if cluster.leader:
+            listener = socket.create_server((own_address(here), PORT), backlog=len(here.hosts))
+        address = cluster.gather(own_address(here))[0]
+        store = dist.TCPStore(
+            address,
+            PORT,
+            self.size,
+            cluster.leader,
+            _PATIENCE,
+            wait_for_workers=False,
+            master_listen_fd=listener.detach() if listener else None,
+        )
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", here.interface)
+        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=_PATIENCE)
+
+    @property
+    def leader(self) -> bool:
+        """Whether this is the first host."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all hosts, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def greatest(self, number: float) -> float:
+        """The greatest of all hosts' numbers."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor([number], dtype=torch.float64)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return float(tensor)
+
+    def collect(self, rows: Tensor) -> Tensor:
+        """The rows of all hosts, one below another; their widths must agree, their numbers need not."""
+        if self.size == 1:
+            return rows
+        longest = int(self.greatest(len(rows)))
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)]))
+        padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

@@ -1,0 +1,1 @@
+"""PyTorch: the layer that all images with it share."""
