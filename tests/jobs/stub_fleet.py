@@ -131,9 +131,9 @@ class StubFleet:
         """An instance ends by an error of its own."""
         self._set(id_, error=error, disconnected=disconnected)
 
-    def exit(self, id_: str, code: int) -> None:
+    def exit(self, id_: str, code: int, failure: str | None = None, out_of_memory: bool = False) -> None:
         """A container ends."""
-        self._set(id_, phase=Phase.EXITED, exit_code=code)
+        self._set(id_, phase=Phase.EXITED, exit_code=code, failure=failure, out_of_memory=out_of_memory)
 
     def forget(self) -> None:
         """Lose all instances, as when a host restarts."""

@@ -387,6 +387,37 @@ def test_a_clean_stop_waits_for_an_agent_that_is_being_replaced(database, signer
     assert load(database).plan is None
 
 
+LOST = {"failure": "algo-2 ended before training was complete"}
+MEMORY = "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an instance."
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "reason"),
+    [
+        # The instance that ran out of memory is seen last, and first.
+        ((1, LOST), (137, {"out_of_memory": True}), f"{MEMORY}, exit code: 137"),
+        ((137, {"out_of_memory": True}), (1, LOST), f"{MEMORY}, exit code: 137"),
+        # Killed: its peer can say more than that.
+        ((137, {}), (1, LOST), f"AlgorithmError: {LOST['failure']}, exit code: 1"),
+        # It has said why: what its peer makes of its end does not matter.
+        ((1, {"failure": "bad label"}), (1, LOST), "AlgorithmError: bad label, exit code: 1"),
+        ((3, {}), (143, {}), "AlgorithmError: , exit code: 3"),
+    ],
+)
+def test_a_failed_jobs_reason_is_that_of_the_instance_that_knows_it(database, signer, first, then, reason):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    # The first one to end is the one that comes last in the plan.
+    for id_, (code, told) in zip(reversed(list(fleet.specs)), (first, then), strict=True):
+        fleet.exit(id_, code, **told)
+        wait_for(lambda: fleet.stops)
+    thread.join(30)
+    assert load(database).failure_reason == reason
+
+
 def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer):
     create(database)
     fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))

@@ -31,6 +31,8 @@ FAILED_PEER_GRACE_SECONDS = 5.0
 LOG_SECONDS = 1.0
 """How often log lines are taken over while nothing else happens."""
 RETRY_SECONDS = 0.5
+_WORDLESS = "AlgorithmError: , exit code:"
+"""How the FailureReason of an instance that left no words begins."""
 
 log = structlog.get_logger()
 
@@ -203,7 +205,7 @@ class Runner:
             self._stay()
         journal.pump(final=True)
         if ending is not None and ending.status in ("Failed", "InProgress"):
-            raise Ended(ending)
+            raise Ended(_reconsidered(ending, statuses))
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             stored.outcome = (ending or record.COMPLETED).to_json()
@@ -378,8 +380,12 @@ class Runner:
 
 
 def _failure(broken: list[InstanceStatus]) -> Outcome:
-    """FailureReason of the first instance that failed: by its own words if it left any (facts: container contract)."""
-    status = next((item for item in broken if item.error), None) or next((item for item in broken if item.failure), broken[0])
+    """FailureReason of the first instance that failed: by its own words if it left any (facts: container contract).
+
+    The end of an instance that ran out of memory goes before what its peers say of it.
+    """
+    first = (lambda item: item.error, lambda item: item.out_of_memory, lambda item: item.failure, lambda _: True)
+    status = next(item for what in first for item in broken if what(item))
     if status.error:
         return failed(status.error)
     if status.out_of_memory:
@@ -388,6 +394,21 @@ def _failure(broken: list[InstanceStatus]) -> Outcome:
             f" on an instance., exit code: {status.exit_code}"
         )
     return failed(f"AlgorithmError: {status.failure or ''}, exit code: {status.exit_code}")
+
+
+def _reconsidered(ending: Outcome, statuses: list[InstanceStatus]) -> Outcome:
+    """How a job failed, once all its containers have ended.
+
+    The first end that was seen may be that of an instance that knew no more than that a peer was gone; or of one that was
+    killed and could say nothing, where its peers can.
+    """
+    reason = ending.failure_reason or ""
+    if not reason.startswith("AlgorithmError:"):
+        return ending
+    knowing = [status for status in statuses if status.out_of_memory]
+    if not knowing and reason.startswith(_WORDLESS):
+        knowing = [status for status in statuses if status.failure]
+    return _failure(knowing) if knowing else ending
 
 
 def _reason(text: str) -> str:
