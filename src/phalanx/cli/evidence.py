@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from phalanx.cli.report import page
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
-from phalanx.jobs.evidence import Tampered, verify
+from phalanx.jobs.evidence import Signer, Tampered, verify
 
 
 def evidence(
@@ -20,16 +21,34 @@ def evidence(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report itself.")] = False,
     verify_file: Annotated[Path | None, typer.Option("--verify", metavar="FILE", help="Check a report's signature.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Public key (base64) that must have signed it.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the report as a page for auditors, signed report included."),
+    ] = None,
+    public_key: Annotated[
+        bool, typer.Option("--public-key", help="Print the key (base64) that signs this service's reports, to publish it.")
+    ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show what was measured of a job's encryption, or verify a report offline."""
     if verify_file is not None:
         _verify(verify_file, key)
+    elif public_key:
+        path = data_dir / "evidence.key"
+        if not path.exists():
+            fail(f"No service has run with the data directory {data_dir}.")
+        typer.echo(Signer(path).public_key)
     elif job is None:
         fail("Name a job: phalanx evidence JOB, or check a file: phalanx evidence --verify FILE")
     else:
         found = load(data_dir, job)
-        if as_json:
+        if html is not None:
+            try:
+                html.write_text(page(found), encoding="utf-8")
+            except OSError as error:
+                fail(f"Cannot write {html}: {error.strerror}")
+            typer.echo(f"{html}: written")
+        elif as_json:
             typer.echo(json.dumps(found, indent=2))
         else:
             show(found)

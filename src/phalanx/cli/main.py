@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from phalanx.cli.audit import audit
 from phalanx.cli.capture import capture
 from phalanx.cli.decrypt import decrypt
 from phalanx.cli.doctor import doctor
@@ -20,6 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, explain, capture, interrupt, decrypt):
+for command in (serve, env, doctor, evidence, audit, explain, capture, interrupt, decrypt):
     app.command()(command)
 app.add_typer(image, name="image")

@@ -68,6 +68,24 @@ def verify(report: Json, public_key: str | None = None) -> str:
     return str(key)
 
 
+def doubt(job: TrainingJob) -> str | None:
+    """Why it cannot be shown that the traffic of a job of several instances was encrypted; None where it can.
+
+    A job that has not ended has no report yet, which is no reason to doubt it.
+    """
+    if not job.encrypted:
+        return "encryption was not requested"
+    if job.evidence is None:
+        return "it ended without a report" if job.stage == "ended" else None
+    try:
+        verify(job.evidence)
+    except Tampered as error:
+        return str(error)
+    if job.evidence["gaps"]:
+        return f"not all was measured: {job.evidence['gaps'][0]}"
+    return None
+
+
 def measured(fleet: Fleet, job: TrainingJob, plan: Plan) -> Json:
     """The report, unsigned, of what a job's instances measure now; what one of them refuses to tell is a gap.
 
