@@ -9,7 +9,7 @@ import sys
 
 from bench import result
 
-SUITES = ("engine", "network", "api", "tuning")
+SUITES = ("engine", "network", "api", "tuning", "mesh")
 """Modules of this package with `run(quick, chosen) -> list[Result]`."""
 
 
