@@ -9,8 +9,9 @@ setup:
 demo: setup
 	@examples/demo.sh
 
+# Two files of tests at a time: most of them wait for a daemon, a container or a job.
 test: setup check
-	@.venv/bin/pytest
+	@.venv/bin/pytest -n 2 --dist loadfile
 
 check: setup
 	@.venv/bin/ruff check .

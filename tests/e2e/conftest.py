@@ -172,7 +172,7 @@ class Phalanx:
         left = [str(path) for path in Path("/run/netns").glob(f"{self.names.namespaces}*")]
         left += [line for line in Path("/proc/mounts").read_text().splitlines() if self.names.tag in line]
         left += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.data_dir) in line]
-        left += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{self.names.cgroup}*")]
+        left += [str(path) for kind in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{kind}{self.names.cgroup}*")]
         left += [str(path) for path in (self.names.run_dir,) if path.exists()]
         left += self.processes().values()
         return left

@@ -72,13 +72,17 @@ class Service:
         lines = (line.split(" ", 3) for line in self.containers.log_path(id).read_text().splitlines())
         return "".join(text + ("\n" if tag == "F" else "") for _, name, tag, text in lines if name in (streams or (name,)))
 
+    def groups(self, path: str = "") -> list[Path]:
+        """The service's control group, or a path in it, in every hierarchy; those of others come and go meanwhile."""
+        root = Path("/sys/fs/cgroup")
+        return [*root.glob(f"*{self.cgroup}/{path}"), *root.glob(f"{self.cgroup.strip('/')}/{path}")]
+
     def traces(self) -> list[str]:
         """All that the service has on this host besides its empty directories."""
         name = self.rundir.name
         found = [str(path) for path in (self.rundir / "containers").rglob("*")]
         found += [str(path) for path in (self.disk / "logs").glob("*")]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}")]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(self.cgroup.strip("/"))]
+        found += map(str, self.groups())
         for process in Path("/proc").glob("[0-9]*"):
             for file in ("cmdline", "mountinfo"):
                 try:

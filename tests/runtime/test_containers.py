@@ -371,7 +371,7 @@ def kill_with_its_launcher(service: Service, process: subprocess.Popen[str], del
     """Kills an agent and its launcher at once, `delay` milliseconds after the launcher began."""
 
     def entered() -> Path | None:
-        for procs in Path("/sys/fs/cgroup").glob(f"**{service.cgroup}/one/monitor/cgroup.procs"):
+        for procs in service.groups("one/monitor/cgroup.procs"):
             return procs if procs.read_text() else None
         return None
 
@@ -408,7 +408,7 @@ def test_stop_of_a_container_that_was_never_started(service: Service) -> None:
 def test_a_killed_monitor_is_reported(service: Service) -> None:
     service.containers.start(service.spec("import time\nwhile True: print('x', flush=True); time.sleep(.05)"))
     until(lambda: service.text() or None)
-    (procs,) = Path("/sys/fs/cgroup").glob(f"**{service.cgroup}/one/monitor/cgroup.procs")
+    (procs,) = service.groups("one/monitor/cgroup.procs")
     for pid in procs.read_text().split():
         os.kill(int(pid), signal.SIGKILL)
     status = service.wait()  # the program's standard output is gone with the monitor
@@ -449,7 +449,7 @@ def test_a_container_keeps_no_mount_of_the_host_alive(service: Service, tmp_path
         seen = [
             Path(f"/proc/{pid}/mountinfo").read_text()
             for part in ("container", "monitor")
-            for pid in next(Path("/sys/fs/cgroup").glob(f"**{service.cgroup}/one/{part}/cgroup.procs")).read_text().split()
+            for pid in service.groups(f"one/{part}/cgroup.procs")[0].read_text().split()
         ]
     finally:
         subprocess.run(["umount", str(other)], check=True)
