@@ -550,6 +550,62 @@ def test_a_warm_start_must_fit_its_parents(world, changes, text):
     assert text in caught.value.message
 
 
+AUC = [{"Type": "Maximize", "MetricName": "auc"}]
+BOOST = {
+    "TrainingImage": OWN,
+    "SupportedTrainingInstanceTypes": ["ml.m5.large"],
+    "SupportsDistributedTraining": True,
+    "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["text/csv"], "SupportedInputModes": ["File"]}],
+    "MetricDefinitions": [{"Name": "auc", "Regex": "auc:([0-9.]+)"}, {"Name": "loss", "Regex": "loss:([0-9.]+)"}],
+    "SupportedHyperParameters": [
+        {
+            "Name": "eta",
+            "Type": "Continuous",
+            "Range": {"ContinuousParameterRangeSpecification": {"MinValue": "0", "MaxValue": "1"}},
+            "IsTunable": True,
+        },
+        {"Name": "rounds", "Type": "Integer", "DefaultValue": "7"},
+    ],
+    "SupportedTuningJobObjectiveMetrics": AUC,
+}
+
+
+def by_algorithm(objective=AUC[0], **ranges):
+    """The members of a tuning job with an algorithm of the account, by its name."""
+    specification = {"AlgorithmName": "boost", "TrainingInputMode": "File"}
+    given = ranges or {"ContinuousParameterRanges": [ETA]}
+    return {
+        "tuning": config(HyperParameterTuningJobObjective=objective, ParameterRanges=given),
+        "job": definition(AlgorithmSpecification=specification, StaticHyperParameters=None),
+    }
+
+
+def test_an_algorithm_of_the_account_is_tuned_by_what_it_says(world):
+    world.call("CreateAlgorithm", AlgorithmName="boost", TrainingSpecification=BOOST)
+    create(world, **by_algorithm())
+    world.tuner.advance("tune")
+    names = [job["TrainingJobName"] for job in children(world)["TrainingJobSummaries"]]
+    assert len(names) == 2
+    taken = world.call("DescribeTrainingJob", TrainingJobName=names[0])
+    assert taken["AlgorithmSpecification"]["AlgorithmName"].endswith(":algorithm/boost")
+    assert taken["HyperParameters"].keys() == {"_tuning_objective_metric", "eta", "rounds"}
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"objective": {"Type": "Minimize", "MetricName": "loss"}}, "Minimize loss is not supported by algorithm boost"),
+        ({"IntegerParameterRanges": [{**DEPTH, "Name": "rounds"}]}, "rounds is not tunable with algorithm boost"),
+        ({"ContinuousParameterRanges": [{**ETA, "MaxValue": "1.5"}]}, "'1.5' of hyperparameter eta is not between 0 and 1"),
+    ],
+)
+def test_an_algorithm_is_not_tuned_beyond_what_it_says(world, members, text):
+    world.call("CreateAlgorithm", AlgorithmName="boost", TrainingSpecification=BOOST)
+    with pytest.raises(AwsError, match=text):
+        create(world, **by_algorithm(**members))
+    assert world.call("ListHyperParameterTuningJobs")["HyperParameterTuningJobSummaries"] == []
+
+
 def test_autotune_chooses_what_is_left_open(world):
     ranges = {"AutoParameters": [{"Name": "eta", "ValueHint": "0.3"}, {"Name": "max_depth", "ValueHint": "6"}]}
     create(world, tuning=config("Bayesian", None, ParameterRanges=ranges), Autotune={"Mode": "Enabled"})

@@ -61,7 +61,7 @@ class Worker:
         self._terminated = False
         self._attached = 0.0
         self._reached = 0.0
-        self._mesh_seen = 0.0
+        self._mesh_seen = time.monotonic()
         self._unconnected_since: float | None = None
         self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
         self._log = log.bind(job=instance.spec.job, host=instance.spec.host, instance=instance.spec.id)
@@ -114,7 +114,8 @@ class Worker:
                         self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
                         self._follower.start()
                     self._watch_container()
-                if self.status.phase != Phase.RUNNING or time.monotonic() - self._mesh_seen >= WATCH_SECONDS:
+                # Not with every look at a young container, nor at each step: the steps find out by themselves, the guards hold.
+                if time.monotonic() - self._mesh_seen >= WATCH_SECONDS:
                     self._mesh_seen = time.monotonic()
                     self._watch_mesh()
                 if self.status.phase >= min(self._goal, Phase.RUNNING):

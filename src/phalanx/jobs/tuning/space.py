@@ -43,6 +43,11 @@ class Integer:
         """How many values there are."""
         return self.high - self.low + 1
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The least and the greatest value."""
+        return str(self.low), str(self.high)
+
     def values(self) -> Iterator[str]:
         """All values, in order."""
         return (str(value) for value in range(self.low, self.high + 1))
@@ -78,6 +83,11 @@ class Continuous:
     def size(self) -> float:
         """How many values there are."""
         return math.inf
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The least and the greatest value."""
+        return repr(self.low), repr(self.high)
 
     def values(self) -> Iterator[str]:
         """They cannot be counted."""
@@ -115,6 +125,11 @@ class Categorical:
     def size(self) -> float:
         """How many values there are."""
         return len(self.choices)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """All values: they have no order."""
+        return self.choices
 
     def values(self) -> Iterator[str]:
         """All values, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -151,6 +151,22 @@ def applied(database: Database, members: Members) -> Members:
         },
         **({"HyperParameters": given} if given else {}),
     }
+
+
+def check_tuning(database: Database, name: str, objective: Json, bounds: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValidationException unless an algorithm can be tuned by this objective, over these hyperparameters between these
+    ends of their ranges."""
+    with database.read() as session:
+        algorithm = find(session, name)
+    training = algorithm.request["TrainingSpecification"]
+    supported = training.get("SupportedTuningJobObjectiveMetrics", [])
+    if supported and objective not in supported:
+        known = ", ".join(f"{each['Type']} {each['MetricName']}" for each in supported)
+        raise validation(
+            f"The objective {objective['Type']} {objective['MetricName']} is not supported by algorithm {algorithm.name}. "
+            f"Supported are: {known}."
+        )
+    hyperparameters.check_tunable(algorithm.name, training.get("SupportedHyperParameters", []), bounds)
 
 
 def _check_instances(name: str, training: Json, resources: Json) -> None:

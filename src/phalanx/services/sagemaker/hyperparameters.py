@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phalanx.jobs.tuning.settings import OBJECTIVE
 from phalanx.services.sagemaker.errors import validation
 from phalanx.store.base import Json
 
@@ -47,6 +48,9 @@ def completed(algorithm: str, specifications: Sequence[Json], given: Mapping[str
         return dict(given)
     known = {specification["Name"]: specification for specification in specifications}
     for name, value in given.items():
+        if name == OBJECTIVE:
+            # A tuning job's own word to the training program, whatever the algorithm.
+            continue
         if name not in known:
             raise validation(f"The hyperparameter {name} is not supported by algorithm {algorithm}.")
         if fault := _fault(known[name], value):
@@ -56,6 +60,19 @@ def completed(algorithm: str, specifications: Sequence[Json], given: Mapping[str
         if specification.get("IsRequired") and name not in given and name not in defaults:
             raise validation(f"The hyperparameter {name} is required by algorithm {algorithm}.")
     return {**defaults, **given}
+
+
+def check_tunable(algorithm: str, specifications: Sequence[Json], bounds: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValidationException unless an algorithm lets these hyperparameters be tuned, within these ends of their ranges; one
+    that lists none takes any."""
+    known = {specification["Name"]: specification for specification in specifications}
+    for name, values in bounds.items() if known else ():
+        if not known.get(name, {}).get("IsTunable", False):
+            tunable = ", ".join(each["Name"] for each in specifications if each.get("IsTunable")) or "none"
+            raise validation(f"The hyperparameter {name} is not tunable with algorithm {algorithm}. Tunable are: {tunable}.")
+        for value in values:
+            if fault := _fault(known[name], value):
+                raise validation(f"The value '{value}' of hyperparameter {name} {fault} (algorithm {algorithm}).")
 
 
 def _fault(specification: Json, value: str) -> str | None:

@@ -26,7 +26,7 @@ from phalanx.jobs.tuning.settings import (
 from phalanx.jobs.tuning.space import Categorical, Space, SpaceError
 from phalanx.jobs.tuning.stopping import MAX_RESOURCE
 from phalanx.jobs.tuning.strategy import Search, propose
-from phalanx.services.sagemaker import names, tags
+from phalanx.services.sagemaker import algorithms, names, tags
 from phalanx.services.sagemaker.create import Policy, accepted, check_network
 from phalanx.services.sagemaker.errors import missing, validation
 from phalanx.services.sagemaker.tuning.children import training_job
@@ -57,6 +57,11 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
     _check_config(config)
     spaces = [_space(config, each) for each in definitions]
     _check_strategy(config, definitions, spaces)
+    for each, space in zip(definitions, spaces, strict=True):
+        if "AlgorithmName" in each["AlgorithmSpecification"]:
+            bounds = {parameter.name: parameter.ends for parameter in space.parameters}
+            objective = objective_of(config, each) or {}
+            algorithms.check_tuning(database, each["AlgorithmSpecification"]["AlgorithmName"], objective, bounds)
     check = partial(accepted, database, control, policy, caller, action="CreateHyperParameterTuningJob", resource=arn)
     children = [_check_child(check, name, config, each, space) for each, space in zip(definitions, spaces, strict=True)]
     seed = config.get("RandomSeed", secrets.randbelow(LARGEST_SEED))
