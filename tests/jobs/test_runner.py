@@ -19,7 +19,7 @@ from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Runner, World
 from phalanx.network.model import GuardCounters
-from phalanx.node.messages import Phase
+from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob, Transition
@@ -358,6 +358,27 @@ def test_a_job_that_writes_without_end_can_be_stopped(database, signer):
         for stream in session.scalars(select(LogStream)):
             numbers = session.scalars(select(LogEvent.number).where(LogEvent.stream == stream.name)).all()
             assert len(numbers) == stream.events == stream.position > 0
+
+
+def test_what_happens_to_other_jobs_is_no_reason_to_read_a_jobs_logs(database, signer, monkeypatch):
+    create(database)
+    fleet, looks = StubFleet(Script(hold=Phase.RUNNING)), []
+    logs = fleet.logs
+    monkeypatch.setattr(fleet, "logs", lambda *arguments: (looks.append(arguments[0]), logs(*arguments))[1])
+    thread = threading.Thread(target=run, args=(database, fleet, signer))
+    thread.start()
+    wait_for(lambda: load(database).stage == "training" and len(looks) >= 2)
+    mine = sorted(fleet.present)
+    fleet._known["i-other"] = InstanceStatus("i-other", Phase.NEW)
+    looks.clear()
+    for number in range(300):
+        fleet._set("i-other", notes=(str(number),))
+        time.sleep(0.001)
+    assert len(looks) < 100
+    for id_ in mine:
+        fleet.exit(id_, 0)
+    thread.join(10)
+    assert load(database).status == "Completed"
 
 
 def test_a_full_store_delays_a_job_but_does_not_fail_it(database, signer, monkeypatch):
