@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.config import Config
 
 from clients import AwsCli
 from phalanx.node.names import Names
@@ -32,6 +33,7 @@ class Phalanx:
 
     data_dir: Path
     port: int
+    options: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
     env: dict = field(default_factory=dict)
     clients: dict = field(default_factory=dict)
@@ -43,7 +45,9 @@ class Phalanx:
     def start(self) -> None:
         log = (self.data_dir.parent / "serve.log").open("ab")
         self.process = subprocess.Popen(
-            [PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)], stderr=log, stdout=log
+            [PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self.options],
+            stderr=log,
+            stdout=log,
         )
         wait_for(self._answers, 90, "the service to answer")
         shown = self.run("env").stdout
@@ -82,6 +86,8 @@ class Phalanx:
             region_name=self.env["AWS_REGION"],
             aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            verify=self.env.get("AWS_CA_BUNDLE"),
+            config=Config(request_checksum_calculation="when_required") if "AWS_CA_BUNDLE" in self.env else None,
         )
 
     def network(self, *permissions: dict) -> dict:
@@ -200,11 +206,11 @@ def wait_for(condition, seconds: float, what: str) -> None:
 
 
 @contextlib.contextmanager
-def running(directory: Path):
+def running(directory: Path, *options: str):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     data_dir = directory / "data"
-    service = Phalanx(data_dir, port)
+    service = Phalanx(data_dir, port, options)
     try:
         service.start()
         s3 = service.client("s3")

@@ -92,6 +92,18 @@ def test_what_was_cut_off_at_the_end_shows_to_who_noted_the_last_hash(written):
     noted = verify(written)
     (written / "000000000000.jsonl").write_bytes(b"".join(lines(written)[:-1]))
     assert verify(written) != noted
+    assert verify(written).fault is None
+    assert "there were 10 records" in verify(written, (noted.records, noted.last)).fault
+
+
+def test_a_trail_that_was_made_anew_shows_to_who_noted_a_hash(written, tmp_path_factory):
+    noted = verify(written)
+    made = Trail(tmp_path_factory.mktemp("anew"), ACCOUNT)
+    for number in range(11):
+        made.record(event(number), None)
+    made.close()
+    assert verify(made._directory).fault is None
+    assert "made anew" in verify(made._directory, (noted.records, noted.last)).fault
 
 
 def test_it_goes_on_after_a_kill_in_the_middle_of_a_line(written):

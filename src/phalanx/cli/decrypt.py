@@ -56,7 +56,7 @@ def _client(environment: dict[str, str], service: str, endpoint: str) -> Any:
     session = boto3.session.Session(
         environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], region_name=environment["AWS_REGION"]
     )
-    return session.client(service, endpoint_url=endpoint)
+    return session.client(service, endpoint_url=endpoint, verify=environment.get("AWS_CA_BUNDLE"))
 
 
 def _object(environment: dict[str, str], uri: str) -> Iterator[bytes]:

@@ -31,6 +31,9 @@ def variables(data_dir: Path) -> dict[str, str]:
         # The embedded S3 server answers ranged reads with the checksum of the whole object, which boto3 would take for damage.
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config(data_dir, endpoints.region)),
+        # Over TLS, newer clients would send checksums in a trailer, which it does not know either.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        **({"AWS_CA_BUNDLE": endpoints.authority} if endpoints.authority else {}),
     }
 
 

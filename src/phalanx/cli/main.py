@@ -14,6 +14,7 @@ from phalanx.cli.explain import explain
 from phalanx.cli.image import image
 from phalanx.cli.interrupt import interrupt
 from phalanx.cli.serve import serve
+from phalanx.cli.trail import trail
 
 app = typer.Typer(
     help="Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances.",
@@ -21,6 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, audit, explain, capture, interrupt, decrypt):
+for command in (serve, env, doctor, evidence, audit, explain, capture, interrupt, decrypt, trail):
     app.command()(command)
 app.add_typer(image, name="image")

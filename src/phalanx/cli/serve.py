@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -18,6 +21,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from phalanx.cli import certificate as own_certificate
 from phalanx.cli.settings import (
     ACCOUNT,
     DEFAULT_DATA_DIR,
@@ -31,7 +35,7 @@ from phalanx.cli.settings import (
 )
 from phalanx.console import site
 from phalanx.data import objects
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import ObjectStore, TlsListener
 from phalanx.data.process import ProcessError
 from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError
@@ -106,6 +110,17 @@ def serve(
             " SageMaker does. By default they train: the platform moves their data itself.",
         ),
     ] = False,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PHALANX_TLS_CERTIFICATE",
+            help="A certificate (PEM, with its chain) to answer over TLS with. Beyond loopback everything is over TLS: without"
+            " this one the service makes its own, which clients trust by what `phalanx env` prints.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="PHALANX_TLS_KEY", help="The key (PEM) that belongs to the certificate.")
+    ] = None,
     root_key: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +160,7 @@ def serve(
         require_encryption,
         require_s3_route,
         root_key or data_dir / "root.key",
+        _tls(host, data_dir, tls_certificate, tls_key),
     )
     try:
         server.run()
@@ -153,6 +169,35 @@ def serve(
     finally:
         server.close()
         os.close(lock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tls:
+    """What the service answers over TLS with; `authority` is what clients have to trust, where that is not theirs to know."""
+
+    certificate: Path
+    key: Path
+    authority: Path | None
+
+
+def _tls(host: str, data_dir: Path, certificate: Path | None, key: Path | None) -> _Tls | None:
+    """The certificate that was given; the service's own where it listens beyond loopback; else none."""
+    if (certificate is None) != (key is None):
+        fail("--tls-certificate and --tls-key belong together: give both.")
+    if certificate is not None and key is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            fail(f"The certificate {certificate} cannot be used with the key {key}: {error}")
+        return _Tls(certificate.resolve(), key.resolve(), None)
+    return None if _is_loopback(host) else _Tls(*own_certificate.ensure(data_dir / "tls", host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Service:
@@ -168,6 +213,7 @@ class _Service:
         require_encryption: EncryptionPolicy | None,
         require_s3_route: bool,
         root_key: Path,
+        tls: _Tls | None,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -177,6 +223,7 @@ class _Service:
         self._require_encryption = require_encryption
         self._require_s3_route = require_s3_route
         self._root_key = root_key
+        self._tls = tls
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -205,7 +252,7 @@ class _Service:
         port = self._listener.getsockname()[1]
         # Clients elsewhere cannot use the address that means "all of this host's".
         shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
-        s3 = (store.endpoint or "").replace(f"//{self._host}:", f"//{shown}:")
+        s3 = self._shown_s3(store, shown)
         services = [
             sagemaker(self._database, manager, require_encryption=self._require_encryption),
             ec2(self._database, manager),
@@ -220,7 +267,9 @@ class _Service:
         trail = Trail(self._data_dir / "audit", ACCOUNT)
         self._undo.callback(trail.close)
         app = application(services, self._directory.principal, ACCOUNT, routes=routes, guard=Authority(self._directory, trail))
-        Endpoints(f"http://{shown}:{port}", s3, REGION).save(self._data_dir)
+        endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
+        authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
+        Endpoints(endpoint, s3, REGION, authority).save(self._data_dir)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -229,10 +278,11 @@ class _Service:
                 lifespan="off",
                 proxy_headers=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
+                **({} if self._tls is None else _over_tls(self._tls)),
             )
         )
         self._listener.listen(1024)
-        log.info("phalanx ready", endpoint=f"http://{shown}:{port}", data_dir=str(self._data_dir))
+        log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir))
         server.run(sockets=[self._listener])
 
     def close(self) -> None:
@@ -250,12 +300,23 @@ class _Service:
             if not access_key or not secret_key:
                 fail("An external S3 needs PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY in the environment.")
             return ObjectStore(self._external, REGION, access_key, secret_key)
-        port = _s3_port(self._data_dir, self._host)
-        server = S3Server(self._data_dir / "s3", self._host, port, self._key.id, self._key.secret, self._data_dir / "s3.log")
+        # In the clear it answers on loopback alone.
+        host = self._host if self._tls is None else "127.0.0.1"
+        port, tls = _s3_port(self._data_dir / "s3.port", host), None
+        if self._tls is not None:
+            self._s3_outside = _s3_port(self._data_dir / "s3.tls.port", self._host)
+            tls = TlsListener(self._host, self._s3_outside, self._tls.certificate, self._tls.key)
+        server = S3Server(self._data_dir / "s3", host, port, self._key.id, self._key.secret, self._data_dir / "s3.log", tls)
         self._undo.callback(server.stop)
         server.start()
         threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
-        return ObjectStore(f"http://{self._host}:{port}", REGION, self._key.id, self._key.secret)
+        return ObjectStore(f"http://{host}:{port}", REGION, self._key.id, self._key.secret)
+
+    def _shown_s3(self, store: ObjectStore, shown: str) -> str:
+        """The URL at which clients reach S3."""
+        if self._external is None and self._tls is not None:
+            return f"https://{_bracketed(shown)}:{self._s3_outside}"
+        return store.endpoint or ""
 
     def _watch_s3(self, server: S3Server) -> None:
         while not self._closing.wait(S3_WATCH_SECONDS):
@@ -282,10 +343,19 @@ def _admin_key(directory: Directory, data_dir: Path) -> AdminKey:
     return key
 
 
-def _s3_port(data_dir: Path, host: str) -> int:
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _over_tls(tls: _Tls) -> dict[str, Any]:
+    """uvicorn's settings: TLS 1.2 with forward secrecy and AEAD, or 1.3."""
+    ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20"
+    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key), "ssl_ciphers": ciphers}
+
+
+def _s3_port(path: Path, host: str) -> int:
     """The port that S3 had before, so that clients' environments stay valid; a free one at the first start."""
-    path = data_dir / "s3.port"
     if not path.exists():
-        with socket.create_server((host, 0)) as probe:
+        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             path.write_text(str(probe.getsockname()[1]))
     return int(path.read_text())

@@ -38,6 +38,8 @@ class Endpoints:
     endpoint: str
     s3: str
     region: str
+    authority: str | None = None
+    """The file with the authority that clients have to trust (PEM), where the service made its certificate itself."""
 
     def save(self, data_dir: Path) -> None:
         """Write to the data directory, all or nothing."""

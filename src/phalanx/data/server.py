@@ -8,13 +8,14 @@ import io
 import os
 import shutil
 import socket
+import ssl
 import sysconfig
 import time
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import ObjectStore, TlsListener
 from phalanx.data.objects import client
 from phalanx.data.process import Process, ProcessError, last_words
 
@@ -36,13 +37,23 @@ class S3Server:
     refused; a ranged read comes with the whole object's checksum: clients need AWS_RESPONSE_CHECKSUM_VALIDATION=when_required.
     """
 
-    def __init__(self, directory: Path, host: str, port: int, access_key: str, secret_key: str, log: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        host: str,
+        port: int,
+        access_key: str,
+        secret_key: str,
+        log: Path,
+        tls: TlsListener | None = None,
+    ) -> None:
+        """`host` and `port` are answered on in the clear; `tls` besides, for those beyond this host."""
         self.directory = directory
         self.log = log
+        self._tls = tls
         self._host = host
         self._port = port
-        address = f"[{host}]" if ":" in host else host
-        self._address = f"{address}:{port}"
+        self._address = _address(host, port)
         self.store = ObjectStore(f"http://{self._address}", "us-east-1", access_key, secret_key)
         self._process = Process(directory / _LOCK)
 
@@ -57,7 +68,7 @@ class S3Server:
         Raises S3ServerError where the port is taken or the server ends or does not answer in time.
         """
         (self.directory / _BUCKETS).mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.alive() and self._refusal() is None:
+        if self.alive() and self._refusal() is None and self._shows_its_certificate():
             return
         self.stop()
         self._spawn()
@@ -92,15 +103,26 @@ class S3Server:
                 if name.startswith(".rclone_temp_"):
                     os.unlink(os.path.join(folder, name))
 
-    def _check_port(self) -> None:
-        """Raise S3ServerError where the address is taken: else whoever holds it might pass for our server."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self._host, self._port))
-            except OSError as error:
-                raise S3ServerError(f"the S3 server cannot listen on {self._address}: {error.strerror}") from error
+    def _check_ports(self) -> None:
+        """Raise S3ServerError where an address is taken: else whoever holds it might pass for our server."""
+        for host, port in [(self._host, self._port), *([(self._tls.host, self._tls.port)] if self._tls else [])]:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError as error:
+                    raise S3ServerError(f"the S3 server cannot listen on {_address(host, port)}: {error.strerror}") from error
+
+    def _shows_its_certificate(self) -> bool:
+        """Whether the server that runs answers over TLS with the certificate that it shall have, and only where it shall."""
+        if self._tls is None:
+            return True
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._tls.host, self._tls.host)  # noqa: S104
+        try:
+            shown = ssl.get_server_certificate((host, self._tls.port), timeout=5)
+        except OSError:
+            return False
+        return shown.strip() in self._tls.certificate.read_text()
 
     def _spawn(self) -> None:
         command = [
@@ -108,7 +130,8 @@ class S3Server:
             "serve",
             "s3",
             str(self.directory / _BUCKETS),
-            f"--addr={self._address}",
+            f"--addr=http://{self._address}",
+            *self._listening(),
             "--config=",
             "--max-header-bytes=65536",
         ]
@@ -119,9 +142,19 @@ class S3Server:
 
         def prepare() -> None:
             self._sweep()
-            self._check_port()
+            self._check_ports()
 
         self._process.start(command, environment, self.directory, self.log, prepare)
+
+    def _listening(self) -> list[str]:
+        if self._tls is None:
+            return []
+        return [
+            f"--addr=tls://{_address(self._tls.host, self._tls.port)}",
+            f"--cert={self._tls.certificate}",
+            f"--key={self._tls.key}",
+            "--min-tls-version=tls1.2",
+        ]
 
     def _refusal(self) -> str | None:
         """Why the server at our address does not serve us; None where it answers and takes our keys."""
@@ -143,6 +176,10 @@ class S3Server:
                 self.stop()
                 raise S3ServerError(f"the S3 server does not serve on {self._address}: {refusal}; its log is {self.log}")
             time.sleep(0.02)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def rclone() -> Path:

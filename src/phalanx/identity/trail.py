@@ -130,8 +130,11 @@ class Verdict:
     fault: str | None = None
 
 
-def verify(directory: Path) -> Verdict:
-    """Follow the chain through all files of a trail. Raises OSError."""
+def verify(directory: Path, noted: tuple[int, str] | None = None) -> Verdict:
+    """Follow the chain through all files of a trail. Raises OSError.
+
+    `noted`: how many records there were, and the last one's hash, as an earlier check has found.
+    """
     count, previous = 0, START
     for path, number, line in _lines(directory):
         place = f"{path.name} line {number}"
@@ -146,6 +149,10 @@ def verify(directory: Path) -> Verdict:
         if found != previous or sequence != count:
             return Verdict(count, previous, f"{place} does not follow the record before: one was changed, removed or inserted")
         count, previous = count + 1, hashlib.sha256(line).hexdigest()
+        if noted is not None and count == noted[0] and previous != noted[1]:
+            return Verdict(count, previous, f"{place} is not the record that was noted: all were made anew")
+    if noted is not None and count < noted[0]:
+        return Verdict(count, previous, f"there were {noted[0]} records, and now there are {count}")
     return Verdict(count, previous)
 
 
