@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -238,9 +239,9 @@ class Instance:
         return self.note(f"{cause}; traffic stopped until it was started again with new keys")
 
     def note(self, text: str) -> tuple[str, ...]:
-        """Remember something that happened to the instance's network, beyond the agent's own life; all notes so far."""
+        """Remember what happened to the instance's network, and when, beyond the agent's own life; all notes so far."""
         with (self._run_dir / "notes").open("a") as file:
-            file.write(f"{text}\n")
+            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
         return self.notes()
 
     def notes(self) -> tuple[str, ...]:
