@@ -199,6 +199,12 @@ def _serve(directory: Path, port: int) -> None:
     class Control:
         def wake(self) -> None: ...
 
+        def gpus(self) -> int:
+            return 0
+
+        def disk_is_encrypted(self) -> bool:
+            return False
+
         def knows_image(self, uri: str) -> bool:
             return True
 

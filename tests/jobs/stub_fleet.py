@@ -30,6 +30,8 @@ class Script:
     """The fleet takes so many instances of a job and then refuses, without telling of those it took."""
     guard: GuardCounters = field(default_factory=lambda: GuardCounters(4, 400, 24, 3000, 2, 100))
     """What the router's guard says it has counted; the instances have sent 12 packets to each other."""
+    gpus: int = 0
+    """How many the fleet has."""
     deaf: bool = False
     """Stops have no effect, as with containers that ignore SIGTERM."""
 
@@ -51,7 +53,7 @@ class StubFleet:
         self._looks = 0
 
     def capacity(self) -> Capacity:
-        return Capacity(2, self._memory)
+        return Capacity(2, self._memory, self.script.gpus)
 
     def has_image(self, image: str) -> bool:
         return False

@@ -15,13 +15,13 @@ PLACES = 6
 class Watched(Manager):
     """Remembers in which order jobs were let in."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.order = []
 
-    def _run(self, name, memory):
+    def _run(self, name, need):
         self.order.append(name)
-        super()._run(name, memory)
+        super()._run(name, need)
 
 
 class SomeFail(StubFleet):
@@ -51,6 +51,42 @@ def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, s
     assert manager.order == names
     assert fleet.most <= PLACES
     assert fleet.present == set()
+
+
+def test_gpus_are_reserved_one_by_one(database, signer):
+    """A type is a ceiling of CPUs and memory, but a GPU has one owner: the second job waits although there is memory."""
+    fleet = StubFleet(Script(hold=Phase.RUNNING, gpus=4), memory=64 * 1024**3)
+    gpu = {"VolumeSizeInGB": 1, "InstanceCount": 1}
+    create(database, "first", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.12xlarge"})
+    create(database, "second", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.xlarge"})
+    create(database, "too-large", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.48xlarge"})
+    manager = Watched(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        assert manager.gpus() == 4
+        wait_for(lambda: load(database, "second").secondary_status == "Pending")
+        wait_for(lambda: load(database, "too-large").status == "Failed")
+        assert {spec.job: spec.limits.gpus for spec in fleet.specs.values()} == {"first": 4}
+        with database.write() as session:
+            session.get_one(TrainingJob, "first").stop_requested = True
+        wait_for(lambda: any(spec.job == "second" for spec in fleet.specs.values()))
+    finally:
+        manager.close()
+    assert load(database, "too-large").failure_reason.startswith("CapacityError: ")
+    assert {spec.job: spec.limits.gpus for spec in fleet.specs.values()} == {"first": 4, "second": 1}
+
+
+def test_strict_memory_reserves_what_the_type_has(database, signer):
+    for name in ("first", "second"):
+        create(database, name, instances=1, encrypted=False)
+    fleet = StubFleet(Script(hold=Phase.RUNNING), memory=HOST_BYTES + 12 * 1024**3)
+    manager = Watched(database, fleet, STORE, signer, strict_memory=True)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "second").secondary_status == "Pending")
+        assert manager.order == ["first"]
+    finally:
+        manager.close()
 
 
 def unfinished(database):

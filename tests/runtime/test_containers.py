@@ -15,7 +15,7 @@ import pytest
 from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
 
 from phalanx.runtime.containers import ContainerError, Containers, ProgramError
-from phalanx.runtime.model import ContainerStatus, Limits
+from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, Limits
 from phalanx.runtime.podman import ImageError
 
 AGENT = """
@@ -39,7 +39,7 @@ def agent(service: Service, code: str) -> subprocess.Popen[str]:
     """Another process that starts container `one`."""
     spec = service.spec(code)
     given = {
-        "spec": {name: getattr(spec, name) for name in spec.__slots__ if name != "limits"},
+        "spec": {name: getattr(spec, name) for name in spec.__slots__ if name not in ("limits", "edits")},
         "limits": {"cpus": 1, "memory": 256 << 20},
         "store": [str(CACHE / "store"), str(CACHE / "run")],
         "rundir": str(service.rundir),
@@ -305,6 +305,34 @@ print(time.monotonic() - wall)
 
 
 HANDLER = "import signal, time; signal.signal(15, lambda *_: {}); print('up', flush=True)\nwhile True: time.sleep(.1)"
+
+
+def test_a_device_comes_with_its_node_files_and_variables_and_no_other_device(service: Service, tmp_path: Path) -> None:
+    """As the toolkit of a GPU's vendor asks for it (CDI); the device is /dev/full, which no container has otherwise."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "libcuda.so.1").write_text("library")
+    (tmp_path / "hook").write_text(f"#!/bin/sh\ncat > {tmp_path}/told\n")
+    (tmp_path / "hook").chmod(0o755)
+    code = (
+        "import os; full = os.open('/dev/gpu0', os.O_RDWR)\n"
+        "try: os.write(full, b'x')\n"
+        "except OSError as error: print(error.strerror)\n"
+        "print(os.environ['GPU'], open('/usr/lib/gpu/libcuda.so.1').read())\n"
+        "try: open('/usr/lib/gpu/libcuda.so.1', 'w')\n"
+        "except OSError as error: print(error.strerror)\n"
+    )
+    status = os.stat("/dev/full").st_rdev
+    edits = Edits(
+        environment=("GPU=0",),
+        devices=(DeviceNode("/dev/gpu0", "/dev/full", "c", os.major(status), os.minor(status), "rw"),),
+        mounts=(("/usr/lib/gpu/libcuda.so.1", f"{tmp_path}/libcuda.so.1", ("ro", "nosuid", "nodev", "bind")),),
+        hooks=(("createRuntime", json.dumps({"path": f"{tmp_path}/hook"})),),
+    )
+    ended, text = service.run(code, edits=edits)
+    assert (ended.exit_code, text) == (0, "No space left on device\n0 library\nRead-only file system\n")
+    assert json.loads((tmp_path / "told").read_text())["id"] == "one"
+    ended, text = service.run("import os; print(os.path.exists('/dev/gpu0'), os.environ.get('GPU'))")
+    assert text == "False None\n"
 
 
 def test_stop_gives_time_to_end(service: Service) -> None:

@@ -126,6 +126,12 @@ class Control:
     def wake(self):
         pass
 
+    def gpus(self):
+        return 4
+
+    def disk_is_encrypted(self):
+        return False
+
     def knows_image(self, uri):
         return True
 

@@ -33,9 +33,17 @@ class StubControl:
 
     def __init__(self):
         self.woken = 0
+        self.encrypted_disk = False
+        self.there = 0
 
     def wake(self):
         self.woken += 1
+
+    def gpus(self):
+        return self.there
+
+    def disk_is_encrypted(self):
+        return self.encrypted_disk
 
     def knows_image(self, uri):
         return uri == XGBOOST
@@ -746,14 +754,37 @@ def test_a_job_begins_under_a_key_that_can_be_used_or_not_at_all(world, tmp_path
         refused(
             world,
             "ValidationException",
-            "Invalid KmsKeyId in OutputDataConfig: ",
+            "Invalid OutputDataConfig.KmsKeyId: ",
             changed("OutputDataConfig.KmsKeyId", unknown),
         )
     with world.database.write() as session:
         session.get_one(Key, key.id).enabled = False
-    message = f"Invalid KmsKeyId in OutputDataConfig: {key.arn} is disabled. (DisabledException)"
+    message = f"Invalid OutputDataConfig.KmsKeyId: {key.arn} is disabled. (DisabledException)"
     refused(world, "ValidationException", message, changed("OutputDataConfig.KmsKeyId", "alias/models"))
     with world.database.write() as session:
         session.get_one(Key, key.id).enabled = True
     world.call("CreateTrainingJob", **changed("OutputDataConfig.KmsKeyId", "alias/models"))
     assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["OutputDataConfig"]["KmsKeyId"] == "alias/models"
+
+
+@pytest.mark.shows("ResourceConfig.VolumeKmsKeyId")
+def test_a_volume_key_is_taken_where_the_disk_is_encrypted_and_refused_elsewhere(world, tmp_path):
+    keyring = Keyring(world.database, tmp_path / "root.key")
+    with world.database.write() as session:
+        key = keyring.create(session, "arn:aws:kms:eu-central-1:123456789012:key/", "")
+    text = "Put the data directory on dm-crypt (LUKS), or leave VolumeKmsKeyId out."
+    refused(world, "ValidationException", text, changed("ResourceConfig.VolumeKmsKeyId", key.arn))
+    world.control.encrypted_disk = True
+    text = "Invalid ResourceConfig.VolumeKmsKeyId: "
+    refused(world, "ValidationException", text, changed("ResourceConfig.VolumeKmsKeyId", "alias/none"))
+    world.call("CreateTrainingJob", **changed("ResourceConfig.VolumeKmsKeyId", key.arn))
+    assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["ResourceConfig"]["VolumeKmsKeyId"] == key.arn
+
+
+def test_as_many_gpus_as_there_are(world):
+    world.control.there = 4
+    text = "'ml.g5.12xlarge for training job usage' is 1 Instances, with current utilization"
+    refused(world, "ResourceLimitExceeded", text, changed("ResourceConfig.InstanceType", "ml.g5.12xlarge"))
+    text = "One has 8 GPU(s), and this service has 4"
+    refused(world, "ResourceLimitExceeded", text, changed("ResourceConfig.InstanceType", "ml.p4d.24xlarge"))
+    world.call("CreateTrainingJob", **changed("ResourceConfig.InstanceType", "ml.g5.xlarge"))

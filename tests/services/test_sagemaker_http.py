@@ -56,6 +56,12 @@ class StubControl:
     def wake(self):
         pass
 
+    def gpus(self):
+        return 4
+
+    def disk_is_encrypted(self):
+        return False
+
     def knows_image(self, uri):
         return uri == IMAGE
 

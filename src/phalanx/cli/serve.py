@@ -129,6 +129,15 @@ def serve(
             " copy of the data directory from opening them.",
         ),
     ] = None,
+    strict_memory: Annotated[
+        bool,
+        typer.Option(
+            "--strict-memory",
+            envvar="PHALANX_STRICT_MEMORY",
+            help="Let a job wait until the host has all the memory that its instance types have. By default an instance counts"
+            " for 1.5 GiB, whatever its type may use at most.",
+        ),
+    ] = False,
 ) -> None:
     """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
     logging.configure()
@@ -161,6 +170,7 @@ def serve(
         require_s3_route,
         root_key or data_dir / "root.key",
         _tls(host, data_dir, tls_certificate, tls_key),
+        strict_memory,
     )
     try:
         server.run()
@@ -214,6 +224,7 @@ class _Service:
         require_s3_route: bool,
         root_key: Path,
         tls: _Tls | None,
+        strict_memory: bool,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -224,6 +235,7 @@ class _Service:
         self._require_s3_route = require_s3_route
         self._root_key = root_key
         self._tls = tls
+        self._strict_memory = strict_memory
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -242,7 +254,15 @@ class _Service:
         fleet.open()
         signer = Signer(self._data_dir / "evidence.key")
         keyring = Keyring(self._database, self._root_key)
-        manager = Manager(self._database, fleet, store, signer, require_s3_route=self._require_s3_route, keys=keyring.data_keys)
+        manager = Manager(
+            self._database,
+            fleet,
+            store,
+            signer,
+            require_s3_route=self._require_s3_route,
+            keys=keyring.data_keys,
+            strict_memory=self._strict_memory,
+        )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
         manager.open()

@@ -20,6 +20,12 @@ class JobControl(Protocol):
     def has_objects(self, uri: str) -> bool:
         """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist."""
 
+    def gpus(self) -> int:
+        """How many GPUs the fleet has."""
+
+    def disk_is_encrypted(self) -> bool:
+        """Whether what instances write to disk is encrypted there."""
+
     def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
         """Why metric definitions (Name, Regex) cannot be used; None where they can."""
 

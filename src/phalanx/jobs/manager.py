@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import select, update
@@ -13,18 +15,18 @@ from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
-from phalanx.jobs import evidence, interfaces, plan, record, warm_pools
+from phalanx.jobs import evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
-from phalanx.node.messages import HOST_BYTES
+from phalanx.node.messages import HOST_BYTES, Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
 RESERVED_BYTES = 1536 * 1024**2
-"""Host memory that admission reserves for an instance: a type is a ceiling, not a reservation (DESIGN §6)."""
+"""Host memory that admission reserves for an instance, unless it is strict: a type is a ceiling, not a reservation."""
 GIVE_BACK_SECONDS = 60.0
 """How long a stop tries to take down a job's instances."""
 GIVE_BACK_POLL_SECONDS = 0.2
@@ -35,6 +37,18 @@ log = structlog.get_logger()
 NO_CAPACITY = record.failed(
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a job's instances take of the fleet, or what there is to take: bytes of memory, and GPUs."""
+
+    memory: int
+    gpus: int
+
+    def fits(self, room: Need) -> bool:
+        """Whether there is as much."""
+        return self.memory <= room.memory and self.gpus <= room.gpus
 
 
 class Manager:
@@ -49,6 +63,7 @@ class Manager:
         *,
         require_s3_route: bool = False,
         keys: Callable[[], tuple[DataKey, ...]] = tuple,
+        strict_memory: bool = False,
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -56,8 +71,10 @@ class Manager:
         self._closing = threading.Event()
         self._enforcement = Enforcement(database, fleet)
         self._world = World(database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys)
+        self._strict_memory = strict_memory
+        self._known_capacity = Capacity(0, 0)
         self._awake = threading.Event()
-        self._runners: dict[str, tuple[threading.Thread, int]] = {}
+        self._runners: dict[str, tuple[threading.Thread, Need]] = {}
         self._lock = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
@@ -118,6 +135,20 @@ class Manager:
             log.warning("S3 cannot be looked at now", uri=uri, reason=str(error))
             return True
 
+    def gpus(self) -> int:
+        """See JobControl."""
+        return self._capacity().gpus
+
+    def disk_is_encrypted(self) -> bool:
+        """See JobControl."""
+        return self._capacity().encrypted_disk
+
+    def _capacity(self) -> Capacity:
+        """What the fleet has; while it is away, what it had when it was last asked."""
+        with contextlib.suppress(FleetError):
+            self._known_capacity = self._fleet.capacity()
+        return self._known_capacity
+
     def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
         """See JobControl."""
         try:
@@ -167,12 +198,13 @@ class Manager:
         waiting = [job for job in self._unfinished() if job.name not in running]
         if not waiting:
             return
-        room = max(self._fleet.capacity().memory - HOST_BYTES, RESERVED_BYTES)
+        capacity = self._fleet.capacity()
+        room = Need(max(capacity.memory - HOST_BYTES, RESERVED_BYTES), capacity.gpus)
         full = False
         for job in sorted(waiting, key=lambda job: (job.plan is None, job.created, job.name)):
-            need = job.instances * RESERVED_BYTES
+            need = self._need(job)
             if job.plan is None and not job.stop_requested and job.outcome is None:
-                if need > room:
+                if not need.fits(room):
                     self._finish(job.name, NO_CAPACITY)
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
@@ -180,7 +212,7 @@ class Manager:
                     self._finish(job.name, record.MAX_PENDING)
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
-                elif not (warm and self._reuse(job.name)) and (full or not self._fits(need, room, warm)):
+                elif not (warm and self._reuse(job.name, need, room)) and (full or not self._fits(need, room, warm)):
                     if not full:
                         self._queue(job.name)
                     full = True
@@ -195,8 +227,10 @@ class Manager:
         with self._database.write() as session:
             return bool(warm_pools.available(session))
 
-    def _reuse(self, name: str) -> bool:
-        """Take over a warm pool that fits the job: its place is there, whoever else waits."""
+    def _reuse(self, name: str, need: Need, room: Need) -> bool:
+        """Take over a warm pool that fits the job: its place in memory is there, whoever else waits; GPUs are not kept."""
+        if need.gpus > self._free(room).gpus:
+            return False
         with self._database.write() as session:
             job = session.get_one(TrainingJob, name)
             pool = warm_pools.matching(warm_pools.available(session), job)
@@ -204,18 +238,31 @@ class Manager:
                 warm_pools.take(pool, job)
         return pool is not None
 
-    def _fits(self, need: int, room: int, warm: bool) -> bool:
-        """Whether a job that needs so much memory may start now. Warm pools give way to it, the oldest first."""
-        with self._lock:
-            free = room - sum(memory for _, memory in self._runners.values())
-        if warm and need <= free:
+    def _fits(self, need: Need, room: Need, warm: bool) -> bool:
+        """Whether a job that needs so much may start now. Warm pools give way to it, the oldest first."""
+        free = self._free(room)
+        if warm and need.fits(free):
             with self._database.write() as session:
                 pools = warm_pools.available(session)
-                while pools and need > free - sum(pool.instances * RESERVED_BYTES for pool in pools):
+                while pools and need.memory > free.memory - sum(self._need(pool).memory for pool in pools):
                     warm_pools.end(pools.pop(0))
-        return need <= free
+        return need.fits(free)
 
-    def _run(self, name: str, memory: int) -> None:
+    def _free(self, room: Need) -> Need:
+        """What running jobs leave of the room."""
+        with self._lock:
+            taken = [need for _, need in self._runners.values()]
+        return Need(room.memory - sum(need.memory for need in taken), room.gpus - sum(need.gpus for need in taken))
+
+    def _need(self, job: TrainingJob) -> Need:
+        groups = instance_groups.groups(job.request["ResourceConfig"])
+        types = [(group.count, instance_types.capacity(group.instance_type)) for group in groups]
+        return Need(
+            sum(count * (each.memory if self._strict_memory else RESERVED_BYTES) for count, each in types),
+            sum(count * each.gpus for count, each in types),
+        )
+
+    def _run(self, name: str, need: Need) -> None:
         def live() -> None:
             try:
                 Runner(name, self._world).run()
@@ -226,7 +273,7 @@ class Manager:
 
         thread = threading.Thread(target=live, name=name, daemon=True)
         with self._lock:
-            self._runners[name] = (thread, memory)
+            self._runners[name] = (thread, need)
         thread.start()
 
     def _unfinished(self) -> list[TrainingJob]:

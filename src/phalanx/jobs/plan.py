@@ -192,7 +192,7 @@ def _groups(resources: Json, hosts: tuple[str, ...]) -> tuple[Group, ...]:
 
 def _limits(group: Group) -> Limits:
     capacity = instance_types.capacity(group.instance_type)
-    return Limits(cpus=capacity.vcpus, memory=capacity.memory)
+    return Limits(cpus=capacity.vcpus, memory=capacity.memory, gpus=capacity.gpus)
 
 
 def _channels(request: Json, groups: tuple[Group, ...], host: str) -> Iterator[Channel]:

@@ -23,11 +23,13 @@ from phalanx.ipsec.model import PlaneName
 from phalanx.network import namespace
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.network.router import Router
+from phalanx.node import disk
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.node.worker import Worker
+from phalanx.runtime import cdi
 from phalanx.runtime.containers import Containers
 from phalanx.runtime.images import Images
 
@@ -60,6 +62,7 @@ class Agent:
             containers=Containers(store, names.run_dir, logs, names.cgroup, memory=_instances_memory()),
             plane=self._choose_plane,
             registries=registries,
+            gpus=_gpus(),
         )
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
@@ -79,8 +82,13 @@ class Agent:
         threading.Thread(target=self._verify, name="verify", daemon=True).start()
 
     def capacity(self) -> Capacity:
-        """CPUs and bytes of memory of this host."""
-        return Capacity(cpus=os.cpu_count() or 1, memory=_host_memory())
+        """What this host has."""
+        return Capacity(
+            cpus=os.cpu_count() or 1,
+            memory=_host_memory(),
+            gpus=len(self._rooms.gpus),
+            encrypted_disk=disk.encrypted(self._names.data_dir),
+        )
 
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
@@ -220,6 +228,15 @@ class Agent:
                         workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
                     for worker in workers:
                         worker.note(RULES_CHANGED)
+
+
+def _gpus() -> tuple[cdi.Gpu, ...]:
+    """This host's GPUs; none where their specs cannot be read, so that jobs are refused that need them."""
+    try:
+        return cdi.gpus()
+    except cdi.CdiError as error:
+        log.error("no GPU can be used", reason=str(error))
+        return ()
 
 
 def _host_memory() -> int:

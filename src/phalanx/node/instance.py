@@ -29,12 +29,15 @@ from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.network.model import RESOLVER, S3_ADDRESS
+from phalanx.node import gpus
 from phalanx.node.messages import InstanceSpec, Measurement, Phase, Usage, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
+from phalanx.runtime import cdi
+from phalanx.runtime.cdi import Gpu
 from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
-from phalanx.runtime.model import ContainerSpec, ContainerStatus
+from phalanx.runtime.model import ContainerSpec, ContainerStatus, Edits
 from phalanx.runtime.podman import ImageError
 
 _DATA = "input/data"
@@ -55,6 +58,8 @@ class Rooms:
     """Data plane of this host. Raises probe.Unprotected where encryption is impossible."""
     registries: frozenset[str] = frozenset()
     """Registries, by host and port, that images may be fetched from."""
+    gpus: tuple[Gpu, ...] = ()
+    """What this host has of them."""
     fetched: dict[str, str] = field(default_factory=dict)
     """Ids of the images that were fetched for running jobs: a tag that moves meanwhile must not part a job's instances."""
     fetching: threading.Lock = field(default_factory=threading.Lock)
@@ -196,11 +201,21 @@ class Instance:
             limits=spec.limits,
             mounts={f"/opt/ml/{_DATA}/{fast.channel.name}": str(fast.path) for fast in self._fast},
             name_server=RESOLVER if self._rooms.vpcs.finds_names(spec) else None,
+            edits=self._edits(),
         )
         try:
             self._rooms.containers.start(container)
         except ProgramError as error:
             raise InstanceError(f"ClientError: {error}") from error
+
+    def _edits(self) -> Edits:
+        """What the container needs for the GPUs of its instance."""
+        if not self.spec.limits.gpus:
+            return Edits()
+        try:
+            return cdi.merged(gpus.take(self._rooms.gpus, self._run_dir, self.spec.limits.gpus))
+        except gpus.NoGpu as error:
+            raise InstanceError(f"CapacityError: Unable to provision requested ML compute capacity: {error}.") from error
 
     def container(self) -> ContainerStatus:
         """State of the training container."""

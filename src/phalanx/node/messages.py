@@ -109,10 +109,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host (or fleet) has: CPUs, and bytes of memory. Of the latter HOST_BYTES are not for instances."""
+    """What a host (or fleet) has: CPUs, and bytes of memory, of which HOST_BYTES are not for instances; GPUs; and whether what
+    instances write to disk is encrypted there."""
 
     cpus: int
     memory: int
+    gpus: int = 0
+    encrypted_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

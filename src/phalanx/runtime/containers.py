@@ -237,6 +237,7 @@ class Containers:
                 crun[0],
                 _program("catatonit"),
                 "/usr/lib",
+                *(source for _, source, _ in spec.edits.mounts),
             ],
             "program": command[0],
             "path": oci.environment(spec, image)["PATH"],

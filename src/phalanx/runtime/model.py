@@ -17,11 +17,35 @@ class IdRange:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A container's ceilings: CPUs (quota, fractional), bytes of memory, number of processes."""
+    """A container's ceilings: CPUs (quota, fractional), bytes of memory, number of processes; and the GPUs it is to have."""
 
     cpus: float
     memory: int
     pids: int = 4096
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device of the host at `source` that appears at `path`: `kind` c or b, its number, and what may be done (`rwm`)."""
+
+    path: str
+    source: str
+    kind: str
+    major: int
+    minor: int
+    access: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What a container gets for its devices (CDI containerEdits): NAME=value, device nodes, files of the host (where they
+    appear, where they are, mount options), and hooks (which of the OCI runtime's, its JSON)."""
+
+    environment: tuple[str, ...] = ()
+    devices: tuple[DeviceNode, ...] = ()
+    mounts: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    hooks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +55,7 @@ class ContainerSpec:
     `image` is an image name in the store. `command` overrides ENTRYPOINT (None keeps the image's); `arguments` follow it.
     `netns` is the path of the network namespace it joins; `hosts` the names it resolves, and `name_server` the
     address that it asks for others, if any; `opt_ml` the directory on the host that appears at /opt/ml; `mounts` are
-    directories of the host by the paths where they appear, read-only.
+    directories of the host by the paths where they appear, read-only; `edits` what its devices need.
     """
 
     id: str
@@ -46,6 +70,7 @@ class ContainerSpec:
     limits: Limits
     mounts: Mapping[str, str] = field(default_factory=dict)
     name_server: str | None = None
+    edits: Edits = Edits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
     mounted `rootfs`, `sys`, `opt_ml` and `mount0` …; `cgroup` is the container's path in the cgroup hierarchy. The network
     namespace is not named: the runtime is started inside it and the container inherits it. No capability is held in any set.
     """
-    limits = spec.limits
+    limits, edits = spec.limits, spec.edits
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     mapping = [{"containerID": 0, "hostID": ids.first, "size": ids.count}]
     return {
@@ -72,7 +73,7 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
             "terminal": False,
             "user": {"uid": 0, "gid": 0},
             "args": ["/dev/init", "--", *command(spec, image)],
-            "env": [f"{name}={value}" for name, value in environment(spec, image).items()],
+            "env": [*(f"{name}={value}" for name, value in environment(spec, image).items()), *edits.environment],
             "cwd": image.workdir,
             "capabilities": {name: [] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")},
             "rlimits": [
@@ -95,14 +96,24 @@ def config(spec: ContainerSpec, image: ImageRoot, *, init: str, stage: str, cgro
             _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
             _mount("/opt/ml", "bind", f"{stage}/opt_ml", "bind"),
             *(_mount(at, "bind", f"{stage}/mount{number}", "bind") for number, at in enumerate(spec.mounts)),
+            # Of a device node in a user namespace there can only be a bind mount.
+            *(_mount(node.path, "bind", node.source, "bind", "nosuid", "noexec") for node in edits.devices),
+            *(_mount(at, "bind", source, *options) for at, source, options in edits.mounts),
         ],
+        "hooks": {name: [json.loads(content) for kind, content in edits.hooks if kind == name] for name, _ in edits.hooks},
         "linux": {
             "namespaces": [{"type": name} for name in ("user", "pid", "ipc", "uts", "mount", "cgroup")],
             "uidMappings": mapping,
             "gidMappings": mapping,
             "cgroupsPath": cgroup,
             "resources": {
-                "devices": [{"allow": False, "access": "rwm"}],
+                "devices": [
+                    {"allow": False, "access": "rwm"},
+                    *(
+                        {"allow": True, "type": node.kind, "major": node.major, "minor": node.minor, "access": node.access}
+                        for node in edits.devices
+                    ),
+                ],
                 "cpu": {"period": CPU_PERIOD, "quota": round(limits.cpus * CPU_PERIOD)},
                 "memory": {"limit": limits.memory, "swap": limits.memory},
                 "pids": {"limit": limits.pids},

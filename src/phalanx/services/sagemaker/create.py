@@ -111,11 +111,11 @@ def accepted(
 
     `action` and `resource` (an ARN, the job's unless given) are what the caller asked for. Raises AwsError.
     """
-    request = _accepted(database, caller, members, policy.instances_per_job)
+    request = _accepted(database, control, caller, members, policy.instances_per_job)
     resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
     _require_encryption(policy, caller, request, action, resource)
     channels.check(request)
-    _check_keys(database, request)
+    _check_keys(database, control, request)
     _check_image(control, request)
     _check_metrics(control, request)
     _check_data(control, caller, request)
@@ -132,7 +132,7 @@ def check_network(session: Session, request: Json) -> None:
             raise validation(str(error)) from error
 
 
-def _accepted(database: Database, caller: Caller, members: Members, instances_per_job: int) -> Json:
+def _accepted(database: Database, control: JobControl, caller: Caller, members: Members, instances_per_job: int) -> Json:
     """The request with SageMaker's defaults filled in and without its tags, which live on their own."""
     algorithm = members.get("AlgorithmSpecification", {})
     if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
@@ -150,7 +150,7 @@ def _accepted(database: Database, caller: Caller, members: Members, instances_pe
         raise validation("You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.")
     if "ResourceConfig" not in members:
         raise missing("resourceConfig")
-    _check_instances(members["ResourceConfig"], instances_per_job)
+    _check_instances(control, members["ResourceConfig"], instances_per_job)
     runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     if runtime > LONGEST_RUNTIME:
         raise _limit("Longest run time for a training job", LONGEST_RUNTIME, runtime, "Seconds")
@@ -208,7 +208,7 @@ def _channel(number: int, channel: Json) -> Json:
     }
 
 
-def _check_instances(resources: Json, instances_per_job: int) -> None:
+def _check_instances(control: JobControl, resources: Json, instances_per_job: int) -> None:
     if resources.get("InstanceGroups"):
         if "InstanceType" in resources or "InstanceCount" in resources:
             raise validation(
@@ -222,19 +222,27 @@ def _check_instances(resources: Json, instances_per_job: int) -> None:
             if name not in resources:
                 raise missing(f"resourceConfig.{name[0].lower()}{name[1:]}")
     for group in instance_groups.groups(resources):
-        _check_group(group, instances_per_job)
+        _check_group(control, group, instances_per_job)
 
 
-def _check_group(group: instance_groups.InstanceGroup, instances_per_job: int) -> None:
+def _check_group(control: JobControl, group: instance_groups.InstanceGroup, instances_per_job: int) -> None:
     if group.count < 1:
         raise constraint(
             f"'{group.count}'", "resourceConfig.instanceCount", "Member must have value greater than or equal to 1"
         )
     known = instance_types.CATALOGUE.get(group.instance_type)
     # A type whose hardware is not here is what an account without quota for it sees in SageMaker.
-    limit = instances_per_job if known is not None and known.gpus == 0 else 0
+    limit, hint = 0, " Phalanx does not know this type: choose another, such as ml.m5.xlarge."
+    if known is not None:
+        limit, hint = instances_per_job, ""
+        if known.gpus:
+            there = control.gpus()
+            limit = min(limit, there // known.gpus)
+            hint = (
+                f" One has {known.gpus} GPU(s), and this service has {there} (by CDI: docs/gpus.md): choose a type without"
+                " accelerators, such as ml.m5.xlarge, or one with fewer."
+            )
     if group.count > limit:
-        hint = "" if limit else " This service has no such instances: choose a type without accelerators, such as ml.m5.xlarge."
         raise _limit(f"{group.instance_type} for training job usage", limit, group.count, "Instances", hint)
 
 
@@ -247,16 +255,22 @@ def _limit(quota: str, limit: int, requested: int, unit: str, hint: str = "") ->
     )
 
 
-def _check_keys(database: Database, request: Json) -> None:
-    """A job must not begin under a key that cannot encrypt what it will write."""
-    key = request["OutputDataConfig"]["KmsKeyId"]
-    if not key:
-        return
-    try:
-        with database.read() as session:
-            keyring.usable(session, key)
-    except keyring.KeyFault as fault:
-        raise validation(f"Invalid KmsKeyId in OutputDataConfig: {fault.message} ({fault.code})") from fault
+def _check_keys(database: Database, control: JobControl, request: Json) -> None:
+    """A job must not begin under a key that cannot encrypt what it will write, nor on a disk that keeps no promise."""
+    output, resources = request["OutputDataConfig"], request["ResourceConfig"]
+    given = {"OutputDataConfig.KmsKeyId": output["KmsKeyId"], "ResourceConfig.VolumeKmsKeyId": resources.get("VolumeKmsKeyId")}
+    for member, key in given.items():
+        if key:
+            try:
+                with database.read() as session:
+                    keyring.usable(session, key)
+            except keyring.KeyFault as fault:
+                raise validation(f"Invalid {member}: {fault.message} ({fault.code})") from fault
+    if resources.get("VolumeKmsKeyId") and not control.disk_is_encrypted():
+        raise validation(
+            "ResourceConfig.VolumeKmsKeyId asks for encrypted volumes, and the disk under this service's data directory is not"
+            " encrypted. Put the data directory on dm-crypt (LUKS), or leave VolumeKmsKeyId out."
+        )
 
 
 def _check_image(control: JobControl, request: Json) -> None:

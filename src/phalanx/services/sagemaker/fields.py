@@ -94,7 +94,10 @@ FIELDS: tuple[Field, ...] = (
     _honoured("ResourceConfig.InstanceType"),
     _honoured("ResourceConfig.InstanceCount"),
     _no_effect("ResourceConfig.VolumeSizeInGB", note="instances share the host's disk"),
-    _refused("ResourceConfig.VolumeKmsKeyId", "", note="there is no key store"),
+    _honoured(
+        "ResourceConfig.VolumeKmsKeyId",
+        note="where the data directory lies on dm-crypt, under that disk's key; refused elsewhere",
+    ),
     _honoured(
         "ResourceConfig.KeepAlivePeriodInSeconds",
         note="kept is the place in the host's memory: a matching job need not queue; a job that finds no other room ends the"
