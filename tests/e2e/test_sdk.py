@@ -65,9 +65,10 @@ def test_sdk_v2_trains_streams_complete_logs_and_attaches(phalanx, network, prog
     assert phalanx.evidence(facts["job"])["pairs"][0]["algorithm"] == "AES_GCM_16"
 
 
-def test_sdk_v3_runs_a_script_by_torchrun(phalanx, programs):
+def test_sdk_v3_runs_a_script_by_torchrun_and_shows_its_lines_while_it_runs(phalanx, programs):
     shown, facts = programs("sdk_v3")
     assert facts["status"] == "Completed"
+    assert facts["seen"] == ["Training"]
     streams = written(phalanx, facts["job"])
     all_was_shown(shown, streams)
     assert "rank 0 of 2 on algo-1" in streams["algo-1"]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -25,9 +26,11 @@ def join():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--linger", type=float, default=0, help="seconds before the work begins")
     options, _ = parser.parse_known_args()
     rank, world = join()
     print(f"rank {rank} of {world} on {os.environ['SM_CURRENT_HOST']}", flush=True)
+    time.sleep(options.linger)
     torch.manual_seed(rank)
     inputs = torch.randn(512, 8)
     targets = inputs.sum(1, keepdim=True)
