@@ -194,13 +194,15 @@ def test_a_presigned_url_is_good_for_as_often_as_one_likes(server):
     assert {server.send("GET", target, {}).status for _ in range(3)} == {200}
 
 
-def test_a_recorded_request_is_not_taken_again(server):
-    nonce = {"amz-sdk-invocation-id": "7c0b1b6e-0000-4000-8000-000000000001"}
-    headers, body = server.signed(server.key, "ec2", "CreateInternetGateway", headers=nonce)
-    assert server.send("POST", "/", headers, body).status == 200
-    assert server.send("POST", "/", headers, body).error[0] == "AuthFailure"
-    reading, body = server.signed(server.key, "ec2", "DescribeVpcs", headers=nonce)
-    assert {server.send("POST", "/", reading, body).status for _ in range(2)} == {200}
+def test_a_recorded_request_is_not_taken_again(server, monkeypatch):
+    changing, changes = server.signed(server.key, "ec2", "CreateInternetGateway")
+    reading, reads = server.signed(server.key, "ec2", "DescribeVpcs")
+    assert server.send("POST", "/", changing, changes).status == server.send("POST", "/", reading, reads).status == 200
+    replays = server.app._endpoint._replays
+    later = replays._clock() + 10
+    monkeypatch.setattr(replays, "_clock", lambda: later)
+    assert server.send("POST", "/", changing, changes).error[0] == "AuthFailure"
+    assert server.send("POST", "/", reading, reads).status == 200
 
 
 def test_keys_end(server):

@@ -202,7 +202,7 @@ class _Endpoint:
             operation, members = addressee.read(request)
             name = operation.name
             if not name.startswith(READING):
-                self._replays.take(request, claim)
+                self._replays.take(claim)
             if self._guard is not None:
                 self._guard.authorize(caller, addressee.name, name, members)
             response = operation.handler(caller, members)
