@@ -266,7 +266,7 @@ def _signature(request: HttpRequest, claim: Claim, secret: str) -> str:
         raise Refused(Reason.BAD_SIGNATURE, "The provided 'x-amz-content-sha256' header does not match what was computed.")
     # Every service but S3 encodes the path as it comes once more.
     path = quote_from_bytes(request.path, safe="/-_.~").encode()
-    lines = [request.method.encode(), path, _canonical_query(request.query)]
+    lines = [request.method.encode(), path, _canonical_query(request.query, claim.expires is not None)]
     for name in claim.signed_headers:
         lines.append(name.encode("latin-1") + b":" + b" ".join(request.headers.get(name, b"").split()))
     lines += [b"", ";".join(claim.signed_headers).encode("latin-1"), payload.encode()]
@@ -277,14 +277,14 @@ def _signature(request: HttpRequest, claim: Claim, secret: str) -> str:
     return hmac.new(key, to_sign.encode("latin-1"), hashlib.sha256).hexdigest()
 
 
-def _canonical_query(query: bytes) -> bytes:
-    """The query with each name and value percent-encoded anew, sorted, without the signature itself."""
+def _canonical_query(query: bytes, presigned: bool) -> bytes:
+    """The query with each name and value percent-encoded anew, sorted; without the signature, where that is in it."""
     if not query:
         return b""
     pairs = []
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
-        if part and name != b"X-Amz-Signature":
+        if part and not (presigned and name == b"X-Amz-Signature"):
             pairs.append((_percent(name), _percent(value)))
     return "&".join(f"{name}={value}" for name, value in sorted(pairs)).encode()
 
