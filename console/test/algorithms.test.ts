@@ -7,6 +7,11 @@ test("an image is known by its repository alone", () => {
   expect(algorithmOf("registry:5000/my-xgboost")).toBeUndefined();
 });
 
+test("a number may also be a word where the algorithm says so", () => {
+  const rate = { name: "rate", kind: "Continuous", min: 0, openMin: true, words: ["auto"] } as const;
+  expect(["auto", "0.1", "0", "high"].map((text) => allows({ ...rate, words: [...rate.words] }, text))).toEqual([true, true, false, false]);
+});
+
 test("ranges are open where they say so", () => {
   const sample = { name: "subsample", kind: "Continuous", min: 0, max: 1, openMin: true } as const;
   expect(range(sample)).toBe("(0, 1]");

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { CHANNEL, type Draft, emptyDraft, faults, fromDescription, nextName, toRequest } from "../src/model/draft";
+import { algorithmResource } from "../src/model/algorithms";
+import { CHANNEL, type Draft, emptyDraft, faults, fromDescription, instances, nextName, toRequest, withAlgorithm } from "../src/model/draft";
 import { requestOf } from "../src/model/request";
 
 const draft = (change: Partial<Draft> = {}): Draft => ({
@@ -40,7 +41,9 @@ test.each<[string, Partial<Draft>]>([
   ["name", { name: "-job" }],
   ["name", { name: "x".repeat(64) }],
   ["role", { role: "admin" }],
-  ["image", { algorithm: "", image: "" }],
+  ["image", { source: "own", image: "" }],
+  ["image", { source: "resource" }],
+  ["instanceGroups.0", { instanceGroups: [{ name: "", type: "ml.m5.large", count: "1" }] }],
   ["instanceCount", { instanceCount: "0" }],
   ["instanceCount", { instanceCount: "two" }],
   ["maxPending", { maxPending: "60" }],
@@ -85,11 +88,50 @@ test("a described job becomes the form that creates it again", () => {
       hyperparameters: { num_round: "10", eta: "0.1" },
       others: [{ key: "sagemaker_extra", value: "1" }],
       environment: [{ key: "A", value: "b" }],
+      timeSeries: false,
+      experiment: "experiment",
+      trial: "trial",
     }),
   );
   const copy = fromDescription({ ...request } as never, "vpc-1", [], "123456789012", "us-west-2");
   expect(toRequest(copy)).toEqual({ ...request, TrainingJobName: "job-2" });
   expect(requestOf(request as never)).toEqual(request);
+});
+
+test("a cluster of several types, and an algorithm resource, come back as they were", () => {
+  const resource = algorithmResource({
+    AlgorithmArn: "arn:aws:sagemaker:us-west-2:123456789012:algorithm/mine",
+    AlgorithmName: "mine",
+    TrainingSpecification: {
+      TrainingImage: "mine:1",
+      SupportedHyperParameters: [
+        { Name: "rate", Type: "Continuous", Range: { ContinuousParameterRangeSpecification: { MinValue: "0", MaxValue: "1" } }, IsRequired: true },
+        { Name: "kind", Type: "Categorical", Range: { CategoricalParameterRangeSpecification: { Values: ["a", "b"] } }, DefaultValue: "a" },
+      ],
+    },
+  } as never);
+  const change: Partial<Draft> = {
+    ...withAlgorithm("resource", resource),
+    instanceGroups: [
+      { name: "one", type: "ml.m5.large", count: "2" },
+      { name: "two", type: "ml.c5.large", count: "1" },
+    ],
+    channels: [{ ...CHANNEL, uri: "s3://bucket/a", instanceGroups: ["two"] }],
+  };
+  expect(Object.keys(faults(draft(change)))).toEqual(["hyperparameters.rate"]);
+  const made = draft({ ...change, hyperparameters: { rate: "0.5" } });
+  expect(instances(made)).toBe(3);
+  const request = toRequest(made);
+  expect(request.AlgorithmSpecification).toEqual({ AlgorithmName: resource.id, TrainingInputMode: "File" });
+  expect(request.ResourceConfig).toEqual({
+    InstanceGroups: [
+      { InstanceGroupName: "one", InstanceType: "ml.m5.large", InstanceCount: 2 },
+      { InstanceGroupName: "two", InstanceType: "ml.c5.large", InstanceCount: 1 },
+    ],
+    VolumeSizeInGB: 10,
+  });
+  const copy = fromDescription(request as never, "", [], "123456789012", "us-west-2", resource);
+  expect(toRequest(copy)).toEqual({ ...request, TrainingJobName: "job-2" });
 });
 
 test.each([

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { cost, sameWork } from "../src/model/cost";
-import { cipher, graph, type Report } from "../src/model/evidence";
+import { costs, sameWork } from "../src/model/cost";
+import { cipher, graph, overhead, type Report } from "../src/model/evidence";
 
 const hosts = ["algo-1", "algo-2", "algo-3"];
 const report = {
@@ -37,12 +37,23 @@ test("work is the same whatever the order of its members", () => {
   expect(sameWork(one as never, { ...one, HyperParameters: { a: "1" } } as never)).toBe(false);
 });
 
-test("the cost is what encryption adds", () => {
-  expect(cost({ TrainingTimeInSeconds: 12 } as never, { TrainingTimeInSeconds: 10 } as never)).toEqual({
-    encrypted: 12,
-    clear: 10,
-    seconds: 2,
-    percent: 20,
+test("the cost is what encryption adds to each part", () => {
+  const transition = (Status: string, from: number, to?: number) =>
+    ({ Status, StartTime: new Date(from * 1000), EndTime: to === undefined ? undefined : new Date(to * 1000) });
+  const job = (start: number, training: number) => ({
+    TrainingTimeInSeconds: training,
+    SecondaryStatusTransitions: [transition("Starting", 0, 1), transition("Pending", 1, 9), transition("Starting", 9, 8 + start), transition("Training", 20)],
   });
-  expect(cost({} as never, { TrainingTimeInSeconds: 10 } as never)).toBeUndefined();
+  const [encrypted, clear] = [job(3, 12), job(2, 10)] as never[];
+  expect(costs(encrypted, clear)).toEqual([
+    { part: "start", encrypted: 3, clear: 2, seconds: 1, percent: 50 },
+    { part: "training", encrypted: 12, clear: 10, seconds: 2, percent: 20 },
+  ]);
+  expect(costs(encrypted, undefined)[1]).toEqual({ part: "training", encrypted: 12, clear: undefined });
+  expect(costs({} as never, clear)[0]).toEqual({ part: "start", encrypted: undefined, clear: 2 });
+});
+
+test("what ESP adds is measured on the wire", () => {
+  expect(overhead({ ...report, router_guard: { esp_bytes: 66 } } as never)).toBe(10);
+  expect(overhead({ ...report, router_guard: null })).toBeUndefined();
 });

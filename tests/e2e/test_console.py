@@ -49,10 +49,9 @@ def visitor(chromium, phalanx, request):
     assert who.complaints == []
 
 
-def section(visitor, name):
-    """The part of a form under a heading."""
-    heading = visitor.page.get_by_role("heading", name=name, exact=True)
-    return visitor.page.locator("[class*=awsui_root]").filter(has=heading).last
+def heading(visitor, name):
+    """The heading of a part of a page."""
+    return visitor.page.get_by_role("heading", name=name, exact=True)
 
 
 def walk(visitor, name, network):
@@ -94,7 +93,9 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
     visitor.sign_in()
     walk(visitor, name, network)
     visitor.sees(visitor("check.fine"))
-    section(visitor, PATH[language]["network"]).scroll_into_view_if_needed()
+    visitor.page.evaluate("window.scrollTo(0, 0)")
+    visitor.picture("create-job")
+    visitor.show(heading(visitor, PATH[language]["network"]))
     visitor.picture("create")
     job = complete(visitor, name)
     assert job["EnableInterContainerTrafficEncryption"] is True
@@ -105,9 +106,8 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
 
     visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
     expect(visitor.page.get_by_role("img", name=re.compile("algo-1.*AES-GCM-256"))).to_be_visible()
-    visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).scroll_into_view_if_needed()
-    visitor.page.get_by_text(visitor("encryption.proven")).evaluate("element => element.scrollIntoView({block: 'start'})")
-    visitor.page.mouse.wheel(0, -140)
+    visitor.sees(visitor("cost.notEstimated"))
+    visitor.show(visitor.page.get_by_role("tablist"))
     visitor.picture("encryption")
     with visitor.page.expect_download() as download:
         visitor.button("encryption.download")
@@ -117,6 +117,7 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
 
     visitor.page.get_by_role("tab", name=visitor("job.logs"), exact=True).click()
     expect(visitor.page.get_by_text("train-rmse").first).to_be_visible()
+    visitor.show(visitor.page.get_by_role("tablist"))
     visitor.picture("logs")
     visitor.page.get_by_role("tab", name=visitor("job.overview"), exact=True).click()
     with visitor.page.expect_download() as download:
@@ -134,7 +135,7 @@ def test_a_group_without_esp_is_told_and_repaired_in_the_form(visitor):
     visitor.sees(visitor("check.ingress.esp"))
     visitor.sees(visitor("check.egress.esp"))
     expect(visitor.page.get_by_text(visitor("check.ingress.ike"))).to_have_count(0)
-    section(visitor, PATH[visitor.language]["network"]).scroll_into_view_if_needed()
+    visitor.show(heading(visitor, PATH[visitor.language]["network"]))
     visitor.picture("repair")
     visitor.button("check.addAll")
     visitor.sees(visitor("check.fine"))
@@ -196,6 +197,7 @@ def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
     visitor.choose(visitor("network.groups"), network["SecurityGroupIds"][0])
     visitor.page.get_by_role("checkbox", name=path["encrypt"]).check()
     visitor.sees(visitor("check.fine"))
+    visitor.page.evaluate("window.scrollTo(0, 0)")
     visitor.picture("create-tuning")
     visitor.page.get_by_role("button", name=create, exact=True).last.click()
     expect(visitor.page.get_by_role("heading", name=name, exact=True)).to_be_visible()
@@ -214,6 +216,28 @@ def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
     expect(visitor.page.get_by_role("img", name="train:rmse / eta")).to_be_visible()
     visitor.picture("tuning")
     assert len(phalanx.evidence(best)["pairs"]) == 2
+
+    # A copy that goes on from it, as code.
+    visitor.button("jobs.clone")
+    expect(visitor.page.get_by_label(visitor("form.jobName"), exact=True)).to_have_value(f"{name}-2")
+    visitor.page.get_by_role("button", name=re.compile(f"^{visitor('tuning.warm')}")).click()
+    visitor.choose(visitor("tuning.parents"), name)
+    visitor.button("code.view")
+    code = visitor.page.get_by_label("boto3", exact=True).last.inner_text()
+    assert "WarmStartConfig={" in code
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **phalanx.env}, timeout=60)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=f"{name}-2")
+    copy = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=f"{name}-2")
+    assert copy["TrainingJobDefinition"] == definition
+    assert copy["WarmStartConfig"]["ParentHyperParameterTuningJobs"] == [{"HyperParameterTuningJobName": name}]
+    visitor.open("#/tuning")
+    visitor.page.get_by_role("radio", name=name, exact=True).check()
+    visitor.picture("tuning-jobs")
+    visitor.button("common.actions")
+    visitor.page.get_by_role("menuitem", name=visitor("common.delete"), exact=True).click()
+    visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("common.delete"), exact=True).click()
+    visitor.sees(visitor("tuning.deleted", name=name))
+    expect(visitor.page.get_by_role("link", name=name, exact=True)).to_have_count(0)
 
 
 def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
@@ -256,10 +280,12 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.page.get_by_role("tab", name=visitor("job.metrics"), exact=True).click()
     visitor.sees("train:auc")
     visitor.picture("metrics-dark")
+    visitor.button("head.light")
+    visitor.picture("metrics")
     visitor.button("jobs.clone")
     visitor.button("code.view")
     code = visitor.page.get_by_label("boto3", exact=True).last.inner_text()
-    visitor.picture("code-dark")
+    visitor.picture("code")
     environment = {**os.environ, **phalanx.env}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
     copy = phalanx.describe("original-2")
@@ -271,6 +297,27 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.button("jobs.stop")
     visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("jobs.stop"), exact=True).click()
     assert phalanx.ended("original-2")["TrainingJobStatus"] in ("Stopped", "Completed")
+    visitor.button("common.delete")
+    visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("common.delete"), exact=True).click()
+    visitor.sees(visitor("jobs.deleted", name="original-2"))
+    visitor.sees("original")
+    assert visitor.page.title() == f"{visitor('jobs.title')} · Phalanx"
+    visitor.picture("jobs")
+
+    # The same in Japanese, chosen at the top.
+    visitor.page.get_by_role("button", name=re.compile("English")).click()
+    visitor.page.get_by_role("menuitem", name="日本語").click()
+    visitor.read("ja")
+    visitor.sees(visitor("jobs.description"))
+    visitor.picture("jobs")
+    visitor.open("#/jobs/original")
+    visitor.button("code.view")
+    visitor.sees(visitor("code.hint"))
+    visitor.picture("code")
+    visitor.button("common.close")
+    visitor.page.get_by_role("tab", name=visitor("job.metrics"), exact=True).click()
+    visitor.sees("train:auc")
+    visitor.picture("metrics")
     assert visitor.complaints == []
     visitor.page.context.close()
 

@@ -137,7 +137,8 @@ function Inside() {
             <Route path="/jobs/:name">{({ name }) => <TrainingJob key={name} name={name} />}</Route>
             <Route path="/tuning" component={TuningJobs} />
             <Route path="/tuning/:name">{({ name }) => <TuningJob key={name} name={name} />}</Route>
-            <Route path="/create-tuning" component={CreateTuningJob} />
+            <Route path="/create-tuning"><CreateTuningJob /></Route>
+            <Route path="/create-tuning/:name">{({ name }) => <CreateTuningJob key={name} original={name} />}</Route>
             <Route path="/security-groups" component={SecurityGroups} />
             <Route path="/security-groups/:id">{({ id }) => <SecurityGroup key={id} id={id} />}</Route>
             <Route path="/security-groups/:id/fit">{({ id }) => <SecurityGroup key={id} id={id} fitting />}</Route>

@@ -6,8 +6,15 @@ import { useState } from "react";
 import { useNotices } from "../app/notices";
 import { useWords } from "../i18n";
 
-/** Asks before something that cannot be undone. `act` says what was done. */
-export function Ask(props: { title: string; text: string; verb: string; act: () => Promise<string>; close: () => void }) {
+/** Asks before something that cannot be undone. `act` says what was done; `done` follows it. */
+export function Ask(props: {
+  title: string;
+  text: string;
+  verb: string;
+  act: () => Promise<string>;
+  close: () => void;
+  done?: () => void;
+}) {
   const { t } = useWords();
   const notices = useNotices();
   const [busy, setBusy] = useState(false);
@@ -15,6 +22,9 @@ export function Ask(props: { title: string; text: string; verb: string; act: () 
     setBusy(true);
     try {
       notices.done(await props.act());
+      props.close();
+      props.done?.();
+      return;
     } catch (error) {
       notices.failed(error);
     }

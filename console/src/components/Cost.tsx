@@ -8,16 +8,16 @@ import {
 } from "@aws-sdk/client-sagemaker";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
-import Container from "@cloudscape-design/components/container";
 import Header from "@cloudscape-design/components/header";
-import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
 import Link from "@cloudscape-design/components/link";
+import SpaceBetween from "@cloudscape-design/components/space-between";
+import Table from "@cloudscape-design/components/table";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import type { Clients } from "../aws/clients";
-import { useWords } from "../i18n";
-import { cost, sameWork } from "../model/cost";
+import { type Key, useWords } from "../i18n";
+import { costs, sameWork } from "../model/cost";
 
 export function Cost({ job }: { job: DescribeTrainingJobResponse }) {
   const { t, duration, number } = useWords();
@@ -26,45 +26,47 @@ export function Cost({ job }: { job: DescribeTrainingJobResponse }) {
   const { value: twin, loading } = usePoll(() => findTwin(aws, job), [aws, job.TrainingJobName, job.TrainingJobStatus]);
   const encrypted = job.EnableInterContainerTrafficEncryption ?? false;
   const [secret, clear] = encrypted ? [job, twin] : [twin, job];
-  const found = secret && clear && cost(secret, clear);
+  const signed = (value: number, digits?: number) => `${value > 0 ? "+" : ""}${number(value, digits)}`;
+  const time = (seconds: number | undefined) => (seconds === undefined ? "–" : duration(seconds));
+  const heading = (text: string, other: TrainingJob | undefined) =>
+    other === undefined || other === job ? text : <>{text} · <Link href={`#/jobs/${other.TrainingJobName}`}>{other.TrainingJobName}</Link></>;
   return (
-    <Container header={<Header variant="h2" description={t("cost.hint")}>{t("cost.title")}</Header>}>
-      {found === undefined ? (
-        loading ? t("common.loading") : (
-          <>
-            <Box variant="p">{t(encrypted ? "cost.noTwin" : "cost.noSecretTwin")}</Box>
-            {encrypted && (
-              <Button onClick={() => navigate(`/create-job/${job.TrainingJobName}/clear`)}>{t("cost.compare")}</Button>
-            )}
-          </>
-        )
-      ) : (
-        <KeyValuePairs
-          columns={3}
-          items={[
-            { label: t("cost.encrypted"), value: <JobTime name={secret!.TrainingJobName!} text={duration(found.encrypted)} /> },
-            { label: t("cost.clear"), value: <JobTime name={clear!.TrainingJobName!} text={duration(found.clear)} /> },
-            {
-              label: t("cost.difference"),
-              value: t("cost.is", {
-                seconds: `${found.seconds > 0 ? "+" : ""}${number(found.seconds)}`,
-                percent: `${found.percent > 0 ? "+" : ""}${number(found.percent, 0)}`,
-              }),
-            },
-          ]}
-        />
-      )}
-    </Container>
+    <Table
+      header={<Header variant="h2" description={t("cost.hint")}>{t("cost.title")}</Header>}
+      ariaLabels={{ tableLabel: t("cost.title") }}
+      items={costs(secret, clear)}
+      trackBy="part"
+      columnDefinitions={[
+        { id: "part", header: t("cost.part"), isRowHeader: true, cell: ({ part }) => t(`cost.${part}` satisfies Key) },
+        { id: "encrypted", header: heading(t("cost.encrypted"), secret), cell: (each) => time(each.encrypted) },
+        { id: "clear", header: heading(t("cost.clear"), clear), cell: (each) => time(each.clear) },
+        {
+          id: "difference",
+          header: t("cost.difference"),
+          cell: ({ seconds, percent }) =>
+            seconds === undefined
+              ? t("cost.unknown")
+              : percent === undefined
+                ? t("unit.seconds", { count: signed(seconds, 1) })
+                : t("cost.is", { seconds: signed(seconds, 1), percent: signed(percent, 0) }),
+        },
+      ]}
+      footer={
+        <SpaceBetween size="s">
+          <Box color="text-body-secondary">{t("cost.notEstimated")}</Box>
+          {!loading && twin === undefined && <Box>{t(encrypted ? "cost.noTwin" : "cost.noSecretTwin")}</Box>}
+          {!loading && twin === undefined && encrypted && (
+            <Button onClick={() => navigate(`/create-job/${job.TrainingJobName}/clear`)}>{t("cost.compare")}</Button>
+          )}
+        </SpaceBetween>
+      }
+    />
   );
-}
-
-function JobTime({ name, text }: { name: string; text: string }) {
-  return <>{text} · <Link href={`#/jobs/${name}`}>{name}</Link></>;
 }
 
 /** The latest completed job with the same work and the opposite flag. */
 async function findTwin(aws: Clients, job: DescribeTrainingJobResponse): Promise<TrainingJob | undefined> {
-  const equals = (Name: string, Value: string) => ({ Name, Operator: Operator.EQUALS, Value });
+  const equals = (Name: string, value: unknown) => (value === undefined ? [] : [{ Name, Operator: Operator.EQUALS, Value: String(value) }]);
   const answer = await aws.sagemaker.send(
     new SearchCommand({
       Resource: ResourceType.TRAINING_JOB,
@@ -73,10 +75,10 @@ async function findTwin(aws: Clients, job: DescribeTrainingJobResponse): Promise
       MaxResults: 50,
       SearchExpression: {
         Filters: [
-          equals("TrainingJobStatus", "Completed"),
-          equals("EnableInterContainerTrafficEncryption", String(!job.EnableInterContainerTrafficEncryption)),
-          equals("ResourceConfig.InstanceCount", String(job.ResourceConfig?.InstanceCount)),
-          equals("ResourceConfig.InstanceType", String(job.ResourceConfig?.InstanceType)),
+          ...equals("TrainingJobStatus", "Completed"),
+          ...equals("EnableInterContainerTrafficEncryption", !job.EnableInterContainerTrafficEncryption),
+          ...equals("ResourceConfig.InstanceCount", job.ResourceConfig?.InstanceCount),
+          ...equals("ResourceConfig.InstanceType", job.ResourceConfig?.InstanceType),
         ],
       },
     }),

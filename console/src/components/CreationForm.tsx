@@ -1,3 +1,4 @@
+import Alert from "@cloudscape-design/components/alert";
 import Button from "@cloudscape-design/components/button";
 import Form from "@cloudscape-design/components/form";
 import SpaceBetween from "@cloudscape-design/components/space-between";
@@ -8,7 +9,6 @@ import { useWords } from "../i18n";
 import type { Code } from "../model/code";
 import type { Faults } from "../model/draft";
 import { CodeModal } from "./Code";
-import { FaultCount } from "./form";
 
 /** A form that creates a job: it says what is wrong once creating was tried, and leads to what was created. */
 export function CreationForm(props: {
@@ -31,6 +31,7 @@ export function CreationForm(props: {
   const [busy, setBusy] = useState(false);
   const [code, setCode] = useState(false);
   const shown = tried ? props.faults : {};
+  const count = Object.keys(shown).length;
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setTried(true);
@@ -59,7 +60,7 @@ export function CreationForm(props: {
         >
           <SpaceBetween size="l">
             {props.children(shown)}
-            <FaultCount faults={shown} />
+            {count > 0 && <Alert type="error">{t("form.faults", { count })}</Alert>}
           </SpaceBetween>
         </Form>
       </form>

@@ -15,7 +15,8 @@ import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
-import { cipher, type Edge, graph, type Report } from "../model/evidence";
+import { cipher, type Edge, graph, overhead, type Report } from "../model/evidence";
+import { instanceCount } from "../model/instances";
 import { Cost } from "./Cost";
 import { isOver } from "./Status";
 
@@ -30,7 +31,7 @@ interface Answer {
 }
 
 export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t, number, moment } = useWords();
+  const { t, number, moment, bytes } = useWords();
   const aws = useAws();
   const name = job.TrainingJobName!;
   const over = isOver(job.TrainingJobStatus);
@@ -48,7 +49,8 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
   }
   if (answer.Report === undefined) return <Alert type="info">{t("encryption.notYet")}</Alert>;
   const report = JSON.parse(answer.Report) as Report;
-  const several = (job.ResourceConfig?.InstanceCount ?? 1) > 1;
+  const several = instanceCount(job.ResourceConfig) > 1;
+  const extra = overhead(report);
   const verdict = !several
     ? ({ type: "info", text: "encryption.single" } as const)
     : !report.encrypted
@@ -74,18 +76,22 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
       </Alert>
       {report.pairs.length > 0 && report.instances.length <= MOST_DRAWN && <Graph report={report} />}
       <Container header={<Header variant="h2">{t("encryption.summary")}</Header>}>
-        <KeyValuePairs
-          columns={4}
-          items={[
-            { label: t("encryption.plane"), value: report.data_plane ?? "–" },
-            { label: t("encryption.espPackets"), value: number(report.router_guard?.esp_packets ?? 0) },
-            { label: t("encryption.dropped"), value: number(report.plaintext_packets_dropped) },
-            { label: t("encryption.measured"), value: moment(report.measured_at) },
-            ...(report.signature === undefined
-              ? []
-              : [{ label: t("encryption.signer"), value: <Box variant="code">{report.signature.public_key}</Box> }]),
-          ]}
-        />
+        <SpaceBetween size="l">
+          <KeyValuePairs
+            columns={3}
+            items={[
+              { label: t("encryption.dropped"), value: number(report.plaintext_packets_dropped) },
+              { label: t("encryption.espPackets"), value: number(report.router_guard?.esp_packets ?? 0) },
+              { label: t("encryption.espBytes"), value: bytes(report.router_guard?.esp_bytes ?? 0) },
+              { label: t("encryption.overhead"), value: extra === undefined ? "–" : t("unit.percent", { count: number(extra, 1) }) },
+              { label: t("encryption.plane"), value: report.data_plane ?? "–" },
+              { label: t("encryption.measured"), value: moment(report.measured_at) },
+            ]}
+          />
+          {report.signature !== undefined && (
+            <KeyValuePairs items={[{ label: t("encryption.signer"), value: <Box variant="code">{report.signature.public_key}</Box> }]} />
+          )}
+        </SpaceBetween>
       </Container>
       {report.instances.flatMap(({ host, interruptions }) =>
         interruptions.map((text) => (
@@ -111,11 +117,11 @@ function save(name: string, text: string): void {
 const WIDTH = 760;
 
 function Graph({ report }: { report: Report }) {
-  const { t, bytes, number } = useWords();
+  const { t, bytes, duration } = useWords();
   const [shown, setShown] = useState<Edge>();
   const { nodes, edges } = graph(report);
-  const height = nodes.length > 2 ? 380 : 140;
-  const x = (value: number) => WIDTH / 2 + value * (WIDTH / 2 - 110);
+  const height = nodes.length > 2 ? 420 : 150;
+  const x = (value: number) => WIDTH / 2 + value * (WIDTH / 2 - 90);
   const y = (value: number) => height / 2 + value * (height / 2 - 50);
   const most = Math.max(...edges.map((edge) => edge.bytes), 1);
   const labelled = edges.length <= 6;
@@ -130,33 +136,33 @@ function Graph({ report }: { report: Report }) {
   return (
     <Container header={<Header variant="h2" description={t("graph.hint")}>{t("graph.title")}</Header>}>
       <svg className="graph" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={edges.map(words).join(" ")}>
-        {edges.map((edge) => {
-          const [x1, y1, x2, y2] = [x(edge.from.x), y(edge.from.y), x(edge.to.x), y(edge.to.y)];
+        {edges.map((edge) => (
+          <line key={edge.from.host + edge.to.host} className={edge.established ? "edge" : "edge broken"}
+            x1={x(edge.from.x)} y1={y(edge.from.y)} x2={x(edge.to.x)} y2={y(edge.to.y)} strokeWidth={2 + (6 * edge.bytes) / most}
+            onMouseEnter={() => setShown(edge)} onMouseLeave={() => setShown(undefined)} />
+        ))}
+        {labelled && edges.map((edge) => {
+          const [middle, height] = [(x(edge.from.x) + x(edge.to.x)) / 2, (y(edge.from.y) + y(edge.to.y)) / 2];
           const age = edge.pairs[0]!.key_age_seconds;
           return (
-            <g key={edge.from.host + edge.to.host} className={edge.established ? "edge" : "edge broken"}
-              onMouseEnter={() => setShown(edge)} onMouseLeave={() => setShown(undefined)}>
-              <line x1={x1} y1={y1} x2={x2} y2={y2} strokeWidth={2 + (6 * edge.bytes) / most} />
-              {labelled && (
-                <text x={(x1 + x2) / 2} y={(y1 + y2) / 2} textAnchor="middle">
-                  <tspan x={(x1 + x2) / 2} dy="-2.2em">{cipher(edge.pairs[0]!)}</tspan>
-                  <tspan x={(x1 + x2) / 2} dy="1.4em">
-                    {`→ ${bytes(edge.pairs[0]!.bytes)}  ← ${bytes(edge.pairs[1]?.bytes ?? 0)}`}
-                  </tspan>
-                  {age !== null && age !== undefined && (
-                    <tspan x={(x1 + x2) / 2} dy="2.2em">{t("graph.keys", { age: number(age) })}</tspan>
-                  )}
-                </text>
+            <text key={edge.from.host + edge.to.host} className="label" y={height} textAnchor="middle">
+              <tspan x={middle} dy="-2.2em">{cipher(edge.pairs[0]!)}</tspan>
+              <tspan x={middle} dy="1.4em">{`→ ${bytes(edge.pairs[0]!.bytes)} · ← ${bytes(edge.pairs[1]?.bytes ?? 0)}`}</tspan>
+              {age !== null && age !== undefined && (
+                <tspan x={middle} dy="2.2em">{t("graph.keys", { age: duration(age) })}</tspan>
               )}
-            </g>
+            </text>
           );
         })}
         {nodes.map((node) => (
           <g key={node.host} className="node">
-            <rect x={x(node.x) - 52} y={y(node.y) - 26} width={104} height={52} rx={8} />
+            <rect x={x(node.x) - 66} y={y(node.y) - 36} width={132} height={72} rx={8} />
             <text x={x(node.x)} y={y(node.y)} textAnchor="middle">
-              <tspan x={x(node.x)} dy="-0.2em">{node.host}</tspan>
-              <tspan x={x(node.x)} dy="1.3em" className="address">{node.address}</tspan>
+              <tspan x={x(node.x)} dy="-0.9em">{node.host}</tspan>
+              <tspan x={x(node.x)} dy="1.5em" className="address">{node.address}</tspan>
+              {node.blocked !== undefined && (
+                <tspan x={x(node.x)} dy="1.4em" className="address">{t("graph.blocked", { count: node.blocked })}</tspan>
+              )}
             </text>
           </g>
         ))}
@@ -194,8 +200,6 @@ function Pairs({ report }: { report: Report }) {
           ),
         },
         { id: "cipher", header: t("pairs.cipher"), cell: (pair) => cipher(pair) + (pair.esn ? " · ESN" : "") },
-        { id: "ike", header: t("pairs.ike"), cell: (pair) => pair.ike + (pair.ppk ? " · PPK" : "") },
-        { id: "spi", header: t("pairs.spi"), cell: (pair) => pair.spi || "–" },
         {
           id: "age",
           header: t("pairs.age"),
@@ -209,6 +213,8 @@ function Pairs({ report }: { report: Report }) {
           header: t("pairs.received"),
           cell: (pair) => (pair.bytes_received === null ? t("pairs.unmeasured") : bytes(pair.bytes_received)),
         },
+        { id: "spi", header: t("pairs.spi"), cell: (pair) => pair.spi || "–" },
+        { id: "ike", header: t("pairs.ike"), cell: (pair) => pair.ike + (pair.ppk ? " · PPK" : "") },
       ]}
     />
   );

@@ -13,6 +13,7 @@ import { useAws } from "../app/session";
 import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
+import { instanceCount } from "../model/instances";
 import { type Chart, charts, type Metric, period, type Series } from "../model/series";
 
 const NAMESPACE = "/aws/sagemaker/TrainingJobs";
@@ -86,7 +87,7 @@ async function series(aws: Clients, job: DescribeTrainingJobResponse): Promise<S
   const own = await aws.cloudwatch.send(
     new ListMetricsCommand({ Namespace: NAMESPACE, Dimensions: [{ Name: "TrainingJobName", Value: name }] }),
   );
-  const hosts = Math.min(job.ResourceConfig?.InstanceCount ?? 1, MOST_HOSTS);
+  const hosts = Math.min(instanceCount(job.ResourceConfig), MOST_HOSTS);
   const metrics: Metric[] = [
     ...(own.Metrics ?? []).map((metric) => ({ name: metric.MetricName!, host: "" })),
     ...USES.flatMap((use) => Array.from({ length: hosts }, (_, index) => ({ name: use, host: `algo-${index + 1}` }))),

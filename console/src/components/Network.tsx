@@ -29,6 +29,7 @@ import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
 import { groupRules } from "../aws/rules";
 import { type Key, useWords } from "../i18n";
+import { instances } from "../model/draft";
 import { type Missing, missingRules, permission } from "../model/groupRules";
 import { type SectionProps, useFault } from "./form";
 
@@ -81,7 +82,7 @@ export function Network({ draft, set, faults }: SectionProps) {
   }));
   const chosen = <Option extends { value: string }>(options: Option[], ids: string[]) =>
     ids.map((id) => options.find((option) => option.value === id) ?? { value: id, label: id });
-  const several = Number(draft.instanceCount) > 1;
+  const several = instances(draft) > 1;
   return (
     <Container
       header={

@@ -4,6 +4,13 @@ import Header from "@cloudscape-design/components/header";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import { type ReactNode, useEffect } from "react";
 
+/** The window's title, as long as the page is shown. */
+export function useTitle(title: string): void {
+  useEffect(() => {
+    document.title = `${title} · Phalanx`;
+  }, [title]);
+}
+
 /** A page: its title (also the window's), the way to it, and its content. */
 export function Page(props: {
   title: string;
@@ -13,9 +20,7 @@ export function Page(props: {
   children: ReactNode;
 }) {
   const { title, trail = [] } = props;
-  useEffect(() => {
-    document.title = `${title} · Phalanx`;
-  }, [title]);
+  useTitle(title);
   const items = [...trail.map(([text, href]) => ({ text, href })), { text: title, href: "#" }];
   return (
     <ContentLayout

@@ -1,5 +1,4 @@
 /** The parts of job forms. Each section shows some fields of a draft and changes them through `set`. */
-import Alert from "@cloudscape-design/components/alert";
 import AttributeEditor from "@cloudscape-design/components/attribute-editor";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
@@ -10,14 +9,30 @@ import ExpandableSection from "@cloudscape-design/components/expandable-section"
 import FormField from "@cloudscape-design/components/form-field";
 import Header from "@cloudscape-design/components/header";
 import Input from "@cloudscape-design/components/input";
+import Multiselect from "@cloudscape-design/components/multiselect";
 import RadioGroup from "@cloudscape-design/components/radio-group";
 import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Textarea from "@cloudscape-design/components/textarea";
-import { TrainingInstanceType } from "@aws-sdk/client-sagemaker";
+import { DescribeAlgorithmCommand, paginateListAlgorithms, TrainingInstanceType } from "@aws-sdk/client-sagemaker";
+import { useNotices } from "../app/notices";
+import { usePoll } from "../app/poll";
+import { useAws } from "../app/session";
+import { wording } from "../aws/errors";
 import { useWords, type Key } from "../i18n";
-import { ALGORITHMS, type Hyperparameter, range } from "../model/algorithms";
-import { builtin, CHANNEL, DATA_TYPES, type Draft, INPUT_MODES, type Fault, type Faults, type Pair, requiredDefaults } from "../model/draft";
+import { type Algorithm, ALGORITHMS, algorithmResource, type Hyperparameter, range } from "../model/algorithms";
+import {
+  algorithmIn,
+  CHANNEL,
+  DATA_TYPES,
+  type Draft,
+  INPUT_MODES,
+  type Fault,
+  type Faults,
+  type InstanceGroup,
+  type Pair,
+  withAlgorithm,
+} from "../model/draft";
 
 export interface SectionProps {
   draft: Draft;
@@ -72,29 +87,26 @@ export function JobSettings({ draft, set, faults, name, children }: SectionProps
           onChange={(role) => set({ role })} />
         <FormField label={t("form.algorithmSource")}>
           <RadioGroup
-            value={draft.algorithm === "" ? "own" : "builtin"}
+            value={draft.source}
             onChange={({ detail }) => {
-              const algorithm = ALGORITHMS[0]!;
-              if (detail.value === "own") set({ algorithm: "", image: "" });
-              else set({ algorithm: algorithm.id, image: algorithm.image, hyperparameters: requiredDefaults(algorithm) });
+              const source = detail.value as Draft["source"];
+              set(withAlgorithm(source, source === "builtin" ? ALGORITHMS[0] : undefined));
             }}
             items={[
               { value: "builtin", label: t("form.builtin") },
+              { value: "resource", label: t("form.resource"), description: t("form.resourceHint") },
               { value: "own", label: t("form.ownImage"), description: t("form.ownImageHint") },
             ]}
           />
         </FormField>
-        {draft.algorithm === "" ? (
-          <OwnImage draft={draft} set={set} faults={faults} />
-        ) : (
+        {draft.source === "own" && <OwnImage draft={draft} set={set} faults={faults} />}
+        {draft.source === "resource" && <Resource draft={draft} set={set} faults={faults} />}
+        {draft.source === "builtin" && (
           <FormField label={t("form.algorithm")}>
             <Select
-              selectedOption={{ value: draft.algorithm, label: builtin(draft)?.name }}
+              selectedOption={{ value: draft.algorithm, label: algorithmIn(draft)?.name }}
               options={ALGORITHMS.map(({ id, name: label }) => ({ value: id, label }))}
-              onChange={({ detail }) => {
-                const algorithm = ALGORITHMS.find(({ id }) => id === detail.selectedOption.value)!;
-                set({ algorithm: algorithm.id, image: algorithm.image, hyperparameters: requiredDefaults(algorithm) });
-              }}
+              onChange={({ detail }) => set(withAlgorithm("builtin", ALGORITHMS.find(({ id }) => id === detail.selectedOption.value)))}
             />
           </FormField>
         )}
@@ -102,6 +114,43 @@ export function JobSettings({ draft, set, faults, name, children }: SectionProps
         {children}
       </SpaceBetween>
     </Container>
+  );
+}
+
+/** An algorithm resource of the account; what it says of itself is looked up when it is chosen. */
+function Resource({ draft, set, faults }: SectionProps) {
+  const { t } = useWords();
+  const fault = useFault();
+  const aws = useAws();
+  const notices = useNotices();
+  const { value: found = [], error, loading } = usePoll(async () => {
+    const all: { value: string; label: string; description?: string }[] = [];
+    for await (const page of paginateListAlgorithms({ client: aws.sagemaker }, {})) {
+      for (const each of page.AlgorithmSummaryList ?? []) {
+        all.push({ value: each.AlgorithmArn!, label: each.AlgorithmName!, description: each.AlgorithmDescription });
+      }
+    }
+    return all;
+  }, [aws]);
+  const choose = async (AlgorithmName: string) => {
+    try {
+      set(withAlgorithm("resource", algorithmResource(await aws.sagemaker.send(new DescribeAlgorithmCommand({ AlgorithmName })))));
+    } catch (failure) {
+      notices.failed(failure);
+    }
+  };
+  return (
+    <FormField label={t("form.algorithm")} errorText={error === undefined ? fault(faults.image) : wording(error)}>
+      <Select
+        selectedOption={draft.resource === undefined ? null : { value: draft.resource.id, label: draft.resource.name }}
+        placeholder={t("form.chooseResource")}
+        options={found}
+        filteringType="auto"
+        empty={t("form.noResources")}
+        statusType={loading ? "loading" : "finished"}
+        onChange={({ detail }) => void choose(detail.selectedOption.value!)}
+      />
+    </FormField>
   );
 }
 
@@ -126,31 +175,36 @@ function Metrics({ draft, set, faults }: SectionProps) {
   const { t } = useWords();
   const fault = useFault();
   return (
-    <ExpandableSection headerText={t("form.metrics")} headerDescription={t("form.metricsHint")}>
-      <AttributeEditor
-        items={draft.metrics}
-        addButtonText={t("form.addMetric")}
-        removeButtonText={t("common.remove")}
-        empty={t("form.noMetrics")}
-        onAddButtonClick={() => set({ metrics: [...draft.metrics, { name: "", regex: "" }] })}
-        onRemoveButtonClick={({ detail }) => set({ metrics: draft.metrics.filter((_, index) => index !== detail.itemIndex) })}
-        definition={[
-          {
-            label: t("form.metricName"),
-            control: (item, index) => (
-              <Input value={item.name} onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { name: detail.value }) })} />
-            ),
-            errorText: (_, index) => fault(faults[`metrics.${index}`]),
-          },
-          {
-            label: t("form.metricRegex"),
-            control: (item, index) => (
-              <Input value={item.regex} spellcheck={false}
-                onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { regex: detail.value }) })} />
-            ),
-          },
-        ]}
-      />
+    <ExpandableSection headerText={t("form.metrics")} headerDescription={t("form.metricsHint")} defaultExpanded={draft.metrics.length > 0}>
+      <SpaceBetween size="l">
+        <Checkbox checked={draft.timeSeries} description={t("form.timeSeriesHint")} onChange={({ detail }) => set({ timeSeries: detail.checked })}>
+          {t("form.timeSeries")}
+        </Checkbox>
+        <AttributeEditor
+          items={draft.metrics}
+          addButtonText={t("form.addMetric")}
+          removeButtonText={t("common.remove")}
+          empty={t("form.noMetrics")}
+          onAddButtonClick={() => set({ metrics: [...draft.metrics, { name: "", regex: "" }] })}
+          onRemoveButtonClick={({ detail }) => set({ metrics: draft.metrics.filter((_, index) => index !== detail.itemIndex) })}
+          definition={[
+            {
+              label: t("form.metricName"),
+              control: (item, index) => (
+                <Input value={item.name} onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { name: detail.value }) })} />
+              ),
+              errorText: (_, index) => fault(faults[`metrics.${index}`]),
+            },
+            {
+              label: t("form.metricRegex"),
+              control: (item, index) => (
+                <Input value={item.regex} spellcheck={false}
+                  onChange={({ detail }) => set({ metrics: changed(draft.metrics, index, { regex: detail.value }) })} />
+              ),
+            },
+          ]}
+        />
+      </SpaceBetween>
     </ExpandableSection>
   );
 }
@@ -160,25 +214,35 @@ export function Resources({ draft, set, faults }: SectionProps) {
   return (
     <Container header={<Header variant="h2">{t("form.resources")}</Header>}>
       <SpaceBetween size="l">
-        <ColumnLayout columns={3}>
-          <FormField label={t("form.instanceType")} constraintText={t("form.instanceTypeHint")}>
-            <Select
-              selectedOption={{ value: draft.instanceType, label: draft.instanceType }}
-              options={INSTANCE_TYPES.map((value) => ({ value, label: value }))}
-              filteringType="auto"
-              virtualScroll
-              onChange={({ detail }) => set({ instanceType: detail.selectedOption.value! })}
-            />
-          </FormField>
-          <TextField label="form.instanceCount" numeric value={draft.instanceCount} fault={faults.instanceCount}
-            onChange={(instanceCount) => set({ instanceCount })} />
+        <Checkbox
+          checked={draft.instanceGroups.length > 0}
+          description={t("form.instanceGroupsHint")}
+          onChange={({ detail }) =>
+            set({
+              instanceGroups: detail.checked ? [{ name: "group-1", type: draft.instanceType, count: draft.instanceCount }] : [],
+            })
+          }
+        >
+          {t("form.instanceGroups")}
+        </Checkbox>
+        {draft.instanceGroups.length > 0 && (
+          <InstanceGroups groups={draft.instanceGroups} faults={faults} set={(instanceGroups) => set({ instanceGroups })} />
+        )}
+        <ColumnLayout columns={2}>
+          {draft.instanceGroups.length === 0 && (
+            <FormField label={t("form.instanceType")} constraintText={t("form.instanceTypeHint")}>
+              <InstanceType value={draft.instanceType} onChange={(instanceType) => set({ instanceType })} />
+            </FormField>
+          )}
+          {draft.instanceGroups.length === 0 && (
+            <TextField label="form.instanceCount" numeric value={draft.instanceCount} fault={faults.instanceCount}
+              onChange={(instanceCount) => set({ instanceCount })} />
+          )}
           <TextField label="form.volume" hint="form.volumeHint" numeric value={draft.volume} fault={faults.volume}
             onChange={(volume) => set({ volume })} />
-        </ColumnLayout>
-        <ColumnLayout columns={3}>
           <TextField label="form.maxRuntime" numeric value={draft.maxRuntime} fault={faults.maxRuntime}
             onChange={(maxRuntime) => set({ maxRuntime })} />
-          <TextField label="form.maxPending" optional numeric value={draft.maxPending} fault={faults.maxPending}
+          <TextField label="form.maxPending" hint="form.maxPendingHint" optional numeric value={draft.maxPending} fault={faults.maxPending}
             onChange={(maxPending) => set({ maxPending })} />
           <TextField label="form.retries" hint="form.retriesHint" optional numeric value={draft.retries} fault={faults.retries}
             onChange={(retries) => set({ retries })} />
@@ -197,9 +261,60 @@ export function Resources({ draft, set, faults }: SectionProps) {
   );
 }
 
+function InstanceType({ value, onChange }: { value: string; onChange: (value: string) => void }) {
+  return (
+    <Select
+      selectedOption={{ value, label: value }}
+      options={INSTANCE_TYPES.map((type) => ({ value: type, label: type }))}
+      filteringType="auto"
+      virtualScroll
+      onChange={({ detail }) => onChange(detail.selectedOption.value!)}
+    />
+  );
+}
+
+/** Most instance groups of a job. */
+const MOST_INSTANCE_GROUPS = 5;
+
+/** A cluster of instances of several types. */
+function InstanceGroups(props: { groups: InstanceGroup[]; faults: Faults; set: (groups: InstanceGroup[]) => void }) {
+  const { t } = useWords();
+  const fault = useFault();
+  const { groups, set } = props;
+  return (
+    <AttributeEditor
+      items={groups}
+      addButtonText={t("form.addInstanceGroup")}
+      disableAddButton={groups.length >= MOST_INSTANCE_GROUPS}
+      removeButtonText={t("common.remove")}
+      onAddButtonClick={() => set([...groups, { name: `group-${groups.length + 1}`, type: groups[0]!.type, count: "1" }])}
+      onRemoveButtonClick={({ detail }) => set(groups.filter((_, index) => index !== detail.itemIndex))}
+      definition={[
+        {
+          label: t("form.instanceGroup"),
+          control: (group, index) => (
+            <Input value={group.name} spellcheck={false} onChange={({ detail }) => set(changed(groups, index, { name: detail.value }))} />
+          ),
+          errorText: (_, index) => fault(props.faults[`instanceGroups.${index}`]),
+        },
+        {
+          label: t("form.instanceType"),
+          control: (group, index) => <InstanceType value={group.type} onChange={(type) => set(changed(groups, index, { type }))} />,
+        },
+        {
+          label: t("form.instanceCount"),
+          control: (group, index) => (
+            <Input value={group.count} inputMode="numeric" onChange={({ detail }) => set(changed(groups, index, { count: detail.value }))} />
+          ),
+        },
+      ]}
+    />
+  );
+}
+
 export function Hyperparameters({ draft, set, faults }: SectionProps) {
   const { t } = useWords();
-  const algorithm = builtin(draft);
+  const algorithm: Algorithm | undefined = algorithmIn(draft);
   const field = (parameter: Hyperparameter) => (
     <HyperparameterField
       key={parameter.name}
@@ -215,14 +330,16 @@ export function Hyperparameters({ draft, set, faults }: SectionProps) {
     <Container header={<Header variant="h2" description={t("form.hyperparametersHint")}>{t("form.hyperparameters")}</Header>}>
       <SpaceBetween size="l">
         {algorithm !== undefined && (
-          <>
+          <SpaceBetween size="l">
             <ColumnLayout columns={3}>{algorithm.hyperparameters.filter((parameter) => parameter.common).map(field)}</ColumnLayout>
-            <ExpandableSection headerText={t("form.moreHyperparameters", { count: rest.length })} defaultExpanded={rest.some(set_)}>
-              <ColumnLayout columns={3}>{rest.map(field)}</ColumnLayout>
-            </ExpandableSection>
-          </>
+            {rest.length > 0 && (
+              <ExpandableSection headerText={t("form.moreHyperparameters", { count: rest.length })} defaultExpanded={rest.some(set_)}>
+                <ColumnLayout columns={3}>{rest.map(field)}</ColumnLayout>
+              </ExpandableSection>
+            )}
+          </SpaceBetween>
         )}
-        {(algorithm === undefined || draft.others.length > 0) && (
+        {(algorithm === undefined || algorithm.hyperparameters.length === 0 || draft.others.length > 0) && (
           <Pairs items={draft.others} add="form.addHyperparameter" none="form.noHyperparameters"
             onChange={(others) => set({ others })} />
         )}
@@ -238,6 +355,7 @@ function HyperparameterField(props: { parameter: Hyperparameter; value: string; 
   const span = range(parameter);
   const hints = [
     span === undefined ? undefined : t(parameter.kind === "Integer" ? "form.wholeIn" : "form.numberIn", { range: span }),
+    parameter.words === undefined ? undefined : t("form.orWords", { words: parameter.words.join(", ") }),
     parameter.default === undefined ? undefined : t("form.default", { value: parameter.default }),
   ];
   return (
@@ -254,7 +372,7 @@ function HyperparameterField(props: { parameter: Hyperparameter; value: string; 
           onChange={({ detail }) => onChange(detail.selectedOption.value!)}
         />
       ) : (
-        <Input value={value} spellcheck={false} inputMode={parameter.kind === "FreeText" ? "text" : "decimal"}
+        <Input value={value} spellcheck={false} inputMode={parameter.kind === "FreeText" || parameter.words ? "text" : "decimal"}
           onChange={({ detail }) => onChange(detail.value)} />
       )}
     </FormField>
@@ -319,6 +437,16 @@ export function InputData({ draft, set, faults }: SectionProps) {
                   <TextField label="form.attributes" hint="form.attributesHint" value={channel.attributes}
                     fault={faults[`channels.${index}.attributes`]} onChange={(attributes) => change(index, { attributes })} />
                 )}
+                {draft.instanceGroups.length > 0 && (
+                  <FormField label={t("form.channelGroups")} constraintText={t("form.channelGroupsHint")}>
+                    <Multiselect
+                      selectedOptions={channel.instanceGroups.map((value) => ({ value, label: value }))}
+                      options={draft.instanceGroups.map(({ name }) => ({ value: name, label: name }))}
+                      placeholder={t("form.allInstanceGroups")}
+                      onChange={({ detail }) => change(index, { instanceGroups: detail.selectedOptions.map((option) => option.value!) })}
+                    />
+                  </FormField>
+                )}
               </ColumnLayout>
             </SpaceBetween>
           </ExpandableSection>
@@ -355,6 +483,23 @@ export function EnvironmentAndTags({ draft, set }: SectionProps) {
         <Pairs items={draft.tags} add="form.addTag" none="form.noTags" onChange={(tags) => set({ tags })} />
       </Container>
     </SpaceBetween>
+  );
+}
+
+/** The experiment that a training job belongs to. */
+export function Experiment({ draft, set }: SectionProps) {
+  const { t } = useWords();
+  const given = [draft.experiment, draft.trial, draft.component, draft.run].some((text) => text !== "");
+  return (
+    <ExpandableSection variant="container" defaultExpanded={given}
+      headerText={<>{t("form.experiment")} <i>– {t("form.optional")}</i></>} headerDescription={t("form.experimentHint")}>
+      <ColumnLayout columns={2}>
+        <TextField label="form.experimentName" optional value={draft.experiment} onChange={(experiment) => set({ experiment })} />
+        <TextField label="form.trial" hint="form.trialHint" optional value={draft.trial} onChange={(trial) => set({ trial })} />
+        <TextField label="form.component" optional value={draft.component} onChange={(component) => set({ component })} />
+        <TextField label="form.run" optional value={draft.run} onChange={(run) => set({ run })} />
+      </ColumnLayout>
+    </ExpandableSection>
   );
 }
 
@@ -404,11 +549,3 @@ export function Pairs(props: { items: Pair[]; add: Key; none: Key; onChange: (it
 export function changed<Item>(items: readonly Item[], index: number, part: Partial<Item>): Item[] {
   return items.map((item, other) => (other === index ? { ...item, ...part } : item));
 }
-
-/** Said at the foot of a form that was sent with faults. */
-export function FaultCount({ faults }: { faults: Faults }) {
-  const { t } = useWords();
-  const count = Object.keys(faults).length;
-  return count === 0 ? null : <Alert type="error">{t("form.faults", { count })}</Alert>;
-}
-

@@ -1,4 +1,5 @@
-/** The built-in algorithms, their hyperparameters and ranges. tests/console holds the table to the training programs. */
+/** Algorithms, their hyperparameters and ranges: built-in ones (tests/console holds the table to the training programs) and resources. */
+import type { DescribeAlgorithmCommandOutput } from "@aws-sdk/client-sagemaker";
 import table from "./algorithms.json";
 
 export interface Hyperparameter {
@@ -10,6 +11,8 @@ export interface Hyperparameter {
   openMin?: boolean;
   openMax?: boolean;
   choices?: string[];
+  /** Words that a number may also be, such as "auto". */
+  words?: string[];
   default?: string;
   required?: boolean;
   /** Shown at once; the others when asked for. */
@@ -19,6 +22,7 @@ export interface Hyperparameter {
 }
 
 export interface Algorithm {
+  /** Of a built-in algorithm its name in the catalogue, of a resource its ARN. */
   id: string;
   name: string;
   /** Names of its image's repositories: which registry and tag does not matter. */
@@ -36,9 +40,36 @@ export function algorithmOf(image: string): Algorithm | undefined {
   return ALGORITHMS.find((algorithm) => algorithm.repositories.includes(repository));
 }
 
+/** An algorithm resource of the account, by what its specification says. */
+export function algorithmResource(found: DescribeAlgorithmCommandOutput): Algorithm {
+  const training = found.TrainingSpecification;
+  return {
+    id: found.AlgorithmArn ?? "",
+    name: found.AlgorithmName ?? "",
+    repositories: [],
+    image: training?.TrainingImage ?? "",
+    objectives: (training?.SupportedTuningJobObjectiveMetrics ?? []).map(({ MetricName, Type }) => ({ name: MetricName!, type: Type! })),
+    hyperparameters: (training?.SupportedHyperParameters ?? []).map((parameter) => {
+      const { IntegerParameterRangeSpecification: whole, ContinuousParameterRangeSpecification: real } = parameter.Range ?? {};
+      const span = whole ?? real;
+      return {
+        name: parameter.Name!,
+        kind: parameter.Type!,
+        min: span && Number(span.MinValue),
+        max: span && Number(span.MaxValue),
+        choices: parameter.Type === "Categorical" ? (parameter.Range?.CategoricalParameterRangeSpecification?.Values ?? []) : undefined,
+        default: parameter.DefaultValue,
+        required: parameter.IsRequired,
+        common: true,
+        tune: parameter.IsTunable && span ? ([Number(span.MinValue), Number(span.MaxValue)] as [number, number]) : undefined,
+      };
+    }),
+  };
+}
+
 /** Whether `text` is a value that a hyperparameter may have. */
 export function allows(parameter: Hyperparameter, text: string): boolean {
-  if (parameter.kind === "FreeText") return true;
+  if (parameter.kind === "FreeText" || parameter.words?.includes(text)) return true;
   if (parameter.kind === "Categorical") return parameter.choices!.includes(text);
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value)) return false;

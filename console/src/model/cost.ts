@@ -1,9 +1,16 @@
 /** Comparing jobs that did the same work with and without encryption. */
 import type { DescribeTrainingJobResponse, TrainingJob } from "@aws-sdk/client-sagemaker";
+import { instanceGroups } from "./instances";
 
 type Job = Pick<
   DescribeTrainingJobResponse & TrainingJob,
-  "AlgorithmSpecification" | "HyperParameters" | "InputDataConfig" | "ResourceConfig" | "Environment" | "TrainingTimeInSeconds"
+  | "AlgorithmSpecification"
+  | "HyperParameters"
+  | "InputDataConfig"
+  | "ResourceConfig"
+  | "Environment"
+  | "TrainingTimeInSeconds"
+  | "SecondaryStatusTransitions"
 >;
 
 const ordered = (_: string, value: unknown) =>
@@ -16,13 +23,12 @@ export function sameWork(one: Job, other: Job): boolean {
   const work = ({ AlgorithmSpecification, HyperParameters, InputDataConfig, ResourceConfig, Environment }: Job) =>
     JSON.stringify(
       [
-        AlgorithmSpecification?.TrainingImage,
+        AlgorithmSpecification?.AlgorithmName ?? AlgorithmSpecification?.TrainingImage,
         AlgorithmSpecification?.ContainerEntrypoint,
         AlgorithmSpecification?.ContainerArguments,
         HyperParameters,
         InputDataConfig,
-        ResourceConfig?.InstanceType,
-        ResourceConfig?.InstanceCount,
+        instanceGroups(ResourceConfig),
         Environment,
       ],
       ordered,
@@ -30,16 +36,30 @@ export function sameWork(one: Job, other: Job): boolean {
   return work(one) === work(other);
 }
 
+/** What a job spent seconds on: getting instances, network and keys ready, and training. */
+export const PARTS = ["start", "training"] as const;
+
 export interface Cost {
-  encrypted: number;
-  clear: number;
-  seconds: number;
-  percent: number;
+  part: (typeof PARTS)[number];
+  /** Seconds; undefined where it is not known. */
+  encrypted?: number;
+  clear?: number;
+  /** How much more the encrypted job took, in seconds and in percent, where both are known. */
+  seconds?: number;
+  percent?: number;
 }
 
-/** Seconds of training with and without encryption; undefined where one of them did not train. */
-export function cost(encrypted: Job, clear: Job): Cost | undefined {
-  const [one, other] = [encrypted.TrainingTimeInSeconds, clear.TrainingTimeInSeconds];
-  if (!one || !other) return undefined;
-  return { encrypted: one, clear: other, seconds: one - other, percent: (100 * (one - other)) / other };
+/** Seconds with and without encryption, part by part. Either job may be missing. */
+export function costs(encrypted: Job | undefined, clear: Job | undefined): Cost[] {
+  return PARTS.map((part) => {
+    const [one, other] = [encrypted, clear].map((job) => job && (part === "start" ? starting(job) : job.TrainingTimeInSeconds));
+    if (one === undefined || other === undefined) return { part, encrypted: one, clear: other };
+    return { part, encrypted: one, clear: other, seconds: one - other, percent: other > 0 ? (100 * (one - other)) / other : undefined };
+  });
+}
+
+function starting(job: Job): number | undefined {
+  const ended = (job.SecondaryStatusTransitions ?? []).filter(({ Status, EndTime }) => Status === "Starting" && EndTime !== undefined);
+  if (ended.length === 0) return undefined;
+  return ended.reduce((sum, { StartTime, EndTime }) => sum + (EndTime!.getTime() - StartTime!.getTime()) / 1000, 0);
 }

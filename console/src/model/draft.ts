@@ -1,5 +1,5 @@
 /** A training job as its form holds it, and the request that it means. Everything that people type is text until then. */
-import type { CreateTrainingJobRequest, DescribeTrainingJobResponse } from "@aws-sdk/client-sagemaker";
+import type { CreateTrainingJobRequest, DescribeTrainingJobResponse, TrainingInstanceType } from "@aws-sdk/client-sagemaker";
 import type { Key, Values } from "../i18n";
 import { ALGORITHMS, type Algorithm, algorithmOf, allows } from "./algorithms";
 
@@ -24,19 +24,34 @@ export interface Channel {
   seed: string;
   /** Of an augmented manifest, separated by commas. */
   attributes: string;
+  /** Names of the instance groups that get the data; none for all. */
+  instanceGroups: string[];
+}
+
+/** Instances of one type, in a cluster of several. */
+export interface InstanceGroup {
+  name: string;
+  type: string;
+  count: string;
 }
 
 export interface Draft {
   name: string;
   role: string;
-  /** Id of a built-in algorithm; empty for an image of one's own. */
+  /** What trains: a built-in algorithm (`algorithm` is its id), an algorithm resource of the account, or an image of one's own. */
+  source: "builtin" | "resource" | "own";
   algorithm: string;
+  resource?: Algorithm;
   image: string;
   entrypoint: string;
   arguments: string;
   metrics: { name: string; regex: string }[];
+  /** Whether metrics are kept by the second; built-in algorithms' are unless it is said otherwise. */
+  timeSeries: boolean;
   instanceType: string;
   instanceCount: string;
+  /** In place of type and count, if there are any. */
+  instanceGroups: InstanceGroup[];
   volume: string;
   maxRuntime: string;
   maxPending: string;
@@ -60,6 +75,10 @@ export interface Draft {
   outputCompression: "GZIP" | "NONE";
   environment: Pair[];
   tags: Pair[];
+  experiment: string;
+  trial: string;
+  component: string;
+  run: string;
 }
 
 export const CHANNEL: Channel = {
@@ -73,6 +92,7 @@ export const CHANNEL: Channel = {
   wrapper: "None",
   seed: "",
   attributes: "",
+  instanceGroups: [],
 };
 
 /** What the form shows at first. `account` and `region` are those of whoever is signed in. */
@@ -81,13 +101,16 @@ export function emptyDraft(account: string, region: string): Draft {
   return {
     name: "",
     role: `arn:aws:iam::${account}:role/SageMakerTraining`,
+    source: "builtin",
     algorithm: algorithm.id,
-    image: algorithm.image,
+    image: "",
     entrypoint: "",
     arguments: "",
     metrics: [],
+    timeSeries: true,
     instanceType: "ml.m5.large",
     instanceCount: "2",
+    instanceGroups: [],
     volume: "10",
     maxRuntime: "86400",
     maxPending: "",
@@ -108,6 +131,10 @@ export function emptyDraft(account: string, region: string): Draft {
     outputCompression: "GZIP",
     environment: [],
     tags: [],
+    experiment: "",
+    trial: "",
+    component: "",
+    run: "",
   };
 }
 
@@ -116,7 +143,28 @@ export function requiredDefaults(algorithm: Algorithm): Record<string, string> {
   return Object.fromEntries(required.map((parameter) => [parameter.name, parameter.default ?? ""]));
 }
 
-export const builtin = (draft: Draft) => ALGORITHMS.find((algorithm) => algorithm.id === draft.algorithm);
+/** The algorithm whose hyperparameters are known: a built-in one or a resource. */
+export function algorithmIn(draft: Draft): Algorithm | undefined {
+  if (draft.source === "resource") return draft.resource;
+  return draft.source === "builtin" ? ALGORITHMS.find((algorithm) => algorithm.id === draft.algorithm) : undefined;
+}
+
+/** What is to change in a draft that another algorithm is to train. */
+export function withAlgorithm(source: Draft["source"], algorithm: Algorithm | undefined): Partial<Draft> {
+  return {
+    source,
+    algorithm: source === "builtin" ? (algorithm?.id ?? "") : "",
+    resource: source === "resource" ? algorithm : undefined,
+    timeSeries: source === "builtin",
+    hyperparameters: algorithm === undefined ? {} : requiredDefaults(algorithm),
+  };
+}
+
+/** How many instances there are in all. */
+export function instances(draft: Draft): number {
+  const counts = draft.instanceGroups.length > 0 ? draft.instanceGroups.map(({ count }) => count) : [draft.instanceCount];
+  return counts.reduce((sum, count) => sum + Number(count), 0);
+}
 
 export interface Fault {
   key: Key;
@@ -141,8 +189,12 @@ export function faults(draft: Draft, longestName = 63): Faults {
   check("name", draft.name !== "", "fault.required");
   check("name", NAME.test(draft.name) && draft.name.length <= longestName, "fault.name", { most: longestName });
   check("role", /^arn:aws[a-z-]*:iam::\d{12}:role\/.+$/.test(draft.role), "fault.role");
-  check("image", builtin(draft) !== undefined || draft.image !== "", "fault.required");
-  whole("instanceCount", draft.instanceCount, 1, 100);
+  check("image", algorithmIn(draft) !== undefined || (draft.source === "own" && draft.image !== ""), "fault.required");
+  if (draft.instanceGroups.length === 0) whole("instanceCount", draft.instanceCount, 1, 100);
+  draft.instanceGroups.forEach(({ name, count }, index) => {
+    const once = draft.instanceGroups.filter((other) => other.name === name).length === 1;
+    check(`instanceGroups.${index}`, /^.{1,64}$/.test(name) && once && /^\d+$/.test(count) && Number(count) <= 100, "fault.instanceGroup");
+  });
   whole("volume", draft.volume, 1, 16384);
   whole("maxRuntime", draft.maxRuntime, 1, 28 * 86400);
   whole("maxPending", draft.maxPending, 1800, 28 * 86400, true);
@@ -154,7 +206,7 @@ export function faults(draft: Draft, longestName = 63): Faults {
     check("groups", draft.groups.length > 0, "fault.groups");
     check("groups", draft.groups.length <= 5, "fault.groupsMost");
   }
-  const algorithm = builtin(draft);
+  const algorithm = algorithmIn(draft);
   for (const parameter of algorithm?.hyperparameters ?? []) {
     const value = draft.hyperparameters[parameter.name] ?? "";
     check(`hyperparameters.${parameter.name}`, value !== "" || !parameter.required, "fault.required");
@@ -195,6 +247,7 @@ export function definition(draft: Draft) {
           S3DataDistributionType: channel.distribution,
           AttributeNames:
             channel.dataType === "AugmentedManifestFile" ? channel.attributes.split(",").map((name) => name.trim()) : undefined,
+          InstanceGroupNames: draft.instanceGroups.length > 0 && channel.instanceGroups.length > 0 ? channel.instanceGroups : undefined,
         },
       },
       ContentType: channel.contentType || undefined,
@@ -208,8 +261,15 @@ export function definition(draft: Draft) {
       CompressionType: draft.outputCompression === "GZIP" ? undefined : draft.outputCompression,
     },
     ResourceConfig: {
-      InstanceType: draft.instanceType as never,
-      InstanceCount: Number(draft.instanceCount),
+      ...(draft.instanceGroups.length > 0
+        ? {
+            InstanceGroups: draft.instanceGroups.map(({ name, type, count }) => ({
+              InstanceGroupName: name,
+              InstanceType: type as TrainingInstanceType,
+              InstanceCount: Number(count),
+            })),
+          }
+        : { InstanceType: draft.instanceType as TrainingInstanceType, InstanceCount: Number(draft.instanceCount) }),
       VolumeSizeInGB: Number(draft.volume),
       KeepAlivePeriodInSeconds: draft.keepAlive === "" ? undefined : Number(draft.keepAlive),
     },
@@ -231,15 +291,17 @@ export function definition(draft: Draft) {
 /** AlgorithmSpecification's members that both kinds of job have. */
 export function algorithmSpecification(draft: Draft) {
   return clean({
-    TrainingImage: builtin(draft)?.image ?? draft.image,
+    TrainingImage: draft.source === "own" ? draft.image : draft.source === "builtin" ? algorithmIn(draft)?.image : undefined,
+    AlgorithmName: draft.source === "resource" ? draft.resource?.id : undefined,
     TrainingInputMode: "File" as const,
     MetricDefinitions: draft.metrics.length === 0 ? undefined : draft.metrics.map(({ name, regex }) => ({ Name: name, Regex: regex })),
+    EnableSageMakerMetricsTimeSeries: draft.timeSeries === (draft.source === "builtin") ? undefined : draft.timeSeries,
   });
 }
 
 export function hyperparameters(draft: Draft): Record<string, string> {
   const own = Object.entries(draft.hyperparameters).filter(([, value]) => value !== "");
-  return { ...(builtin(draft) === undefined ? {} : Object.fromEntries(own)), ...record(draft.others) };
+  return { ...(algorithmIn(draft) === undefined ? {} : Object.fromEntries(own)), ...record(draft.others) };
 }
 
 export function tagList(draft: Draft) {
@@ -253,32 +315,62 @@ export function toRequest(draft: Draft): CreateTrainingJobRequest {
     TrainingJobName: draft.name,
     AlgorithmSpecification: clean({
       ...algorithmSpecification(draft),
-      ContainerEntrypoint: draft.algorithm === "" && words(draft.entrypoint).length > 0 ? words(draft.entrypoint) : undefined,
-      ContainerArguments: draft.algorithm === "" && words(draft.arguments).length > 0 ? words(draft.arguments) : undefined,
+      ContainerEntrypoint: draft.source === "own" && words(draft.entrypoint).length > 0 ? words(draft.entrypoint) : undefined,
+      ContainerArguments: draft.source === "own" && words(draft.arguments).length > 0 ? words(draft.arguments) : undefined,
     }),
     HyperParameters: some(hyperparameters(draft)),
     ...definition(draft),
+    ExperimentConfig: some(
+      clean({
+        ExperimentName: draft.experiment || undefined,
+        TrialName: draft.trial || undefined,
+        TrialComponentDisplayName: draft.component || undefined,
+        RunName: draft.run || undefined,
+      }),
+    ),
     Tags: tags.length === 0 ? undefined : tags,
   });
 }
 
-/** The form of a job that does again what a described one did. The VPC follows from its subnets, which the caller looks up. */
-export function fromDescription(job: DescribeTrainingJobResponse, vpc: string, tags: Pair[], account: string, region: string): Draft {
+/**
+ * The form of a job that does again what a described one did. The VPC follows from its subnets, and the algorithm resource from
+ * its name, which the caller looks up.
+ */
+export function fromDescription(
+  job: DescribeTrainingJobResponse,
+  vpc: string,
+  tags: Pair[],
+  account: string,
+  region: string,
+  resource?: Algorithm,
+): Draft {
   const image = job.AlgorithmSpecification?.TrainingImage ?? "";
-  const algorithm = algorithmOf(image);
+  const builtin = resource === undefined ? algorithmOf(image) : undefined;
+  const algorithm = resource ?? builtin;
   const parameters = Object.entries(job.HyperParameters ?? {});
   const known = (name: string) => algorithm?.hyperparameters.some((parameter) => parameter.name === name) ?? false;
   return {
     ...emptyDraft(account, region),
     name: nextName(job.TrainingJobName ?? ""),
     role: job.RoleArn ?? "",
-    algorithm: algorithm?.id ?? "",
+    source: resource !== undefined ? "resource" : builtin !== undefined ? "builtin" : "own",
+    algorithm: builtin?.id ?? "",
+    resource,
     image,
     entrypoint: (job.AlgorithmSpecification?.ContainerEntrypoint ?? []).join("\n"),
     arguments: (job.AlgorithmSpecification?.ContainerArguments ?? []).join("\n"),
-    metrics: (job.AlgorithmSpecification?.MetricDefinitions ?? []).map(({ Name, Regex }) => ({ name: Name!, regex: Regex! })),
+    // A description has the algorithm's own among them.
+    metrics: (job.AlgorithmSpecification?.MetricDefinitions ?? [])
+      .filter(({ Name }) => algorithm?.objectives.every((objective) => objective.name !== Name) ?? true)
+      .map(({ Name, Regex }) => ({ name: Name!, regex: Regex! })),
+    timeSeries: job.AlgorithmSpecification?.EnableSageMakerMetricsTimeSeries ?? builtin !== undefined,
     instanceType: job.ResourceConfig?.InstanceType ?? "ml.m5.large",
     instanceCount: String(job.ResourceConfig?.InstanceCount ?? 1),
+    instanceGroups: (job.ResourceConfig?.InstanceGroups ?? []).map((group) => ({
+      name: group.InstanceGroupName ?? "",
+      type: group.InstanceType ?? "",
+      count: String(group.InstanceCount ?? 1),
+    })),
     volume: String(job.ResourceConfig?.VolumeSizeInGB ?? 10),
     maxRuntime: String(job.StoppingCondition?.MaxRuntimeInSeconds ?? 86400),
     maxPending: String(job.StoppingCondition?.MaxPendingTimeInSeconds ?? ""),
@@ -303,6 +395,7 @@ export function fromDescription(job: DescribeTrainingJobResponse, vpc: string, t
       wrapper: channel.RecordWrapperType === "RecordIO" ? "RecordIO" : "None",
       seed: String(channel.ShuffleConfig?.Seed ?? ""),
       attributes: (channel.DataSource?.S3DataSource?.AttributeNames ?? []).join(", "),
+      instanceGroups: channel.DataSource?.S3DataSource?.InstanceGroupNames ?? [],
       distribution:
         channel.DataSource?.S3DataSource?.S3DataDistributionType === "ShardedByS3Key" ? "ShardedByS3Key" : "FullyReplicated",
     })),
@@ -311,14 +404,17 @@ export function fromDescription(job: DescribeTrainingJobResponse, vpc: string, t
     outputCompression: job.OutputDataConfig?.CompressionType === "NONE" ? "NONE" : "GZIP",
     environment: Object.entries(job.Environment ?? {}).map(([key, value]) => ({ key, value })),
     tags,
+    experiment: job.ExperimentConfig?.ExperimentName ?? "",
+    trial: job.ExperimentConfig?.TrialName ?? "",
+    component: job.ExperimentConfig?.TrialComponentDisplayName ?? "",
   };
 }
 
 /** A name for a job like `name`: its number one higher, or "-2". */
-export function nextName(name: string): string {
+export function nextName(name: string, longest = 63): string {
   const [, stem, number] = /^(.*?)-(\d{1,4})$/.exec(name) ?? [undefined, name, "1"];
   const suffix = `-${Number(number) + 1}`;
-  return stem!.slice(0, 63 - suffix.length) + suffix;
+  return stem!.slice(0, longest - suffix.length) + suffix;
 }
 
 /** Without the members that are undefined, also within members. */

@@ -43,6 +43,8 @@ export interface Report {
 export interface Node {
   host: string;
   address: string;
+  /** Plaintext packets that the instance itself stopped; undefined where it did not tell. */
+  blocked?: number;
   x: number;
   y: number;
 }
@@ -59,9 +61,10 @@ export interface Edge {
 /** The instances on a circle of radius 1, the first at the left, and what lies between them. */
 export function graph(report: Report): { nodes: Node[]; edges: Edge[] } {
   const count = report.instances.length;
-  const nodes = report.instances.map(({ host, address }, index) => {
+  const nodes = report.instances.map((instance, index) => {
     const angle = Math.PI + (2 * Math.PI * index) / Math.max(count, 1);
-    return { host, address, x: Math.cos(angle), y: Math.sin(angle) };
+    const { host, address, plaintext_blocked_out: out, plaintext_blocked_in: into } = instance;
+    return { host, address, blocked: out === null || into === null ? undefined : out + into, x: Math.cos(angle), y: Math.sin(angle) };
   });
   const byHost = new Map(nodes.map((node) => [node.host, node]));
   const edges = new Map<string, Edge>();
@@ -77,6 +80,13 @@ export function graph(report: Report): { nodes: Node[]; edges: Edge[] } {
     edges.set(name, edge);
   }
   return { nodes, edges: [...edges.values()] };
+}
+
+/** How much more than the instances sent went over the wire, in percent: what ESP adds. Undefined where nothing was sent. */
+export function overhead(report: Report): number | undefined {
+  const sent = report.pairs.reduce((sum, pair) => sum + pair.bytes, 0);
+  const wire = report.router_guard?.esp_bytes ?? 0;
+  return sent > 0 && wire >= sent ? (100 * (wire - sent)) / sent : undefined;
 }
 
 /** "AES_GCM_16" and 256 as people write it: "AES-GCM-256". */

@@ -1,6 +1,15 @@
 /** A job that was described, as the request that would create it again. */
-import type { CreateTrainingJobRequest, DescribeTrainingJobResponse } from "@aws-sdk/client-sagemaker";
+import type {
+  CreateHyperParameterTuningJobRequest,
+  CreateTrainingJobRequest,
+  DescribeHyperParameterTuningJobResponse,
+  DescribeTrainingJobResponse,
+  HyperParameterTrainingJobDefinition,
+} from "@aws-sdk/client-sagemaker";
 import { clean } from "./draft";
+
+/** The hyperparameter that tells the training program what it is tuned for. */
+const OBJECTIVE = "_tuning_objective_metric";
 
 export function requestOf(job: DescribeTrainingJobResponse): CreateTrainingJobRequest {
   return clean({
@@ -19,5 +28,23 @@ export function requestOf(job: DescribeTrainingJobResponse): CreateTrainingJobRe
     CheckpointConfig: job.CheckpointConfig,
     RetryStrategy: job.RetryStrategy,
     Environment: job.Environment,
+    ExperimentConfig: job.ExperimentConfig,
   });
+}
+
+export function tuningRequestOf(job: DescribeHyperParameterTuningJobResponse): CreateHyperParameterTuningJobRequest {
+  return clean({
+    HyperParameterTuningJobName: job.HyperParameterTuningJobName,
+    HyperParameterTuningJobConfig: job.HyperParameterTuningJobConfig,
+    TrainingJobDefinition: job.TrainingJobDefinition && withoutObjective(job.TrainingJobDefinition),
+    TrainingJobDefinitions: job.TrainingJobDefinitions?.map(withoutObjective),
+    WarmStartConfig: job.WarmStartConfig,
+    Autotune: job.Autotune,
+  });
+}
+
+/** A definition without what the service says to the training program in it. */
+function withoutObjective(definition: HyperParameterTrainingJobDefinition): HyperParameterTrainingJobDefinition {
+  const { [OBJECTIVE]: _, ...fixed } = definition.StaticHyperParameters ?? {};
+  return { ...definition, StaticHyperParameters: Object.keys(fixed).length > 0 ? fixed : undefined };
 }

@@ -1,14 +1,15 @@
-import { CreateTrainingJobCommand, DescribeTrainingJobCommand, ListTagsCommand } from "@aws-sdk/client-sagemaker";
-import { DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
+import { CreateTrainingJobCommand, DescribeTrainingJobCommand } from "@aws-sdk/client-sagemaker";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Spinner from "@cloudscape-design/components/spinner";
 import { useEffect, useState } from "react";
 import { useNotices } from "../app/notices";
 import { useAws, useIdentity } from "../app/session";
 import type { Clients } from "../aws/clients";
+import { surroundings } from "../aws/copies";
 import { CreationForm } from "../components/CreationForm";
 import {
   EnvironmentAndTags,
+  Experiment,
   Hyperparameters,
   InputData,
   JobSettings,
@@ -62,6 +63,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
               <InputData {...section} />
               <Output {...section} />
               <EnvironmentAndTags {...section} />
+              <Experiment {...section} />
             </SpaceBetween>
           );
         }}
@@ -72,13 +74,10 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
 
 async function cloned(aws: Clients, name: string, account: string): Promise<Draft> {
   const job = await aws.sagemaker.send(new DescribeTrainingJobCommand({ TrainingJobName: name }));
-  const tags = await aws.sagemaker.send(new ListTagsCommand({ ResourceArn: job.TrainingJobArn }));
-  const subnets = job.VpcConfig?.Subnets ?? [];
-  let vpc = "";
-  if (subnets.length > 0) {
-    const found = await aws.ec2.send(new DescribeSubnetsCommand({ SubnetIds: subnets }));
-    vpc = found.Subnets?.[0]?.VpcId ?? "";
-  }
-  const pairs = (tags.Tags ?? []).map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" }));
-  return fromDescription(job, vpc, pairs, account, aws.region);
+  const { vpc, tags, resource } = await surroundings(aws, {
+    arn: job.TrainingJobArn,
+    subnets: job.VpcConfig?.Subnets,
+    algorithm: job.AlgorithmSpecification?.AlgorithmName,
+  });
+  return fromDescription(job, vpc, tags, account, aws.region, resource);
 }

@@ -16,7 +16,7 @@ import Modal from "@cloudscape-design/components/modal";
 import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { useNotices } from "../app/notices";
 import { usePages } from "../app/pages";
@@ -24,6 +24,7 @@ import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
+import { useTitle } from "../components/Page";
 import { Turner } from "../components/Turner";
 import { useWords } from "../i18n";
 
@@ -36,9 +37,7 @@ export default function SecurityGroups() {
   const [, navigate] = useHashLocation();
   const [chosen, setChosen] = useState<string>();
   const [asking, setAsking] = useState<"create" | "delete">();
-  useEffect(() => {
-    document.title = `${t("groups.title")} · Phalanx`;
-  }, [t]);
+  useTitle(t("groups.title"));
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.ec2.send(new DescribeSecurityGroupsCommand({ MaxResults: PAGE_SIZE, NextToken }));

@@ -34,9 +34,10 @@ import { isOver, Status } from "../components/Status";
 import { useWords } from "../i18n";
 import { said } from "../i18n/said";
 import { trainingJobCode } from "../model/code";
+import { instanceGroups } from "../model/instances";
 import type { Pair } from "../model/draft";
 import { requestOf } from "../model/request";
-import { StopJob } from "./TrainingJobs";
+import { DeleteJob, StopJob } from "./TrainingJobs";
 
 const LIVE_MILLISECONDS = 1500;
 
@@ -45,7 +46,7 @@ export default function TrainingJob({ name }: { name: string }) {
   const aws = useAws();
   const [, navigate] = useHashLocation();
   const [tab, setTab] = useState("overview");
-  const [stopping, setStopping] = useState(false);
+  const [asking, setAsking] = useState<"stop" | "delete">();
   const [code, setCode] = useState(false);
   const { value: job, error, refresh } = usePoll(
     () => aws.sagemaker.send(new DescribeTrainingJobCommand({ TrainingJobName: name })),
@@ -70,7 +71,8 @@ export default function TrainingJob({ name }: { name: string }) {
       actions={
         <SpaceBetween direction="horizontal" size="xs">
           <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={refresh} />
-          <Button disabled={job.TrainingJobStatus !== "InProgress"} onClick={() => setStopping(true)}>{t("jobs.stop")}</Button>
+          <Button disabled={job.TrainingJobStatus !== "InProgress"} onClick={() => setAsking("stop")}>{t("jobs.stop")}</Button>
+          <Button disabled={!over} onClick={() => setAsking("delete")}>{t("common.delete")}</Button>
           <Button onClick={() => setCode(true)}>{t("code.view")}</Button>
           <Button onClick={() => navigate(`/create-job/${name}`)}>{t("jobs.clone")}</Button>
         </SpaceBetween>
@@ -91,7 +93,8 @@ export default function TrainingJob({ name }: { name: string }) {
           { id: "tags", label: t("job.tags"), content: <Tags arn={job.TrainingJobArn!} /> },
         ]}
       />
-      {stopping && <StopJob name={name} close={() => { setStopping(false); refresh(); }} />}
+      {asking === "stop" && <StopJob name={name} close={() => { setAsking(undefined); refresh(); }} />}
+      {asking === "delete" && <DeleteJob name={name} close={() => setAsking(undefined)} done={() => navigate("/jobs")} />}
       {code && <CodeModal code={trainingJobCode(requestOf(job))} close={() => setCode(false)} />}
     </Page>
   );
@@ -103,7 +106,7 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
   return (
     <Container header={<Header variant="h2">{t("job.summary")}</Header>}>
       <KeyValuePairs
-        columns={4}
+        columns={3}
         items={[
           { label: t("jobs.status"), value: <Status status={job.TrainingJobStatus} /> },
           { label: t("jobs.created"), value: moment(job.CreationTime) },
@@ -117,10 +120,7 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
           },
           {
             label: t("job.instances"),
-            value: t("job.instancesAre", {
-              count: job.ResourceConfig?.InstanceCount ?? 0,
-              type: job.ResourceConfig?.InstanceType ?? "",
-            }),
+            value: instanceGroups(job.ResourceConfig).map((group) => t("job.instancesAre", group)).join(", "),
           },
           {
             label: t("job.arn"),
@@ -194,7 +194,9 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
           <KeyValuePairs
             columns={2}
             items={[
-              { label: t("form.image"), value: job.AlgorithmSpecification?.TrainingImage ?? "–" },
+              job.AlgorithmSpecification?.AlgorithmName === undefined
+                ? { label: t("form.image"), value: job.AlgorithmSpecification?.TrainingImage ?? "–" }
+                : { label: t("form.resource"), value: job.AlgorithmSpecification.AlgorithmName },
               { label: t("form.role"), value: job.RoleArn ?? "–" },
               { label: t("form.maxRuntime"), value: duration(job.StoppingCondition?.MaxRuntimeInSeconds ?? 0) },
               { label: t("form.volume"), value: String(job.ResourceConfig?.VolumeSizeInGB ?? "–") },

@@ -20,6 +20,7 @@ import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
 import { JobFilter, useJobFilter } from "../components/JobFilter";
+import { useTitle } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { Turner } from "../components/Turner";
 import { useWords } from "../i18n";
@@ -34,6 +35,7 @@ export default function TrainingJobs() {
   const { t, moment, duration } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
+  useTitle(t("jobs.title"));
   const wanted = useJobFilter();
   const { contains, status } = wanted;
   const [sort, setSort] = useState<{ by: SortBy; descending: boolean }>({ by: "CreationTime", descending: true });
@@ -179,7 +181,7 @@ export function StopJob({ name, close }: { name: string; close: () => void }) {
   );
 }
 
-export function DeleteJob({ name, close }: { name: string; close: () => void }) {
+export function DeleteJob({ name, close, done }: { name: string; close: () => void; done?: () => void }) {
   const { t } = useWords();
   const aws = useAws();
   return (
@@ -188,6 +190,7 @@ export function DeleteJob({ name, close }: { name: string; close: () => void }) 
       text={t("jobs.deleteText")}
       verb={t("common.delete")}
       close={close}
+      done={done}
       act={async () => {
         await aws.sagemaker.send(new DeleteTrainingJobCommand({ TrainingJobName: name }));
         return t("jobs.deleted", { name });

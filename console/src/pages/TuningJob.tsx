@@ -16,22 +16,28 @@ import ProgressBar from "@cloudscape-design/components/progress-bar";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
 import { useState } from "react";
+import { useHashLocation } from "wouter/use-hash-location";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
+import { CodeModal } from "../components/Code";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { useWords } from "../i18n";
+import { tuningJobCode } from "../model/code";
+import { tuningRequestOf } from "../model/request";
 import { axes, type Trial, trials } from "../model/tuning";
-import { StopTuning } from "./TuningJobs";
+import { DeleteTuning, StopTuning } from "./TuningJobs";
 
 const LIVE_MILLISECONDS = 3000;
 
 export default function TuningJob({ name }: { name: string }) {
   const { t } = useWords();
   const aws = useAws();
-  const [stopping, setStopping] = useState(false);
+  const [, navigate] = useHashLocation();
+  const [asking, setAsking] = useState<"stop" | "delete">();
+  const [code, setCode] = useState(false);
   const { value: found, error, refresh } = usePoll(
     () => load(aws, name),
     [aws, name],
@@ -57,7 +63,13 @@ export default function TuningJob({ name }: { name: string }) {
       actions={
         <SpaceBetween direction="horizontal" size="xs">
           <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={refresh} />
-          <Button disabled={job.HyperParameterTuningJobStatus !== "InProgress"} onClick={() => setStopping(true)}>{t("jobs.stop")}</Button>
+          <Button disabled={job.HyperParameterTuningJobStatus !== "InProgress"} onClick={() => setAsking("stop")}>{t("jobs.stop")}</Button>
+          <Button disabled={!isOver(job.HyperParameterTuningJobStatus)} onClick={() => setAsking("delete")}>{t("common.delete")}</Button>
+          <Button onClick={() => setCode(true)}>{t("code.view")}</Button>
+          <Button disabled={job.TrainingJobDefinition === undefined} disabledReason={t("tuning.several")}
+            onClick={() => navigate(`/create-tuning/${name}`)}>
+            {t("jobs.clone")}
+          </Button>
         </SpaceBetween>
       }
     >
@@ -68,7 +80,9 @@ export default function TuningJob({ name }: { name: string }) {
       {done.length > 1 && <Parallel done={done} objective={objective} best={job.BestTrainingJob?.TrainingJobName} />}
       {done.length > 1 && <Scatters done={done} objective={objective} />}
       <Children items={children} objective={objective} />
-      {stopping && <StopTuning name={name} close={() => { setStopping(false); refresh(); }} />}
+      {asking === "stop" && <StopTuning name={name} close={() => { setAsking(undefined); refresh(); }} />}
+      {asking === "delete" && <DeleteTuning name={name} close={() => setAsking(undefined)} done={() => navigate("/tuning")} />}
+      {code && <CodeModal code={tuningJobCode(tuningRequestOf(job))} close={() => setCode(false)} />}
     </Page>
   );
 }
@@ -169,7 +183,7 @@ function Parallel({ done, objective, best }: { done: Trial[]; objective: string;
         })}
         {all.map((axis, index) => (
           <g key={axis.name} textAnchor="middle">
-            <line x1={x(index)} x2={x(index)} y1={y(0)} y2={y(1)} />
+            <line className="axis" x1={x(index)} x2={x(index)} y1={y(0)} y2={y(1)} />
             <text x={x(index)} y={20}>{axis.name}</text>
             <text x={x(index)} y={y(1) - 6} className="address">{axis.high}</text>
             <text x={x(index)} y={y(0) + 16} className="address">{axis.low}</text>
@@ -209,8 +223,8 @@ function Scatter(props: { points: [number, number][]; name: string; objective: s
   const part = (value: number, from: number, to: number) => (to > from ? (value - from) / (to - from) : 0.5);
   return (
     <svg className="graph scatter" viewBox="0 0 400 220" role="img" aria-label={`${objective} / ${name}`}>
-      <line x1={60} x2={380} y1={180} y2={180} />
-      <line x1={60} x2={60} y1={20} y2={180} />
+      <line className="axis" x1={60} x2={380} y1={180} y2={180} />
+      <line className="axis" x1={60} x2={60} y1={20} y2={180} />
       {points.map(([x, y], index) => (
         <circle key={index} cx={70 + 300 * part(x, left, right)} cy={170 - 140 * part(y, low, high)} r={5}>
           <title>{`${name} = ${format(x)}, ${objective} = ${format(y)}`}</title>

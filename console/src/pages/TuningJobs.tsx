@@ -2,22 +2,25 @@ import {
   type HyperParameterTuningJobStatus,
   type HyperParameterTuningJobSummary,
   ListHyperParameterTuningJobsCommand,
+  DeleteHyperParameterTuningJobCommand,
   StopHyperParameterTuningJobCommand,
 } from "@aws-sdk/client-sagemaker";
 import Alert from "@cloudscape-design/components/alert";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
+import ButtonDropdown from "@cloudscape-design/components/button-dropdown";
 import Header from "@cloudscape-design/components/header";
 import Link from "@cloudscape-design/components/link";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
-import { useEffect } from "react";
+import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePages } from "../app/pages";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
 import { JobFilter, useJobFilter } from "../components/JobFilter";
+import { useTitle } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { Turner } from "../components/Turner";
 import { useWords } from "../i18n";
@@ -32,9 +35,9 @@ export default function TuningJobs() {
   const [, navigate] = useHashLocation();
   const wanted = useJobFilter();
   const { contains, status } = wanted;
-  useEffect(() => {
-    document.title = `${t("tunings.title")} · Phalanx`;
-  }, [t]);
+  useTitle(t("tunings.title"));
+  const [chosen, setChosen] = useState<string>();
+  const [asking, setAsking] = useState<"stop" | "delete">();
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.sagemaker.send(
@@ -52,6 +55,13 @@ export default function TuningJobs() {
     [aws, contains, status],
     ({ items }) => (items.some((job) => !isOver(job.HyperParameterTuningJobStatus)) ? ACTIVE_MILLISECONDS : IDLE_MILLISECONDS),
   );
+  const items = pages.value?.items ?? [];
+  const selected = items.find((job) => job.HyperParameterTuningJobName === chosen);
+  const name = selected?.HyperParameterTuningJobName ?? "";
+  const close = () => {
+    setAsking(undefined);
+    pages.refresh();
+  };
   const filtered = contains !== "" || status !== "";
   return (
     <>
@@ -60,10 +70,17 @@ export default function TuningJobs() {
         variant="full-page"
         stickyHeader
         trackBy="HyperParameterTuningJobName"
-        items={pages.value?.items ?? []}
+        items={items}
         loading={pages.loading}
         loadingText={t("common.loading")}
-        ariaLabels={{ tableLabel: t("tunings.title") }}
+        selectionType="single"
+        selectedItems={selected === undefined ? [] : [selected]}
+        onSelectionChange={({ detail }) => setChosen(detail.selectedItems[0]?.HyperParameterTuningJobName)}
+        ariaLabels={{
+          tableLabel: t("tunings.title"),
+          selectionGroupLabel: t("tunings.title"),
+          itemSelectionLabel: (_, job) => job.HyperParameterTuningJobName ?? "",
+        }}
         columnDefinitions={[
           {
             id: "name",
@@ -91,6 +108,20 @@ export default function TuningJobs() {
             actions={
               <SpaceBetween direction="horizontal" size="xs">
                 <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={pages.refresh} />
+                <ButtonDropdown
+                  disabled={selected === undefined}
+                  items={[
+                    { id: "clone", text: t("jobs.clone") },
+                    { id: "stop", text: t("jobs.stop"), disabled: selected?.HyperParameterTuningJobStatus !== "InProgress" },
+                    { id: "delete", text: t("common.delete"), disabled: !isOver(selected?.HyperParameterTuningJobStatus) },
+                  ]}
+                  onItemClick={({ detail }) => {
+                    if (detail.id === "clone") navigate(`/create-tuning/${name}`);
+                    else setAsking(detail.id as "stop" | "delete");
+                  }}
+                >
+                  {t("common.actions")}
+                </ButtonDropdown>
                 <Button variant="primary" onClick={() => navigate("/create-tuning")}>{t("tuning.create")}</Button>
               </SpaceBetween>
             }
@@ -104,12 +135,33 @@ export default function TuningJobs() {
           <Box textAlign="center" padding="l">
             <SpaceBetween size="m">
               <b>{t(filtered ? "tunings.noMatch" : "tunings.none")}</b>
+              {filtered && <Button onClick={() => { wanted.setTyped(""); wanted.setStatus(""); }}>{t("common.clear")}</Button>}
               {!filtered && <Button onClick={() => navigate("/create-tuning")}>{t("tuning.create")}</Button>}
             </SpaceBetween>
           </Box>
         }
       />
+      {asking === "stop" && <StopTuning name={name} close={close} />}
+      {asking === "delete" && <DeleteTuning name={name} close={close} />}
     </>
+  );
+}
+
+export function DeleteTuning({ name, close, done }: { name: string; close: () => void; done?: () => void }) {
+  const { t } = useWords();
+  const aws = useAws();
+  return (
+    <Ask
+      title={t("jobs.deleteTitle", { name })}
+      text={t("tuning.deleteText")}
+      verb={t("common.delete")}
+      close={close}
+      done={done}
+      act={async () => {
+        await aws.sagemaker.send(new DeleteHyperParameterTuningJobCommand({ HyperParameterTuningJobName: name }));
+        return t("tuning.deleted", { name });
+      }}
+    />
   );
 }
 
