@@ -1,6 +1,6 @@
 """The console's sources: types, their own tests, and its table of algorithms held to the programs that train."""
 
-import importlib.util
+import importlib
 import json
 import math
 import re
@@ -27,34 +27,41 @@ def test_the_lock_file_names_no_registry():
     assert '"resolved"' not in (CONSOLE / "package-lock.json").read_text()
 
 
-@pytest.mark.parametrize("entry", ALGORITHMS, ids=lambda entry: entry["id"])
+@pytest.fixture(params=ALGORITHMS, ids=lambda entry: entry["id"])
+def entry(request):
+    """An algorithm as the console has it."""
+    return request.param
+
+
 def test_images_and_objectives_are_those_of_the_catalogue(entry):
     algorithm = catalog.find(entry["image"])
     assert algorithm.name == entry["id"]
     assert set(entry["repositories"]) == algorithm.repositories
-    assert {objective["name"] for objective in entry["objectives"]} == {name for name, _ in algorithm.metrics}
+    metrics = {name for name, _ in algorithm.metrics if not name.endswith((":progress", ":throughput"))}
+    assert {objective["name"] for objective in entry["objectives"]} == metrics
     proposed = {each["name"]: each["tune"] for each in entry["hyperparameters"] if "tune" in each}
-    assert proposed == {name: [float(low), float(high)] for name, (_, low, high, _) in algorithm.ranges.items()}
+    for name, (_, low, high, _) in algorithm.ranges.items():
+        assert proposed[name] == [float(low), float(high)], name
 
 
 @pytest.fixture
-def xgboost(monkeypatch):
-    """The training program's own parser."""
-    image = ROOT / "src/phalanx/algorithms/xgboost/image"
+def parsers(entry, monkeypatch):
+    """Those of the training program itself."""
+    image = ROOT / "src/phalanx/algorithms" / entry["id"].replace("-", "_") / "image"
+    modules = [path.stem for path in image.glob("*.py")]
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(image))
-    spec = importlib.util.spec_from_file_location("xgboost_hyperparameters", image / "hyperparameters.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "xgboost_hyperparameters", module)
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("contract", None)
+    yield importlib.import_module("hyperparameters")._PARSERS
+    for name in modules:
+        sys.modules.pop(name, None)
 
 
-def test_hyperparameters_of_xgboost_are_those_that_its_program_takes(xgboost):
-    table = next(entry for entry in ALGORITHMS if entry["id"] == "xgboost")["hyperparameters"]
-    assert {parameter["name"] for parameter in table} == set(xgboost._PARSERS)
+def test_hyperparameters_are_those_that_the_training_program_takes(entry, parsers):
+    table = entry["hyperparameters"]
+    assert {parameter["name"] for parameter in table} == set(parsers)
     for parameter in table:
-        parse = xgboost._PARSERS[parameter["name"]]
+        parse = parsers[parameter["name"]]
         for value in inside(parameter):
             parse(value)
         for value in outside(parameter):
@@ -63,14 +70,15 @@ def test_hyperparameters_of_xgboost_are_those_that_its_program_takes(xgboost):
 
 
 def inside(parameter):
-    """Values at the edges of a range that belong to it."""
-    if parameter["kind"] == "Categorical":
-        return parameter["choices"]
-    if parameter["kind"] == "FreeText":
-        return []
+    """Values at the edges of a range that belong to it, and others that the form offers."""
+    offered = [*parameter.get("choices", []), *parameter.get("words", [])]
+    if "default" in parameter:
+        offered.append(parameter["default"])
+    if parameter["kind"] in ("Categorical", "FreeText"):
+        return offered
     edges = [parameter[side] for side in ("min", "max") if side in parameter and not parameter.get(f"open{side.title()}")]
     tuned = parameter.get("tune", [])
-    return [str(value) for value in (*edges, *tuned)] + ([parameter["default"]] if "default" in parameter else [])
+    return [str(value) for value in (*edges, *tuned)] + offered
 
 
 def outside(parameter):
