@@ -85,6 +85,7 @@ test("a described job becomes the form that creates it again", () => {
       maxPending: "7200",
       checkpoint: "s3://bucket/checkpoints",
       outputCompression: "NONE",
+      kmsKey: "alias/models",
       hyperparameters: { num_round: "10", eta: "0.1" },
       others: [{ key: "sagemaker_extra", value: "1" }],
       environment: [{ key: "A", value: "b" }],

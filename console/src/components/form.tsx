@@ -460,13 +460,14 @@ export function Output({ draft, set, faults }: SectionProps) {
   const { t } = useWords();
   return (
     <Container header={<Header variant="h2">{t("form.outputData")}</Header>}>
-      <ColumnLayout columns={3}>
+      <ColumnLayout columns={2}>
         <TextField label="form.outputPath" hint="form.outputHint" value={draft.output} fault={faults.output}
           onChange={(output) => set({ output })} />
         <Choice label="form.outputCompression" value={draft.outputCompression} choices={["GZIP", "NONE"]}
           onChange={(outputCompression) => set({ outputCompression })} />
         <TextField label="form.checkpoint" hint="form.checkpointHint" optional value={draft.checkpoint} fault={faults.checkpoint}
           onChange={(checkpoint) => set({ checkpoint })} />
+        <TextField label="form.kmsKey" hint="form.kmsKeyHint" optional value={draft.kmsKey} onChange={(kmsKey) => set({ kmsKey })} />
       </ColumnLayout>
     </Container>
   );

@@ -129,6 +129,7 @@ function estimator(request: Definition, hyperparameters: Record<string, string> 
     ["max_wait", stopping?.MaxWaitTimeInSeconds],
     ["keep_alive_period_in_seconds", resources?.KeepAlivePeriodInSeconds],
     ["output_path", request.OutputDataConfig?.S3OutputPath],
+    ["output_kms_key", request.OutputDataConfig?.KmsKeyId],
     ["hyperparameters", hyperparameters],
     ["environment", request.Environment],
     ["metric_definitions", algorithm?.MetricDefinitions],

@@ -73,6 +73,8 @@ export interface Draft {
   checkpoint: string;
   output: string;
   outputCompression: "GZIP" | "NONE";
+  /** Id, ARN or alias of the key that encrypts what the job writes. */
+  kmsKey: string;
   environment: Pair[];
   tags: Pair[];
   experiment: string;
@@ -129,6 +131,7 @@ export function emptyDraft(account: string, region: string): Draft {
     checkpoint: "",
     output: `s3://sagemaker-${region}-${account}/output`,
     outputCompression: "GZIP",
+    kmsKey: "",
     environment: [],
     tags: [],
     experiment: "",
@@ -259,6 +262,7 @@ export function definition(draft: Draft) {
     OutputDataConfig: {
       S3OutputPath: draft.output,
       CompressionType: draft.outputCompression === "GZIP" ? undefined : draft.outputCompression,
+      KmsKeyId: draft.kmsKey || undefined,
     },
     ResourceConfig: {
       ...(draft.instanceGroups.length > 0
@@ -402,6 +406,7 @@ export function fromDescription(
     checkpoint: job.CheckpointConfig?.S3Uri ?? "",
     output: job.OutputDataConfig?.S3OutputPath ?? "",
     outputCompression: job.OutputDataConfig?.CompressionType === "NONE" ? "NONE" : "GZIP",
+    kmsKey: job.OutputDataConfig?.KmsKeyId ?? "",
     environment: Object.entries(job.Environment ?? {}).map(([key, value]) => ({ key, value })),
     tags,
     experiment: job.ExperimentConfig?.ExperimentName ?? "",

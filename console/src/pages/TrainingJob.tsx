@@ -247,6 +247,7 @@ function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
   const aws = useAws();
   const notices = useNotices();
   const model = job.ModelArtifacts?.S3ModelArtifacts;
+  const key = job.OutputDataConfig?.KmsKeyId;
   const download = async () => {
     try {
       location.assign(await aws.download(model!));
@@ -260,9 +261,11 @@ function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
         items={[
           { label: t("job.model"), value: model ?? t("job.noModel") },
           { label: t("form.outputPath"), value: job.OutputDataConfig?.S3OutputPath ?? "–" },
+          ...(key ? [{ label: t("form.kmsKey"), value: key }] : []),
         ]}
       />
-      {model?.endsWith(".tar.gz") && <Button iconName="download" onClick={() => void download()}>{t("job.download")}</Button>}
+      {key && model !== undefined && <Box>{t("job.ciphertext", { model })}</Box>}
+      {!key && model?.endsWith(".tar.gz") && <Button iconName="download" onClick={() => void download()}>{t("job.download")}</Button>}
     </SpaceBetween>
   );
 }
