@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from sqlalchemy import delete
 
 from e2e.browser import Chromium
-from e2e.conftest import ESP, PHALANX, UDP_500, wait_for
+from e2e.conftest import ESP, IMAGE, PHALANX, UDP_500, wait_for
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
@@ -283,6 +283,11 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.button("head.light")
     visitor.picture("metrics")
     visitor.button("jobs.clone")
+    groups = visitor.page.get_by_role("checkbox", name=visitor("form.instanceGroups"), exact=True)
+    groups.check()
+    expect(visitor.page.get_by_role("textbox", name=visitor("form.instanceGroup"), exact=True)).to_have_value("group-1")
+    visitor.check_accessibility()
+    groups.uncheck()
     visitor.button("code.view")
     code = visitor.page.get_by_label("boto3", exact=True).last.inner_text()
     visitor.picture("code")
@@ -302,6 +307,8 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.sees(visitor("jobs.deleted", name="original-2"))
     visitor.sees("original")
     assert visitor.page.title() == f"{visitor('jobs.title')} · Phalanx"
+    visitor.page.reload()
+    visitor.sees("original")
     visitor.picture("jobs")
 
     # The same in Japanese, chosen at the top.
@@ -318,6 +325,32 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.page.get_by_role("tab", name=visitor("job.metrics"), exact=True).click()
     visitor.sees("train:auc")
     visitor.picture("metrics")
+    assert visitor.complaints == []
+    visitor.page.context.close()
+
+
+def test_an_algorithm_resource_brings_its_hyperparameters(chromium, phalanx):
+    whole = {"IntegerParameterRangeSpecification": {"MinValue": "1", "MaxValue": "100"}}
+    training = {
+        "TrainingImage": IMAGE,
+        "SupportedTrainingInstanceTypes": ["ml.m5.large"],
+        "SupportsDistributedTraining": True,
+        "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["text/csv"], "SupportedInputModes": ["File"]}],
+        "SupportedHyperParameters": [
+            {"Name": "num_round", "Type": "Integer", "Range": whole, "IsRequired": True, "DefaultValue": "10"}
+        ],
+    }
+    arn = phalanx.client("sagemaker").create_algorithm(AlgorithmName="mine", TrainingSpecification=training)["AlgorithmArn"]
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/create-job")
+    visitor.sign_in()
+    visitor.page.get_by_role("radio", name=visitor("form.resource")).check()
+    visitor.choose(visitor("form.algorithm"), "mine")
+    expect(visitor.page.get_by_label("num_round", exact=True)).to_have_value("10")
+    visitor.sees(visitor("form.wholeIn", range="[1, 100]"))
+    visitor.check_accessibility()
+    visitor.button("code.view")
+    assert f'"AlgorithmName": "{arn}"' in visitor.page.get_by_label("boto3", exact=True).last.inner_text()
     assert visitor.complaints == []
     visitor.page.context.close()
 
