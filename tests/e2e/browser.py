@@ -21,7 +21,7 @@ ARGUMENTS = [
 ]
 LOCALES = {"en": "en-US", "ja": "ja-JP"}
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 
 
 def catalogue(language: str) -> dict[str, str]:
