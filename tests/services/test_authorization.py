@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -720,6 +722,8 @@ def test_a_flood_of_failures_is_cut_off_and_does_not_touch_who_is_let_in(tmp_pat
         assert recorded == 10
 
 
+REQUESTS = int(os.environ.get("PHALANX_FUZZ_REQUESTS", "300"))
+"""Requests of each fuzz test; a longer search asks for more."""
 METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "é"])
 TARGETS = st.sampled_from(["SageMaker.CreateTrainingJob", "SageMaker.", ".", "Logs_20140328.GetLogEvents", "\x7f"]) | st.text(
     max_size=30
@@ -753,7 +757,7 @@ BODIES = st.binary(max_size=200) | st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=METHODS,
     path=PATHS,
@@ -768,7 +772,7 @@ def test_no_request_without_a_signature_gets_more_than_an_error(server, method, 
         assert word not in content
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     service=st.sampled_from(["sagemaker", "logs", "cloudwatch", "ec2", "iam", "sts", "phalanx"]),
     number=st.integers(0, 200),
@@ -793,6 +797,48 @@ def test_no_signed_request_breaks_it(server, service, number, body):
     given = [*request.headers.items(), ("host", "phalanx.test")]
     status, content = called(server.app, "POST", "/", "", given, body)
     assert status < 500, content
+
+
+PARTS = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\n",
+        b"POST / HTTP/1.0\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET http://elsewhere/ HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"Content-Length: 5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 99999999999999999999\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Upgrade: websocket\r\nConnection: upgrade\r\n",
+        b"Expect: 100-continue\r\n",
+        b"X-Amz-Target: SageMaker.Search\r\n",
+        b" folded\r\n",
+        b"\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"fffffffffffffffff\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ]
+)
+
+
+@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(parts=st.lists(PARTS | st.binary(max_size=20), min_size=1, max_size=8))
+def test_whatever_comes_over_a_connection_gets_no_more_than_an_error(server, parts):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(b"".join(parts))
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while received := connection.recv(65536):
+                answer += received
+        except ConnectionResetError:
+            pass
+    for status in re.findall(rb"^HTTP/1\.[01] ([0-9]{3})", answer, re.MULTILINE):
+        assert status[:1] in (b"1", b"4"), answer
+    assert b"Traceback" not in answer
 
 
 def called(app, method, path, query, headers, body):

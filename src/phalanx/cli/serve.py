@@ -297,6 +297,7 @@ class _Service:
                 access_log=False,
                 lifespan="off",
                 proxy_headers=False,
+                server_header=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
                 **({} if self._tls is None else _over_tls(self._tls)),
             )
