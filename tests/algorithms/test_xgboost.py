@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import random
@@ -5,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from functools import partial
 
@@ -211,6 +213,11 @@ USER_ERRORS = {
     "nothing": ({}, {"train": ("text/csv", {"t": ""})}, "No data in channel train"),
     "columns": ({}, {"validation": ("text/csv", {"t": "1,2\n"})}, "Feature size mismatch: .*6 in train, 1 in validation"),
     "labels": ({}, {"train": ("text/csv", {"t": "1,2\n7,2\n"})}, "label must be in"),
+    "nan": (
+        {"objective": "reg:squarederror", "eval_metric": "rmse"},
+        {"train": ("text/csv", {"t": csv([[(-1) ** i * 3e38, *row[1:]] for i, row in enumerate(TRAIN)])})},
+        "The training loss is not a finite number in round 0: train-rmse is (inf|nan)",
+    ),
     "groups": ({"objective": "rank:map", "eval_metric": "map"}, {}, "Channel train has no query groups"),
 }
 
@@ -387,3 +394,55 @@ def test_the_model_is_the_one_that_xgboost_itself_trains(cluster):
         "print(json.dumps(b.predict(x.DMatrix(v)).tolist()))"
     )
     assert one.python(train, [TRAIN, FEATURES]) == pytest.approx(predictions(one)[1], abs=1e-6)
+
+
+SCRIPT = """
+import argparse, json, os, socket, numpy, xgboost
+from xgboost import collective
+from xgboost.tracker import RabitTracker
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--rounds", type=int)
+rounds = parser.parse_args().rounds
+hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
+table = numpy.loadtxt(os.path.join(os.environ["SM_CHANNEL_TRAIN"], "t"), "float32", delimiter=",")
+if host == hosts[0]:
+    tracker = RabitTracker(len(hosts), host_ip=socket.gethostbyname(hosts[0]), port=9099)
+    tracker.start()
+with collective.CommunicatorContext(dmlc_tracker_uri=socket.gethostbyname(hosts[0]), dmlc_tracker_port=9099):
+    data = xgboost.DMatrix(table[:, 1:], table[:, 0])
+    booster = xgboost.train({"objective": "binary:logistic"}, data, rounds)
+    if collective.get_rank() == 0:
+        booster.save_model(os.environ["SM_MODEL_DIR"] + "/xgboost-model.ubj")
+print("trained on", collective.get_world_size(), "hosts with", data.num_row(), "rows")
+"""
+
+
+def scripted(two, script):
+    """Run a script as SDK v2 sends it, on both hosts; the exit codes."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("boost.py")
+        entry.size = len(script)
+        tar.addfile(entry, io.BytesIO(script.encode()))
+    place = "/opt/ml/input/source/sourcedir.tar.gz"
+    given = {"sagemaker_program": '"boost.py"', "sagemaker_submit_directory": json.dumps(place), "rounds": "4"}
+    given |= {"sagemaker_region": '"us-west-2"', "sagemaker_container_log_level": "20", "sagemaker_job_name": '"job"'}
+    for i, host in enumerate(two.hosts):
+        root = two.prepare(host, given, {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})})
+        (root / "input/source").mkdir()
+        (root / "input/source/sourcedir.tar.gz").write_bytes(archive.getvalue())
+    return [process.wait() for process in [two.start(host) for host in two.hosts]]
+
+
+def test_a_script_of_the_users_own_trains_on_two_hosts(cluster):
+    two = cluster(2)
+    assert scripted(two, SCRIPT) == [0, 0], two.output() + two.output("algo-2")
+    assert "hosts with 300 rows" in two.output("algo-2")
+    assert sum((two.model(host) / "xgboost-model.ubj").exists() for host in two.hosts) == 1
+
+
+def test_a_scripts_error_is_told(cluster):
+    two = cluster(2)
+    assert scripted(two, "raise ValueError('no such column')\n") == [1, 1]
+    assert "ValueError: no such column" in two.failure(), two.failure()

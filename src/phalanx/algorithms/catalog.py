@@ -44,7 +44,7 @@ ALGORITHMS = (
     Algorithm(
         name="xgboost",
         repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
-        contexts=(_image("xgboost"),),
+        contexts=(_image("toolkit"), _image("xgboost")),
         metrics=xgboost.METRICS,
         ranges=xgboost.RANGES,
     ),

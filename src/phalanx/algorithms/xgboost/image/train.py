@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import warnings
@@ -17,6 +18,7 @@ import records
 import xgboost
 from cluster import Cluster, own_address
 from contract import CHECKPOINTS, MODEL, OUTPUT, Resources, UserError, channels
+from contract import hyperparameters as asked_for
 from hyperparameters import Hyperparameters
 from records import Records
 from xgboost import collective
@@ -27,11 +29,21 @@ _COLLECTIVE_SECONDS = 7 * 24 * 3600
 """XGBoost's patience with a slow peer. A dead one is noticed by the cluster."""
 _CHECKPOINT = "xgboost-checkpoint"
 _CHECKPOINTS_KEPT = 5
+_LOSSES = (
+    *("gamma-deviance", "gamma-nloglik", "logloss", "mae", "mlogloss", "mphe", "mse", "poisson-nloglik", "quantile", "rmse"),
+    "tweedie-nloglik",
+)
+"""Metrics that are a number for every model; others need not be, such as the AUC of a single class."""
 _IMPORTANCE = ("weight", "gain", "cover", "total_gain", "total_cover")
 
 
 def main() -> None:
     """Train; ends the process."""
+    if "sagemaker_program" in asked_for():
+        # Its packages are of no use to the algorithm.
+        import script
+
+        script.main()
     # XGBoost warns of what is meant: a model file without an extension, parameters of another booster.
     warnings.filterwarnings("ignore", category=UserWarning, module="xgboost")
     program.run(hyperparameters.parse, _train, _words)
@@ -167,6 +179,12 @@ class _Monitor(xgboost.callback.TrainingCallback):
         self._done = done
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        for name, log in evals_log["train"].items():
+            if name.partition("@")[0] in _LOSSES and not math.isfinite(log[-1]):
+                raise UserError(
+                    f"The training loss is not a finite number in round {self._done + epoch}: train-{name} is {log[-1]}."
+                    " Reduce eta, or the size of labels and weights"
+                )
         if self._leader:
             fields = [f"{data}-{name}:{log[-1]:.5f}" for data, logs in evals_log.items() for name, log in logs.items()]
             print("\t".join([f"[{time.strftime('%H:%M:%S')}] [{self._done + epoch}]", *fields]), flush=True)
