@@ -1,12 +1,16 @@
 """A GPU has one instance at a time, of whatever service, for as long as that instance's run directory is there."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from node.test_protocol import spec
 from phalanx.node import gpus
+from phalanx.node.instance import Instance, InstanceError
 from phalanx.runtime.cdi import Gpu
-from phalanx.runtime.model import Edits
+from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, Limits
 
 GPUS = tuple(Gpu(f"nvidia.com/gpu={number}", Edits()) for number in range(3))
 
@@ -33,3 +37,46 @@ def test_a_gpu_that_vanished_is_missed(tmp_path):
     gpus.take(GPUS, one, 3)
     with pytest.raises(gpus.NoGpu, match="not all there"):
         gpus.take(GPUS[:2], one, 3)
+
+
+class Started:
+    """Containers that only remember what they were told to start."""
+
+    def __init__(self):
+        self.specs = []
+
+    def status(self, _id):
+        return ContainerStatus("absent")
+
+    def owner(self):
+        return 0, 0
+
+    def start(self, spec):
+        self.specs.append(spec)
+
+
+def test_an_instance_of_a_gpu_type_starts_with_its_gpu_and_others_without(tmp_path):
+    edits = Edits(environment=("GPU=0",), devices=(DeviceNode("/dev/nvidia0", "/dev/full", "c", 1, 7, "rw"),))
+    rooms = SimpleNamespace(
+        names=SimpleNamespace(
+            run_dir=tmp_path / "service",
+            instance_dir=lambda id: tmp_path / "disk" / id,
+            instance_namespace=lambda id: f"n-{id}",
+        ),
+        containers=Started(),
+        vpcs=SimpleNamespace(finds_names=lambda _spec: False),
+        gpus=(Gpu("nvidia.com/gpu=0", edits),),
+    )
+
+    def run(job, count):
+        wanted = replace(spec(job=job, encrypted=False), limits=Limits(1, 2**30, gpus=count))
+        (tmp_path / "service" / wanted.id).mkdir(parents=True)
+        instance = Instance(wanted, rooms)
+        instance._image = "image"
+        instance.run()
+
+    run("plain", 0)
+    run("holds", 1)
+    with pytest.raises(InstanceError, match=r"CapacityError: .* 0 of this host's 1 GPUs are free, and 1 are needed"):
+        run("late", 1)
+    assert [started.edits for started in rooms.containers.specs] == [Edits(), edits]

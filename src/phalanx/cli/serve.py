@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,8 +159,15 @@ def serve(
         listener.bind((host, port))
     except OSError as error:
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
-    # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far. Said again before
+    # the server begins: what is raised while Python destroys an object is lost.
+    stop: list[int] = []
+
+    def unwind(number: int, _frame: object) -> None:
+        stop.append(number)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, unwind)
     server = _Service(
         host,
         listener,
@@ -173,7 +181,7 @@ def serve(
         strict_memory,
     )
     try:
-        server.run()
+        server.run(stop)
     except (FleetError, KeyringError, ProcessError) as error:
         fail(str(error))
     finally:
@@ -244,8 +252,8 @@ class _Service:
         self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT)
         self._key = _admin_key(self._directory, data_dir)
 
-    def run(self) -> None:
-        """Start everything, answer until SIGTERM or SIGINT."""
+    def run(self, stop: Sequence[int]) -> None:
+        """Start everything, answer until SIGTERM or SIGINT. `stop` holds the signals that came meanwhile."""
         ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
@@ -302,6 +310,8 @@ class _Service:
                 **({} if self._tls is None else _over_tls(self._tls)),
             )
         )
+        if stop:
+            return
         self._listener.listen(1024)
         log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir))
         server.run(sockets=[self._listener])
