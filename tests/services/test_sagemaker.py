@@ -135,6 +135,12 @@ def test_create_stores_the_job_whole_and_wakes_the_queue(world):
         assert [(tag.arn, tag.key, tag.value) for tag in session.scalars(select(Tag))] == [(arn, "team", "a")]
 
 
+def test_an_encrypted_job_cannot_ask_for_rdma(world):
+    efa = {"FI_PROVIDER": "efa"}
+    refused(world, "ValidationException", "FI_PROVIDER=efa asks for RDMA, which bypasses IPsec", request(Environment=efa))
+    world.call("CreateTrainingJob", **request(Environment=efa, EnableInterContainerTrafficEncryption=False))
+
+
 @pytest.mark.shows("RoleArn", "Environment")
 def test_a_job_can_be_described_as_it_was_asked_for(world):
     world.call("CreateTrainingJob", **request(Environment={"A": "1"}, EnableNetworkIsolation=True))

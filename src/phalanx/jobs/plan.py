@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 
 from phalanx.data.model import Channel, Checkpoints, DataKey, Group, ObjectStore, Output, Workspace
 from phalanx.ipsec.pki import issue_mesh
-from phalanx.jobs import instance_groups, instance_types, interfaces
+from phalanx.jobs import backends, instance_groups, instance_types, interfaces
 from phalanx.jobs import source as script
 from phalanx.network.model import S3_ADDRESS, S3_PORT, Eni, Rule, SecurityGroup
-from phalanx.network.router import INTERFACE
 from phalanx.node.messages import InstanceSpec
 from phalanx.runtime.model import Limits
 from phalanx.store.base import Json
@@ -23,10 +22,6 @@ from phalanx.store.jobs import TrainingJob
 
 PLATFORM_NETWORK = "10.215.0."
 """First three octets of the network of a job without VpcConfig: a VPC of its own, so that all jobs can use the same."""
-
-_BACKENDS = {f"{backend}_SOCKET_IFNAME": INTERFACE for backend in ("GLOO", "NCCL", "TP")}
-"""Which interface PyTorch's backends are to take, unless the job says otherwise: the ENI. Where traffic is encrypted they still
-bind to its address, and it is the route to the peers that leads through the data plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +122,7 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None 
     arguments = algorithm.get("ContainerArguments")
     hyperparameters, source = script.brought(request.get("HyperParameters", {}))
     environment = {
-        **_BACKENDS,
+        **backends.environment(encrypted),
         **(_s3_environment(store) if "VpcConfig" in request and not request.get("EnableNetworkIsolation") else {}),
         **request.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,

@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import instance_groups, instance_types, keyring, warm_pools
+from phalanx.jobs import backends, instance_groups, instance_types, keyring, warm_pools
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
 from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_components
@@ -114,6 +114,7 @@ def accepted(
     request = _accepted(database, control, caller, members, policy.instances_per_job)
     resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
     _require_encryption(policy, caller, request, action, resource)
+    _refuse_rdma(request)
     channels.check(request)
     _check_keys(database, control, request)
     _check_image(control, request)
@@ -188,6 +189,17 @@ def _require_encryption(policy: Policy, caller: Caller, request: Json, action: s
             "(phalanx serve --require-encryption refuse). Set EnableInterContainerTrafficEncryption to true.",
         )
     request["EnableInterContainerTrafficEncryption"] = True
+
+
+def _refuse_rdma(request: Json) -> None:
+    if not request["EnableInterContainerTrafficEncryption"] or instance_groups.instances(request["ResourceConfig"]) == 1:
+        return
+    asked = backends.rdma(request.get("Environment", {}))
+    if asked is not None:
+        raise validation(
+            f"Environment: {asked} asks for RDMA, which bypasses IPsec, so that traffic between the instances could not be "
+            "encrypted. Remove the variable, or set EnableInterContainerTrafficEncryption to false."
+        )
 
 
 def _channels(members: Members) -> Json:
