@@ -1,6 +1,8 @@
 """The built-in algorithms through the service: encrypted on 1, 2 and 4 instances, held against the plain library."""
 
 import io
+import os
+import signal
 import tarfile
 
 import numpy as np
@@ -132,3 +134,31 @@ def test_the_linear_learner_on_1_2_and_4_encrypted_instances_is_logistic_regress
         assert final(job)["validation:roc_auc_score"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-4)
         assert final(job)["validation:objective_loss:final"] == pytest.approx(log_loss(truth, scores), abs=1e-3)
         assert {"train:objective_loss", "train:progress", "validation:binary_classification_accuracy"} <= set(final(job))
+
+
+def test_what_one_instance_cannot_do_ends_all_and_is_told(phalanx, network, cancer):
+    """A label that the objective does not take, and a file that is no table, on one instance of two."""
+    channels = {"wrong-label": "AlgorithmError: algo-2: ", "ragged": "AlgorithmError: algo-2: "}
+    put(phalanx, "wrong-label/part-0.csv", cancer[0][:50])
+    put(phalanx, "wrong-label/part-1.csv", [[7, *row[1:]] for row in cancer[0][:50]])
+    put(phalanx, "ragged/part-0.csv", cancer[0][:50])
+    put(phalanx, "ragged/part-1.csv", [[1, 2, 3], [1, 2, 3, 4]])
+    for name in channels:
+        phalanx.create(name, network=network, InputDataConfig=[channel(name, "ShardedByS3Key", "train")])
+    reasons = {name: phalanx.ended(name)["FailureReason"] for name in channels}
+    assert reasons["wrong-label"] == (
+        "AlgorithmError: algo-2: Channel train: label must be in [0, 1] for this objective, but 7.0 was found, exit code: 1"
+    )
+    assert reasons["ragged"].startswith("AlgorithmError: algo-2: Failed to load csv data of channel train (part-1.csv)")
+
+
+def test_the_death_of_one_instance_ends_all_and_is_told(phalanx, network):
+    endless = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000000"}
+    phalanx.create("killed", network=network, HyperParameters=endless)
+    phalanx.training("killed", 1)
+    pids = phalanx.processes("/opt/program/train.py")
+    os.kill(max(pids), signal.SIGKILL)
+    reason = phalanx.ended("killed")["FailureReason"]
+    assert reason.startswith("AlgorithmError: algo-"), reason
+    assert "ended before training was complete" in reason
+    assert phalanx.processes("/opt/program/train.py") == {}
