@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from algorithms.conftest import roots  # noqa: F401 (a fixture)
-from e2e.conftest import ESP, UDP_500, channel
+from e2e.conftest import ESP, UDP_500, channel, wait_for
 
 XGBOOST = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 LINEAR_LEARNER = "174872318107.dkr.ecr.us-west-2.amazonaws.com/linear-learner:1"
@@ -162,3 +162,32 @@ def test_the_death_of_one_instance_ends_all_and_is_told(phalanx, network):
     assert reason.startswith("AlgorithmError: algo-"), reason
     assert "ended before training was complete" in reason
     assert phalanx.processes("/opt/program/train.py") == {}
+
+
+HUNGRY = """
+import json, time
+if json.load(open("/opt/ml/input/config/resourceconfig.json"))["current_host"] == "algo-2":
+    held = b"x" * (5 << 30)
+time.sleep(600)
+"""
+
+
+def test_an_instance_out_of_memory_ends_all_and_is_told(phalanx, network):
+    phalanx.client("s3").put_object(Bucket="test-bucket", Key="hungry/main.py", Body=HUNGRY.encode())
+    phalanx.create(
+        "hungry",
+        network=network,
+        ResourceConfig={"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1},
+        InputDataConfig=[channel("hungry")],
+        AlgorithmSpecification={
+            "TrainingImage": XGBOOST,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "/opt/ml/input/data/hungry/main.py"],
+        },
+    )
+    reason = phalanx.ended("hungry")["FailureReason"]
+    assert reason == (
+        "ClientError: Please use an instance type with more memory, or reduce the size of job data processed"
+        " on an instance., exit code: 137"
+    )
+    wait_for(lambda: phalanx.processes("main.py") == {}, 30, "all instances to stop")
