@@ -58,7 +58,7 @@ def test_contexts_are_complete_and_pinned(context):
 
 def test_images_with_pytorch_share_its_layer():
     shared = catalog.find("pytorch-training").contexts[0]
-    for name in ("linear-learner",):
+    for name in ("linear-learner", "forecasting-deepar"):
         assert catalog.find(f"174872318107.dkr.ecr.us-west-2.amazonaws.com/{name}:1").contexts[0] == shared
 
 

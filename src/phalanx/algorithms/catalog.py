@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phalanx.algorithms import linear_learner, xgboost
+from phalanx.algorithms import deepar, linear_learner, xgboost
 
 _URI = re.compile(
     r"(?:[^\s/]+/)*"
@@ -53,6 +53,12 @@ ALGORITHMS = (
         repositories=frozenset({"linear-learner"}),
         contexts=(_image("torch"), _image("linear_learner")),
         metrics=linear_learner.METRICS,
+    ),
+    Algorithm(
+        name="deepar",
+        repositories=frozenset({"forecasting-deepar"}),
+        contexts=(_image("torch"), _image("deepar")),
+        metrics=deepar.METRICS,
     ),
     Algorithm(
         name="pytorch",
