@@ -9,7 +9,7 @@ import sys
 
 from bench import result
 
-SUITES = ("engine", "network", "api", "tuning", "mesh")
+SUITES = ("engine", "network", "api", "tuning", "mesh", "algorithms")
 """Modules of this package with `run(quick, chosen) -> list[Result]`."""
 
 
