@@ -47,6 +47,7 @@ class Chromium:
             locale=LOCALES[language],
             timezone_id="UTC",
             color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",  # colours in the midst of a transition are nobody's choice
             viewport={"width": 1280, "height": 900},
             accept_downloads=True,
         )

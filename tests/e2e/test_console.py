@@ -306,7 +306,7 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("common.delete"), exact=True).click()
     visitor.sees(visitor("jobs.deleted", name="original-2"))
     visitor.sees("original")
-    assert visitor.page.title() == f"{visitor('jobs.title')} · Phalanx"
+    expect(visitor.page).to_have_title(f"{visitor('jobs.title')} · Phalanx")
     visitor.page.reload()
     visitor.sees("original")
     visitor.picture("jobs")

@@ -68,14 +68,14 @@ def _documents(session: Session, kind: str | None, name: str, arn: str) -> Seque
 
 def _simulate(stored: Sequence[tuple[str, str]], members: Members) -> Members:
     refuse(members, "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList", "ResourcePolicy")
+    refuse(members, "PolicyExclusionList")
     given = [(f"PolicyInputList.{number}", text) for number, text in enumerate(members.get("PolicyInputList", []), 1)]
     try:
         for _, text in given:
             compiled(text, "identity")
     except Malformed as error:
         raise AwsError("InvalidInput", f"A policy of PolicyInputList is malformed: {error}") from error
-    excluded = set(members.get("PolicyExclusionList", []))
-    policies = Policies([each for each in stored if each[0] not in excluded] + given)
+    policies = Policies([*stored, *given])
     values = {
         entry["ContextKeyName"].lower(): Value(tuple(entry.get("ContextKeyValues", [])))
         for entry in members.get("ContextEntries", [])
