@@ -68,6 +68,11 @@ class Host:
                     found.append(int(entry.name))
         return found
 
+    def mounts(self) -> list[str]:
+        """Mounts of this host; those of other tests come and go meanwhile."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line for line in lines if self.space in line or str(self.rundir) in line]
+
 
 @dataclass(frozen=True)
 class Packet:

@@ -394,7 +394,8 @@ class Rig:
                 for member in ill:
                     member.guard()
                     member._charon.kill()
-                    member.start()
+                for host in self.hosts:
+                    host.member.start()  # what runs is adopted; a charon whose starter was killed is given what it lacks
                 for member in ill or [self.a.member]:
                     member.connect([peer.name for peer in member._spec.peers], 10)
                 if all(host.member.established() for host in self.hosts) and self.flows():
