@@ -47,11 +47,11 @@ class Cgroups:
         """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it."""
         directory = self._members(id, "monitor")
         _make(directory)
+        # In every hierarchy, because the parent goes with the last container and comes with the next one: from here on a
+        # container that is removed meanwhile finds it empty in none, not even before the OCI runtime has made its groups.
+        for hierarchy in self._hierarchies():
+            _make(hierarchy / self._parent / id)
         if self._memory is not None:
-            # Here, because the parent goes with the last container and comes with the next one. It stays from here on: a
-            # container that is removed meanwhile does not find it empty.
-            if not self._unified:
-                _make(ROOT / "memory" / self._parent / id)
             parent = ROOT / self._parent if self._unified else ROOT / "memory" / self._parent
             if self._unified:
                 (ROOT / "cgroup.subtree_control").write_text("+memory")
