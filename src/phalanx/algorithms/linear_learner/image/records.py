@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import recordio
+import tables
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
 
@@ -53,19 +55,14 @@ class Records:
 
 def load(channel: Channel, parameters: Hyperparameters) -> Records:
     """All records of the channel's files on this host, maybe none. Raises UserError."""
-    kind, options = channel.media_type("application/x-recordio-protobuf")
-    if kind not in _CONTENT_TYPES:
-        raise UserError(f"{channel.content_type} is not an accepted ContentType: {', '.join(sorted(_CONTENT_TYPES))}")
-    if options.get("label_size", "1") != "1":
-        raise UserError(f"{channel.content_type} is not an accepted ContentType: label_size must be 1")
-    features, labels = _csv(channel) if _CONTENT_TYPES[kind] == "csv" else recordio.load(channel.name, channel.files())
+    kind = tables.kind(channel, "application/x-recordio-protobuf", _CONTENT_TYPES)
+    features, labels = _csv(channel) if kind == "csv" else recordio.load(channel.name, channel.files())
     _check(channel.name, features, labels, parameters)
     return Records(features, labels)
 
 
 def _csv(channel: Channel) -> tuple[Any, Any]:
-    tables: list[Any] = []
-    for path in channel.files():
+    def read(path: Path) -> Any:
         try:
             with path.open(encoding="utf-8") as file, warnings.catch_warnings(category=UserWarning, action="ignore"):
                 table = np.loadtxt(file, np.float32, comments=None, delimiter=",", ndmin=2)
@@ -74,17 +71,11 @@ def _csv(channel: Channel) -> tuple[Any, Any]:
                 f"Failed to load csv data of channel {channel.name} ({path.name}): {error}."
                 " Every row needs the same number of numbers, the label first, and no header"
             ) from error
-        if not table.size:
-            continue
-        if tables and table.shape[1] != tables[0].shape[1]:
-            raise UserError(
-                f"Feature size mismatch in channel {channel.name}: {path.name} has {table.shape[1]} columns,"
-                f" an earlier file {tables[0].shape[1]}"
-            )
-        tables.append(table)
-    if not tables:
+        return table if table.size else None
+
+    whole = tables.load(channel, read)
+    if whole is None:
         return np.empty((0, 0), np.float32), np.empty(0, np.float32)
-    whole = np.concatenate(tables)
     if whole.shape[1] < 2:
         raise UserError(f"Channel {channel.name} has one column: no feature is left beside the label")
     return np.ascontiguousarray(whole[:, 1:]), whole[:, 0].copy()

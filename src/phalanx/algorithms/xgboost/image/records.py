@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import recordio
+import tables
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
@@ -58,12 +59,7 @@ class Records:
 
 def load(channel: Channel, parameters: Hyperparameters) -> Records:
     """All records of the channel's files on this host, maybe none. Raises UserError."""
-    kind, options = channel.media_type("text/libsvm")
-    if kind not in CONTENT_TYPES:
-        raise UserError(f"{channel.content_type} is not an accepted ContentType: {', '.join(sorted(CONTENT_TYPES))}")
-    if options.get("label_size", "1") != "1":
-        raise UserError(f"{channel.content_type} is not an accepted ContentType: label_size must be 1")
-    kind = CONTENT_TYPES[kind]
+    kind = tables.kind(channel, "text/libsvm", CONTENT_TYPES)
     if kind in ("csv", "parquet"):
         found = _table(channel, _csv if kind == "csv" else _parquet, parameters.csv_weights and kind == "csv")
     elif kind == "libsvm":
@@ -77,21 +73,10 @@ def load(channel: Channel, parameters: Hyperparameters) -> Records:
 
 def _table(channel: Channel, read: Callable[[Channel, Path], Any], weighted: bool) -> Records:
     """Rows of numbers, the label first, then the weight where rows have one."""
-    tables: list[Any] = []
-    for path in channel.files():
-        table = read(channel, path)
-        if table is None:
-            continue
-        if tables and table.shape[1] != tables[0].shape[1]:
-            raise UserError(
-                f"Feature size mismatch in channel {channel.name}: {path.name} has {table.shape[1]} columns,"
-                f" an earlier file {tables[0].shape[1]}"
-            )
-        tables.append(table)
+    whole = tables.load(channel, lambda path: read(channel, path))
     first = 2 if weighted else 1
-    if not tables:
+    if whole is None:
         return _nothing("dense")
-    whole = np.concatenate(tables) if len(tables) > 1 else tables[0]
     if whole.shape[1] <= first:
         raise UserError(f"Channel {channel.name} has {whole.shape[1]} columns: no feature is left beside the label")
     return Records("dense", whole[:, first:], whole[:, 0], whole[:, 1] if weighted else None)
