@@ -10,7 +10,7 @@ from typing import Any
 
 import program
 from cluster import Cluster
-from contract import MODEL, Resources, UserError, channels
+from contract import MODEL, Resources, UserError, needed
 from evaluation import scores
 from hyperparameters import Hyperparameters, read
 from likelihoods import fitting
@@ -41,16 +41,10 @@ def train(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
     data, replicated = {}, {}
 
     def step() -> None:
-        given = channels()
-        if "train" not in given:
-            raise UserError("Missing required channel: train")
-        for name in sorted(given):
-            if name not in ("train", "test"):
-                log.info("Channel %s is not used", name)
-                continue
-            data[name] = fitting(name, parameters.likelihood, load(given[name], parameters))
-            replicated[name] = given[name].replicated
-            log.info("Channel %s: %d time series on this host", name, len(data[name]))
+        for channel in needed(("train", "test"), log.info):
+            found = data[channel.name] = fitting(channel.name, parameters.likelihood, load(channel, parameters))
+            replicated[channel.name] = channel.replicated
+            log.info("Channel %s: %d time series on this host", channel.name, len(found))
         _check(data, parameters, several=cluster is not None)
 
     _, everywhere = program.together(cluster, here.hosts, step, lambda _: _summary(data))

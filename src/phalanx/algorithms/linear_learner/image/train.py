@@ -14,7 +14,7 @@ import program
 import torch
 from calibration import threshold
 from cluster import Cluster
-from contract import CHECKPOINTS, MODEL, Resources, UserError, channels
+from contract import CHECKPOINTS, MODEL, Resources, UserError, needed
 from evaluation import LOSSES, binary, multiclass, regression
 from hyperparameters import Hyperparameters, read
 from learner import Learner
@@ -58,16 +58,10 @@ def _load(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
     """This host's records by channel, once all hosts have theirs; the number of features, and whether some are sparse."""
 
     def step() -> dict[str, Records]:
-        given = channels()
-        if "train" not in given:
-            raise UserError("Missing required channel: train")
         found = {}
-        for name in sorted(given):
-            if name not in CHANNELS:
-                log.info("Channel %s is not used", name)
-                continue
-            found[name] = load(given[name], parameters)
-            log.info("Channel %s: %d rows, %d features on this host", name, found[name].rows, found[name].columns)
+        for channel in needed(CHANNELS, log.info):
+            rows = found[channel.name] = load(channel, parameters)
+            log.info("Channel %s: %d rows, %d features on this host", channel.name, rows.rows, rows.columns)
         return found
 
     found, everywhere = program.together(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,21 @@ def channels() -> dict[str, Channel]:
         )
         for name, content in _config("inputdataconfig").items()
     }
+
+
+def needed(known: Collection[str], say: Callable[[str], None]) -> Iterator[Channel]:
+    """The channels of these names that there are, in the order of their names; says which others are not used.
+
+    Raises UserError where `train` is missing.
+    """
+    given = channels()
+    if "train" not in given:
+        raise UserError("Missing required channel: train")
+    for name in sorted(given):
+        if name in known:
+            yield given[name]
+        else:
+            say(f"Channel {name} is not used")
 
 
 def write_failure(reason: str) -> None:

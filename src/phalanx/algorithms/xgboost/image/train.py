@@ -17,7 +17,7 @@ import program
 import records
 import xgboost
 from cluster import Cluster, own_address
-from contract import CHECKPOINTS, MODEL, OUTPUT, Resources, UserError, channels
+from contract import CHECKPOINTS, MODEL, OUTPUT, Resources, UserError, needed
 from contract import hyperparameters as asked_for
 from hyperparameters import Hyperparameters
 from records import Records
@@ -83,16 +83,10 @@ def _load(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
     """This host's records, once all hosts have theirs and they fit together. Raises UserError, the same one on all hosts."""
 
     def step() -> dict[str, Records]:
-        given = channels()
-        if "train" not in given:
-            raise UserError("Missing required channel: train")
         found = {}
-        for name in sorted(given):
-            if name not in ("train", "validation"):
-                print(f"Channel {name} is not used")
-                continue
-            found[name] = records.load(given[name], parameters)
-            print(f"Channel {name}: {found[name].rows} rows, {found[name].columns} features on this host", flush=True)
+        for channel in needed(("train", "validation"), print):
+            rows = found[channel.name] = records.load(channel, parameters)
+            print(f"Channel {channel.name}: {rows.rows} rows, {rows.columns} features on this host", flush=True)
         return found
 
     found, everywhere = program.together(
