@@ -414,7 +414,8 @@ with collective.CommunicatorContext(dmlc_tracker_uri=socket.gethostbyname(hosts[
     booster = xgboost.train({"objective": "binary:logistic"}, data, rounds)
     if collective.get_rank() == 0:
         booster.save_model(os.environ["SM_MODEL_DIR"] + "/xgboost-model.ubj")
-print("trained on", collective.get_world_size(), "hosts with", data.num_row(), "rows")
+# In one write, since the interpreter is unbuffered: the toolkit takes for a line what one read of its pipe gives.
+print(f"trained on {collective.get_world_size()} hosts with {data.num_row()} rows")
 """
 
 

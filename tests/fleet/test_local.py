@@ -115,6 +115,28 @@ def test_an_agent_that_is_told_to_stop_while_it_starts_leaves_nothing(tmp_path, 
     assert not names.run_dir.exists()
 
 
+FORKING = """
+import os, signal
+
+if child := os.fork():
+    print(child, flush=True)
+signal.pause()
+"""
+
+
+def test_what_an_agent_is_starting_is_not_taken_for_an_agent(tmp_path):
+    # Between its fork and its exec a program has the agent's command line; here it stays there.
+    command = [sys.executable, "-c", FORKING, "-m", "phalanx.node", "--data-dir", tmp_path, "--images", tmp_path / "images"]
+    agent = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    child = int(agent.stdout.readline())
+    try:
+        assert LocalFleet(tmp_path, tmp_path / "images")._agents() == [agent.pid]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        agent.kill()
+        agent.wait()
+
+
 def test_a_second_fleet_of_the_service_finds_the_same_agent(fleet, tmp_path):
     before = agents(tmp_path)
     fleet._closing.set()  # as if its process had been killed

@@ -231,14 +231,16 @@ class LocalFleet:
     def _agents(self) -> list[int]:
         """Process ids of this service's agents, whoever started them."""
         wanted = "\0".join(["-m", "phalanx.node", *self._arguments()]).encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*"):
             try:
-                if path.read_bytes().rstrip(b"\0").endswith(wanted):
-                    found.append(int(path.parent.name))
+                if (path / "cmdline").read_bytes().rstrip(b"\0").endswith(wanted):
+                    # proc(5): the name, in parentheses, may hold anything; the state and the parent follow it.
+                    parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue  # it ended while we looked
-        return found
+        # A program that an agent starts has the agent's command line up to its exec; a signal would hit that program.
+        return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
