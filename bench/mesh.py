@@ -27,7 +27,8 @@ from phalanx.network.router import Router
 
 SIZES = (2, 4, 8, 16, 32)
 GROUP = "sg-mesh"
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
+"""How often an instance that waits for its peers to initiate looks, as in a job (node/worker.py)."""
 
 
 class Mesh:

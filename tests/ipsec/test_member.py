@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,20 @@ def test_a_stopped_charon_is_noticed_and_replaced(wire: Wire) -> None:
     assert one.reaches(two)
     one.member.recover(timeout=10)
     assert one.member.health() is None
+    assert one.reaches(two)
+
+
+def test_a_charon_that_answers_late_is_waited_for(wire: Wire) -> None:
+    """As one does that has a large mesh to make."""
+    one, two = wire.hosts
+    wire.mesh(connect=False)
+    os.kill(process(one, "/usr/lib/ipsec/charon"), signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        connecting = pool.submit(one.member.connect)
+        with pytest.raises(TimeoutError):
+            connecting.result(charon.ANSWER_TIMEOUT + 1)
+        os.kill(process(one, "/usr/lib/ipsec/charon"), signal.SIGCONT)
+        connecting.result()
     assert one.reaches(two)
 
 

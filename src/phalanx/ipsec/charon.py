@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from vici.exception import CommandException, DeserializationException, EventUnknownException, SessionException
 
 from phalanx.ipsec.daemon import Daemon
-from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.errors import MeshError, Unanswered
 from phalanx.ipsec.model import MeshSpec, Peer
 
 DAEMON = Path("/usr/lib/ipsec/charon")
@@ -196,11 +196,12 @@ class Charon:
             for peer in missing:
                 session.load_conn({peer.name: connection(spec, peer)})
 
-    def initiate(self, name: str) -> None:
-        """Tell the daemon to establish IKE_SA and CHILD_SA with a peer, and do not wait for it."""
+    def initiate(self, names: Iterable[str]) -> None:
+        """Tell the daemon to establish IKE_SA and CHILD_SA with these peers, and do not wait for it."""
         with self._session() as session:
-            for _ in session.initiate({"ike": name, "child": name, "timeout": "-1", "init-limits": "no"}):
-                pass
+            for name in names:
+                # Not session.initiate(), which also wants to be told what charon logs meanwhile.
+                session.request("initiate", {"ike": name, "child": name, "timeout": "-1", "init-limits": "no"})
 
     def rekey(self, name: str) -> None:
         """Rekey the CHILD_SA with a peer now, make before break."""
@@ -261,9 +262,10 @@ class Charon:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             connection.connect(str(self._socket))
             yield vici.Session(connection)
-        except BlockingIOError as error:
-            raise MeshError(f"charon in namespace {self._netns} does not answer within {ANSWER_TIMEOUT} s") from error
         except (OSError, SessionException, EventUnknownException, DeserializationException) as error:
+            # The client takes back its wish for events even after a timeout, and stumbles over the late answer.
+            if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
+                raise Unanswered(f"charon in namespace {self._netns} does not answer within {ANSWER_TIMEOUT} s") from error
             raise MeshError(f"charon in namespace {self._netns} cannot be reached: {error}") from error
         except CommandException as error:
             raise MeshError(f"charon in namespace {self._netns} refused: {error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from phalanx.ipsec import guard, ledger
 from phalanx.ipsec.daemon import Daemon
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.plane import Association, PlaneReport, Totals, flows
+from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm
 
 _START_TIMEOUT = 10.0
@@ -96,7 +96,12 @@ class KernelPlane:
                 )
                 for state in states
             ),
-            flows=flows(policies),
+            # Outbound or inbound, that let single hosts talk by IPsec.
+            flows=frozenset(
+                (str(policy.source.network_address), str(policy.destination.network_address))
+                for policy in policies
+                if policy.template and policy.action == "allow" and policy.direction != "fwd"
+            ),
             totals=totals,
             drops={},
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from phalanx.ipsec import guard
 from phalanx.ipsec.charon import Charon, IkeSa, initiates
-from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.errors import MeshError, Unanswered
 from phalanx.ipsec.kernel import KernelPlane
 from phalanx.ipsec.model import MeshReport, MeshSpec, PairReport, Peer, PlaneName
 from phalanx.ipsec.netns import xfrm_statistics
@@ -19,10 +19,14 @@ from phalanx.ipsec.userspace import EnginePlane
 __all__ = ["Member", "MeshError"]
 
 CONNECT_TIMEOUT = 30.0
-"""Seconds in which every pair must stand; one takes some tens of milliseconds."""
+"""Seconds in which the next pair must stand; one takes some tens of milliseconds."""
 
 _ALGORITHM, _KEY_BITS = "AES_GCM_16", 256
 """What an SA must be to count: nothing else can be negotiated, and nothing else would be believed."""
+
+_NOTED = 16
+"""Peers that came to stand before their certificates are read. charon remembers 32 that it has verified, and a mesh may have
+more; to read them costs it as much as an IKE exchange."""
 
 _POLL = 0.005
 _RETRY = 0.5
@@ -56,7 +60,7 @@ class Member:
             KernelPlane(netns, rundir, spec.address) if plane == "kernel" else EnginePlane(netns, rundir, device)
         )
         self._charon = Charon(netns, rundir)
-        # charon remembers 32 certificates that it has verified, and a mesh may have more: what was seen once is kept.
+        # What was seen once is kept.
         self._certificates: dict[str, str] = {}
 
     def guard(self) -> None:
@@ -80,26 +84,41 @@ class Member:
         """Initiate to these peers, all at once, and return when each has a CHILD_SA in the data plane, measured.
 
         Without `names`: to those that this side of the pair initiates to. Peers that have one are left alone. What fails is
-        tried again for `timeout` seconds, but not where certificates or PPK are refused. Raises MeshError that names each
-        pair that did not come up, with its cause.
+        tried again until for `timeout` seconds no more pair has come up, but not where certificates or PPK are refused.
+        Raises MeshError that names each pair that did not come up, with its cause.
         """
         pending = {peer.name for peer in self._spec.peers if initiates(self._spec, peer)} if names is None else set(names)
         mark = self._charon.log_size()
-        deadline = time.monotonic() + timeout
-        tried: dict[str, float] = {}
-        while pending := pending - self.established():
-            now = time.monotonic()
-            under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
-            causes = {name: self._cause(name, mark) for name in tried if name in pending and name not in under_way}
-            failed = {name for name, cause in causes.items() if any(word in cause for word in _REFUSED)}
-            if failed or now > deadline:
-                raise MeshError(self._complaint({name: self._cause(name, mark) for name in (failed or pending)}))
-            for name in sorted(pending - under_way):
-                if now - tried.get(name, -_RETRY) >= _RETRY:
-                    tried[name] = now
-                    self._charon.initiate(name)
-            # Asking costs charon and the engine time that IKE needs: in a large mesh ask less often.
-            time.sleep(max(_POLL, 2 * (time.monotonic() - now)))
+        tried: set[str] = set()
+        look = time.monotonic()
+        deadline = look + timeout
+        while True:
+            asked = time.monotonic()
+            if found := pending & self.established():
+                pending -= found
+                deadline = asked + timeout
+            if not pending:
+                return
+            # Asking costs the engine time that IKE needs: in a large mesh ask less often.
+            pause = max(_POLL, 2 * (time.monotonic() - asked))
+            if asked >= look:
+                # A charon with a large mesh to make answers when it comes to it.
+                with contextlib.suppress(Unanswered):
+                    self._prompt(pending, tried, mark)
+                if asked > deadline:
+                    raise MeshError(self._complaint({name: self._cause(name, mark) for name in pending}))
+                look = time.monotonic() + _RETRY
+            time.sleep(pause)
+
+    def _prompt(self, pending: set[str], tried: set[str], mark: int) -> None:
+        """Initiate to those of these peers with which nothing is under way, and note them. Raises MeshError for a refusal."""
+        under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
+        idle = pending - under_way
+        causes = {name: self._cause(name, mark) for name in tried & idle}
+        if refused := {name: cause for name, cause in causes.items() if any(word in cause for word in _REFUSED)}:
+            raise MeshError(self._complaint(refused))
+        tried |= idle
+        self._charon.initiate(sorted(idle))
 
     def initiate(self, names: Iterable[str]) -> None:
         """Ask charon for CHILD_SAs with those of these peers that this side initiates to, and return at once.
@@ -108,14 +127,14 @@ class Member:
         """
         under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
         mine = {peer.name for peer in self._spec.peers if initiates(self._spec, peer)}
-        for name in sorted(mine.intersection(names) - under_way):
-            self._charon.initiate(name)
+        self._charon.initiate(sorted(mine.intersection(names) - under_way))
 
     def established(self) -> frozenset[str]:
         """Names of the peers with a CHILD_SA in both directions, as the data plane has them now."""
         report = self._plane.measure()
         found = [peer for peer in self._spec.peers if self._stands(report, peer)]
-        if any(peer.identity not in self._certificates for peer in found):
+        new = sum(peer.identity not in self._certificates for peer in found)
+        if new >= _NOTED or (new and len(found) == len(self._spec.peers)):
             self._note_certificates()
         return frozenset(peer.name for peer in found)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from phalanx.ipsec.xfrm import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,3 @@ class Plane(Protocol):
 
     def stop(self) -> None:
         """End the plane and remove what it made. Does nothing where it does not run."""
-
-
-def flows(policies: Iterable[Policy]) -> frozenset[tuple[str, str]]:
-    """Source and destination of those policies, outbound or inbound, that let single hosts talk by IPsec."""
-    return frozenset(
-        (str(policy.source.network_address), str(policy.destination.network_address))
-        for policy in policies
-        if policy.template and policy.action == "allow" and policy.direction != "fwd"
-    )

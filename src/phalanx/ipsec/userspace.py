@@ -10,8 +10,7 @@ from phalanx.ipsec import netns
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.process import Engine
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.plane import Association, PlaneReport, Totals, flows
-from phalanx.ipsec.xfrm import Xfrm
+from phalanx.ipsec.plane import Association, PlaneReport, Totals
 
 
 class EnginePlane:
@@ -43,13 +42,11 @@ class EnginePlane:
         """What the engine counted since it started."""
         with _translated():
             report = self._engine.measure()
-            with Xfrm.server(self._engine.xfrm_socket) as xfrm:
-                policies = xfrm.policies()
         return PlaneReport(
             associations=tuple(
                 Association(sa.spi, sa.source, sa.destination, sa.algorithm, sa.key_bits, sa.esn) for sa in report.associations
             ),
-            flows=flows(policies),
+            flows=report.flows,
             totals={
                 pair.remote: Totals(pair.packets_in, pair.packets_out, pair.bytes_in, pair.bytes_out, pair.installed)
                 for pair in report.pairs
@@ -69,5 +66,3 @@ def _translated() -> Iterator[None]:
         yield
     except EngineError as error:
         raise MeshError(str(error)) from error
-    except OSError as error:
-        raise MeshError(f"the ESP engine's policies cannot be read: {error}") from error

@@ -10,14 +10,12 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from phalanx.ipsec import netns
 
 NETLINK_XFRM = 6
-SERVER_TIMEOUT = 5.0
 
 Direction = Literal["in", "out", "fwd"]
 DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
@@ -93,18 +91,6 @@ class Xfrm:
         """The kernel's tables of a network namespace."""
         connection = netns.inside(space, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM))
         connection.connect((0, 0))
-        return cls(connection)
-
-    @classmethod
-    def server(cls, path: Path) -> Self:
-        """The tables of a server on a Unix socket; it has SERVER_TIMEOUT seconds to answer each time."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            connection.settimeout(SERVER_TIMEOUT)
-            connection.connect(str(path))
-        except OSError:
-            connection.close()
-            raise
         return cls(connection)
 
     def __enter__(self) -> Self:

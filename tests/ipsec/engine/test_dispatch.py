@@ -312,6 +312,7 @@ def test_report_sums_over_deleted_sas(instance):
         0,
         3,
     )
+    assert report.flows == {(OWN, PEER), (PEER, OWN)}
     inbound, outbound = report.associations
     assert (inbound.direction, inbound.source, inbound.destination) == ("in", PEER, OWN)
     assert (outbound.direction, outbound.spi, outbound.packets, outbound.sequence) == ("out", 0xC0000022, 1, 1)

@@ -51,8 +51,12 @@ class PairCounters:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """The engine's state at a moment. `drops` counts dropped packets by cause (native/engine/drops.h)."""
+    """The engine's state at a moment. `drops` counts dropped packets by cause (native/engine/drops.h).
+
+    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it.
+    """
 
     associations: tuple[Association, ...]
+    flows: frozenset[tuple[str, str]]
     pairs: tuple[PairCounters, ...]
     drops: Mapping[str, int]

@@ -162,6 +162,7 @@ class Engine:
         report = answer["report"]
         return EngineReport(
             associations=tuple(Association(**each) for each in report["associations"]),
+            flows=frozenset((source, destination) for source, destination in report["flows"]),
             pairs=tuple(PairCounters(**each) for each in report["pairs"]),
             drops=report["drops"],
         )

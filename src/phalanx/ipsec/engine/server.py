@@ -83,12 +83,17 @@ class Server:
         while not self._stopping:
             deadline = self._dispatcher.tables.deadline()
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            # Looking through all SAs after each message would make N SAs cost N² looks: the packet threads say when.
+            told = False
             for key, ready in self._selector.select(timeout):
                 if isinstance(key.data, _Connection):
                     self._converse(key.data, ready)
                 else:
                     key.data(key.fileobj)
-            self._tell()
+                    told |= key.fileobj == self._event
+            if told or (deadline is not None and time.monotonic() >= deadline):
+                self._tell()
+            self._complain()
             failure = self._core.failure()
             if failure:
                 raise EngineError(f"a packet thread has failed: {os.strerror(failure)}; peers are cut off until a restart")
@@ -110,6 +115,8 @@ class Server:
         for group, message in self._dispatcher.events(time.monotonic()):
             for connection in [each for each in self._connections if each.groups & group]:
                 self._send(connection, bytearray(message))
+
+    def _complain(self) -> None:
         for refusal in self._dispatcher.refusals:
             self._log(refusal)
         self._dispatcher.refusals.clear()
@@ -192,6 +199,7 @@ class Server:
             return
         with peer:
             report = asdict(self._dispatcher.tables.report(time.monotonic()))
+            report["flows"] = list(report["flows"])
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REPORT_MAX)
             peer.setblocking(False)
             try:

@@ -499,7 +499,17 @@ class Tables:
             PairCounters(local, remote, packets_in, bytes_in, packets_out, bytes_out, self._totals[local, remote].installed)
             for (local, remote), (packets_in, packets_out, bytes_in, bytes_out) in sums.items()
         )
-        return EngineReport(tuple(live), pairs, self._plane.drops())
+        carrying = [
+            policy.request
+            for policy in self._policies.values()
+            if policy.request.templates and policy.request.action == xfrm.Action.ALLOW
+        ]
+        flows = frozenset(
+            (_text(request.selector.source), _text(request.selector.destination))
+            for request in carrying
+            if request.direction != Direction.FWD
+        )
+        return EngineReport(tuple(live), flows, pairs, self._plane.drops())
 
 
 def _wipe(request: xfrm.SaRequest) -> None:
