@@ -28,6 +28,12 @@ enum { LINGER = 10000 };
  * awake in the middle of bulk transfers only, which lose more by wake-ups than by waiting. */
 enum { AWAKE = 50000, CROWDED = 500000, CALM = 1000000000, BULK_BYTES = 8192, BULK_MESSAGES = 4 };
 
+/* What a packet thread did so far; written by it alone. */
+struct work {
+    atomic_uint_fast64_t busy;  /* nanoseconds from taking up packets until there were no more */
+    atomic_uint_fast64_t wakes; /* how often it slept and was woken */
+};
+
 struct engine {
     struct side *sides[2];                     /* by enum sa_direction */
     int tun, event;                            /* set before the threads start, as is all below but the failure */
@@ -35,6 +41,7 @@ struct engine {
     int batch;
     bool udp_offload;
     atomic_int failure;
+    struct work work[2];                       /* by enum sa_direction */
 };
 
 size_t phx_size(int structure) {
@@ -94,10 +101,21 @@ static uint64_t nanoseconds_now(void) {
 
 /* What one thread knows of its waiting, in nanoseconds. */
 struct vigil {
+    uint64_t began;         /* when it took up what it did last */
     uint64_t since;         /* when it last had something to do */
     uint64_t crowded_until; /* before then the CPU is taken to be somebody else's */
     bool bulk;              /* what it last did was a part of a bulk transfer */
 };
+
+static void count(atomic_uint_fast64_t *counter, uint64_t more) {
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+/* The thread has nothing to do from now on. */
+static void rest(struct vigil *vigil, struct work *work) {
+    vigil->since = nanoseconds_now();
+    count(&work->busy, vigil->since - vigil->began);
+}
 
 /* True if the thread shall look again, after it has given way; false if it shall sleep. */
 static bool stay_awake(struct vigil *vigil) {
@@ -122,17 +140,21 @@ static void *run_out(void *argument) {
         return fail(engine, ENOMEM);
     transmitter->send = send_wire;
     transmitter->context = &engine->sending;
-    struct vigil vigil = {0};
+    struct work *work = &engine->work[SA_OUT];
+    struct vigil vigil = {.began = nanoseconds_now()};
     for (;;) {
         struct virtio_net_hdr offload;
         size_t length;
         int got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
         if (got == 0 && transmitter->ready == 0) {
-            vigil.since = nanoseconds_now();
+            rest(&vigil, work);
             while (got == 0 && stay_awake(&vigil))
                 got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
-            if (got == 0)
+            if (got == 0) {
                 got = tun_read(engine->tun, true, &offload, data, TUN_MAX, &length);
+                count(&work->wakes, 1);
+            }
+            vigil.began = nanoseconds_now();
         }
         if (got > 0)
             vigil.bulk = length >= BULK_BYTES;
@@ -176,16 +198,20 @@ static void *run_in(void *argument) {
         return fail(engine, ENOMEM);
     *receiver = (struct receiver){.side = engine->sides[SA_IN], .deliver = deliver_tun, .context = engine};
     receiver->coalescer.udp = engine->udp_offload;
-    struct vigil vigil = {0};
+    struct work *work = &engine->work[SA_IN];
+    struct vigil vigil = {.began = nanoseconds_now()};
     for (;;) {
         arrivals_forget(messages);
         int got = net_receive_more(&engine->receiving, messages);
         if (got == 0) {
-            vigil.since = nanoseconds_now();
+            rest(&vigil, work);
             while (got == 0 && stay_awake(&vigil))
                 got = net_receive_more(&engine->receiving, messages);
-            if (got == 0)
+            if (got == 0) {
                 got = net_receive(&engine->receiving, messages);
+                count(&work->wakes, 1);
+            }
+            vigil.began = nanoseconds_now();
         }
         if (got == -ENETDOWN || got == -ECONNREFUSED || got == -EHOSTUNREACH || got == -EMSGSIZE)
             continue; /* about the device or about a packet that was sent, said once; the socket lives on */
@@ -266,4 +292,11 @@ void phx_drops(struct engine *engine, uint64_t *counts) {
     memset(counts, 0, DROP_CAUSES * sizeof *counts);
     side_read_drops(engine->sides[SA_IN], counts);
     side_read_drops(engine->sides[SA_OUT], counts);
+}
+
+void phx_work(struct engine *engine, uint64_t *counts) {
+    for (int i = 0; i < 2; i++) {
+        counts[2 * i] = atomic_load_explicit(&engine->work[i].busy, memory_order_relaxed);
+        counts[2 * i + 1] = atomic_load_explicit(&engine->work[i].wakes, memory_order_relaxed);
+    }
 }

@@ -54,6 +54,10 @@ PHX_API int phx_drop_causes(void);
 PHX_API const char *phx_drop_name(int cause);
 PHX_API void phx_drops(struct engine *engine, uint64_t *counts);
 
+/* Four numbers, two for each thread in the order of enum sa_direction: for how many nanoseconds it had packets in hand, and how
+ * often it was woken to take some. */
+PHX_API void phx_work(struct engine *engine, uint64_t *counts);
+
 /* One packet through the very code of the threads, for tests and fuzzers: `output` gets the result, `capacity` is its size.
  * The result's length, or minus the cause of the drop. */
 PHX_API long phx_pass(struct engine *engine, int direction, const uint8_t *input, size_t length, uint8_t *output,

@@ -82,7 +82,7 @@ int main(int count, char **words) {
         struct sa_usage usage;
         struct sa_limits limits = configuration(spi).limits;
         struct flow flows[4];
-        uint64_t drops[DROP_CAUSES];
+        uint64_t drops[DROP_CAUSES], work[4];
         install(engine, spi + 1);
         for (int direction = 0; direction < 2; direction++) {
             require(phx_sa_usage(engine, direction, spi, own.s_addr, &usage) == 0, "usage");
@@ -91,6 +91,7 @@ int main(int count, char **words) {
         }
         phx_wanted(engine, flows, 4);
         phx_drops(engine, drops);
+        phx_work(engine, work);
         require(phx_failure(engine) == 0, "a packet thread");
     }
     long got = __atomic_load_n(&received, __ATOMIC_RELAXED);

@@ -68,6 +68,22 @@ def test_encrypted_job_puts_ike_and_esp_on_the_wire_and_nothing_else(phalanx):
     assert evidence["router_guard"]["esp_packets"] >= sum(pair["packets"] for pair in evidence["pairs"])
 
 
+def test_what_encryption_cost_is_counted_and_compared_with_a_twin_in_the_clear(phalanx):
+    phalanx.create("compared", network=phalanx.network(UDP_500, ESP))
+    assert phalanx.ended("compared")["TrainingJobStatus"] == "Completed"
+    for instance in phalanx.evidence("compared")["instances"]:
+        assert instance["work"]["milliseconds_in"] + instance["work"]["milliseconds_out"] > 0
+        assert instance["work"]["wakes"] > 0
+    told = phalanx.run("evidence", "compared").stdout
+    assert "cost: 0." in told, told
+    compared = phalanx.run("compare", "compared", "--json")
+    assert compared.returncode == 0, compared.stderr
+    found = json.loads(compared.stdout)
+    assert [len(found["encrypted"]), len(found["clear"])] == [1, 1]
+    assert 0 <= found["estimate"]["likely"] <= found["estimate"]["most"]
+    assert found["estimate"]["bytes"] > 0
+
+
 def test_the_same_job_in_the_clear_is_seen_by_the_same_capture(phalanx):
     network = phalanx.network(TCP)
     process = capture(phalanx, phalanx.vpc_of(network))

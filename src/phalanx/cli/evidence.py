@@ -13,6 +13,7 @@ from rich.table import Table
 
 from phalanx.cli.report import page
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
+from phalanx.jobs.cost import estimate
 from phalanx.jobs.evidence import Signer, Tampered, verify
 
 
@@ -98,6 +99,11 @@ def show(report: dict[str, Any]) -> None:
         console.print(
             f"on the wire: {guard['esp_packets']:,} ESP and {guard['ike_packets']:,} IKE packets;"
             f" plaintext packets stopped: {report['plaintext_packets_dropped']:,}"
+        )
+    if report["pairs"] and (cost := estimate(report)) is not None:
+        console.print(
+            f"cost: {cost.bytes / 1e6:,.1f} MB between the instances made training about {cost.likely:.1f} s longer than in the"
+            f" clear, at most {cost.most:.1f} s (phalanx compare {report['job']} tries it)"
         )
     for instance in report["instances"]:
         for interruption in instance["interruptions"]:

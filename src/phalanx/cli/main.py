@@ -6,6 +6,7 @@ import typer
 
 from phalanx.cli.audit import audit
 from phalanx.cli.capture import capture
+from phalanx.cli.compare import compare
 from phalanx.cli.decrypt import decrypt
 from phalanx.cli.doctor import doctor
 from phalanx.cli.env import env
@@ -22,6 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, audit, explain, capture, interrupt, decrypt, trail):
+for command in (serve, env, doctor, evidence, compare, audit, explain, capture, interrupt, decrypt, trail):
     app.command()(command)
 app.add_typer(image, name="image")

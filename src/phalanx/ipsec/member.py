@@ -175,6 +175,7 @@ class Member:
             plaintext_blocked_out=sum(counters.get(name, 0) for name in _BLOCKED_OUT),
             plaintext_blocked_in=sum(counters.get(name, 0) for name in _BLOCKED_IN),
             drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in blocked}},
+            work=plane.work,
         )
 
     def stop(self) -> None:

@@ -81,11 +81,25 @@ class PairReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What carrying the packets took so far: for how many seconds there were some in hand, in each direction, and how often the
+    data plane was woken for some."""
+
+    seconds_in: float
+    seconds_out: float
+    wakes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeshReport:
-    """What one instance's data plane, IKE daemon and kernel guard report of themselves at a moment."""
+    """What one instance's data plane, IKE daemon and kernel guard report of themselves at a moment.
+
+    `work` is None where the data plane does not count it.
+    """
 
     data_plane: PlaneName
     pairs: tuple[PairReport, ...]
     plaintext_blocked_out: int
     plaintext_blocked_in: int
     drops: Mapping[str, int]
+    work: Work | None = None

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from phalanx.ipsec.model import Work
+
 
 @dataclass(frozen=True, slots=True)
 class Association:
@@ -43,13 +45,15 @@ class Totals:
 class PlaneReport:
     """The data plane at a moment: live SAs, totals by the peer's address, dropped packets by cause.
 
-    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it.
+    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it. `work` is
+    None where nobody counts it, as in the kernel.
     """
 
     associations: tuple[Association, ...]
     flows: frozenset[tuple[str, str]]
     totals: Mapping[str, Totals]
     drops: Mapping[str, int]
+    work: Work | None = None
 
 
 class Plane(Protocol):

@@ -52,6 +52,7 @@ class EnginePlane:
                 for pair in report.pairs
             },
             drops=report.drops,
+            work=report.work,
         )
 
     def stop(self) -> None:

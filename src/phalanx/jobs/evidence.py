@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from phalanx import __version__
 from phalanx.fleet.base import Fleet, Refused
+from phalanx.ipsec.model import Work
 from phalanx.jobs.plan import Plan
 from phalanx.node.messages import Measurement
 from phalanx.store.base import Json, now_ms
@@ -173,6 +174,7 @@ def report(
                 "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
                 "interruptions": list(interruptions.get(placement.id, ())),
                 "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
+                "work": _work(meshes[placement.host].work) if placement.host in meshes else None,
             }
             for placement in (plan.placements if plan else ())
         ],
@@ -189,6 +191,17 @@ def report(
         else None,
         "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
         "gaps": gaps,
+    }
+
+
+def _work(work: Work | None) -> Json | None:
+    """What carrying the packets took an instance's data plane, in whole milliseconds."""
+    if work is None:
+        return None
+    return {
+        "milliseconds_in": round(1000 * work.seconds_in),
+        "milliseconds_out": round(1000 * work.seconds_out),
+        "wakes": work.wakes,
     }
 
 

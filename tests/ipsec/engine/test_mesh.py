@@ -97,6 +97,9 @@ def test_counts_are_exact(mesh):
     for old, new in zip(before, after, strict=True):
         assert [now - then for now, then in zip(new, old, strict=True)] == [50, 50 * 128, 50, 50 * 128]
     report = mesh.a.engine.measure()
+    assert report.work.seconds_in > 0
+    assert report.work.seconds_out > 0
+    assert report.work.wakes >= 2
     assert {sa.direction for sa in report.associations} == {"in", "out"}
     assert {(sa.algorithm, sa.key_bits, sa.esn) for sa in report.associations} == {("AES_GCM_16", 256, True)}
 

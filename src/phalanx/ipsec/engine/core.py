@@ -27,6 +27,7 @@ from typing import Any
 from phalanx.ipsec.engine.messages import Action, Direction
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.tables import Flow, Policy, Sa, Usage
+from phalanx.ipsec.model import Work
 
 KEY_MAX = 36
 FLOWS_MAX = 64
@@ -156,6 +157,7 @@ def library() -> ctypes.CDLL:
         ("phx_drop_causes", c_int, []),
         ("phx_drop_name", c_char_p, [c_int]),
         ("phx_drops", None, [c_void_p, numbers]),
+        ("phx_work", None, [c_void_p, numbers]),
         ("phx_pass", c_long, [c_void_p, c_int, c_char_p, c_size_t, buffer, c_size_t]),
         ("phx_pass_many", c_long, [c_void_p, c_int, c_char_p, c_size_t, buffer, c_size_t]),
         ("phx_gcm", c_int, [c_int, c_char_p, c_size_t, c_char_p, c_char_p, c_size_t, buffer, c_size_t, buffer]),
@@ -271,6 +273,12 @@ class Core:
         counts = (c_uint64 * self._library.phx_drop_causes())()
         self._library.phx_drops(self._engine, counts)
         return {name: counts[number] for number, name in self._causes.items()}
+
+    def work(self) -> Work:
+        """What the packet threads did since the engine started."""
+        counts = (c_uint64 * 4)()
+        self._library.phx_work(self._engine, counts)
+        return Work(counts[0] / 1e9, counts[2] / 1e9, counts[1] + counts[3])
 
     def pass_packet(self, direction: Direction, packet: bytes) -> bytes | str:
         """One packet through the threads' code, without devices: the result, or the cause for which it was dropped."""

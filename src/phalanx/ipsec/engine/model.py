@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from phalanx.ipsec.model import Work
+
 Direction = Literal["in", "out"]
 
 
@@ -60,3 +62,4 @@ class EngineReport:
     flows: frozenset[tuple[str, str]]
     pairs: tuple[PairCounters, ...]
     drops: Mapping[str, int]
+    work: Work

@@ -20,6 +20,7 @@ from phalanx.ipsec import netns
 from phalanx.ipsec.engine import devices
 from phalanx.ipsec.engine.core import built
 from phalanx.ipsec.engine.model import Association, EngineError, EngineReport, PairCounters
+from phalanx.ipsec.model import Work
 
 XFRM_SOCKET = "xfrm.sock"
 CONTROL_SOCKET = "engine.sock"
@@ -165,6 +166,7 @@ class Engine:
             flows=frozenset((source, destination) for source, destination in report["flows"]),
             pairs=tuple(PairCounters(**each) for each in report["pairs"]),
             drops=report["drops"],
+            work=Work(**report["work"]),
         )
 
     def _log_hint(self) -> str:

@@ -21,6 +21,7 @@ from typing import Protocol
 from phalanx.ipsec.engine import messages as xfrm
 from phalanx.ipsec.engine.messages import Direction, Limits, Refused
 from phalanx.ipsec.engine.model import Association, EngineReport, PairCounters
+from phalanx.ipsec.model import Work
 
 AEAD_NAMES = {"rfc4106(gcm(aes))": "AES_GCM_16"}
 ICV_BITS = 128
@@ -89,6 +90,9 @@ class DataPlane(Protocol):
 
     def drops(self) -> dict[str, int]:
         """Dropped packets by cause."""
+
+    def work(self) -> Work:
+        """What its threads did."""
 
 
 @dataclass(slots=True)
@@ -509,7 +513,7 @@ class Tables:
             for request in carrying
             if request.direction != Direction.FWD
         )
-        return EngineReport(tuple(live), flows, pairs, self._plane.drops())
+        return EngineReport(tuple(live), flows, pairs, self._plane.drops(), self._plane.work())
 
 
 def _wipe(request: xfrm.SaRequest) -> None:
