@@ -43,12 +43,18 @@ class Phalanx:
         return Names(self.data_dir)
 
     def start(self) -> None:
+        self.spawn()
+        self.ready()
+
+    def spawn(self) -> None:
         log = (self.data_dir.parent / "serve.log").open("ab")
         self.process = subprocess.Popen(
             [PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self.options],
             stderr=log,
             stdout=log,
         )
+
+    def ready(self) -> None:
         wait_for(self._answers, 90, "the service to answer")
         shown = self.run("env").stdout
         self.env = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", shown, re.MULTILINE))

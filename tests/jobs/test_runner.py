@@ -514,6 +514,47 @@ def test_a_clean_stop_takes_instances_down_and_requeues_the_job(database, signer
     manager.close()
 
 
+def test_what_a_stop_does_to_containers_is_no_end_though_the_service_be_killed_in_its_midst(database, signer, monkeypatch):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+
+    class Killed(Exception):
+        pass
+
+    def killed(ids):
+        for id_ in ids:
+            fleet.exit(id_, 137)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(fleet, "destroy", killed)
+        manager.close()
+    fleet.script.hold = None
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "ended")
+    manager.close()
+    assert load(database).status == "Completed", load(database).failure_reason
+
+
+class Forgetful(StubFleet):
+    """A host that another job's last instance leaves, with the VPC's rules, while the next job's are being placed."""
+
+    def place(self, specs):
+        self.rules.clear()
+        super().place(specs)
+
+
+def test_rules_that_left_the_host_with_another_jobs_last_instance_are_there_for_the_next(database, signer):
+    create(database)
+    fleet = Forgetful(Script())
+    assert run(database, fleet, signer).status == "Completed"
+    assert set(fleet.rules) == {spec.vpc_id for spec in fleet.specs.values()}
+
+
 def wait_for(condition, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():

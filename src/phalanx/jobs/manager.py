@@ -293,11 +293,9 @@ class Manager:
             job.outcome = outcome.to_json()
 
     def _requeue(self, job: TrainingJob) -> None:
-        self._fleet.destroy(plan.Plan.from_json(job.plan or {}).ids)
+        # Stored first: what is done to the containers here is not how the job ends, though the service be killed in between.
         with self._database.write() as session:
             stored = session.get_one(TrainingJob, job.name)
-            interfaces.release(session, job.name)
-            stored.plan = None
             interrupted = stored.outcome is not None and stored.outcome["secondary_status"] == "Interrupted"
             if stored.outcome is None or stored.stage == "uploading" or interrupted:
                 stored.outcome = None
@@ -306,8 +304,13 @@ class Manager:
                 record.pause(stored)
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
             else:
-                # How it ends was decided already; there is nothing left to take down.
+                # How it ends was decided already.
                 stored.stage = "ending"
+        self._fleet.destroy(plan.Plan.from_json(job.plan or {}).ids)
+        with self._database.write() as session:
+            stored = session.get_one(TrainingJob, job.name)
+            interfaces.release(session, job.name)
+            stored.plan = None
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
 
 

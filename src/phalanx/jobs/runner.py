@@ -136,11 +136,12 @@ class Runner:
         if reason is not None:
             raise Ended(failed(reason))
         fleet = self._world.fleet
-        self._world.enforcement.enforce(made.vpc_id)
         keys = self._world.keys()
         fleet.place(plan.specs(job, made, replace(self._world.store, keys=keys), self._output_key(job, keys)))
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
+        # Not before they are attached: the last instance that leaves a VPC on its host takes the VPC's rules along.
+        self._world.enforcement.enforce(made.vpc_id)
         fleet.advance(made.ids, Phase.CONNECTED)
         self._await(made, Phase.CONNECTED)
         return "downloading"

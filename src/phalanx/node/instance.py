@@ -352,6 +352,9 @@ def saved(names: Names) -> list[tuple[InstanceSpec, Phase]]:
 
 def erase(directory: Path) -> None:
     """Remove a directory of secrets; files are overwritten first, so that no page of the tmpfs keeps a key."""
+    # No instance any more from here on: an agent that is killed meanwhile leaves what the next one sweeps away, not reads.
+    with contextlib.suppress(FileNotFoundError):
+        (directory / "spec.json").rename(directory / "spec.gone")
     for path in directory.rglob("*"):
         if path.is_file() and not path.is_symlink():
             with path.open("r+b") as file:

@@ -1,0 +1,316 @@
+"""Kills any process of a service at random over a queue of jobs, and looks whether every job ends as it should, once."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from sqlalchemy import select
+
+from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
+from phalanx.cli.settings import stored
+from phalanx.jobs.evidence import verify
+from phalanx.network.capture import Capture
+from phalanx.network.errors import NetworkError
+from phalanx.store.jobs import TrainingJob
+
+VICTIMS = {
+    "agent": ("-m phalanx.node",),
+    "S3": ("rclone", "serve", "s3"),
+    "charon": ("/usr/lib/ipsec/charon",),
+    "engine": ("phalanx.ipsec.engine",),
+    "monitor": ("conmon",),
+    "launcher": ("launch.py",),
+    "crun": ("crun",),
+    "relay": ("phalanx.network.relay",),
+}
+"""Whom to hit besides the service and what is in containers, and the words of its command line."""
+BRIEF = ("launcher", "crun")
+"""Of these the ones that are there for a moment only."""
+ITS_OWN = ("AlgorithmError: ", "ClientError: Please use an instance type with more memory")
+"""How a job may fail whose own processes were killed."""
+CONTAINERS = 0.25
+"""How often, compared with any other kind, a process of a container is hit: its job has then ended."""
+WAITING = 3
+"""Jobs that are under way or queued at a time."""
+PAUSE = (0.3, 2.0)
+"""Seconds between two kills."""
+
+
+@dataclass
+class Crash:
+    """What happened."""
+
+    kills: collections.Counter[str] = field(default_factory=collections.Counter)
+    hit: set[str] = field(default_factory=set)
+    """Jobs of whose containers a process was killed."""
+    jobs: dict[str, str] = field(default_factory=dict)
+    """How each acknowledged job ended: its status, and why."""
+    restarts: int = 0
+    """How many times a job was begun again (RetryStrategy, or a service that was asked to stop)."""
+    wrong: list[str] = field(default_factory=list)
+    """What should not be."""
+    frames: collections.Counter[str] = field(default_factory=collections.Counter)
+    """What crossed the network of the encrypted jobs, by kind."""
+
+    def __str__(self) -> str:
+        ends = collections.Counter(end.partition(":")[0] for end in self.jobs.values())
+        lines = [
+            f"{sum(self.kills.values())} kills: {dict(self.kills)}",
+            f"{len(self.jobs)} jobs: {dict(ends)}; begun again {self.restarts} times",
+            f"on the wire: {dict(self.frames)}",
+            *self.wrong,
+        ]
+        return "\n".join(lines)
+
+
+class Watch(threading.Thread):
+    """Captures in the VPC's router whenever there is one."""
+
+    def __init__(self, router: str, frames: collections.Counter[str]) -> None:
+        super().__init__(daemon=True)
+        self._path = Path("/run/netns", router)
+        self._frames = frames
+        self.closing = threading.Event()
+        self.lost = 0
+
+    def run(self) -> None:
+        inode, capture = None, None
+        while not self.closing.wait(0.05):
+            with contextlib.suppress(OSError):
+                now = self._path.stat().st_ino if self._path.exists() else None
+                if now != inode:
+                    self._end(capture)
+                    inode, capture = now, None
+            if inode is not None and capture is None:
+                with contextlib.suppress(NetworkError):
+                    begun = Capture(self._path.name)
+                    begun.start()
+                    capture = begun
+        self._end(capture)
+
+    def _end(self, capture: Capture | None) -> None:
+        if capture is not None:
+            capture.stop()
+            self.lost += capture.lost
+            for flow in capture.summary():
+                self._frames[flow.kind] += flow.frames
+
+
+class Host:
+    """A service whose processes are killed, and what came of it."""
+
+    def __init__(self, phalanx: Phalanx, seed: int) -> None:
+        self.phalanx = phalanx
+        self.found = Crash()
+        self._chance = random.Random(seed)
+
+    def revive(self) -> None:
+        """What a host's init system does: start the service again that has died. Now and then it dies while it starts."""
+        while self.phalanx.process.poll() is not None:
+            self.phalanx.spawn()
+            if self._chance.random() > 0.2:
+                self.phalanx.ready()
+                return
+            time.sleep(self._chance.uniform(0, 3))
+            self.phalanx.kill()
+            self.found.kills["service while it started"] += 1
+
+    def submit(self, name: str, network: dict) -> bool:
+        """Ask for a job until the service has acknowledged it."""
+        encrypted = self._chance.random() < 0.7
+        members = {"HyperParameters": {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "150"}}
+        if not encrypted:
+            members["InputDataConfig"] = [channel("train")]
+        for _ in range(20):
+            self.revive()
+            try:
+                self.phalanx.create(
+                    name,
+                    instances=2 if encrypted else 1,
+                    encrypted=encrypted,
+                    network=network if encrypted else None,
+                    RetryStrategy={"MaximumRetryAttempts": 30},
+                    **members,
+                )
+                return True
+            except self.phalanx.client("sagemaker").exceptions.ResourceInUse:
+                # Acknowledged by a service that was killed before its word arrived.
+                return True
+            except (BotoCoreError, ClientError) as error:
+                self._excuse(error)
+                time.sleep(0.5)
+        return False
+
+    def goes_on(self, name: str) -> bool:
+        """Whether a job has not ended, as far as a service can be asked."""
+        self.revive()
+        try:
+            return self.phalanx.describe(name)["TrainingJobStatus"] in ("InProgress", "Stopping")
+        except (BotoCoreError, ClientError) as error:
+            self._excuse(error)
+            return True
+
+    def pause(self) -> None:
+        time.sleep(self._chance.uniform(*PAUSE))
+
+    def hit(self) -> None:
+        """One process: SIGKILL, or now and then SIGSTOP for a second; the service may be asked to stop instead."""
+        groups = self._hunted() if self._chance.random() < 0.15 else self._groups()
+        if not groups:
+            return
+        weights = [CONTAINERS if name == "container" else 1.0 for name in groups]
+        (name,) = self._chance.choices(list(groups), weights)
+        pid = self._chance.choice(groups[name])
+        number = signal.SIGSTOP if self._chance.random() < 0.15 else signal.SIGKILL
+        if name == "service" and self._chance.random() < 0.25:
+            number = signal.SIGTERM
+        with contextlib.suppress(OSError):
+            # Held fast, so that its number cannot go to another before it is hit.
+            process = os.pidfd_open(pid)
+            try:
+                job = self._job_of(pid)
+                signal.pidfd_send_signal(process, number)
+                self.found.kills[f"{name} by {number.name}"] += 1
+                if job is not None:
+                    self.found.hit.add(job)
+                if number == signal.SIGSTOP:
+                    time.sleep(1)
+                    signal.pidfd_send_signal(process, signal.SIGCONT)
+            finally:
+                os.close(process)
+        if name == "service" and number != signal.SIGSTOP:
+            self.phalanx.process.wait(120)
+
+    def _hunted(self) -> dict[str, list[int]]:
+        """Those that live for a moment only, if one comes by."""
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            groups = self._groups()
+            if found := {name: groups[name] for name in BRIEF if name in groups}:
+                return found
+        return groups
+
+    def _groups(self) -> dict[str, list[int]]:
+        groups = collections.defaultdict(list)
+        for pid, text in self.phalanx.processes().items():
+            if self._instance_of(pid) is not None:
+                groups["container"].append(pid)
+                continue
+            for name, words in VICTIMS.items():
+                if all(word in text for word in words):
+                    groups[name].append(pid)
+                    break
+        if self.phalanx.process.poll() is None:
+            groups["service"] = [self.phalanx.process.pid]
+        return groups
+
+    def _instance_of(self, pid: int) -> str | None:
+        """The instance in whose container a process is, by its control group."""
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+                parts = line.rpartition(":")[2].strip("/").split("/")
+                if parts[0] == self.phalanx.names.cgroup and parts[2:3] == ["container"]:
+                    return parts[1]
+        return None
+
+    def _job_of(self, pid: int) -> str | None:
+        instance = self._instance_of(pid)
+        if instance is None:
+            return None
+        spec = self.phalanx.names.run_dir / instance / "spec.json"
+        return json.loads(spec.read_text())["spec"]["job"]
+
+    def _excuse(self, error: BotoCoreError | ClientError) -> None:
+        """A service that is gone does not answer; one that answers says no 500."""
+        if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 500:
+            self.found.wrong.append(f"answered: {error}")
+
+
+def crash(phalanx: Phalanx, seconds: float, seed: int, kills: int = 0) -> Crash:
+    """Feed jobs and kill processes for so many seconds and until so many kills are done, let all jobs end, and judge."""
+    host = Host(phalanx, seed)
+    found = host.found
+    network = phalanx.network(UDP_500, ESP)
+    watch = Watch(phalanx.names.router_namespace(phalanx.vpc_of(network)), found.frames)
+    watch.start()
+    acknowledged: list[str] = []
+    under_way: list[str] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline or sum(found.kills.values()) < kills:
+        under_way = [name for name in under_way if host.goes_on(name)]
+        if len(under_way) < WAITING:
+            name = f"crash-{len(acknowledged)}"
+            if host.submit(name, network):
+                acknowledged.append(name)
+                under_way.append(name)
+        host.pause()
+        host.hit()
+    for name in under_way:
+        wait_for(lambda name=name: not host.goes_on(name), 300, f"{name} to end")
+    watch.closing.set()
+    watch.join()
+    if watch.lost:
+        found.wrong.append(f"the capture lost {watch.lost} frames")
+    if set(found.frames) - {"ESP", "UDP 500", "ARP", "fragment of ESP"}:
+        found.wrong.append(f"on the wire: {dict(found.frames)}")
+    judge(phalanx, acknowledged, found)
+    return found
+
+
+def judge(phalanx: Phalanx, names: list[str], found: Crash) -> None:
+    """Every acknowledged job ended as it should, exactly once, and its model is there exactly where it completed."""
+    s3, wrong = phalanx.client("s3"), found.wrong
+    with stored(phalanx.data_dir) as database, database.read() as session:
+        reports = {job.name: job.evidence for job in session.scalars(select(TrainingJob))}
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="test-bucket", Prefix="models/")
+    keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
+    listed = phalanx.client("sagemaker").get_paginator("list_training_jobs").paginate()
+    counted = collections.Counter(job["TrainingJobName"] for page in listed for job in page["TrainingJobSummaries"])
+    for name in names:
+        job = phalanx.describe(name)
+        reason = job.get("FailureReason", "")
+        found.jobs[name] = f"{job['TrainingJobStatus']}: {reason}"
+        if counted.pop(name, 0) != 1:
+            wrong.append(f"{name} is not listed once")
+        statuses = [each["Status"] for each in job["SecondaryStatusTransitions"]]
+        found.restarts += statuses.count("Restarting")
+        if statuses.count("Completed") + statuses.count("Failed") != 1 or statuses[-1] != job["TrainingJobStatus"]:
+            wrong.append(f"{name} did not end once: {statuses}")
+        model = f"models/{name}/output/model.tar.gz"
+        if job["TrainingJobStatus"] == "Completed":
+            if model not in keys:
+                wrong.append(f"{name} has no model")
+            report = reports[name]
+            verify(report)
+            # An engine that was killed has taken its counters along, and the report says so.
+            told = report["gaps"] or any(each["interruptions"] for each in report["instances"])
+            if report["encrypted"] and not told and not all(pair["packets"] for pair in report["pairs"]):
+                wrong.append(f"{name} completed without encrypted traffic: {report['pairs']}")
+        elif name not in found.hit or not reason.startswith(ITS_OWN):
+            wrong.append(f"{name} failed for no good reason: {reason} {messages(job)}")
+        keys -= {model, f"models/{name}/output/output.tar.gz"}
+    if counted:
+        wrong.append(f"jobs that nobody asked for: {dict(counted)}")
+    if keys:
+        wrong.append(f"objects of no job: {sorted(keys)}")
+    # What was written of an object that never was: rclone's VFS names such files so.
+    parts = [str(path) for pattern in ("*.partial", ".rclone_temp_*") for path in (phalanx.data_dir / "s3").rglob(pattern)]
+    if parts:
+        wrong.append(f"parts left in S3: {parts}")
+    instances = sorted(path.name for path in (phalanx.data_dir / "instances").iterdir())
+    if instances:
+        wrong.append(f"instances left on the disk: {instances}")
+
+
+def messages(job: dict) -> list[str]:
+    return [each["StatusMessage"] for each in job["SecondaryStatusTransitions"] if each["Status"] == "Restarting"]
