@@ -6,10 +6,8 @@ synchronous and runs in a thread, because handlers and key look-ups may wait for
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import structlog
@@ -19,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from phalanx.wire import sigv4
 from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
+from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.replay import Replays
 from phalanx.wire.service import READING, Caller, Client, Event, Guard, Service
@@ -26,9 +25,6 @@ from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 
 MAX_BODY = 4 << 20
 """Bytes that a request's body may have. The largest that a client has reason to send is a megabyte (PutLogEvents)."""
-
-THREADS = 32
-"""Handlers that run at a time; more requests wait."""
 
 UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, so nothing is done. Try again later.", 503)
 """While the audit log cannot be written."""
@@ -104,7 +100,7 @@ class _Endpoint:
         self._account = account
         self._guard = guard
         self._replays = Replays()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self._crew = Crew()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
@@ -120,8 +116,7 @@ class _Endpoint:
         request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
         try:
             request = HttpRequest(request.method, request.query, headers, await _body(receive), path)
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._answer, request, request_id, client)
+            answer = await self._crew.run(self._answer, request, request_id, client)
         except _Disconnected:
             return
         except _TooLarge:

@@ -25,6 +25,9 @@ models backtrack exponentially on input made for it; such a value is refused as 
 BRIEF_SECONDS = 0.002
 """How much of that a match may take before other requests are let go on meanwhile."""
 
+REMEMBERED_LENGTH = 256
+"""Characters that a value may have whose match is remembered."""
+
 SHOWN_CHARACTERS = 1024
 """How much of a refused value an error message repeats."""
 
@@ -105,6 +108,17 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
 
 def matches(pattern: regex.Pattern[str], value: str) -> bool:
     """Whether the whole of `value` matches; False as well where that takes longer than PATTERN_SECONDS."""
+    # Clients say the same roles, images and instance types again and again. Only what matched is believed: what took too
+    # long on a busy machine may be tried again.
+    return (len(value) <= REMEMBERED_LENGTH and _remembered(pattern, value)) or _matches(pattern, value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(pattern: regex.Pattern[str], value: str) -> bool:
+    return _matches(pattern, value)
+
+
+def _matches(pattern: regex.Pattern[str], value: str) -> bool:
     try:
         # Letting other threads run costs far more than almost every match takes.
         return pattern.fullmatch(value, timeout=BRIEF_SECONDS) is not None
