@@ -22,6 +22,8 @@ PORTION = 1_000
 """So many lines at once say that more are waiting."""
 SAMPLE_SECONDS = 2.0
 """How often it is looked at what the instances use."""
+KEPT_SAMPLES = 10
+"""So many looks are stored at once: series are by the minute, and to store them costs far more than to look."""
 EVENT_LIMIT = 262_144 - 26
 """Bytes of a log event's message that CloudWatch Logs keeps (PutLogEvents: 256 KiB with 26 bytes of overhead)."""
 
@@ -41,6 +43,10 @@ class Journal:
         self._resolution = series.resolution(job.request, algorithm is not None)
         self._sampled = 0.0
         self._used: dict[str, Usage] = {}
+        self._samples: dict[str, list[tuple[str, float, int]]] = {}
+        self._looks = 0
+        # By host, how much of its log is stored. Nobody else moves it while this runner has the job.
+        self._positions: dict[str, int] = {}
         # A user's definition takes the place of the algorithm's own of that name: a value counts once.
         given = {name for name, _ in definitions}
         own = [each for each in algorithm.metrics if each[0] not in given] if algorithm else []
@@ -70,6 +76,8 @@ class Journal:
             lines = [self._take(placement.id, placement.host, final) for placement in self._plan.placements]
         if final or time.monotonic() - self._sampled >= SAMPLE_SECONDS:
             self._sample()
+            if final or self._looks >= KEPT_SAMPLES:
+                self._keep_samples()
         return max(lines) >= PORTION
 
     def _sample(self) -> None:
@@ -77,24 +85,29 @@ class Journal:
         self._sampled = time.monotonic()
         hosts = {placement.id: placement.host for placement in self._plan.placements}
         used = {usage.id: usage for usage in self._fleet.usage(list(hosts))}
-        now, period = now_ms(), series.MINUTE
-        values = {}
+        now = now_ms()
         for id_, usage in used.items():
-            values[hosts[id_]] = [("MemoryUtilization", usage.memory, now), ("DiskUtilization", usage.disk, now)]
+            values = self._samples.setdefault(hosts[id_], [])
+            values += [("MemoryUtilization", usage.memory, now), ("DiskUtilization", usage.disk, now)]
             before = self._used.get(id_)
             if before is not None and usage.at > before.at:
                 cpu = 100 * (usage.cpu - before.cpu) / (usage.at - before.at)
-                values[hosts[id_]].append(("CPUUtilization", max(0.0, cpu), now))
+                values.append(("CPUUtilization", max(0.0, cpu), now))
         self._used |= used
-        if values:
+        self._looks += 1
+
+    def _keep_samples(self) -> None:
+        if self._samples:
             with self._database.write() as session:
-                for host, found in values.items():
-                    series.record(session, self._job, host, found, period)
+                for host, values in self._samples.items():
+                    series.record(session, self._job, host, values, series.MINUTE)
+        self._samples, self._looks = {}, 0
 
     def _take(self, instance_id: str, host: str, final: bool) -> int:
-        with self._database.read() as session:
-            stream = _stream(session, self._job, host)
-            position = stream.position
+        if host not in self._positions:
+            with self._database.read() as session:
+                self._positions[host] = _stream(session, self._job, host).position
+        position = self._positions[host]
         lines, offset = self._fleet.logs(instance_id, position, final)
         if offset == position:
             return 0
@@ -128,6 +141,7 @@ class Journal:
             if self._objective is not None:
                 emitted = [(at, value) for name, value, at in values if name == self._objective]
                 self._keep(session, host, position == 0, emitted)
+        self._positions[host] = offset
         return len(lines)
 
     def _keep(self, session: Session, host: str, anew: bool, emitted: list[tuple[int, float]]) -> None:

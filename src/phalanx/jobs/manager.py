@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
@@ -32,6 +32,8 @@ GIVE_BACK_SECONDS = 60.0
 GIVE_BACK_POLL_SECONDS = 0.2
 QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
+
+UNFINISHED = ("InProgress", "Stopping")
 
 log = structlog.get_logger()
 NO_CAPACITY = record.failed(
@@ -76,6 +78,9 @@ class Manager:
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, Need]] = {}
         self._lock = threading.Lock()
+        # Jobs that would fit into so much room, and wait until it is free: nothing else need be looked at again.
+        self._room: Need | None = None
+        self._patient: set[str] = set()
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
 
@@ -195,13 +200,19 @@ class Manager:
         with self._lock:
             # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits.
             running = set(self._runners)
-        waiting = [job for job in self._unfinished() if job.name not in running]
+        waiting = [(name, special) for name, special in self._queued() if name not in running]
         if not waiting:
             return
         capacity = self._fleet.capacity()
         room = Need(max(capacity.memory - HOST_BYTES, RESERVED_BYTES), capacity.gpus)
+        if room != self._room:
+            self._room, self._patient = room, set()
         full = False
-        for job in sorted(waiting, key=lambda job: (job.plan is None, job.created, job.name)):
+        for name, special in waiting:
+            if full and not warm and not special and name in self._patient:
+                continue
+            with self._database.read() as session:
+                job = session.get_one(TrainingJob, name)
             need = self._need(job)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 if not need.fits(room):
@@ -216,7 +227,9 @@ class Manager:
                     if not full:
                         self._queue(job.name)
                     full = True
+                    self._patient.add(name)
                     continue
+            self._patient.discard(name)
             self._run(job.name, need)
 
     def _warm(self) -> bool:
@@ -276,9 +289,32 @@ class Manager:
             self._runners[name] = (thread, need)
         thread.start()
 
+    def _queued(self) -> list[tuple[str, bool]]:
+        """Names of the jobs that have not ended: first those that an earlier service left with instances, then in order.
+
+        With each, whether there may be more to do for it than to wait its turn. No more is read than that: there may be
+        thousands, and the queue is looked at whenever a job ends.
+        """
+        limits = [
+            TrainingJob.request["StoppingCondition"][f"Max{kind}TimeInSeconds"].as_string() for kind in ("Wait", "Pending")
+        ]
+        special = or_(
+            TrainingJob.plan.is_not(None),
+            TrainingJob.stop_requested,
+            TrainingJob.outcome.is_not(None),
+            *(limit.is_not(None) for limit in limits),
+        )
+        statement = (
+            select(TrainingJob.name, special)
+            .where(TrainingJob.status.in_(UNFINISHED))
+            .order_by(TrainingJob.plan.is_(None), TrainingJob.created, TrainingJob.name)
+        )
+        with self._database.rows() as connection:
+            return [(name, bool(found)) for name, found in connection.execute(statement)]
+
     def _unfinished(self) -> list[TrainingJob]:
         with self._database.read() as session:
-            statement = select(TrainingJob).where(TrainingJob.status.in_(("InProgress", "Stopping")))
+            statement = select(TrainingJob).where(TrainingJob.status.in_(UNFINISHED))
             return list(session.scalars(statement.order_by(TrainingJob.created, TrainingJob.name)))
 
     def _queue(self, name: str) -> None:

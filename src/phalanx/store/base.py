@@ -22,7 +22,10 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {Json: JSON, int: BigInteger().with_variant(Integer, "sqlite")}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        Json: JSON(none_as_null=True),
+        int: BigInteger().with_variant(Integer, "sqlite"),
+    }
 
 
 def now_ms() -> int:
