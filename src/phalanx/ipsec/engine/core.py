@@ -259,7 +259,10 @@ class Core:
 
     def policies(self, direction: Direction, policies: Sequence[Policy]) -> None:
         """Replaces a direction's policies, first match first, all at once. Raises OSError."""
-        raw = (RawPolicy * len(policies))(*map(_policy, policies))
+        # Each is made once: a mesh of N instances adds three for each, and all are replaced each time.
+        for policy in policies:
+            policy.native = policy.native or bytes(_policy(policy))
+        raw = (RawPolicy * len(policies)).from_buffer_copy(b"".join(policy.native for policy in policies))
         _check(self._library.phx_policies(self._engine, direction, raw, len(policies)), "policies")
 
     def wanted(self) -> Sequence[Flow]:

@@ -135,6 +135,8 @@ class Policy:
     index: int
     added_wall: int
     asked_until: float = 0.0
+    native: bytes = b""
+    """What the data plane made of the request."""
 
 
 @dataclass(slots=True)
