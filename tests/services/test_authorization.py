@@ -729,7 +729,7 @@ TARGETS = st.sampled_from(["SageMaker.CreateTrainingJob", "SageMaker.", ".", "Lo
     max_size=30
 )
 PATHS = st.sampled_from(
-    ["/", "//", "/service/GraniteServiceVersion20100801/operation/ListMetrics", "/console/", "/%00"]
+    ["/", "//", "/service/GraniteServiceVersion20100801/operation/ListMetrics", "/console/", "/%00", "/\n"]
 ) | st.text(max_size=30).map(lambda text: "/" + text)
 NAMES = st.sampled_from(
     [

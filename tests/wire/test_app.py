@@ -126,6 +126,11 @@ def test_more_routes_and_nothing_else(server: Server) -> None:
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
+def test_a_line_feed_in_the_path_is_no_service(server: Server) -> None:
+    for path in ("/%0A", "/service/%0A", "/service/GraniteServiceVersion20100801/operation/ListMetrics%0A"):
+        assert 400 <= send("POST", server.url + path).status < 500
+
+
 def test_unknown_operations(server: Server) -> None:
     """An operation of the model without a handler, and one that does not exist, are the same to a caller."""
     code, message, status = refused(server.client("sagemaker").list_models)

@@ -131,7 +131,8 @@ class _Endpoint:
             target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
             addressee = self._by_target.get(target)
         else:
-            target = request.path.decode("latin-1").split("/")[2]
+            # Not every other path is one of those: routes let a line feed follow a slash.
+            target = request.path.decode("latin-1").partition("/service/")[2].partition("/")[0]
             addressee = self.by_path.get(target)
         speaker = self._speaker(request)
         claim = None
