@@ -28,9 +28,7 @@ class Root:
     """The file system of a built-in image, as root of processes."""
 
     def __init__(self, store, algorithm):
-        name = f"phalanx/{algorithm.name}"
-        store.build(name, algorithm.contexts, print)
-        image = store.layers(name)
+        image = store.layers(store.build(f"phalanx/{algorithm.name}", algorithm.contexts, print))
         self.layers = ":".join(map(str, image.layers))
         self.environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", **image.env}
         self.program = [*image.entrypoint, *image.cmd]

@@ -56,10 +56,12 @@ def test_contexts_are_complete_and_pinned(context):
             assert "==" in line
 
 
-def test_images_with_pytorch_share_its_layer():
-    shared = catalog.find("pytorch-training").contexts[0]
-    for name in ("linear-learner", "forecasting-deepar"):
-        assert catalog.find(f"174872318107.dkr.ecr.us-west-2.amazonaws.com/{name}:1").contexts[0] == shared
+def test_images_share_layers_and_a_program_is_one_of_its_own():
+    contexts = {algorithm.name: algorithm.contexts for algorithm in catalog.ALGORITHMS}
+    assert contexts["linear-learner"][0] == contexts["deepar"][0] == contexts["pytorch"][0]
+    assert contexts["xgboost"][0] == contexts["pytorch"][1]
+    for name in ("xgboost", "linear-learner", "deepar"):
+        assert not (contexts[name][-1] / "requirements.txt").exists()
 
 
 def test_metrics_are_found_in_the_programs_lines():

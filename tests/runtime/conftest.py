@@ -17,7 +17,7 @@ from phalanx.runtime.images import Images
 @pytest.fixture(scope="session")
 def images() -> Images:
     store = Images(CACHE / "store", CACHE / "run")
-    store.build(IMAGE, (CONTEXT,), print)
+    store.tag(store.build(IMAGE, (CONTEXT,), print), IMAGE)
     return store
 
 

@@ -38,33 +38,33 @@ def builder(runroot: Path, context: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def context(tmp_path: Path, images: Images) -> Iterator[Path]:
-    """A context like the test image's, whose image is not in the store and will not stay there."""
+    """A context like the test image's, whose images are not in the store and will not stay there."""
     directory = tmp_path / "context"
     shutil.copytree(CONTEXT, directory)
     (directory / "train.py").write_text("print('first')\n")
-    forget()
     yield directory
-    forget()
-
-
-def forget() -> None:
-    podman("image", "rm", "--force", BUILT)
+    for name in built(images):
+        images.remove(name)
     podman("image", "prune", "--force")
+
+
+def built(images: Images) -> list[str]:
+    """Names of the context's images in the store."""
+    return [image.name for image in images.listing() if BUILT in image.name]
 
 
 def test_a_build_is_done_once(images: Images, context: Path) -> None:
     said: list[str] = []
-    assert not images.has(BUILT)
-    images.build(BUILT, (context,), said.append)
-    assert images.has(BUILT)
+    name = images.build(BUILT, (context,), said.append)
+    assert built(images) == [name]
     assert said[-1] == f"Image {BUILT} is ready"
     assert not (CACHE / "store" / "build").exists()
     said.clear()
     (context / "__pycache__").mkdir()
     (context / "__pycache__" / "train.pyc").touch()
-    images.build(BUILT, (context,), said.append)
+    assert images.build(BUILT, (context,), said.append) == name
     assert said == []
-    root = images.layers(BUILT)
+    root = images.layers(name)
     assert (root.entrypoint, root.cmd, root.workdir) == (("python3", "/opt/program/train.py"), ("train",), "/")
     assert all(layer.is_dir() for layer in root.layers)
     assert root.layers[-1] == images.layers(IMAGE).layers[-1]  # the base is shared
@@ -92,18 +92,35 @@ def test_the_store_is_asked_again_once_another_service_has_changed_it(
     assert images.layers(IMAGE) == first
 
 
-def test_a_changed_context_is_built_again(images: Images, context: Path, service: Service) -> None:
-    images.build(BUILT, (context,), print)
-    assert service.run("", image=BUILT)[1] == "first\n"
-    (context / "train.py").write_text("import iniconfig; print('second')\n")
-    images.build(BUILT, (context,), print)
-    assert service.run("", image=BUILT)[1] == "second\n"
+def test_images_of_two_versions_of_a_context_lie_side_by_side(images: Images, context: Path, service: Service) -> None:
+    program = context / "train.py"
+    first, before = images.build(BUILT, (context,), print), program.read_text()
+    program.write_text("import iniconfig; print('second')\n")
+    second = images.build(BUILT, (context,), print)
+    assert [service.run("", image=name)[1] for name in (first, second)] == ["first\n", "second\n"]
+    program.write_text(before)
+    said: list[str] = []
+    assert images.build(BUILT, (context,), said.append) == first
+    assert said == []
+    images.tag(second, f"{BUILT}:named")
+    assert images.layers(f"{BUILT}:named") == images.layers(second)
+
+
+def test_layers_below_are_built_once(images: Images, context: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.mkdir()
+    (program / "Containerfile").write_text("ARG BASE\nFROM ${BASE}\nCOPY . /opt/more\n")
+    first = images.layers(images.build(BUILT, (context, program), print)).layers
+    (program / "more.py").touch()
+    second = images.layers(images.build(BUILT, (context, program), print)).layers
+    assert first[0] != second[0]
+    assert first[1:] == second[1:]
 
 
 def test_two_builders_at_once(images: Images, context: Path, tmp_path: Path) -> None:
     said = [process.communicate()[0] for process in [builder(tmp_path / f"run-{number}", context) for number in (1, 2)]]
     assert sum(f"Image {BUILT} is ready" in text for text in said) == 1
-    assert images.has(BUILT)
+    assert len(built(images)) == 1
 
 
 @pytest.mark.parametrize("delay", [100, 600])
@@ -116,12 +133,12 @@ def test_a_killed_builder_leaves_nothing_that_counts_as_done(
     time.sleep(delay / 1000)
     process.kill()
     process.wait()
-    podmen = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"{BUILT}\0".encode() in _read(path)]
+    podmen = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"{BUILT}:".encode() in _read(path)]
     for path in podmen:
         os.kill(int(path.parent.name), signal.SIGKILL)
     until(lambda: None if any(path.exists() for path in podmen) else True)
-    images.build(BUILT, (context,), print)
-    assert service.run("", image=BUILT)[1] == "first\n"
+    name = images.build(BUILT, (context,), print)
+    assert service.run("", image=name)[1] == "first\n"
     assert str(CACHE) not in Path("/proc/self/mountinfo").read_text()
     (context / "train.py").write_text("print('second')\n")
     images.build(BUILT, (context,), print)
@@ -147,7 +164,7 @@ def test_a_package_that_does_not_exist_fails_the_build(images: Images, context: 
     (context / "requirements.txt").write_text("iniconfig==0.0.0.1\n")
     with pytest.raises(ImageError, match=r"pip(.|\n)*iniconfig==0\.0\.0\.1"):
         images.build(BUILT, (context,), print)
-    assert not images.has(BUILT)
+    assert built(images) == []
     assert not (CACHE / "store" / "build").exists()
 
 

@@ -40,11 +40,16 @@ def _image(name: str) -> Path:
     return Path(__file__).parent / name / "image"
 
 
+def _packages(name: str) -> Path:
+    """What the program needs, a layer of its own: it stays where only the program changes."""
+    return Path(__file__).parent / name / "packages"
+
+
 ALGORITHMS = (
     Algorithm(
         name="xgboost",
         repositories=frozenset({"sagemaker-xgboost", "xgboost"}),
-        contexts=(_image("toolkit"), _image("xgboost")),
+        contexts=(_image("toolkit"), _packages("xgboost"), _image("xgboost")),
         metrics=xgboost.METRICS,
         ranges=xgboost.RANGES,
     ),
@@ -57,13 +62,13 @@ ALGORITHMS = (
     Algorithm(
         name="deepar",
         repositories=frozenset({"forecasting-deepar"}),
-        contexts=(_image("torch"), _image("deepar")),
+        contexts=(_image("torch"), _packages("deepar"), _image("deepar")),
         metrics=deepar.METRICS,
     ),
     Algorithm(
         name="pytorch",
         repositories=frozenset({"pytorch-training"}),
-        contexts=(_image("torch"), _image("pytorch")),
+        contexts=(_image("torch"), _image("toolkit"), _image("pytorch")),
     ),
 )
 

@@ -96,7 +96,8 @@ def _store() -> Images:
 
 def _build_known(store: Images, name: str) -> None:
     algorithm = next(algorithm for algorithm in catalog.ALGORITHMS if algorithm.name == name)
-    _run(f"phalanx/{name}", partial(store.build, f"phalanx/{name}", algorithm.contexts))
+    called = f"phalanx/{name}"
+    _run(called, lambda progress: store.tag(store.build(called, algorithm.contexts, progress), called))
 
 
 def _run(name: str, step: Callable[[Callable[[str], None]], None]) -> None:

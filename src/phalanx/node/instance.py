@@ -313,9 +313,7 @@ class Instance:
         uri, rooms = self.spec.image, self._rooms
         algorithm = catalog.find(uri)
         if algorithm is not None:
-            name = f"phalanx/{algorithm.name}"
-            rooms.images.build(name, algorithm.contexts, lambda _: None)
-            return name
+            return rooms.images.build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
         if rooms.may_fetch(uri):
             with rooms.fetching:
                 if self.spec.job not in rooms.fetched:

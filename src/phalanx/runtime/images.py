@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -30,7 +31,6 @@ BASE = "localhost/phalanx/base"
 
 _IGNORED = ("__pycache__", "*.pyc")
 _PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--python-version", base.PYTHON)
-_RECIPE = "org.phalanx.recipe"
 _MAPPED = "localhost/phalanx-mapped"
 """Name of a user's image while it is built."""
 _LOADED = re.compile(r"^Loaded image: (?P<name>\S+)$", re.MULTILINE)
@@ -66,52 +66,56 @@ class Images:
         # What podman said of images while its list of them was that version.
         self._inspected: tuple[tuple[int, ...] | None, dict[str, dict[str, Any]]] = (None, {})
 
-    def build(self, name: str, contexts: Sequence[Path], progress: Callable[[str], None]) -> None:
-        """Builds the built-in image `name`, unless the store has it from the same recipe already.
+    def build(self, name: str, contexts: Sequence[Path], progress: Callable[[str], None]) -> str:
+        """Builds the built-in image `name`, unless the store has it from the same recipe already; returns its whole name.
 
+        The whole name carries a digest of the recipe, so that services of different versions on one store each find their own.
         `contexts` are directories, each with a Containerfile, `requirements.txt` (all packages that it adds, pinned) and
         whatever else it needs: the first is built on the base, the next on what came of it. All but the last are layers that
-        images share: they are built once. `progress` gets a line per step. One builder works at a time on a store, in whatever
-        process; a killed one leaves an untagged layer at most, since the name is given last. Raises ImageError.
+        images share. What is there is not built again. `progress` gets a line per step. One builder works at a time on a store,
+        in whatever process; a killed one leaves an untagged layer at most, since a name is given last. Raises ImageError.
         """
-        recipes = [_base_recipe()]
+        recipe, names = _base_recipe(), []
         for context in contexts:
-            recipes.append(_digest([recipes[-1], *_fingerprint(context)]))
-        if self._recipe(name) == recipes[-1]:
-            return
+            recipe = _digest([recipe, *_fingerprint(context)])
+            called = name if context is contexts[-1] else "phalanx-shared"
+            names.append(f"localhost/{called}:{recipe[:16]}")
+        if self.has(names[-1]):
+            return names[-1]
         with self._building(progress) as (work, lock):
-            if self._recipe(name) == recipes[-1]:
-                return
-            made = self._base(work, lock, progress)
-            for context, recipe in zip(contexts, recipes[1:], strict=True):
-                called = name if context is contexts[-1] else f"localhost/phalanx-shared:{recipe[:16]}"
-                if self._recipe(called) != recipe:
-                    self._build(called, context, made, recipe, work, lock, progress)
-                made = called
+            if self.has(names[-1]):
+                return names[-1]
+            progress(f"Fetching the packages of image {name}")
+            # Packages come while the layers below are built.
+            with ThreadPoolExecutor() as pool:
+                fetched = {
+                    called: pool.submit(_fetch, context, work / called.rpartition(":")[2], lock)
+                    for context, called in zip(contexts, names, strict=True)
+                    if not self.has(called)
+                }
+                below = self._base(work, lock, progress)
+                for called in names:
+                    if called in fetched:
+                        place = fetched[called].result()
+                        progress(f"Building image {called}")
+                        self._build(called, place, below, lock)
+                    below = called
             progress(f"Image {name} is ready")
+        return names[-1]
 
-    def _build(
-        self, name: str, context: Path, below: str, recipe: str, work: Path, lock: int, progress: Callable[[str], None]
-    ) -> None:
-        """Builds an image from one context on the image `below`."""
-        progress(f"Fetching the packages of image {name}")
-        work = work / recipe
-        program, wheels, apt = work / "program", work / "wheels", work / "apt"
-        shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
-        for directory in (wheels, apt):
-            directory.mkdir()
-        base.write_apt_configuration(apt / "apt.conf", lock)
-        for file, options in (("requirements.txt", "--only-binary=:all:"), ("sources.txt", "--no-binary=:all:")):
-            if (program / file).exists():
-                run([*_PIP_DOWNLOAD, "--dest", str(wheels), "-r", str(program / file), options], None, lock)
-        progress(f"Building image {name}")
+    def _build(self, name: str, place: Path, below: str, lock: int) -> None:
+        """Builds an image on the image `below` from what `_fetch` has brought to `place`."""
+        program = place / "program"
         self._podman.run(
-            *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name),
-            *("--build-arg", f"BASE={below}", "--label", f"{_RECIPE}={recipe}"),
-            *("--volume", f"{wheels}:/run/wheels:ro", "--volume", f"{apt}:/run/apt:ro"),
+            *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name, "--build-arg", f"BASE={below}"),
+            *("--volume", f"{place / 'wheels'}:/run/wheels:ro", "--volume", f"{place / 'apt'}:/run/apt:ro"),
             *("--file", str(program / "Containerfile"), str(program)),
             lock=lock,
         )
+
+    def tag(self, image: str, name: str) -> None:
+        """Gives an image of the store a name more, which is taken from the image that had it. Raises ImageError."""
+        self._podman.run("tag", "--", image, name)
 
     def build_directory(self, name: str, directory: Path, ids: IdRange, progress: Callable[[str], None]) -> None:
         """Builds a user's image from the Containerfile (or Dockerfile) in `directory`.
@@ -214,10 +218,6 @@ class Images:
             workdir=config.get("WorkingDir") or "/",
         )
 
-    def _recipe(self, name: str) -> str | None:
-        image = self._inspect(name)
-        return None if image is None else (image["Labels"] or {}).get(_RECIPE)
-
     def _inspect(self, name: str) -> dict[str, Any] | None:
         """What podman says of an image. It is asked again once anybody has changed the store: starting podman costs more than
         all else that a small job's image needs."""
@@ -289,6 +289,19 @@ class Images:
             (work / "base.tar").unlink()
         self._podman.run("tag", name, BASE, lock=lock)
         return name
+
+
+def _fetch(context: Path, place: Path, lock: int) -> Path:
+    """Brings a copy of the context, its packages and apt's configuration to `place`, which it makes. Raises ImageError."""
+    program, wheels, apt = place / "program", place / "wheels", place / "apt"
+    shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
+    for directory in (wheels, apt):
+        directory.mkdir()
+    base.write_apt_configuration(apt / "apt.conf", lock)
+    for file, options in (("requirements.txt", "--only-binary=:all:"), ("sources.txt", "--no-binary=:all:")):
+        if (program / file).exists():
+            run([*_PIP_DOWNLOAD, "--dest", str(wheels), "-r", str(program / file), options], None, lock)
+    return place
 
 
 def _base_recipe() -> str:
