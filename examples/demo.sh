@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Start a service in a temporary data directory, run the four jobs of encrypted_training.py, and take everything down.
+# With FLEET=ray their instances run on two simulated hosts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "${FLEET:-local}" = ray ]; then
+    PYTHONPATH=tests exec .venv/bin/python examples/hosts_demo.py
+fi
 phalanx=.venv/bin/phalanx
 data=$(mktemp -d)
 export PHALANX_DATA_DIR=$data

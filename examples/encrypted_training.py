@@ -11,6 +11,8 @@ the network between the instances.
 
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -205,7 +207,9 @@ def model_size(job: dict) -> int:
 
 def start_capture(vpc: str) -> subprocess.Popen:
     """Watch the VPC's network from before the first instance is attached to it."""
-    capture = subprocess.Popen([PHALANX, "capture", vpc, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # On a fleet of several hosts it runs on one of them (hosts_demo.py).
+    command = [*shlex.split(os.environ.get("PHALANX_CAPTURE", f"{PHALANX} capture")), vpc, "--json"]
+    capture = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert capture.stderr is not None
     print(f"  {capture.stderr.readline().strip()}")
     return capture

@@ -83,8 +83,8 @@ def test_a_killed_agent_is_replaced(fleet, tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("phalanx.fleet.local.WATCH_SECONDS", 0.5)
-    monkeypatch.setattr("phalanx.fleet.local.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("phalanx.fleet.host.WATCH_SECONDS", 0.5)
+    monkeypatch.setattr("phalanx.fleet.host.ANSWER_SECONDS", 2.0)
 
 
 def test_a_hung_agent_is_replaced(impatient, fleet, tmp_path):

@@ -1,10 +1,14 @@
 """Signed reports: only an untouched one verifies."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from phalanx.jobs.evidence import Signer, Tampered, verify
+from phalanx.ipsec.model import MeshReport, PairReport
+from phalanx.jobs.evidence import Signer, Tampered, report, verify
+from phalanx.network.model import GuardCounters
+from phalanx.node.messages import Measurement
 
 
 @pytest.fixture
@@ -49,3 +53,27 @@ def test_a_report_signed_by_another_service_is_not_ours(tmp_path, signer):
 def test_malformed_signatures_are_refused(signature):
     with pytest.raises(Tampered):
         verify({"job": "job", "signature": signature})
+
+
+def measurement(host, machine, guard_esp, sent):
+    pair = PairReport(
+        *(host, "algo-9", True, "AES_GCM_16", 256, True, True, "ike", "1", "2"),
+        *(sent, sent, 100, 100, 0, "aa", "bb"),
+    )
+    mesh = MeshReport("engine", (pair,), 0, 0, {})
+    return Measurement(f"i-{host}", host, mesh, GuardCounters(4, 400, guard_esp, 3000, 2, 100), machine)
+
+
+@pytest.mark.parametrize(("esp", "gaps"), [((30, 12), 0), ((40, 11), 1), ((19, 40), 1)])
+def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
+    job = SimpleNamespace(name="job", arn="arn", encrypted=True, instances=3)
+    measured = [
+        measurement("algo-1", "10.0.0.2", esp[0], 10),
+        measurement("algo-2", "10.0.0.2", esp[0], 10),
+        measurement("algo-3", "10.0.0.3", esp[1], 12),
+    ]
+    made = report(job, None, measured, [], {})
+    assert len(made["gaps"]) == gaps
+    # One router's counters are taken once, different ones' together.
+    assert made["router_guard"]["esp_packets"] == sum(esp)
+    assert made["plaintext_packets_dropped"] == 4

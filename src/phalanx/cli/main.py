@@ -12,6 +12,7 @@ from phalanx.cli.doctor import doctor
 from phalanx.cli.env import env
 from phalanx.cli.evidence import evidence
 from phalanx.cli.explain import explain
+from phalanx.cli.host import host
 from phalanx.cli.image import image
 from phalanx.cli.interrupt import interrupt
 from phalanx.cli.serve import serve
@@ -26,3 +27,4 @@ app = typer.Typer(
 for command in (serve, env, doctor, evidence, compare, audit, explain, capture, interrupt, decrypt, trail):
     app.command()(command)
 app.add_typer(image, name="image")
+app.add_typer(host, name="host")

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from phalanx.cli import certificate as own_certificate
+from phalanx.cli.host import NEEDS_RAY
 from phalanx.cli.settings import (
     ACCOUNT,
     DEFAULT_DATA_DIR,
@@ -41,6 +43,8 @@ from phalanx.data.process import ProcessError
 from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.local import LocalFleet
+from phalanx.fleet.ray import credentials, runtime
+from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.identity import administrator
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
@@ -48,7 +52,7 @@ from phalanx.identity.seal import Broken, Seal
 from phalanx.identity.trail import Trail
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
-from phalanx.jobs.manager import Manager
+from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
 from phalanx.services.cloudwatch.service import service as cloudwatch
@@ -71,6 +75,14 @@ S3_ANSWER_SECONDS = 30.0
 """How long the S3 server may take to answer before it counts as hanging."""
 STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
+
+
+class FleetKind(StrEnum):
+    """Where instances run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 log = structlog.get_logger()
 
@@ -139,9 +151,21 @@ def serve(
             " for 1.5 GiB, whatever its type may use at most.",
         ),
     ] = False,
+    fleet: Annotated[
+        FleetKind,
+        typer.Option(
+            envvar="PHALANX_FLEET",
+            help="Where instances run: on this host, or on hosts that join over the network (`phalanx host`), carried by Ray.",
+        ),
+    ] = FleetKind.LOCAL,
+    spread: Annotated[
+        bool,
+        typer.Option("--spread", envvar="PHALANX_SPREAD", help="Run each instance of a job on a host of its own."),
+    ] = False,
 ) -> None:
-    """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host."""
+    """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host or on others."""
     logging.configure()
+    _check_fleet(fleet, host, spread)
     data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -179,6 +203,8 @@ def serve(
         root_key or data_dir / "root.key",
         _tls(host, data_dir, tls_certificate, tls_key),
         strict_memory,
+        fleet,
+        spread,
     )
     try:
         server.run(stop)
@@ -218,6 +244,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _check_fleet(fleet: FleetKind, host: str, spread: bool) -> None:
+    if fleet == FleetKind.LOCAL:
+        if spread:
+            fail("--spread needs several hosts: --fleet ray")
+        return
+    if not runtime.installed():
+        fail(NEEDS_RAY)
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ipaddress.AddressValueError:
+        fail("--fleet ray needs --host with this machine's IPv4 address on the network between hosts.")
+    if address.is_loopback or address.is_unspecified:
+        fail(f"Other hosts cannot reach {host}: give --host this machine's IPv4 address on the network between hosts.")
+
+
 class _Service:
     """All that runs in one `phalanx serve`, in the order in which it starts; stopped in the opposite order."""
 
@@ -233,6 +274,8 @@ class _Service:
         root_key: Path,
         tls: _Tls | None,
         strict_memory: bool,
+        fleet: FleetKind,
+        spread: bool,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -244,6 +287,8 @@ class _Service:
         self._root_key = root_key
         self._tls = tls
         self._strict_memory = strict_memory
+        self._kind = fleet
+        self._spread = spread
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(sqlite_url(data_dir / "phalanx.db"))
@@ -257,7 +302,7 @@ class _Service:
         ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
-        fleet = LocalFleet(self._data_dir, IMAGES, self._registries)
+        fleet = self._fleet()
         self._undo.callback(fleet.close)
         fleet.open()
         signer = Signer(self._data_dir / "evidence.key")
@@ -324,6 +369,22 @@ class _Service:
         self._closing.set()
         self._undo.close()
 
+    def _fleet(self) -> LocalFleet | RayFleet:
+        if self._kind == FleetKind.LOCAL:
+            return LocalFleet(self._data_dir, IMAGES, self._registries)
+        kept = self._data_dir / "ray"
+        credentials.Authority(kept)
+        port = _kept_port(kept / "port", self._host)
+        (kept / "head").write_text(f"{self._host}:{port}")
+        strict = self._strict_memory
+        return RayFleet(
+            self._data_dir,
+            self._host,
+            port,
+            spread=self._spread,
+            reserve=lambda spec: spec.limits.memory if strict else RESERVED_BYTES,
+        )
+
     def _object_store(self) -> ObjectStore:
         if self._external is not None:
             access_key = os.environ.get("PHALANX_S3_ACCESS_KEY")
@@ -333,14 +394,19 @@ class _Service:
             return ObjectStore(self._external, REGION, access_key, secret_key)
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
-        port, tls = _s3_port(self._data_dir / "s3.port", host), None
+        port, tls = _kept_port(self._data_dir / "s3.port", host), None
         if self._tls is not None:
-            self._s3_outside = _s3_port(self._data_dir / "s3.tls.port", self._host)
+            self._s3_outside = _kept_port(self._data_dir / "s3.tls.port", self._host)
             tls = TlsListener(self._host, self._s3_outside, self._tls.certificate, self._tls.key)
         server = S3Server(self._data_dir / "s3", host, port, self._key.id, self._key.secret, self._data_dir / "s3.log", tls)
         self._undo.callback(server.stop)
         server.start()
         threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
+        if self._kind == FleetKind.RAY and self._tls is not None:
+            # As the hosts reach it; what they have to trust comes with their invitations.
+            if self._tls.authority is not None:
+                os.environ["AWS_CA_BUNDLE"] = str(self._tls.authority)
+            return ObjectStore(f"https://{self._host}:{self._s3_outside}", REGION, self._key.id, self._key.secret)
         return ObjectStore(f"http://{host}:{port}", REGION, self._key.id, self._key.secret)
 
     def _shown_s3(self, store: ObjectStore, shown: str) -> str:
@@ -384,8 +450,8 @@ def _over_tls(tls: _Tls) -> dict[str, Any]:
     return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key), "ssl_ciphers": ciphers}
 
 
-def _s3_port(path: Path, host: str) -> int:
-    """The port that S3 had before, so that clients' environments stay valid; a free one at the first start."""
+def _kept_port(path: Path, host: str) -> int:
+    """The port that was used before, so that what others were told stays valid; a free one at the first start."""
     if not path.exists():
         with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             path.write_text(str(probe.getsockname()[1]))

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from phalanx.data import tree
+from phalanx.data import parcel, tree
 from phalanx.data.model import DataKey, ObjectStore, Output
 from phalanx.data.objects import client, parse_uri, put
 
@@ -100,22 +100,6 @@ class _Archive(io.RawIOBase):
                 closing(tree.entries(workspaces, folder)) as entries,
             ):
                 for entry in entries:
-                    _add(tar, entry)
+                    parcel.add(tar, entry, entry.path)
         except BaseException as error:
             self._error = error
-
-
-def _add(tar: tarfile.TarFile, entry: tree.Entry) -> None:
-    info = tarfile.TarInfo(entry.path)
-    info.mode = stat.S_IMODE(entry.status.st_mode) & 0o777
-    info.mtime = int(entry.status.st_mtime)
-    if stat.S_ISDIR(entry.status.st_mode):
-        info.type = tarfile.DIRTYPE
-        tar.addfile(info)
-    elif stat.S_ISLNK(entry.status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.name, dir_fd=entry.folder)
-        tar.addfile(info)
-    else:
-        with tree.open_file(entry) as file:
-            info.size = os.fstat(file.fileno()).st_size
-            tar.addfile(info, file)

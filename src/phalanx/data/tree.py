@@ -40,7 +40,7 @@ def entries(workspaces: Sequence[Path], folder: str) -> Generator[Entry, None, N
     claimed = 0
     for root in workspaces:
         with ExitStack() as stack:
-            directory = _descend(root, folder, stack)
+            directory = descend(root, folder, stack)
             if directory is None:
                 continue
             disk = os.fstatvfs(directory)
@@ -64,7 +64,7 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _descend(root: Path, folder: str, stack: ExitStack) -> int | None:
+def descend(root: Path, folder: str, stack: ExitStack) -> int | None:
     """A descriptor of a directory below `root`, reached through no link; None where it is not there."""
     directory = _open_folder(str(root), None)
     stack.callback(os.close, directory)

@@ -15,41 +15,29 @@ from typing import Any
 
 import structlog
 
-from phalanx.data.logs import LogLine
+from phalanx.fleet import host
 from phalanx.fleet.base import FleetError, Refused, Unreachable
-from phalanx.network.model import Exits, SecurityGroup
+from phalanx.fleet.host import Host
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 from phalanx.node.names import Names
 
 START_SECONDS = 60.0
 """How long an agent may take until it answers: it first takes up the instances that an earlier one left."""
-CALL_SECONDS = 86400.0
-"""Longest call: the upload of a large model. Whether the agent still works is asked by shorter ones."""
-ANSWER_SECONDS = 20.0
-"""How long the agent may take over a call that has nothing to do; then it hangs and is replaced."""
-WATCH_SECONDS = 10.0
-"""How long one look at the statuses waits for a change."""
 
 log = structlog.get_logger()
 
 
-class LocalFleet:
+class LocalFleet(Host):
     """Starts the agent, keeps it running, and speaks to it. See `Fleet` for what the calls mean."""
 
     def __init__(self, data_dir: Path, images: Path, registries: Sequence[str] = ()) -> None:
+        super().__init__()
         self._names = Names(data_dir)
         self._images = images
         self._registries = registries
         self._process: subprocess.Popen[bytes] | None = None
-        self._condition = threading.Condition()
-        self._version = 0
-        self._newest = 0
-        self._statuses: dict[str, InstanceStatus] = {}
-        self._closing = threading.Event()
         self._starting = threading.Lock()
-        self._watcher = threading.Thread(target=self._watch, name="fleet", daemon=True)
 
     def open(self) -> None:
         """Find this service's agent or start one; returns when it answers. Raises FleetError."""
@@ -80,67 +68,7 @@ class LocalFleet:
             log.error("the node agent does not end and is killed; what it leaves the next start clears away", process=pid)
             _signal(pid, signal.SIGKILL)
 
-    def capacity(self) -> Capacity:
-        """See Fleet."""
-        result: Capacity = self._call("capacity", ANSWER_SECONDS)
-        return result
-
-    def has_image(self, image: str) -> bool:
-        """See Fleet."""
-        return bool(self._call("has_image", image=image))
-
-    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits) -> None:
-        """See Fleet."""
-        self._call("enforce", vpc_id=vpc_id, groups=tuple(groups), exits=exits)
-
-    def place(self, specs: Sequence[InstanceSpec]) -> None:
-        """See Fleet."""
-        self._call("place", specs=tuple(specs))
-        self._refresh()
-
-    def advance(self, ids: Sequence[str], goal: Phase) -> None:
-        """See Fleet."""
-        self._call("advance", ids=tuple(ids), goal=goal)
-
-    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
-        """See Fleet."""
-        with self._condition:
-            return {id_: self._statuses[id_] for id_ in ids if id_ in self._statuses}
-
-    def wait(self, seen: int, timeout: float) -> int:
-        """See Fleet."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._version != seen, timeout)
-            return self._version
-
-    def stop(self, ids: Sequence[str], grace: float) -> None:
-        """See Fleet."""
-        self._call("stop", ids=tuple(ids), grace=grace)
-
-    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
-        """See Fleet."""
-        result: tuple[list[LogLine], int] = self._call("logs", instance_id=instance_id, offset=offset, final=final)
-        return result
-
-    def measure(self, ids: Sequence[str]) -> list[Measurement]:
-        """See Fleet."""
-        result: list[Measurement] = self._call("measure", ids=tuple(ids))
-        return result
-
-    def usage(self, ids: Sequence[str]) -> list[Usage]:
-        """See Fleet."""
-        result: list[Usage] = self._call("usage", ids=tuple(ids))
-        return result
-
-    def upload(self, ids: Sequence[str]) -> str:
-        """See Fleet."""
-        return str(self._call("upload", ids=tuple(ids)))
-
-    def destroy(self, ids: Sequence[str]) -> None:
-        """See Fleet."""
-        self._call("destroy", ids=tuple(ids))
-
-    def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
+    def _call(self, method: str, seconds: float = host.CALL_SECONDS, /, **arguments: object) -> Any:
         try:
             return protocol.call(self._names.agent_socket, Agent, method, arguments, seconds)
         except protocol.Hanging as error:
@@ -154,37 +82,13 @@ class LocalFleet:
         except protocol.CallFailed as error:
             raise Refused(str(error)) from error
 
-    def _refresh(self) -> None:
-        self._see(self._call("statuses", ANSWER_SECONDS, seen=-1, timeout=0.0))
-
-    def _see(self, statuses: Statuses) -> None:
-        with self._condition:
-            # Of two answers that cross, the older may come last: it would not know what was placed in between.
-            if statuses.version < self._newest:
-                return
-            self._newest = statuses.version
-            self._statuses = {status.id: status for status in statuses.instances}
-            self._version += 1
-            self._condition.notify_all()
-
-    def _watch(self) -> None:
-        seen = -1
-        while not self._closing.is_set():
-            try:
-                statuses: Statuses = self._call("statuses", WATCH_SECONDS + ANSWER_SECONDS, seen=seen, timeout=WATCH_SECONDS)
-                if statuses.version != seen:
-                    seen = statuses.version
-                    self._see(statuses)
-            except FleetError as error:
-                if self._closing.is_set():
-                    return
-                log.warning("the node agent does not answer", reason=str(error))
-                seen = -1
-                try:
-                    self._ensure_agent()
-                except FleetError as failure:
-                    log.error("the node agent cannot be started", reason=str(failure))
-                    self._closing.wait(1.0)
+    def _lost(self, reason: FleetError) -> None:
+        log.warning("the node agent does not answer", reason=str(reason))
+        try:
+            self._ensure_agent()
+        except FleetError as failure:
+            log.error("the node agent cannot be started", reason=str(failure))
+            self._closing.wait(1.0)
 
     def _ensure_agent(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -193,7 +97,7 @@ class LocalFleet:
             if self._closing.is_set():
                 raise FleetError("The service is stopping.")
             try:
-                self._call("capacity", ANSWER_SECONDS)
+                self._call("capacity", host.ANSWER_SECONDS)
                 return
             except FleetError as failure:
                 reason = str(failure)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -16,6 +18,7 @@ from phalanx import __version__
 from phalanx.fleet.base import Fleet, Refused
 from phalanx.ipsec.model import Work
 from phalanx.jobs.plan import Plan
+from phalanx.network.model import GuardCounters
 from phalanx.node.messages import Measurement
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import TrainingJob
@@ -116,9 +119,15 @@ def report(
     `gaps` are the reasons why something could not be measured, `interruptions` by instance id what stopped its traffic.
     """
     meshes = {item.host: item.mesh for item in measurements if item.mesh is not None}
-    guards = [item.guard for item in measurements if item.guard is not None]
-    # All instances of a host share one router guard, so its counters are taken once, not once per instance.
-    router = max(guards, key=lambda guard: (guard.dropped_packets, guard.esp_packets), default=None)
+    # All instances of a machine share one router guard, so its counters are taken once, not once per instance.
+    guards: dict[str, GuardCounters] = {}
+    sent: Counter[str] = Counter()
+    for item in measurements:
+        if item.guard is not None:
+            counted = (guards.get(item.machine, item.guard), item.guard)
+            guards[item.machine] = max(counted, key=lambda guard: (guard.dropped_packets, guard.esp_packets))
+            sent[item.machine] += sum(pair.packets_out for pair in item.mesh.pairs) if item.mesh else 0
+    router = _sum(list(guards.values())) if guards else None
     blocked = sum(mesh.plaintext_blocked_out + mesh.plaintext_blocked_in for mesh in meshes.values())
     received = {(pair.remote, pair.local): pair for mesh in meshes.values() for pair in mesh.pairs}
     pairs = []
@@ -148,7 +157,7 @@ def report(
             )
     encrypted = bool(job.encrypted and job.instances > 1)
     gaps = list(gaps)
-    if router is not None and router.esp_packets < sum(pair.packets_out for mesh in meshes.values() for pair in mesh.pairs):
+    if any(guard.esp_packets < sent[machine] for machine, guard in guards.items()):
         gaps.append(
             "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
             " took the guard's counters away, and with them how much plaintext it had dropped."
@@ -203,6 +212,11 @@ def _work(work: Work | None) -> Json | None:
         "milliseconds_out": round(1000 * work.seconds_out),
         "wakes": work.wakes,
     }
+
+
+def _sum(guards: Sequence[GuardCounters]) -> GuardCounters:
+    """What the guards of several routers have counted. Each counts what passes it: between two machines a packet does twice."""
+    return GuardCounters(*(sum(values) for values in zip(*map(astuple, guards), strict=True)))
 
 
 def _note(job: TrainingJob) -> str:

@@ -43,11 +43,12 @@ class SecurityGroup:
 
 @dataclass(frozen=True, slots=True)
 class Eni:
-    """A network interface: its address and the groups that apply to it."""
+    """A network interface: its address, the groups that apply to it, and its MTU in bytes."""
 
     id: str
     address: str
     groups: tuple[str, ...]
+    mtu: int = ENI_MTU
 
 
 EXIT = Eni("exit", "169.254.1.2", ())
@@ -82,6 +83,23 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class Remote:
+    """A network interface of the VPC on another host, which has the address `host` on the network between hosts."""
+
+    eni: Eni
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """How a VPC goes on on other hosts: VXLAN number `vni` (24 bits) from this host's address `local` to those of `remotes`."""
+
+    vni: int
+    local: str
+    remotes: tuple[Remote, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VpcState:
     """All that the router of one VPC must enforce at a moment. `enis` are those attached on this host."""
 
@@ -90,6 +108,7 @@ class VpcState:
     enis: tuple[Eni, ...]
     guards: tuple[Guard, ...]
     exits: Exits = NO_EXITS
+    remotes: tuple[Remote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 
-from phalanx.network import namespace, netfilter
+from phalanx.network import namespace, netfilter, tunnel
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import ENI_MTU, EXIT, Eni, GuardCounters, VpcState
+from phalanx.network.model import EXIT, Eni, GuardCounters, Overlay, VpcState
 from phalanx.network.ruleset import BASE_CHAINS, GUARD_COUNTERS, TABLE, counter, device, ruleset
 
 GATEWAY = "169.254.1.1"
@@ -145,6 +145,14 @@ class Router:
             index = netlink.link_lookup(ifname=device(EXIT.id))[0]
             _add(netlink.route, dst="0.0.0.0/0", gateway=EXIT.address, oif=index, flags=_ONLINK)
 
+    def reach(self, overlay: Overlay) -> None:
+        """Lead to the VPC's instances on other hosts, and no longer to those that are not in `overlay`. Idempotent.
+
+        What may pass is for `apply` to say. The calling thread must be in the host's namespace.
+        """
+        with self._lock, _explained(f"cannot reach other hosts from {self._name}"):
+            tunnel.lay(self._name, overlay)
+
     def forget(self, address: str) -> None:
         """Drop what connection tracking knows of an address."""
         with self._lock, _explained(f"cannot forget {address}"), namespace.entered(self._name):
@@ -198,8 +206,8 @@ class Router:
                     "add",
                     ifname=device(eni.id),
                     kind="veth",
-                    mtu=ENI_MTU,
-                    peer={"ifname": INTERFACE, "mtu": ENI_MTU, "net_ns_fd": there},
+                    mtu=eni.mtu,
+                    peer={"ifname": INTERFACE, "mtu": eni.mtu, "net_ns_fd": there},
                 )
                 netlink.link("set", index=netlink.link_lookup(ifname=device(eni.id))[0], ifalias=eni.id)
         finally:

@@ -7,6 +7,9 @@ A forwarded packet passes four base chains, each with policy drop; accepting in 
     egress       a tracked flow that was let in, or what the sender's groups allow
     ingress      a tracked flow that was let in, or what the receiver's groups allow, or where the sender's routes lead
 
+What other hosts' routers send comes from the tunnel, only with the address of an instance that is there, and only for one that
+is here. Each end is decided where its instance is: egress by the sender's router, ingress by the receiver's, guards by both.
+
 ESP is never tracked, so that a revoked rule stops it at once. What EC2 does not track, since anybody may begin it and its
 answers may go anywhere, is marked at the end where that is so, and passes by rules alone. Connection tracking also
 reassembles fragments before the first of these chains, so rules see whole packets. Nothing reaches or leaves the router
@@ -75,6 +78,10 @@ def _tracked(original: int, reply: int) -> Iterator[str]:
         yield f"ct state established,related ct direction {direction} ct mark & {bit} == 0 accept"
 
 
+TUNNEL = "vxlan0"
+"""The link of a router to the VPC's routers on other hosts."""
+
+
 def device(eni_id: str) -> str:
     """Name of an ENI's router end: at most 15 bytes (IFNAMSIZ), told apart by 48 bits of SHA-256."""
     return "eni" + hashlib.sha256(eni_id.encode()).hexdigest()[:12]
@@ -88,7 +95,12 @@ _BASE_RULES = {
     ),
     "input": (),
     "output": (),
-    "forward-guard": ("meta nfproto != ipv4 drop", "ip saddr vmap @guards", "accept"),
+    "forward-guard": (
+        "meta nfproto != ipv4 drop",
+        f'iifname "{TUNNEL}" oifname {{ "{TUNNEL}", "{device(EXIT.id)}" }} drop',
+        "ip saddr vmap @guards",
+        "accept",
+    ),
     "forward-egress": (*_tracked(_BEGUN, _ANSWERED), "iifname vmap @senders"),
     "forward-ingress": (*_tracked(_ANSWERED, _BEGUN), "oifname vmap @receivers"),
 }
@@ -106,8 +118,9 @@ def ruleset(state: VpcState) -> str:
     with two ENIs or two guards, a rule with neither or both of `cidr` and `group`, a protocol or port out of range.
     """
     attached = (*state.enis, *state.exits.endpoints)
-    _once("ENI", [eni.id for eni in attached])
-    _once("address", [eni.address for eni in attached])
+    remote = [each.eni for each in state.remotes]
+    _once("ENI", [eni.id for eni in (*attached, *remote)])
+    _once("address", [eni.address for eni in (*attached, *remote)])
     _once("address in a guard", [address for guard in state.guards for address in guard.addresses])
     _once("guard", [guard.job for guard in state.guards])
     groups = {group.id: group for group in state.groups}
@@ -121,6 +134,7 @@ def ruleset(state: VpcState) -> str:
     profiles: dict[tuple[str, ...], str] = {}
     for eni in attached:
         profiles.setdefault(_groups(eni), str(len(profiles)))
+    for eni in (*attached, *remote):
         for id_ in _groups(eni):
             members.setdefault(id_, []).append(_address(eni.address))
 
@@ -133,8 +147,14 @@ def ruleset(state: VpcState) -> str:
     way_out = device(EXIT.id)
     senders = [f'"{way_out}" : goto exit-answers', *(f'"{name}" : goto egress-{to}' for name, _, to in links)]
     receivers = [f'"{way_out}" : goto exit', *(f'"{name}" : goto ingress-{to}' for name, _, to in links)]
+    sources = [f'"{name}" . {address}' for name, address, _ in links]
+    if remote:
+        sources += [f'"{TUNNEL}" . {_address(eni.address)}' for eni in remote]
+        # Decided by the router at that end.
+        senders.append(f'"{TUNNEL}" : accept')
+        receivers.append(f'"{TUNNEL}" : accept')
     endpoints = [f"{_address(eni.address)} : goto ingress-{profiles[_groups(eni)]}" for eni in state.exits.endpoints]
-    parts.append(_elements("set sources", "ifname . ipv4_addr", [f'"{name}" . {address}' for name, address, _ in links]))
+    parts.append(_elements("set sources", "ifname . ipv4_addr", sources))
     parts.append(_elements("map senders", "ifname : verdict", senders))
     parts.append(_elements("map receivers", "ifname : verdict", receivers))
     parts.append(_elements("map endpoints", "ipv4_addr : verdict", endpoints))

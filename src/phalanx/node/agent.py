@@ -12,20 +12,31 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
+from pydantic import Base64Bytes
 
-from phalanx.data import artifacts, workspace
+from phalanx.data import artifacts, parcel, workspace
 from phalanx.data import logs as container_logs
 from phalanx.data.fastfile import release
 from phalanx.data.logs import LogLine
 from phalanx.data.model import Output
 from phalanx.ipsec import probe
 from phalanx.ipsec.model import PlaneName
-from phalanx.network import namespace
-from phalanx.network.model import Exits, SecurityGroup
+from phalanx.network import namespace, tunnel
+from phalanx.network.model import Exits, Overlay, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node import disk
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
-from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
+from phalanx.node.messages import (
+    HOST_BYTES,
+    PARCEL_BYTES,
+    Capacity,
+    InstanceSpec,
+    InstanceStatus,
+    Measurement,
+    Phase,
+    Statuses,
+    Usage,
+)
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.node.worker import Worker
@@ -43,6 +54,8 @@ RULES_CHANGED = (
     " while the guard inside the instance went on"
 )
 """What the evidence of a job says then."""
+
+LOST_ARTIFACTS = "InternalServerError: An instance was lost before its artifacts were uploaded."
 
 log = structlog.get_logger()
 
@@ -88,15 +101,20 @@ class Agent:
             memory=_host_memory(),
             gpus=len(self._rooms.gpus),
             encrypted_disk=disk.encrypted(self._names.data_dir),
+            draining=self._names.draining.exists(),
         )
 
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
         return self._rooms.may_fetch(image) or self._rooms.images.has(image)
 
-    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits) -> None:
-        """Make these the security-group rules of a VPC and its ways out, on this host."""
-        self._rooms.vpcs.enforce(vpc_id, groups, exits)
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits, overlay: Overlay | None = None) -> None:
+        """Make these the security-group rules of a VPC, its ways out and its tunnels to other hosts, on this host."""
+        self._rooms.vpcs.enforce(vpc_id, groups, exits, overlay)
+
+    def mtu(self, address: str) -> int:
+        """The MTU in bytes that instances have where their packets travel to other hosts from this host's `address`."""
+        return tunnel.mtu(address)
 
     def place(self, specs: tuple[InstanceSpec, ...]) -> None:
         """Take instances; they are kept when this returns, and work towards PREPARED begins."""
@@ -136,14 +154,46 @@ class Agent:
         """What instances use now, those that have a container."""
         return [usage for worker in self._known(ids) if (usage := worker.instance.usage()) is not None]
 
+    def parcel(self, instance_id: str, offset: int) -> Base64Bytes:
+        """A piece of what an instance left, from byte `offset` of its parcel; at its end empty. Raises DataError, OSError."""
+        for worker in self._known((instance_id,)):
+            file = self._names.instance_dir(instance_id) / "parcel"
+            if offset == 0:
+                parcel.pack(worker.instance.opt_ml, file)
+            with file.open("rb") as content:
+                content.seek(offset)
+                return content.read(PARCEL_BYTES)
+        raise LookupError(LOST_ARTIFACTS)
+
+    def deliver(self, instance_id: str, sender: str, offset: int, content: Base64Bytes) -> None:
+        """Keep a piece of another host's instance `sender`, to be uploaded with what `instance_id` left; an empty one is the
+        last. Raises OSError."""
+        if not self._known((instance_id,)):
+            raise LookupError(LOST_ARTIFACTS)
+        workspace = self._delivered(instance_id, sender)
+        file = workspace.with_suffix(".parcel")
+        file.parent.mkdir(exist_ok=True)
+        with file.open("ab") as kept:
+            kept.truncate(offset)
+            kept.write(content)
+        if not content:
+            # The file stays until the instance goes: this may be asked again.
+            parcel.unpack(file, workspace)
+
     def upload(self, ids: tuple[str, ...]) -> str:
-        """Upload the merged artifacts of a job's instances; the S3 URI of the model. Raises DataError."""
-        workers = self._known(ids)
-        if len(workers) != len(ids):
-            raise LookupError("InternalServerError: An instance was lost before its artifacts were uploaded.")
-        spec = workers[0].instance.spec
+        """Upload the merged artifacts of a job's instances, also of those that were delivered here; the S3 URI of the model.
+
+        Raises DataError.
+        """
+        known = {worker.instance.spec.id: worker.instance for worker in self._known(ids)}
+        if ids[0] not in known:
+            raise LookupError(LOST_ARTIFACTS)
+        workspaces = [known[id_].opt_ml if id_ in known else self._delivered(ids[0], id_) for id_ in ids]
+        if not all(workspace.exists() for workspace in workspaces):
+            raise LookupError(LOST_ARTIFACTS)
+        spec = known[ids[0]].spec
         output: Output = spec.output
-        return artifacts.upload(spec.store, output, [worker.instance.opt_ml for worker in workers])
+        return artifacts.upload(spec.store, output, workspaces)
 
     def destroy(self, ids: tuple[str, ...]) -> None:
         """Take instances down; when this returns, nothing of them is left."""
@@ -167,6 +217,9 @@ class Agent:
     def empty(self) -> bool:
         """Whether this host holds no instance of the service."""
         return not self._workers
+
+    def _delivered(self, instance_id: str, sender: str) -> Path:
+        return self._names.instance_dir(instance_id) / "delivered" / sender
 
     def _choose_plane(self) -> PlaneName:
         # A host that can encrypt keeps on being able to; one that cannot is asked again, since somebody may have mended it.

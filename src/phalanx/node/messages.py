@@ -83,12 +83,20 @@ class InstanceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured at an instance: its mesh (None without encryption) and the router's guard over its job."""
+    """What was measured at an instance: its mesh (None without encryption) and the router's guard over its job.
+
+    All instances of a job with the same `machine` share one router, and so its counters.
+    """
 
     id: str
     host: str
     mesh: MeshReport | None
     guard: GuardCounters | None
+    machine: str = ""
+
+
+PARCEL_BYTES = 8 << 20
+"""Longest piece of a parcel: what an instance left, on its way to the host that uploads it."""
 
 
 HOST_BYTES = 2 * 1024**3
@@ -109,13 +117,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a host (or fleet) has: CPUs, and bytes of memory, of which HOST_BYTES are not for instances; GPUs; and whether what
-    instances write to disk is encrypted there."""
+    """What a host (or fleet) has: CPUs, and bytes of memory, of which HOST_BYTES are not for instances; GPUs; whether what
+    instances write to disk is encrypted there; and whether it takes no more instances, since it is to leave."""
 
     cpus: int
     memory: int
     gpus: int = 0
     encrypted_disk: bool = False
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

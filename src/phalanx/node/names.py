@@ -32,6 +32,11 @@ class Names:
         return self.run_dir / "agent.sock"
 
     @property
+    def draining(self) -> Path:
+        """A file that is there while this host takes no more instances, since it is to leave its fleet."""
+        return self.run_dir / "draining"
+
+    @property
     def namespaces(self) -> str:
         """What the names of all network namespaces of this service begin with."""
         return f"phx-{self.tag}-"

@@ -30,25 +30,40 @@ class Hanging(Unreachable):
 
 def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float) -> Any:
     """Call `method` of the agent behind a socket, for `timeout` seconds at most. Raises CallFailed, Unreachable or Hanging."""
-    parameters, returns = _signature(agent, method)
-    request = {"method": method, "arguments": {name: encode(parameters[name], value) for name, value in arguments.items()}}
+    return result(agent, method, send(path, request(agent, method, arguments), timeout))
+
+
+def request(agent: type, method: str, arguments: Mapping[str, object]) -> bytes:
+    """The line that asks for a call."""
+    parameters, _ = _signature(agent, method)
+    encoded = {name: encode(parameters[name], value) for name, value in arguments.items()}
+    return json.dumps({"method": method, "arguments": encoded}).encode() + b"\n"
+
+
+def result(agent: type, method: str, line: bytes) -> Any:
+    """What an answer's line says. Raises CallFailed."""
+    said = json.loads(line)
+    if "error" in said:
+        raise CallFailed(said["error"])
+    return decode(_signature(agent, method)[1], said["result"])
+
+
+def send(path: Path, line: bytes, timeout: float) -> bytes:
+    """Send a line to the agent behind a socket, and return its answer's, as they are. Raises Unreachable or Hanging."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(str(path))
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.sendall(line)
             with connection.makefile("rb") as stream:
-                line = stream.readline(LINE_LIMIT)
+                answered = stream.readline(LINE_LIMIT)
     except TimeoutError as error:
         raise Hanging(f"The node agent at {path} did not answer within {timeout:.0f} s") from error
     except OSError as error:
         raise Unreachable(f"The node agent at {path} does not answer: {error}") from error
-    if not line.endswith(b"\n"):
+    if not answered.endswith(b"\n"):
         raise Unreachable(f"The node agent at {path} closed the connection")
-    answer = json.loads(line)
-    if "error" in answer:
-        raise CallFailed(answer["error"])
-    return decode(returns, answer["result"])
+    return answered
 
 
 def answer(agent: Any, line: bytes) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from phalanx.network import namespace
 from phalanx.network.exit import Exit
-from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Rule, SecurityGroup, VpcState
+from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Overlay, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.node.messages import InstanceSpec, decode, encode
 from phalanx.node.names import Names
@@ -23,6 +23,7 @@ class _Rules:
 
     groups: tuple[SecurityGroup, ...] = ()
     exits: Exits = NO_EXITS
+    overlay: Overlay | None = None
 
 
 class Vpcs:
@@ -37,22 +38,23 @@ class Vpcs:
         self._exits: dict[str, Exit] = {}
         self._lock = threading.RLock()
 
-    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits) -> None:
-        """Make these the rules of a VPC and its ways out, now and for instances to come.
+    def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits, overlay: Overlay | None = None) -> None:
+        """Make these the rules of a VPC, its ways out, and where it goes on on other hosts, now and for instances to come.
 
         Raises NetworkError; then nothing new passes.
         """
         with self._lock:
-            before = self._rules(vpc_id).exits
+            before, rules = self._rules(vpc_id), _Rules(groups, exits, overlay)
             path = self._path(vpc_id)
             partial = path.with_suffix(".new")
-            partial.write_text(json.dumps(encode(_Rules, _Rules(groups, exits))))
+            partial.write_text(json.dumps(encode(_Rules, rules)))
             partial.rename(path)
             if vpc_id in self._members:
                 self._apply(vpc_id)
-                for gone in {eni.address for eni in before.endpoints} - {eni.address for eni in exits.endpoints}:
+                for _, gone in _beyond(before) - _beyond(rules):
                     self._router(vpc_id).forget(gone)
                 self._lead_out(vpc_id)
+                self._reach(vpc_id)
 
     def restore(self, specs: Iterable[InstanceSpec]) -> None:
         """Take up members that an earlier agent attached, all before the first `join`: no guard falls in between."""
@@ -67,6 +69,7 @@ class Vpcs:
             self._router(spec.vpc_id).ensure()
             self._apply(spec.vpc_id)
             self._lead_out(spec.vpc_id)
+            self._reach(spec.vpc_id)
             self._router(spec.vpc_id).attach(spec.eni, self._names.instance_namespace(spec.id))
 
     def leave(self, spec: InstanceSpec) -> None:
@@ -112,6 +115,7 @@ class Vpcs:
             router.ensure()
             self._apply(vpc_id)
             self._lead_out(vpc_id)
+            self._reach(vpc_id)
             return changed
 
     def finds_names(self, spec: InstanceSpec) -> bool:
@@ -137,6 +141,12 @@ class Vpcs:
             _, host, port = next(iter(self._members[vpc_id].values())).store.location
             self._exit(vpc_id).ensure((host, port))
 
+    def _reach(self, vpc_id: str) -> None:
+        """Lead to the VPC's instances on other hosts, where it may have some."""
+        overlay = self._rules(vpc_id).overlay
+        if overlay is not None:
+            self._router(vpc_id).reach(overlay)
+
     def _apply(self, vpc_id: str) -> None:
         self._router(vpc_id).apply(self._state(vpc_id))
 
@@ -146,12 +156,20 @@ class Vpcs:
         rules = self._rules(vpc_id)
         groups = rules.groups
         isolated = {spec.job: spec for spec in members if spec.isolated}
+        remotes = () if rules.overlay is None else rules.overlay.remotes
+        peers = {address: spec for spec in isolated.values() for address in spec.hosts.values()}
         return VpcState(
             vpc_id=vpc_id,
             groups=(*groups, *(group for spec in isolated.values() for group in _isolated_groups(spec, groups))),
-            enis=tuple(_isolated_eni(spec) if spec.isolated else spec.eni for spec in members),
+            enis=tuple(_isolated_eni(spec, spec.eni) if spec.isolated else spec.eni for spec in members),
             guards=tuple(guards.values()),
             exits=rules.exits,
+            remotes=tuple(
+                replace(remote, eni=_isolated_eni(peers[remote.eni.address], remote.eni))
+                if remote.eni.address in peers
+                else remote
+                for remote in remotes
+            ),
         )
 
     def _rules(self, vpc_id: str) -> _Rules:
@@ -160,6 +178,12 @@ class Vpcs:
 
     def _path(self, vpc_id: str) -> Path:
         return self._directory / f"{vpc_id}.json"
+
+
+def _beyond(rules: _Rules) -> set[tuple[str, str]]:
+    """Ids and addresses of network interfaces that are not on this host: whoever has an address next inherits no connection."""
+    remotes = () if rules.overlay is None else rules.overlay.remotes
+    return {(eni.id, eni.address) for eni in (*rules.exits.endpoints, *(remote.eni for remote in remotes))}
 
 
 def _isolated_groups(spec: InstanceSpec, groups: tuple[SecurityGroup, ...]) -> list[SecurityGroup]:
@@ -178,8 +202,8 @@ def _isolated_groups(spec: InstanceSpec, groups: tuple[SecurityGroup, ...]) -> l
     return copies
 
 
-def _isolated_eni(spec: InstanceSpec) -> Eni:
-    return replace(spec.eni, groups=tuple(_isolated_id(spec, group) for group in spec.eni.groups))
+def _isolated_eni(spec: InstanceSpec, eni: Eni) -> Eni:
+    return replace(eni, groups=tuple(_isolated_id(spec, group) for group in eni.groups))
 
 
 def _isolated_id(spec: InstanceSpec, group: str | None) -> str:

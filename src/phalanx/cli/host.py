@@ -1,0 +1,105 @@
+"""`phalanx host`: hosts of a fleet that spans several."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import signal
+import threading
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail
+from phalanx.fleet.base import FleetError
+from phalanx.fleet.ray import runtime
+from phalanx.fleet.ray.credentials import Authority, Invitation
+from phalanx.fleet.ray.membership import Membership
+from phalanx.node import logging
+
+HOST_DATA_DIR = Path("/var/lib/phalanx/host")
+NEEDS_RAY = "Several hosts need Ray: pip install 'phalanx-train[ray]'"
+
+host = typer.Typer(help="Hosts of a fleet (`phalanx serve --fleet ray`).", no_args_is_help=True)
+log = structlog.get_logger()
+
+
+@host.command()
+def invite(
+    address: Annotated[str, typer.Argument(help="The host's IPv4 address on the network between hosts.")],
+    file: Annotated[Path, typer.Argument(help="Where to write the invitation: a secret, to be carried to the host.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Write what one host needs to join the fleet: on the control plane's machine."""
+    try:
+        IPv4Address(address)
+    except AddressValueError:
+        fail(f"{address} is not an IPv4 address: give the one that other hosts reach this host at.")
+    head = data_dir / "ray" / "head"
+    if not head.exists():
+        fail(f"No fleet has run with the data directory {data_dir}. Start one: phalanx serve --fleet ray --data-dir {data_dir}")
+    authority = Endpoints.load(data_dir).authority
+    trusted = None if authority is None else Path(authority).read_text()
+    try:
+        Authority(data_dir / "ray").invite(head.read_text(), address, trusted).save(file)
+    except OSError as error:
+        fail(f"Cannot write {file}: {error.strerror}")
+
+
+@host.command()
+def join(
+    file: Annotated[Path, typer.Argument(help="The invitation that `phalanx host invite` wrote for this host.")],
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", help="Where this host keeps what instances work on.", show_default=True)
+    ] = HOST_DATA_DIR,
+    registry: Annotated[
+        list[str] | None,
+        typer.Option(envvar="PHALANX_REGISTRIES", help="A registry that training images may be fetched from; may be repeated."),
+    ] = None,
+) -> None:
+    """Run instances on this host, until SIGTERM: then it takes no more, and leaves when the last has ended (at once when told
+    twice)."""
+    logging.configure()
+    if not runtime.installed():
+        fail(NEEDS_RAY)
+    data_dir = data_dir.resolve()
+    try:
+        invitation = Invitation.load(file)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except (OSError, ValueError) as error:
+        fail(f"Cannot join with {file} in {data_dir}: {error}")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fail(f"Another phalanx process already uses {data_dir}. Give this one its own: --data-dir DIR")
+    if invitation.s3_authority is not None:
+        trusted = data_dir / "s3-authority.pem"
+        trusted.write_text(invitation.s3_authority)
+        # The agent's, and all that it starts.
+        os.environ["AWS_CA_BUNDLE"] = str(trusted)
+    # Queues and threads, since a handler may interrupt whoever holds an Event's lock.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: signals.put(number))
+    membership = Membership(invitation, data_dir, IMAGES, registry or [])
+    try:
+        membership.open()
+        signals.get()
+        enough = threading.Event()
+        threading.Thread(target=_told_again, args=(signals, enough), daemon=True).start()
+        membership.drain(enough)
+    except FleetError as error:
+        fail(str(error))
+    finally:
+        membership.close()
+        os.close(lock)
+
+
+def _told_again(signals: queue.SimpleQueue[int], enough: threading.Event) -> None:
+    signals.get()
+    enough.set()

@@ -1,0 +1,136 @@
+"""One host as a fleet sees it: the calls that its agent takes, and what was last heard of its instances."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from phalanx.data.logs import LogLine
+from phalanx.fleet.base import FleetError
+from phalanx.network.model import Exits, Overlay, SecurityGroup
+from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
+
+CALL_SECONDS = 86400.0
+"""Longest call: the upload of a large model. Whether the agent still works is asked by shorter ones."""
+ANSWER_SECONDS = 20.0
+"""How long the agent may take over a call that has nothing to do; then it hangs and is replaced."""
+WATCH_SECONDS = 10.0
+"""How long one look at the statuses waits for a change."""
+
+log = structlog.get_logger()
+
+
+class Host(ABC):
+    """The calls of `Fleet`, to one host. How its agent is reached, and what is done when it is not, subclasses say."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._version = 0
+        self._newest = 0
+        self._statuses: dict[str, InstanceStatus] = {}
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="fleet", daemon=True)
+
+    @abstractmethod
+    def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
+        """Make a call to the agent. Raises Unreachable or Refused."""
+
+    @abstractmethod
+    def _lost(self, reason: FleetError) -> None:
+        """The agent does not answer: do what can be done so that it does."""
+
+    def capacity(self) -> Capacity:
+        """See Fleet."""
+        result: Capacity = self._call("capacity", ANSWER_SECONDS)
+        return result
+
+    def has_image(self, image: str) -> bool:
+        """See Fleet."""
+        return bool(self._call("has_image", image=image))
+
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits, overlay: Overlay | None = None) -> None:
+        """See Fleet; `overlay` says where the VPC goes on on other hosts."""
+        self._call("enforce", vpc_id=vpc_id, groups=tuple(groups), exits=exits, overlay=overlay)
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        """See Fleet."""
+        self._call("place", specs=tuple(specs))
+        self._refresh()
+
+    def advance(self, ids: Sequence[str], goal: Phase) -> None:
+        """See Fleet."""
+        self._call("advance", ids=tuple(ids), goal=goal)
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """See Fleet."""
+        with self._condition:
+            return {id_: self._statuses[id_] for id_ in ids if id_ in self._statuses}
+
+    def everything(self) -> list[str]:
+        """Ids of all instances of the host."""
+        with self._condition:
+            return list(self._statuses)
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """See Fleet."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._version != seen, timeout)
+            return self._version
+
+    def stop(self, ids: Sequence[str], grace: float) -> None:
+        """See Fleet."""
+        self._call("stop", ids=tuple(ids), grace=grace)
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        """See Fleet."""
+        result: tuple[list[LogLine], int] = self._call("logs", instance_id=instance_id, offset=offset, final=final)
+        return result
+
+    def measure(self, ids: Sequence[str]) -> list[Measurement]:
+        """See Fleet."""
+        result: list[Measurement] = self._call("measure", ids=tuple(ids))
+        return result
+
+    def usage(self, ids: Sequence[str]) -> list[Usage]:
+        """See Fleet."""
+        result: list[Usage] = self._call("usage", ids=tuple(ids))
+        return result
+
+    def upload(self, ids: Sequence[str]) -> str:
+        """See Fleet."""
+        return str(self._call("upload", ids=tuple(ids)))
+
+    def destroy(self, ids: Sequence[str]) -> None:
+        """See Fleet."""
+        self._call("destroy", ids=tuple(ids))
+
+    def _refresh(self) -> None:
+        self._see(self._call("statuses", ANSWER_SECONDS, seen=-1, timeout=0.0))
+
+    def _see(self, statuses: Statuses) -> None:
+        with self._condition:
+            # Of two answers that cross, the older may come last: it would not know what was placed in between.
+            if statuses.version < self._newest:
+                return
+            self._newest = statuses.version
+            self._statuses = {status.id: status for status in statuses.instances}
+            self._version += 1
+            self._condition.notify_all()
+
+    def _watch(self) -> None:
+        seen = -1
+        while not self._closing.is_set():
+            try:
+                statuses: Statuses = self._call("statuses", WATCH_SECONDS + ANSWER_SECONDS, seen=seen, timeout=WATCH_SECONDS)
+                if statuses.version != seen:
+                    seen = statuses.version
+                    self._see(statuses)
+            except FleetError as error:
+                if self._closing.is_set():
+                    return
+                seen = -1
+                self._lost(error)

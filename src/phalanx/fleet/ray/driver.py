@@ -1,0 +1,190 @@
+"""The control plane's end of Ray, in a process of its own: whatever becomes of Ray, the control plane goes on.
+
+    python -m phalanx.fleet.ray.driver DATA_DIR ADDRESS PORT
+
+It answers lines on a Unix socket, and ends with its standard input, which is the control plane's other end. What Ray has to
+be told (`credentials.environment`) is in its environment: Ray reads it as soon as it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socketserver
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from phalanx.fleet.ray.runtime import HOST, NAMESPACE, SOCKET, Runtime, directory
+from phalanx.node import logging, protocol
+from phalanx.node.names import Names
+
+LOOK_SECONDS = 0.5
+"""How often Ray is asked which hosts there are."""
+START_SECONDS = 60.0
+CALLS = 128
+"""Calls that a host carries at a time."""
+
+log = structlog.get_logger()
+
+
+class Forwarder:
+    """On each host an actor of this kind: hands lines to the host's node agent."""
+
+    def ready(self) -> None:
+        """Return once the actor runs."""
+
+    def forward(self, line: bytes, seconds: float) -> bytes:
+        """What the agent answers. Raises protocol.Unreachable."""
+        return protocol.send(Path(os.environ[SOCKET]), line, seconds)
+
+
+class Hosts:
+    """The hosts that answer, by their addresses."""
+
+    def __init__(self) -> None:
+        self._forwarders: dict[str, tuple[str, Any]] = {}
+        self._beginning: set[str] = set()
+
+    def look(self) -> None:
+        """Take up hosts that have come, and let go of those that are gone."""
+        alive = {
+            node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and HOST in node["Resources"]
+        }
+        known = {node for node, _ in self._forwarders.values()} | self._beginning
+        for node in set(alive) - known:
+            self._beginning.add(node)
+            threading.Thread(target=self._take_up, args=(node, alive[node]), name=node[:8], daemon=True).start()
+        for address, (node, _) in list(self._forwarders.items()):
+            if node not in alive:
+                log.warning("a host is gone", host=address)
+                self._forwarders.pop(address, None)
+
+    def answer(self, line: bytes) -> bytes:
+        """Serve one line of the control plane's."""
+        asked = json.loads(line)
+        if "host" not in asked:
+            said: dict[str, object] = {"hosts": {address: node for address, (node, _) in list(self._forwarders.items())}}
+        else:
+            said = self._call(asked["host"], asked["line"].encode(), asked["seconds"])
+        return json.dumps(said).encode() + b"\n"
+
+    def _call(self, address: str, line: bytes, seconds: float) -> dict[str, object]:
+        try:
+            _, forwarder = self._forwarders[address]
+            return {"line": ray.get(forwarder.forward.remote(line, seconds)).decode()}
+        except KeyError:
+            return {"unreachable": f"The host {address} is not there"}
+        except RayTaskError as error:
+            return {"unreachable": f"On the host {address}: {error.cause}"}
+        except RayError as error:
+            return {"unreachable": f"The host {address} does not answer: {str(error).splitlines()[0]}"}
+
+    def _take_up(self, node: str, address: str) -> None:
+        try:
+            forwarder = (
+                ray.remote(Forwarder)
+                .options(
+                    name=node,
+                    namespace=NAMESPACE,
+                    lifetime="detached",
+                    get_if_exists=True,
+                    num_cpus=0,
+                    max_restarts=-1,
+                    max_concurrency=CALLS,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+                )
+                .remote()
+            )
+            ray.get(forwarder.ready.remote(), timeout=START_SECONDS)
+            self._forwarders[address] = (node, forwarder)
+            log.info("a host has joined", host=address)
+        except RayError as error:
+            log.warning("a host cannot be taken up and will be tried again", host=address, reason=str(error))
+            time.sleep(1.0)
+        finally:
+            self._beginning.discard(node)
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+    hosts: Hosts
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        for line in iter(lambda: self.rfile.readline(2 * protocol.LINE_LIMIT), b""):
+            self.wfile.write(self.server.hosts.answer(line))
+            self.wfile.flush()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    logging.configure()
+    data_dir, address, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    names, kept = Names(data_dir), data_dir / "ray"
+    # An earlier one, whose control plane was killed, is about to end.
+    lock = os.open(kept / "driver.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    head = f"{address}:{port}"
+    runtime, ending = Runtime(names, {}, kept / "ray.log"), threading.Event()
+    try:
+        runtime.start_head(address, port)
+        _connect(head, runtime)
+        # Ray has set a handler of its own.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+        path = directory(names) / "driver.sock"
+        server = _Server(str(path), _Connection)
+        server.hosts = Hosts()
+        threading.Thread(target=server.serve_forever, name="calls", daemon=True).start()
+        threading.Thread(target=_look, args=(server.hosts, runtime, ending), name="hosts", daemon=True).start()
+        log.info("fleet ready", address=head)
+        sys.stdin.read()
+    finally:
+        ending.set()
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        runtime.stop()
+
+
+def _look(hosts: Hosts, runtime: Runtime, ending: threading.Event) -> None:
+    while runtime.runs():
+        try:
+            hosts.look()
+        except Exception:
+            log.exception("cannot look at the hosts")
+        if ending.wait(LOOK_SECONDS):
+            return
+    # Without its head nothing of it can be saved: the control plane starts another.
+    log.error("Ray has ended")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _connect(head: str, runtime: Runtime) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            ray.init(address=head, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+            return
+        except (ConnectionError, RuntimeError, RayError) as error:
+            if not runtime.runs() or time.monotonic() > deadline:
+                sys.exit(f"Ray does not start: {error}")
+            ray.shutdown()
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,361 @@
+"""The fleet across hosts. See `Fleet` for what the calls mean."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from phalanx.data.logs import LogLine
+from phalanx.fleet.base import FleetError, Refused, Unreachable
+from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
+from phalanx.fleet.ray.bridge import Bridge
+from phalanx.fleet.ray.ledger import Facts, Ledger, Place
+from phalanx.fleet.ray.placement import Room, choose
+from phalanx.network.model import ENI_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
+from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
+
+LOOK_SECONDS = 0.5
+"""How often it is asked which hosts there are."""
+FACTS_SECONDS = 5.0
+"""How often a host is asked what it has."""
+LOST_SECONDS = 30.0
+"""How long a host may be away until its instances count as lost."""
+REJOIN_SECONDS = 120.0
+"""How long hosts have where it was Ray that was started anew: all that they were part of has ended, and they see so in time."""
+
+log = structlog.get_logger()
+
+
+class RayHost(Host):
+    """One host of the fleet, reached through Ray."""
+
+    def __init__(self, address: str, bridge: Bridge, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self.address = address
+        self._bridge = bridge
+        self._changed = changed
+
+    def open(self) -> None:
+        """Begin to follow its instances. Raises FleetError."""
+        self._refresh()
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Follow them no more; what was last heard of them stays."""
+        self._closing.set()
+
+    def facts(self) -> Facts:
+        """What the host has now. Raises FleetError."""
+        return Facts(self.capacity(), int(self._call("mtu", ANSWER_SECONDS, address=self.address)))
+
+    def parcel(self, instance_id: str, offset: int) -> bytes:
+        """A piece of what an instance left."""
+        return bytes(self._call("parcel", instance_id=instance_id, offset=offset))
+
+    def deliver(self, instance_id: str, sender: str, offset: int, content: bytes) -> None:
+        """Have a piece of another host's instance uploaded with what `instance_id` left."""
+        self._call("deliver", instance_id=instance_id, sender=sender, offset=offset, content=content)
+
+    def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
+        return self._bridge.call(self.address, method, seconds, arguments)
+
+    def _see(self, statuses: Statuses) -> None:
+        super()._see(statuses)
+        self._changed()
+
+    def _lost(self, reason: FleetError) -> None:
+        log.warning("a host does not answer", host=self.address, reason=str(reason))
+        self._closing.wait(1.0)
+
+
+class RayFleet:
+    """Hosts that have joined through Ray. `reserve` says how many bytes of memory an instance takes on its host."""
+
+    def __init__(
+        self, data_dir: Path, address: str, port: int, *, spread: bool, reserve: Callable[[InstanceSpec], int]
+    ) -> None:
+        self._bridge = Bridge(data_dir, address, port)
+        self._ledger = Ledger(data_dir / "ray" / "ledger.json")
+        self._spread = spread
+        self._reserve = reserve
+        self._hosts: dict[str, RayHost] = {}
+        self._joined: dict[str, str] = {}
+        """What the driver said of the hosts that are connected."""
+        self._expected: dict[str, float] = {}
+        """Until when those that are not may come back."""
+        self._asked: dict[str, float] = {}
+        self._rules: dict[str, tuple[tuple[SecurityGroup, ...], Exits]] = {}
+        self._placing = threading.Lock()
+        self._pushing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._condition = threading.Condition()
+        self._version = 0
+        self._closing = threading.Event()
+        self._tender = threading.Thread(target=self._tend, name="hosts", daemon=True)
+
+    def open(self) -> None:
+        """Let hosts join; those of before are waited for while the service runs. Raises FleetError."""
+        self._bridge.open()
+        self._tender.start()
+
+    def close(self) -> None:
+        """Leave the hosts alone; they keep what runs, guarded, for the next control plane."""
+        self._closing.set()
+        if self._tender.is_alive():
+            self._tender.join()
+        for host in self._hosts.values():
+            host.close()
+        self._bridge.close()
+
+    def capacity(self) -> Capacity:
+        """See Fleet."""
+        found = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
+        if not found:
+            raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
+        return Capacity(
+            cpus=sum(each.cpus for each in found),
+            memory=sum(each.memory - HOST_BYTES for each in found) + HOST_BYTES,
+            gpus=sum(each.gpus for each in found),
+            encrypted_disk=all(each.encrypted_disk for each in found),
+        )
+
+    def has_image(self, image: str) -> bool:
+        """See Fleet."""
+        connected = [self._hosts[address] for address in list(self._joined)]
+        if not connected:
+            raise Unreachable("No host has joined the fleet")
+        return all(host.has_image(image) for host in connected)
+
+    def enforce(self, vpc_id: str, groups: Sequence[SecurityGroup], exits: Exits) -> None:
+        """See Fleet."""
+        self._rules[vpc_id] = (tuple(groups), exits)
+        self._push(vpc_id)
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        """See Fleet. Where there is no room now it raises Unreachable: hosts come and go."""
+        with self._placing:
+            new = [spec for spec in specs if spec.id not in self._ledger.places]
+            if new:
+                self._ledger.put(self._choose(new))
+        by_host: dict[str, list[InstanceSpec]] = {}
+        for spec in specs:
+            by_host.setdefault(self._ledger.places[spec.id].host, []).append(spec)
+        # The narrowest way between any two of them: what a peer sends must fit all along.
+        mtu = ENI_MTU if len(by_host) == 1 else min(self._ledger.hosts[address].mtu for address in by_host)
+        for vpc_id in {spec.vpc_id for spec in specs}:
+            self._push(vpc_id)
+        for address, here in by_host.items():
+            self._host(address).place([replace(spec, eni=replace(spec.eni, mtu=mtu)) for spec in here])
+
+    def advance(self, ids: Sequence[str], goal: Phase) -> None:
+        """See Fleet."""
+        self._each(ids, lambda host, here: host.advance(here, goal))
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """See Fleet. While a host is away its instances are as they were last heard of."""
+        found = {}
+        for id_ in ids:
+            place = self._ledger.places.get(id_)
+            if place is None or place.lost:
+                continue
+            host = self._hosts.get(place.host)
+            heard = {} if host is None else host.statuses([id_])
+            if id_ in heard:
+                found[id_] = heard[id_]
+            elif place.host not in self._joined:
+                found[id_] = InstanceStatus(id_, Phase.NEW)
+        return found
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """See Fleet."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._version != seen, timeout)
+            return self._version
+
+    def stop(self, ids: Sequence[str], grace: float) -> None:
+        """See Fleet."""
+        self._each(ids, lambda host, here: host.stop(here, grace))
+
+    def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
+        """See Fleet."""
+        place = self._ledger.places.get(instance_id)
+        if place is None or place.lost:
+            return [], offset
+        return self._host(place.host).logs(instance_id, offset, final)
+
+    def measure(self, ids: Sequence[str]) -> list[Measurement]:
+        """See Fleet."""
+        found = self._each(ids, lambda host, here: [replace(each, machine=host.address) for each in host.measure(here)])
+        return [measurement for of_host in found for measurement in of_host]
+
+    def usage(self, ids: Sequence[str]) -> list[Usage]:
+        """See Fleet."""
+        return [usage for of_host in self._each(ids, lambda host, here: host.usage(here)) for usage in of_host]
+
+    def upload(self, ids: Sequence[str]) -> str:
+        """See Fleet. The first instance's host uploads, after it was brought what lies on others."""
+        places = [self._ledger.places.get(id_) for id_ in ids]
+        if not places or any(place is None or place.lost for place in places):
+            raise Refused("InternalServerError: An instance was lost before its artifacts were uploaded.")
+        to = self._host(self._ledger.places[ids[0]].host)
+        for id_ in ids:
+            host = self._host(self._ledger.places[id_].host)
+            if host is not to:
+                offset = 0
+                while content := host.parcel(id_, offset):
+                    to.deliver(ids[0], id_, offset, content)
+                    offset += len(content)
+                to.deliver(ids[0], id_, offset, b"")
+        return to.upload(ids)
+
+    def destroy(self, ids: Sequence[str]) -> None:
+        """See Fleet. What is on a lost host is destroyed when that comes back."""
+        here = [id_ for id_ in ids if id_ in self._ledger.places and not self._ledger.places[id_].lost]
+        vpcs = {self._ledger.places[id_].vpc_id for id_ in here}
+        self._each(here, self._destroy)
+        for vpc_id in vpcs:
+            # Not worth a failure: nothing is there any more, and whoever is placed next brings it up to date.
+            with contextlib.suppress(FleetError):
+                self._push(vpc_id)
+
+    def _destroy(self, host: RayHost, ids: Sequence[str]) -> None:
+        host.destroy(ids)
+        self._ledger.remove(ids)
+
+    def _choose(self, specs: Sequence[InstanceSpec]) -> dict[str, Place]:
+        rooms = {}
+        for address in list(self._joined):
+            if not (facts := self._hosts[address].facts()).capacity.draining:
+                taken = [self._ledger.places[id_] for id_ in self._ledger.on(address)]
+                rooms[address] = Room(
+                    max(facts.capacity.memory - HOST_BYTES, 0) - sum(place.memory for place in taken),
+                    facts.capacity.gpus - sum(place.gpus for place in taken),
+                )
+                self._ledger.note(address, facts)
+        needs = [Room(self._reserve(spec), spec.limits.gpus) for spec in specs]
+        chosen = choose(needs, rooms, self._spread)
+        if chosen is None:
+            raise Unreachable(
+                f"The fleet has no room for {len(specs)} instances now: hosts {', '.join(sorted(rooms)) or 'none'}"
+            )
+        return {
+            spec.id: Place(address, spec.vpc_id, spec.eni, need.memory, need.gpus)
+            for spec, need, address in zip(specs, needs, chosen, strict=True)
+        }
+
+    def _push(self, vpc_id: str) -> None:
+        """Bring rules, ways out and tunnels of a VPC to every host that has instances of it. Raises FleetError."""
+        with self._pushing[vpc_id]:
+            groups, exits = self._rules.get(vpc_id, ((), NO_EXITS))
+            remotes = [
+                Remote(place.eni, place.host)
+                for place in self._ledger.places.values()
+                if place.vpc_id == vpc_id and not place.lost
+            ]
+
+            def push(address: str) -> None:
+                elsewhere = tuple(remote for remote in remotes if remote.host != address)
+                self._host(address).enforce(vpc_id, groups, exits, Overlay(_vni(vpc_id), address, elsewhere))
+
+            _together(push, sorted({remote.host for remote in remotes}))
+
+    def _each(self, ids: Sequence[str], call: Callable[[RayHost, list[str]], Any]) -> list[Any]:
+        """Make a call to every host that has some of the instances, with theirs; the answers. Raises FleetError."""
+        by_host: dict[str, list[str]] = {}
+        for id_ in ids:
+            place = self._ledger.places.get(id_)
+            if place is not None and not place.lost:
+                by_host.setdefault(place.host, []).append(id_)
+        return _together(lambda address: call(self._host(address), by_host[address]), list(by_host))
+
+    def _host(self, address: str) -> RayHost:
+        if address not in self._joined:
+            raise Unreachable(f"The host {address} is away")
+        return self._hosts[address]
+
+    def _tend(self) -> None:
+        """Take up hosts that come, and see which are away for too long."""
+        self._expect(REJOIN_SECONDS, self._ledger.hosts)
+        while not self._closing.wait(LOOK_SECONDS):
+            try:
+                present = self._bridge.hosts()
+            except FleetError as error:
+                log.warning("Ray is away and is started again", reason=str(error))
+                self._joined.clear()
+                with contextlib.suppress(FleetError):
+                    self._bridge.open()
+                self._expect(REJOIN_SECONDS, self._ledger.hosts)
+                continue
+            for address, node in present.items():
+                if self._joined.get(address) != node:
+                    self._take_up(address, node)
+                elif time.monotonic() - self._asked[address] > FACTS_SECONDS:
+                    self._ask(address)
+            for address in [address for address in self._joined if address not in present]:
+                log.warning("a host is away", host=address)
+                del self._joined[address]
+                self._hosts[address].close()
+                self._expect(LOST_SECONDS, [address])
+            for address in [address for address in self._ledger.hosts if address not in self._joined]:
+                if time.monotonic() > self._expected[address]:
+                    log.error("a host is lost", host=address, instances=self._ledger.on(address))
+                    self._ledger.lose(address)
+                    self._bump()
+
+    def _expect(self, seconds: float, addresses: Iterable[str]) -> None:
+        """Hosts that are away have so long to come back."""
+        self._expected.update(dict.fromkeys(addresses, time.monotonic() + seconds))
+
+    def _take_up(self, address: str, node: str) -> None:
+        host = RayHost(address, self._bridge, self._bump)
+        try:
+            facts = host.facts()
+            # Jobs have gone on without these, or have ended: they must not run beside what took their place.
+            owed = [id_ for id_ in self._ledger.on(address) if self._ledger.places[id_].lost]
+            if owed:
+                host.destroy(owed)
+                self._ledger.remove(owed)
+            host.open()
+        except FleetError as error:
+            log.warning("a host cannot be taken up yet", host=address, reason=str(error))
+            return
+        if (before := self._hosts.get(address)) is not None:
+            before.close()
+        self._ledger.note(address, facts)
+        self._hosts[address], self._asked[address] = host, time.monotonic()
+        self._joined[address] = node
+        log.info("host joined", host=address, mtu=facts.mtu)
+        self._bump()
+
+    def _ask(self, address: str) -> None:
+        self._asked[address] = time.monotonic()
+        with contextlib.suppress(FleetError):
+            self._ledger.note(address, self._hosts[address].facts())
+
+    def _bump(self) -> None:
+        with self._condition:
+            self._version += 1
+            self._condition.notify_all()
+
+
+def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]:
+    """Make the calls at the same time; the answers, once all have ended. Raises what the first of them raised."""
+    if len(addresses) < 2:
+        return [call(address) for address in addresses]
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        return [future.result() for future in [pool.submit(call, address) for address in addresses]]
+
+
+def _vni(vpc_id: str) -> int:
+    """A VPC's number on the network between hosts. Two that share a number and a host cannot be: the kernel refuses the second
+    tunnel, and nothing of either passes to the other."""
+    return int.from_bytes(hashlib.sha256(vpc_id.encode()).digest()[:3]) or 1

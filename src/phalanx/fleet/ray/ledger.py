@@ -1,0 +1,90 @@
+"""Which instance is on which host: kept in a file, since hosts may be away when the control plane comes back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from phalanx.network.model import Eni
+from phalanx.node.messages import Capacity, decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance is, what it takes there (bytes of memory, GPUs); `lost` with its host, on which it may still be."""
+
+    host: str
+    vpc_id: str
+    eni: Eni
+    memory: int
+    gpus: int
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a host has, and the MTU of instances whose packets leave it."""
+
+    capacity: Capacity
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    places: dict[str, Place] = field(default_factory=dict)
+    hosts: dict[str, Facts] = field(default_factory=dict)
+
+
+class Ledger:
+    """Every change is on the disk before it returns. Holds no secret."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._content = decode(_Content, json.loads(path.read_text())) if path.exists() else _Content()
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """Places of all instances, by id; those that are lost too."""
+        return self._content.places
+
+    @property
+    def hosts(self) -> Mapping[str, Facts]:
+        """The hosts of the fleet, by address, also while they are away."""
+        return self._content.hosts
+
+    def on(self, host: str) -> list[str]:
+        """Ids of the instances on a host."""
+        return [id_ for id_, place in self.places.items() if place.host == host]
+
+    def put(self, places: Mapping[str, Place]) -> None:
+        """Instances are to be on hosts."""
+        with self._lock:
+            self._save(replace(self._content, places={**self.places, **places}))
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Instances are nowhere any more."""
+        with self._lock:
+            gone = set(ids)
+            self._save(replace(self._content, places={id_: place for id_, place in self.places.items() if id_ not in gone}))
+
+    def note(self, host: str, facts: Facts) -> None:
+        """A host is part of the fleet."""
+        with self._lock:
+            if self.hosts.get(host) != facts:
+                self._save(replace(self._content, hosts={**self.hosts, host: facts}))
+
+    def lose(self, host: str) -> None:
+        """A host is no part of the fleet any more, and its instances are lost."""
+        with self._lock:
+            places = {id_: replace(place, lost=place.lost or place.host == host) for id_, place in self.places.items()}
+            self._save(_Content(places, {address: facts for address, facts in self.hosts.items() if address != host}))
+
+    def _save(self, content: _Content) -> None:
+        partial = self._path.with_suffix(".new")
+        partial.write_text(json.dumps(encode(_Content, content)))
+        partial.replace(self._path)
+        self._content = content

@@ -1,0 +1,63 @@
+"""Which host an instance goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a host has left, or an instance needs: bytes of memory, and GPUs."""
+
+    memory: int
+    gpus: int
+
+    def holds(self, need: Room) -> bool:
+        """Whether there is as much."""
+        return need.memory <= self.memory and need.gpus <= self.gpus
+
+    def without(self, need: Room) -> Room:
+        """What is left then."""
+        return Room(self.memory - need.memory, self.gpus - need.gpus)
+
+
+def choose(needs: Sequence[Room], rooms: Mapping[str, Room], spread: bool) -> list[str] | None:
+    """A host for each of a job's instances; None where they do not fit now.
+
+    Packed, they are on as few hosts as can be, on the fullest that hold them; spread, each is on a host of its own.
+    """
+    return _spread(needs, rooms) if spread else _packed(needs, rooms)
+
+
+def _spread(needs: Sequence[Room], rooms: Mapping[str, Room]) -> list[str] | None:
+    chosen: list[str] = []
+    for need in needs:
+        left = [host for host in rooms if host not in chosen and rooms[host].holds(need)]
+        if not left:
+            return None
+        chosen.append(max(left, key=lambda host: (rooms[host].memory, host)))
+    return chosen
+
+
+def _packed(needs: Sequence[Room], rooms: Mapping[str, Room]) -> list[str] | None:
+    left, chosen = dict(rooms), list[str]()
+    while len(chosen) < len(needs):
+        rest = needs[len(chosen) :]
+        counts = {host: _count(rest, room) for host, room in left.items()}
+        host = max(left, key=lambda host: (counts[host], -left[host].memory, host), default=None)
+        if host is None or counts[host] == 0:
+            return None
+        for need in rest[: counts[host]]:
+            left[host] = left[host].without(need)
+            chosen.append(host)
+    return chosen
+
+
+def _count(needs: Sequence[Room], room: Room) -> int:
+    """How many of the first ones a room holds together."""
+    for number, need in enumerate(needs):
+        if not room.holds(need):
+            return number
+        room = room.without(need)
+    return len(needs)

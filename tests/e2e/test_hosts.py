@@ -1,0 +1,149 @@
+"""One job on several hosts: namespaces with own mounts on a wire, with real Ray, real tunnels and somebody who listens."""
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.vxlan import VXLAN
+from scapy.utils import PcapReader
+
+from e2e.conftest import ESP, UDP_500, Phalanx, wait_for
+from e2e.conftest import TCP as ALL_TCP
+from fleet.lan import Lan
+from phalanx.network import namespace
+from phalanx.network.tunnel import PORT
+from phalanx.node.names import Names
+
+
+class FleetService(Phalanx):
+    """A control plane on a wire."""
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, (self.data_dir.parent / "serve.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection((self.options[1], self.port), 1):
+            return True
+        return False
+
+    def joined(self, lan: Lan):
+        """A new host, once it is part of the fleet."""
+        machine = lan.machine()
+        shown = self.run("host", "invite", machine.address, str(machine.invitation))
+        assert shown.returncode == 0, shown.stderr
+        machine.join()
+        log = self.data_dir.parent / "serve.log"
+        wait_for(lambda: re.search(rf"host joined\W.*{machine.address}\b", log.read_text()), 180, "the host to join")
+        machine.mark()
+        return machine
+
+
+@pytest.fixture(scope="module")
+def lan(tmp_path_factory):
+    with Lan(tmp_path_factory.mktemp("lan")) as lan:
+        yield lan
+
+
+@pytest.fixture(scope="module")
+def phalanx(lan):
+    with socket.create_server((lan.address(1), 0)) as probe:
+        port = probe.getsockname()[1]
+    options = ("--host", lan.address(1), "--fleet", "ray", "--spread")
+    service = FleetService(lan.directory / "control" / "data", port, options)
+    service.data_dir.mkdir(parents=True)
+    try:
+        service.start()
+        s3 = service.client("s3")
+        s3.create_bucket(Bucket="test-bucket", CreateBucketConfiguration={"LocationConstraint": service.env["AWS_REGION"]})
+        for part in range(2):
+            rows = "".join(f"{(row * 7 + part) % 2},{row % 13},{row % 7 + part}\n" for row in range(200))
+            s3.put_object(Bucket="test-bucket", Key=f"train/part-{part}.csv", Body=rows.encode())
+        for _ in range(2):
+            service.joined(lan)
+        yield service
+    finally:
+        for machine in lan.machines:
+            machine.leave()
+        service.stop()
+        assert service.leftovers() == []
+        for machine in lan.machines:
+            assert machine.processes() == []
+            cgroup = Names(machine.data_dir).cgroup
+            assert [path for kind in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{kind}{cgroup}*")] == []
+
+
+@contextlib.contextmanager
+def listening(lan: Lan, kinds: set):
+    """Collect what kinds of packets pass between the hosts meanwhile."""
+    file = lan.directory / f"{time.monotonic_ns()}.pcap"
+    enter = ["nsenter", f"--net={namespace.path(lan.wire)}"]
+    command = [*enter, "tcpdump", "-i", "port2", "-U", "-s", "160", "-w", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as listener:
+        assert "listening" in listener.stderr.readline()
+        yield
+        time.sleep(0.5)
+        listener.terminate()
+    with PcapReader(str(file)) as packets:
+        for packet in packets:
+            if IP in packet and lan.address(1) not in (packet[IP].src, packet[IP].dst):
+                kinds.add(_kind(packet))
+
+
+def _kind(packet) -> str:
+    if UDP in packet and packet[UDP].dport == PORT:
+        inner = VXLAN(bytes(packet[UDP].payload))
+        if IP not in inner:
+            return "VXLAN: no IP"
+        inner = inner[IP]
+        if inner.proto == 50:
+            return "VXLAN: ESP"
+        if UDP in inner and inner[UDP].sport == inner[UDP].dport == 500:
+            return "VXLAN: IKE"
+        return "VXLAN: TCP" if TCP in inner else f"VXLAN: protocol {inner.proto}"
+    return "TCP" if TCP in packet else f"protocol {packet[IP].proto}"
+
+
+def test_an_encrypted_job_spans_hosts_and_the_wire_carries_ike_and_esp_in_vxlan_alone(phalanx, lan):
+    seen = set()
+    with listening(lan, seen):
+        phalanx.create("spread", network=phalanx.network(UDP_500, ESP))
+        job = phalanx.ended("spread")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert {kind for kind in seen if kind.startswith("VXLAN")} == {"VXLAN: ESP", "VXLAN: IKE"}
+    evidence = phalanx.evidence("spread")
+    assert {(pair["local"], pair["remote"]) for pair in evidence["pairs"]} == {("algo-1", "algo-2"), ("algo-2", "algo-1")}
+    for pair in evidence["pairs"]:
+        assert pair["packets"] == pair["packets_received"] > 0
+    assert evidence["gaps"] == []
+    assert evidence["plaintext_packets_dropped"] == 0
+
+
+def test_the_same_job_in_the_clear_is_seen_by_the_same_listener(phalanx, lan):
+    seen = set()
+    with listening(lan, seen):
+        phalanx.create("clear", encrypted=False, network=phalanx.network(ALL_TCP))
+        job = phalanx.ended("clear")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "VXLAN: TCP" in seen
+    assert "VXLAN: ESP" not in seen
+
+
+def test_a_lost_host_is_seen_its_job_goes_on_where_one_joins_and_it_may_come_back(phalanx, lan):
+    rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "500"}
+    phalanx.create("moves", HyperParameters=rounds, RetryStrategy={"MaximumRetryAttempts": 1})
+    phalanx.training("moves")
+    lost = lan.machines[1]
+    lost.power_off()
+    phalanx.joined(lan)
+    job = phalanx.ended("moves", 240)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    told = [transition.get("StatusMessage", "") for transition in job["SecondaryStatusTransitions"]]
+    assert any("was lost with its host" in message for message in told)
+    lost.join()
+    # What was on it is owed to it until then.
+    wait_for(lambda: json.loads((phalanx.data_dir / "ray" / "ledger.json").read_text())["places"] == {}, 180, "its return")
+    lost.mark()

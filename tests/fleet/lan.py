@@ -1,0 +1,142 @@
+"""Several hosts on one machine: namespaces with own mounts, host names and /dev/shm, on a wire that can be listened to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phalanx.network import namespace
+
+PHALANX = str(Path(sys.executable).parent / "phalanx")
+MTU = 1500
+
+# What a host has of its own; the rest of the file system it shares with the others.
+OWN = """
+set -e
+hostname {name}
+for own in /dev/shm /run/netns /run/phalanx; do mkdir -p $own; mount -t tmpfs -o mode=0700 own $own; done
+exec "$@"
+"""
+
+
+def _free() -> int:
+    """A number that no other test's wire has."""
+    begun = os.getpid()
+    return next(number % 200 for number in itertools.count(begun) if not namespace.exists(f"phxw{number % 200}"))
+
+
+@dataclass
+class Machine:
+    """A simulated host. Its processes are those in its mount namespace."""
+
+    name: str
+    address: str
+    data_dir: Path
+    invitation: Path
+    process: subprocess.Popen | None = None
+
+    def join(self) -> None:
+        """Run `phalanx host join` on it."""
+        with (self.data_dir.parent / f"{self.name}.log").open("ab") as log:
+            self.process = self.start(
+                PHALANX, "host", "join", str(self.invitation), "--data-dir", str(self.data_dir), stdout=log, stderr=log
+            )
+
+    def start(self, *command: str, **options) -> subprocess.Popen:
+        """Run a command on it."""
+        enter = ["nsenter", f"--net={namespace.path(self.name)}", "unshare", "--mount", "--uts", "--propagation=private"]
+        return subprocess.Popen([*enter, "sh", "-c", OWN.format(name=self.name), "sh", *command], **options)
+
+    def leave(self) -> int:
+        """Ask it to leave; its exit code once it has."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
+
+    def processes(self) -> list[int]:
+        """All that runs on it, in whatever network namespace."""
+        if self.process is None:
+            return []
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (path / "root/run/phalanx").stat().st_dev == self._device and int(path.name) != os.getpid():
+                    found.append(int(path.name))
+        return found
+
+    def path(self, path: Path) -> Path:
+        """Where to find a file of the host's."""
+        return Path(f"/proc/{self.process.pid}/root{path}")
+
+    def mark(self) -> None:
+        """Remember the mounts that its processes have."""
+        self._device = Path(f"/proc/{self.process.pid}/root/run/phalanx").stat().st_dev
+
+    def power_off(self) -> None:
+        """End everything on it at once, as when its power fails."""
+        while left := self.processes():
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.poll()
+            time.sleep(0.05)
+
+
+@dataclass
+class Lan:
+    """A wire, and what is plugged in: the control plane's machine, which is the one that the test runs on, and hosts."""
+
+    directory: Path
+    number: int = field(default_factory=_free)
+    machines: list[Machine] = field(default_factory=list)
+
+    @property
+    def wire(self) -> str:
+        """The namespace of the switch."""
+        return f"phxw{self.number}"
+
+    def address(self, host: int) -> str:
+        """The control plane's is host 1."""
+        return f"10.77.{self.number}.{host}"
+
+    def __enter__(self) -> Lan:
+        namespace.create(self.wire)
+        _in(self.wire, "ip", "link", "add", "switch", "type", "bridge")
+        _in(self.wire, "ip", "link", "set", "switch", "mtu", str(MTU), "up")
+        self._plug("1", f"phxu{self.number}", 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for machine in self.machines:
+            machine.power_off()
+            namespace.delete(machine.name)
+        subprocess.run(["ip", "link", "del", f"phxu{self.number}"], check=False)
+        namespace.delete(self.wire)
+
+    def machine(self) -> Machine:
+        """A new host on the wire."""
+        number = len(self.machines) + 2
+        name = f"phxh{self.number}-{number}"
+        namespace.create(name)
+        self._plug(namespace.path(name), "wire", number)
+        made = Machine(name, self.address(number), self.directory / name, self.directory / f"{name}.invitation")
+        self.machines.append(made)
+        return made
+
+    def _plug(self, where: str, link: str, host: int) -> None:
+        port = f"port{host}"
+        _in(self.wire, "ip", "link", "add", port, "mtu", str(MTU), "type", "veth", "peer", "name", link, "netns", where)
+        _in(self.wire, "ip", "link", "set", port, "master", "switch", "up")
+        enter = [] if where == "1" else ["nsenter", f"--net={where}"]
+        subprocess.run([*enter, "ip", "addr", "add", f"{self.address(host)}/24", "dev", link], check=True)
+        subprocess.run([*enter, "ip", "link", "set", link, "mtu", str(MTU), "up"], check=True)
+
+
+def _in(name: str, *command: str) -> None:
+    subprocess.run(["nsenter", f"--net={namespace.path(name)}", *command], check=True)

@@ -1,0 +1,231 @@
+"""What every fleet keeps to: the local one, and one of two hosts under Ray, which puts a job's instances on different ones."""
+
+import socket
+import ssl
+import time
+from dataclasses import replace
+
+import pytest
+
+from fleet.lan import Lan
+from node.test_protocol import HOSTS, spec
+from phalanx.cli.settings import IMAGES
+from phalanx.fleet.base import FleetError, Refused
+from phalanx.fleet.local import LocalFleet
+from phalanx.fleet.ray.credentials import Authority
+from phalanx.fleet.ray.fleet import RayFleet
+from phalanx.ipsec.pki import issue_mesh
+from phalanx.network.model import Exits, Rule, SecurityGroup
+from phalanx.node.messages import Phase
+from phalanx.node.names import Names
+
+GROUP = SecurityGroup(
+    "sg-1",
+    tuple(
+        Rule(direction, protocol, low, high, group="sg-1")
+        for direction in ("ingress", "egress")
+        for protocol, low, high in (("17", 500, 500), ("50", None, None))
+    ),
+)
+
+
+class Local:
+    """This host."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.fleet = self.made()
+
+    def made(self):
+        fleet = LocalFleet(self.directory, IMAGES)
+        fleet.open()
+        return fleet
+
+    def residents(self, id_):
+        """On how many hosts an instance's secrets are."""
+        return int((Names(self.directory).run_dir / id_).exists())
+
+    def close(self):
+        self.fleet.close()
+        assert not Names(self.directory).run_dir.exists()
+
+
+class Ray:
+    """Two hosts on a wire."""
+
+    def __init__(self, directory):
+        self.directory = directory / "control"
+        (self.directory / "ray").mkdir(parents=True)
+        self.lan = Lan(directory).__enter__()
+        with socket.create_server((self.lan.address(1), 0)) as probe:
+            self.port = probe.getsockname()[1]
+        try:
+            self.fleet = self.made()
+            authority = Authority(self.directory / "ray")
+            for _ in range(2):
+                machine = self.lan.machine()
+                machine.data_dir.mkdir()
+                head = f"{self.lan.address(1)}:{self.port}"
+                authority.invite(head, machine.address, None).save(machine.invitation)
+                machine.join()
+            eventually(lambda: len(self.fleet._joined) == 2)
+            for machine in self.lan.machines:
+                machine.mark()
+        except BaseException:
+            self.lan.__exit__()
+            raise
+
+    def made(self):
+        address = self.lan.address(1)
+        fleet = RayFleet(self.directory, address, self.port, spread=True, reserve=lambda _: 1 << 30)
+        fleet.open()
+        return fleet
+
+    def residents(self, id_):
+        return sum(machine.path(Names(machine.data_dir).run_dir / id_).exists() for machine in self.lan.machines)
+
+    def close(self):
+        try:
+            assert [machine.leave() for machine in self.lan.machines] == [0, 0]
+            assert [machine.processes() for machine in self.lan.machines] == [[], []]
+        finally:
+            self.fleet.close()
+            self.lan.__exit__()
+
+
+@pytest.fixture(scope="module", params=[Local, Ray])
+def hosts(request, tmp_path_factory):
+    made = request.param(tmp_path_factory.mktemp("fleet"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fleet(hosts):
+    return hosts.fleet
+
+
+@pytest.fixture
+def pair(fleet, request):
+    """The instances of an encrypted job."""
+    job = request.node.name.partition("[")[0].replace("_", "-")[:30]
+    mesh = issue_mesh(job, list(HOSTS.items()))
+    specs = [replace(spec(host, job, encrypted=False), vpc_id=f"vpc-{job[-12:]}", mesh=mesh[host]) for host in HOSTS]
+    fleet.enforce(specs[0].vpc_id, (GROUP,), Exits())
+    yield specs
+    fleet.destroy([each.id for each in specs])
+
+
+def eventually(check, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def reached(fleet, specs, phase):
+    """Wait until all instances have come so far."""
+    seen, deadline = -1, time.monotonic() + 120
+    while True:
+        statuses = fleet.statuses([each.id for each in specs])
+        assert len(statuses) == len(specs)
+        assert [status.error for status in statuses.values()] == [None] * len(specs)
+        if all(status.phase >= phase for status in statuses.values()):
+            return
+        assert time.monotonic() < deadline
+        seen = fleet.wait(seen, 5.0)
+
+
+def test_capacity_is_that_of_all_hosts(fleet):
+    capacity = fleet.capacity()
+    assert capacity.cpus >= 1
+    assert capacity.memory > 2**30
+
+
+def test_an_unknown_image_is_not_there(fleet):
+    assert not fleet.has_image("nobody/has:this")
+
+
+def test_unknown_instances_are_absent_and_harm_nothing(fleet):
+    assert fleet.statuses(["i-none"]) == {}
+    fleet.advance(["i-none"], Phase.LOADED)
+    fleet.stop(["i-none"], 1.0)
+    fleet.destroy(["i-none"])
+    assert fleet.measure(["i-none"]) == fleet.usage(["i-none"]) == []
+    assert fleet.logs("i-none", 7, True) == ([], 7)
+    with pytest.raises(Refused, match="lost"):
+        fleet.upload(["i-none"])
+
+
+def test_rules_of_a_vpc_without_instances_are_taken(fleet):
+    fleet.enforce("vpc-empty", (GROUP,), Exits())
+
+
+def test_a_pair_connects_through_guards_and_is_measured(fleet, pair, hosts):
+    fleet.place(pair)
+    reached(fleet, pair, Phase.PREPARED)
+    assert [hosts.residents(each.id) for each in pair] == [1, 1]
+    fleet.advance([each.id for each in pair], Phase.CONNECTED)
+    reached(fleet, pair, Phase.CONNECTED)
+    measured = fleet.measure([each.id for each in pair])
+    assert sorted((pair.local, pair.remote) for each in measured for pair in each.mesh.pairs) == [
+        ("algo-1", "algo-2"),
+        ("algo-2", "algo-1"),
+    ]
+    assert all(each.guard.ike_packets >= 4 for each in measured)
+
+
+def test_placing_again_changes_nothing_and_goals_never_go_back(fleet, pair):
+    fleet.place(pair)
+    fleet.advance([each.id for each in pair], Phase.CONNECTED)
+    reached(fleet, pair, Phase.CONNECTED)
+    fleet.place(pair)
+    fleet.advance([each.id for each in pair], Phase.PREPARED)
+    assert {status.phase for status in fleet.statuses([each.id for each in pair]).values()} == {Phase.CONNECTED}
+
+
+def test_nothing_of_a_destroyed_instance_is_left(fleet, pair, hosts):
+    ids = [each.id for each in pair]
+    fleet.place(pair)
+    reached(fleet, pair, Phase.PREPARED)
+    for _ in range(2):
+        fleet.destroy(ids)
+        assert [hosts.residents(id_) for id_ in ids] == [0, 0]
+    eventually(lambda: fleet.statuses(ids) == {})
+
+
+def test_a_fleet_that_comes_after_finds_what_runs(hosts, pair):
+    fleet = hosts.fleet
+    fleet.place(pair)
+    reached(fleet, pair, Phase.PREPARED)
+    if isinstance(hosts, Ray):
+        fleet.close()
+    else:
+        fleet._closing.set()  # as if its process had been killed: closing would end the agent
+    hosts.fleet = hosts.made()
+    # At no moment are they lost.
+    assert set(hosts.fleet.statuses([each.id for each in pair])) == {each.id for each in pair}
+    reached(hosts.fleet, pair, Phase.PREPARED)
+
+    def destroyed():
+        try:
+            hosts.fleet.destroy([each.id for each in pair])
+        except FleetError:
+            return False
+        return True
+
+    eventually(destroyed)
+    # All hosts are back.
+    eventually(lambda: isinstance(hosts, Local) or len(hosts.fleet._joined) == 2)
+
+
+def test_strangers_are_not_spoken_to(hosts):
+    if isinstance(hosts, Ray):
+        # Neither in the clear nor without a certificate of the fleet's.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for wrap in (lambda plain: plain, context.wrap_socket):
+            with pytest.raises(OSError), wrap(socket.create_connection((hosts.lan.address(1), hosts.port), 10)) as opened:
+                opened.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+                if not opened.recv(1):
+                    raise ConnectionResetError

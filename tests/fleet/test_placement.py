@@ -1,0 +1,32 @@
+"""Which hosts a job's instances go to."""
+
+from phalanx.fleet.ray.placement import Room, choose
+
+GIB = 2**30
+
+
+def rooms(**memory):
+    return {name: Room(gib * GIB, 0) for name, gib in memory.items()}
+
+
+def test_packed_on_the_fullest_host_that_holds_the_job():
+    needs = [Room(2 * GIB, 0)] * 2
+    assert choose(needs, rooms(a=3, b=5, c=9), spread=False) == ["b", "b"]
+
+
+def test_packed_on_as_few_hosts_as_can_be():
+    needs = [Room(2 * GIB, 0)] * 5
+    assert choose(needs, rooms(a=3, b=5, c=9), spread=False) == ["c", "c", "c", "c", "a"]
+
+
+def test_spread_over_hosts_of_their_own_the_emptiest_first():
+    needs = [Room(2 * GIB, 0)] * 2
+    assert choose(needs, rooms(a=3, b=5, c=9), spread=True) == ["c", "b"]
+    assert choose([Room(2 * GIB, 0)] * 4, rooms(a=3, b=5, c=9), spread=True) is None
+
+
+def test_what_does_not_fit_goes_nowhere():
+    assert choose([Room(10 * GIB, 0)], rooms(a=9), spread=False) is None
+    assert choose([Room(GIB, 1)], rooms(a=9), spread=False) is None
+    assert choose([Room(GIB, 1)] * 2, {"a": Room(9 * GIB, 1), "b": Room(2 * GIB, 1)}, spread=False) == ["b", "a"]
+    assert choose([Room(GIB, 0)], {}, spread=False) is None

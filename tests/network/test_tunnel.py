@@ -1,0 +1,195 @@
+"""One VPC on two hosts: two namespaces with a link between them, and in each a router of the VPC."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from network.lab import ALL_IN, ALL_OUT, Instance, guard, icmp, ipv4, run
+from phalanx.network import namespace, tunnel
+from phalanx.network.errors import NetworkError
+from phalanx.network.model import Eni, Guard, Overlay, Remote, Rule, SecurityGroup, VpcState
+from phalanx.network.router import Router
+from phalanx.network.ruleset import TUNNEL
+
+VNI = 0xABCDEF
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # linux/in.h
+
+
+@dataclass
+class Host:
+    """A host: a namespace with the address `address` on the link, and the VPC's router on it."""
+
+    name: str
+    address: str
+    instances: list[Instance] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.router = Router(f"{self.name}-router")
+        self.router.ensure()
+
+
+@dataclass
+class Lab:
+    """Two hosts and what the control plane tells them."""
+
+    prefix: str
+    a: Host
+    b: Host
+    groups: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
+    guards: tuple[Guard, ...] = ()
+
+    def instance(self, host: Host, *groups: str, mtu: int = 1450) -> Instance:
+        number = 4 + len(self.a.instances) + len(self.b.instances)
+        made = Instance(Eni(f"eni-{number}", f"10.0.0.{number}", groups, mtu), f"{self.prefix}{number}")
+        namespace.create(made.namespace)
+        host.router.attach(made.eni, made.namespace)
+        host.instances.append(made)
+        return made
+
+    def apply(self) -> None:
+        groups = tuple(SecurityGroup(id_, rules) for id_, rules in self.groups.items())
+        for host, other in ((self.a, self.b), (self.b, self.a)):
+            remotes = tuple(Remote(instance.eni, other.address) for instance in other.instances)
+            enis = tuple(instance.eni for instance in host.instances)
+            host.router.apply(VpcState("vpc-1", groups, enis, self.guards, remotes=remotes))
+            with namespace.entered(host.name):
+                host.router.reach(Overlay(VNI, host.address, remotes))
+
+
+@pytest.fixture
+def lab(prefix: str) -> Lab:
+    names = f"{prefix}a", f"{prefix}b"
+    for name in names:
+        namespace.create(name)
+    run(names[0], "ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", names[1])
+    for name, address in zip(names, ("192.168.7.1", "192.168.7.2"), strict=True):
+        run(name, "ip", "addr", "add", f"{address}/24", "dev", "wire")
+        run(name, "ip", "link", "set", "wire", "up")
+    return Lab(prefix, Host(names[0], "192.168.7.1"), Host(names[1], "192.168.7.2"))
+
+
+def test_groups_are_evaluated_at_both_ends(lab: Lab):
+    lab.groups["sg-1"] = (ALL_OUT, Rule("ingress", "6", 7000, 7000, group="sg-1"))
+    lab.groups["sg-2"] = (Rule("egress", "6", 7001, 7001, group="sg-1"), ALL_IN)
+    one, two, mute = lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1"), lab.instance(lab.b, "sg-2")
+    lab.apply()
+    # Members of a group on the other host are members; what answers comes back by the connection.
+    assert one.reaches_tcp(two, 7000)
+    assert two.reaches_tcp(one, 7000)
+    assert not one.reaches_tcp(two, 7002)  # no ingress there
+    assert one.reaches_tcp(mute, 7002)
+    assert not mute.reaches_tcp(one, 7000)  # no egress here
+    lab.groups["sg-1"] = (ALL_OUT,)
+    lab.apply()
+    assert not one.reaches_udp(two, 7000)
+
+
+def test_only_what_lives_on_the_other_host_comes_from_it(lab: Lab):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    one, near, two = lab.instance(lab.a, "sg-1"), lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.apply()
+    assert two.reaches_udp(one, 9)
+
+    def comes(source: str) -> bool:
+        """Whether host b's router, in somebody else's hands, puts a packet through to `one` that has this source."""
+        with one.socket(socket.SOCK_RAW, 17) as receiver:
+            with contextlib.suppress(OSError):
+                two_router.send_raw(ipv4(source, one.address, 17, b"\0\1\0\2\0\x0c\0\0fake"))
+            try:
+                while True:
+                    if receiver.recvfrom(1 << 16)[0][12:16] == bytes(map(int, source.split("."))):
+                        return True
+            except TimeoutError:
+                return False
+
+    run(f"{lab.b.name}-router", "nft", "flush", "ruleset")
+    two_router = replace(two, namespace=f"{lab.b.name}-router")
+    assert comes(two.address)  # so that the check can fail
+    assert not comes(near.address)
+    assert not comes("10.0.0.99")
+    assert not comes("169.254.1.1")
+
+
+def test_an_instance_cannot_take_the_address_of_one_on_another_host(lab: Lab):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    one, near, two = lab.instance(lab.a, "sg-1"), lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.apply()
+    with near.socket(socket.SOCK_RAW, 1) as receiver:
+        one.send_raw(ipv4(two.address, near.address, 1, icmp(8, 1, bytes(12))))
+        with pytest.raises(TimeoutError):
+            receiver.recv(1 << 16)
+
+
+def test_the_guard_holds_on_both_hosts(lab: Lab):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    one, two = lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.guards = (guard("job", one, two),)
+    lab.apply()
+    assert one.reaches_protocol(two, 50)
+    assert not one.reaches_tcp(two, 7000)
+    assert lab.a.router.counters("job").dropped_packets > 0
+    assert lab.b.router.counters("job").dropped_packets == 0
+    assert lab.b.router.counters("job").esp_packets == 1
+    # The receiver's guard stands alone where the sender's is gone.
+    guards, lab.guards = lab.guards, ()
+    lab.apply()
+    assert one.reaches_tcp(two, 7000)
+    lab.b.router.apply(
+        VpcState(
+            "vpc-1",
+            (SecurityGroup("sg-1", (ALL_IN, ALL_OUT)),),
+            (two.eni,),
+            guards,
+            remotes=(Remote(one.eni, lab.a.address),),
+        )
+    )
+    assert not one.reaches_tcp(two, 7001)
+    assert lab.b.router.counters("job").dropped_packets > 0
+
+
+def test_the_longest_packet_passes_and_the_tunnel_never_fragments(lab: Lab):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    with namespace.entered(lab.a.name):
+        mtu = tunnel.mtu(lab.a.address)
+        with pytest.raises(NetworkError, match=r"192\.168\.7\.9"):
+            tunnel.mtu("192.168.7.9")
+    assert mtu == 1450
+    one, two = lab.instance(lab.a, "sg-1", mtu=mtu), lab.instance(lab.b, "sg-1", mtu=mtu)
+    lab.apply()
+    with two.udp(9) as receiver, one.udp(40000) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        sender.sendto(bytes(mtu - 28), (two.address, 9))
+        assert len(receiver.recv(1 << 16)) == mtu - 28
+    run(lab.a.name, "ip", "link", "set", "wire", "mtu", "9100")
+    with namespace.entered(lab.a.name):
+        assert tunnel.mtu(lab.a.address) == 9001
+
+
+def test_laying_repeats_and_follows(lab: Lab):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    one, two, gone = lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.apply()
+    assert one.reaches_udp(gone, 9)
+    router = f"{lab.a.name}-router"
+    before = run(router, "ip", "-d", "link", "show", TUNNEL)
+    assert f"id {VNI}" in before
+    assert "nolearning" in before
+    lab.apply()
+    assert run(router, "ip", "-d", "link", "show", TUNNEL) == before
+    lab.b.router.detach(gone.eni.id)
+    lab.b.instances.remove(gone)
+    lab.apply()
+    assert gone.address not in run(router, "ip", "route") + run(router, "ip", "neigh")
+    assert one.reaches_udp(two, 9)
+    # No host left: no entry of one either.
+    lab.b.instances.clear()
+    lab.apply()
+    assert "192.168.7.2" not in run(router, "bridge", "fdb")
+    run(router, "ip", "link", "del", TUNNEL)
+    lab.b.instances.append(two)
+    lab.apply()
+    assert one.reaches_udp(two, 9)
