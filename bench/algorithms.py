@@ -1,15 +1,17 @@
 """Training as its users run it: jobs of a live service, in turns with encryption and without, and what they sent each other.
 
-A case's time is that of training itself: from the line of the first host that says that all have joined to its last one. What
-comes before (image, channels, the interpreter) is measured by `start-encrypted-2`.
+A case's time is what DescribeTrainingJob says of `Training` in SecondaryStatusTransitions: from the containers' start to their
+end, the interpreter's start and the reading of data included. Beside it stand the time between two lines of the first host,
+"joined" and its last one, which is what counts of the `allreduce` cases; and that of the whole job, from CreationTime to
+TrainingEndTime, in which an encrypted one joins its instances by IKE.
 """
 
 from __future__ import annotations
 
 import functools
-import io
 import json
 import random
+import statistics
 import tempfile
 import threading
 import time
@@ -31,38 +33,39 @@ from phalanx.node.names import Names
 
 BUCKET = "algorithms"
 COUNTS = (2, 4)
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.5
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a case trains: image, hyperparameters, `data` (kind, objects for so many instances), or a script's arguments."""
+    """What a case trains: image, hyperparameters, `data` (kind, objects for so many instances), or a script's arguments; and
+    which of Trained's times counts."""
 
     repository: str
     what: str
     hyperparameters: dict[str, str] = field(default_factory=dict)
-    data: Callable[[int], tuple[str, dict[str, str]]] | None = None
+    data: Callable[[int], tuple[str, dict[str, bytes]]] | None = None
     script: tuple[str, ...] = ()
     counts: tuple[int, ...] = COUNTS
+    timed: str = "training"
 
 
 @functools.cache
-def table(instances: int) -> tuple[str, dict[str, str]]:
-    """300,000 rows of a label that depends on some of 28 features."""
+def table(instances: int) -> tuple[str, dict[str, bytes]]:
+    """A million rows of a label that depends on some of 28 features: whole numbers below 1,000, whose text is made fast."""
     source = np.random.default_rng(7)
-    features = source.normal(size=(300_000, 28))
-    labels = features[:, 0] + features[:, 1] * features[:, 2] + source.normal(size=len(features)) > 0
-    parts = {}
-    for number in range(instances):
-        text = io.StringIO()
-        rows = np.column_stack([labels, features])[number::instances]
-        np.savetxt(text, rows, delimiter=",", fmt="%.5g")
-        parts[f"{number}.csv"] = text.getvalue()
-    return "text/csv", parts
+    rows = source.integers(1000, size=(1_000_000, 29), dtype=np.int16)
+    hidden = rows[:, 1] + rows[:, 2] * (rows[:, 3] / 500.0) + source.normal(scale=300, size=len(rows))
+    rows[:, 0] = hidden > np.median(hidden)
+    text = np.full((*rows.shape, 4), ord(","), np.uint8)
+    for place, unit in enumerate((100, 10, 1)):
+        text[..., place] = ord("0") + rows // unit % 10
+    text[:, -1, 3] = ord("\n")
+    return "text/csv", {f"{number}.csv": text[number::instances].tobytes() for number in range(instances)}
 
 
-def series(instances: int) -> tuple[str, dict[str, str]]:
+def series(instances: int) -> tuple[str, dict[str, bytes]]:
     """200 series of 400 hours, with a day's season."""
     source = random.Random(7)
     records = [
@@ -73,29 +76,34 @@ def series(instances: int) -> tuple[str, dict[str, str]]:
         for number in range(200)
     ]
     return "jsonlines", {
-        f"{number}.json": "".join(json.dumps(each) + "\n" for each in records[number::instances]) for number in range(instances)
+        f"{number}.json": "".join(json.dumps(each) + "\n" for each in records[number::instances]).encode()
+        for number in range(instances)
     }
 
 
-_HOURLY = {"time_freq": "H", "prediction_length": "24", "context_length": "72", "epochs": "6", "mini_batch_size": "64"}
+_HOURLY = {"time_freq": "H", "prediction_length": "24", "context_length": "72", "epochs": "20", "mini_batch_size": "64"}
 _BINARY = {"predictor_type": "binary_classifier", "mini_batch_size": "1000", "epochs": "2"}
 
 WORKLOADS = {
     "xgboost": Workload(
         "sagemaker-xgboost",
-        "40 trees of 300,000 rows",
+        "40 trees of 1,000,000 rows",
         {"objective": "binary:logistic", "num_round": "40", "max_depth": "6", "eval_metric": "auc"},
         table,
     ),
-    "linear-learner": Workload("linear-learner", "32 models, 2 epochs of 300,000 rows", _BINARY, table),
-    "deepar": Workload("forecasting-deepar", "6 epochs of 200 series", _HOURLY, series),
+    "linear-learner": Workload("linear-learner", "32 models, 2 epochs of 1,000,000 rows", _BINARY, table),
+    "deepar": Workload("forecasting-deepar", "20 epochs of 200 series", _HOURLY, series),
     "ddp-cnn": Workload("pytorch-training", "0.4M parameters, 150 steps", script=("ddp.py", "cnn")),
     "ddp-25m": Workload("pytorch-training", "ResNet-50, 25.6M parameters, 8 steps", script=("ddp.py", "resnet"), counts=(2,)),
     **{
         f"allreduce-{size}mb": Workload(
-            "pytorch-training", f"{times} sums of {size} MB", script=("allreduce.py", str(size), str(times)), counts=(2,)
+            "pytorch-training",
+            f"{times} sums of {size} MB",
+            script=("allreduce.py", str(size), str(times)),
+            counts=(2,),
+            timed="joined",
         )
-        for size, times in ((1, 1000), (16, 100), (256, 8))
+        for size, times in ((1, 4000), (16, 250), (256, 16))
     },
 }
 
@@ -112,6 +120,7 @@ def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
                     case = f"{name}-{count}"
                     if not chosen or case in chosen:
                         results.append(service.measure(case, workload, count, runs=1 if quick else 3))
+                        print(f"{case}: {results[-1].ratio:.3f}, {results[-1].what}", flush=True)
     return results
 
 
@@ -139,35 +148,46 @@ class Service:
         ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=among)
         self._network = {"Subnets": [subnet], "SecurityGroupIds": [group]}
         self._router = Names(data_dir).router_namespace(vpc)
+        self._warm: set[str] = set()
 
     def measure(self, case: str, workload: Workload, count: int, runs: int) -> Result:
-        """Runs in turns, encrypted and in the clear, after one that warms caches (and builds the image, if need be)."""
+        """Runs in turns, encrypted and in the clear; the first case of an image after one that builds it and warms caches."""
         if workload.data:
             kind, parts = workload.data(count)
-            for name, text in parts.items():
-                self._s3.put_object(Bucket=BUCKET, Key=f"{case}/{name}", Body=text.encode())
+            for name, content in parts.items():
+                self._s3.put_object(Bucket=BUCKET, Key=f"{case}/{name}", Body=content)
             channel = self._channel("train", case, "ShardedByS3Key", kind)
         else:
             channel = self._channel("code", "code", "FullyReplicated", "text/x-python")
-        self._train(f"{case}-warm", workload, count, channel, True)
-        pairs, sent = [], {True: 0, False: 0}
+        if workload.repository not in self._warm:
+            self._train(f"{case}-warm", workload, count, channel, True)
+            self._warm.add(workload.repository)
+        pairs = []
         for number in range(runs):
-            seconds = {}
+            trained = {}
             # Each of the two goes first in turn.
             for encrypted in (True, False) if number % 2 else (False, True):
                 name = f"{case}-{'encrypted' if encrypted else 'clear'}-{number}"
-                seconds[encrypted], sent[encrypted] = self._train(name, workload, count, channel, encrypted)
-            pairs.append((seconds[True], seconds[False]))
-        bytes_sent = f"{sent[True] / 1e6:.1f} MB sent ({sent[False] / 1e6:.1f} in the clear)"
-        return Result(case, "s", f"{workload.what}, {bytes_sent}", "in the clear", pairs)
+                trained[encrypted] = self._train(name, workload, count, channel, encrypted)
+            pairs.append((trained[True], trained[False]))
+        said = [
+            f"{word} {statistics.median(of(on) for on, _ in pairs):.1f} ({statistics.median(of(off) for _, off in pairs):.1f})"
+            for word, of in (
+                ("MB sent", lambda each: each.sent / 1e6),
+                ("s training", lambda each: each.training),
+                ("s once joined", lambda each: each.joined),
+                ("s in all", lambda each: each.whole),
+            )
+        ]
+        times = [(getattr(on, workload.timed), getattr(off, workload.timed)) for on, off in pairs]
+        return Result(case, "s", f"{workload.what}: {', '.join(said)}", "in the clear", times)
 
     @staticmethod
     def _channel(name: str, prefix: str, distribution: str, kind: str) -> dict[str, Any]:
         source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{prefix}/", "S3DataDistributionType": distribution}
         return {"ChannelName": name, "ContentType": kind, "DataSource": {"S3DataSource": source}}
 
-    def _train(self, name: str, workload: Workload, count: int, channel: dict[str, Any], encrypted: bool) -> tuple[float, int]:
-        """Seconds that training took, and the bytes that the instances sent each other meanwhile, headers included."""
+    def _train(self, name: str, workload: Workload, count: int, channel: dict[str, Any], encrypted: bool) -> Trained:
         algorithm: dict[str, Any] = {
             "TrainingImage": f"123456789012.dkr.ecr.us-west-2.amazonaws.com/{workload.repository}:1",
             "TrainingInputMode": "File",
@@ -196,7 +216,23 @@ class Service:
         events = self._logs.get_log_events(logGroupName=group, logStreamName=streams[0]["logStreamName"], startFromHead=True)
         lines = events["events"]
         begun = next(line["timestamp"] for line in lines if "joined" in line["message"])
-        return (lines[-1]["timestamp"] - begun) / 1000, meter.sent
+        at = {each["Status"]: each for each in job["SecondaryStatusTransitions"]}
+        return Trained(
+            training=(at["Training"]["EndTime"] - at["Training"]["StartTime"]).total_seconds(),
+            joined=(lines[-1]["timestamp"] - begun) / 1000,
+            whole=(job["TrainingEndTime"] - job["CreationTime"]).total_seconds(),
+            sent=meter.sent,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a job took, in seconds, and the bytes that its instances sent each other, headers included."""
+
+    training: float
+    joined: float
+    whole: float
+    sent: int
 
 
 class Meter:
