@@ -81,7 +81,7 @@ def series(instances: int) -> tuple[str, dict[str, bytes]]:
     }
 
 
-_HOURLY = {"time_freq": "H", "prediction_length": "24", "context_length": "72", "epochs": "20", "mini_batch_size": "64"}
+_HOURLY = {"time_freq": "H", "prediction_length": "24", "context_length": "72", "epochs": "60", "mini_batch_size": "64"}
 _BINARY = {"predictor_type": "binary_classifier", "mini_batch_size": "1000", "epochs": "2"}
 
 WORKLOADS = {
@@ -92,7 +92,7 @@ WORKLOADS = {
         table,
     ),
     "linear-learner": Workload("linear-learner", "32 models, 2 epochs of 1,000,000 rows", _BINARY, table),
-    "deepar": Workload("forecasting-deepar", "20 epochs of 200 series", _HOURLY, series),
+    "deepar": Workload("forecasting-deepar", "60 epochs of 200 series", _HOURLY, series),
     "ddp-cnn": Workload("pytorch-training", "0.4M parameters, 150 steps", script=("ddp.py", "cnn")),
     "ddp-25m": Workload("pytorch-training", "ResNet-50, 25.6M parameters, 8 steps", script=("ddp.py", "resnet"), counts=(2,)),
     **{
