@@ -142,6 +142,8 @@ def main() -> None:
     head = f"{address}:{port}"
     runtime, ending = Runtime(names, {}, kept / "ray.log"), threading.Event()
     try:
+        # What one that was killed has left, its socket above all.
+        runtime.stop()
         runtime.start_head(address, port)
         _connect(head, runtime)
         # Ray has set a handler of its own.
