@@ -1,4 +1,4 @@
-"""`PYTHONPATH=tests python -m bench.crash [--minutes 30] [--seed N]`: kills any process of a service over a queue of jobs.
+"""`PYTHONPATH=tests python -m bench.crash [--minutes 30] [--seed N] [--postgresql]`: kills any process over a queue of jobs.
 
 Prints what was killed and how the jobs ended; exit 0 only if every acknowledged job ended as it should, exactly once, nothing
 was in the clear, and nothing of the service is left on the host.
@@ -7,21 +7,32 @@ was in the clear, and nothing of the service is left on the host.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
 
 from e2e.conftest import running
 from e2e.crash import crash
+from postgres import Postgres
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.crash", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=9)
+    parser.add_argument("--postgresql", action="store_true", help="keep jobs in PostgreSQL, and kill its processes too")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="phalanx-crash-") as directory, running(Path(directory)) as service:
-        found = crash(service, arguments.minutes * 60, arguments.seed)
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phalanx-crash-")))
+        options, others = (), {}
+        if arguments.postgresql:
+            server = Postgres()
+            stack.callback(server.close)
+            server.start()
+            options, others = ("--database", server.fresh("phalanx")), {"PostgreSQL": server.sessions}
+        service = stack.enter_context(running(directory, *options))
+        found = crash(service, arguments.minutes * 60, arguments.seed, others=others)
         print(found, flush=True)
     # `running` itself has failed where the stopped service left anything behind.
     print("holds" if not found.wrong else "DOES NOT HOLD")

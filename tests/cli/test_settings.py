@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from phalanx.cli.env import variables
-from phalanx.cli.settings import AdminKey, Endpoints, default_bucket
+from phalanx.cli.settings import AdminKey, Endpoints, database_url, default_bucket
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
 
@@ -67,3 +67,61 @@ def test_a_taken_port_is_told_at_once(tmp_path):
         )
     assert shown.returncode == 1
     assert f"port {port}" in shown.stderr
+
+
+LOCAL = "postgresql://phalanx@/phalanx?host=/run/postgresql"
+
+
+def test_jobs_are_in_a_file_unless_a_database_was_given_and_then_always_there(tmp_path):
+    assert database_url(tmp_path).database == str(tmp_path / "phalanx.db")
+    given = database_url(tmp_path, LOCAL)
+    assert (given.get_backend_name(), given.query["host"]) == ("postgresql", "/run/postgresql")
+    assert database_url(tmp_path) == given
+
+
+def test_jobs_that_are_in_a_file_are_not_left_behind(tmp_path, capsys):
+    (tmp_path / "phalanx.db").touch()
+    with pytest.raises(typer.Exit):
+        database_url(tmp_path, LOCAL)
+    assert "do not move" in capsys.readouterr().err
+    assert not (tmp_path / "database").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("postgresql://phalanx:secret@db/phalanx", "PGPASSWORD"),
+        ("postgresql://phalanx@/phalanx?password=secret", "PGPASSWORD"),
+        ("postgresql://phalanx@db/phalanx?sslmode=disable", "verify-full"),
+        ("postgresql://phalanx@127.0.0.1/phalanx?host=db&sslmode=require", "verify-full"),
+        ("postgresql://phalanx@/phalanx?service=other&sslmode=prefer", "verify-full"),
+        ("mysql://phalanx@/phalanx", "PostgreSQL"),
+        ("sqlite:///elsewhere.db", "PostgreSQL"),
+        ("phalanx", "no URL"),
+    ],
+)
+def test_a_database_that_cannot_be_taken_is_told_and_not_remembered(tmp_path, capsys, url, word):
+    with pytest.raises(typer.Exit):
+        database_url(tmp_path, url)
+    assert word in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "checked"),
+    [
+        (LOCAL, None, False),
+        ("postgresql://phalanx@127.0.0.1/phalanx", None, False),
+        ("postgresql://phalanx@localhost/phalanx", "db", False),
+        ("postgresql://phalanx@/phalanx", None, False),
+        ("postgresql://phalanx@/phalanx", "db", True),
+        ("postgresql://phalanx@db/phalanx", None, True),
+        ("postgres://phalanx@10.0.0.7/phalanx?sslrootcert=/etc/ca.pem", None, True),
+    ],
+)
+def test_another_hosts_database_is_reached_over_tls_that_knows_it(tmp_path, monkeypatch, url, host, checked):
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    if host is not None:
+        monkeypatch.setenv("PGHOST", host)
+    assert database_url(tmp_path, url).query.get("sslmode") == ("verify-full" if checked else None)

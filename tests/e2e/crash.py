@@ -10,8 +10,10 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
@@ -42,8 +44,10 @@ CONTAINERS = 0.25
 """How often, compared with any other kind, a process of a container is hit: its job has then ended."""
 WAITING = 3
 """Jobs that are under way or queued at a time."""
-PAUSE = (0.3, 2.0)
+PAUSE = (0.5, 3.0)
 """Seconds between two kills."""
+STARTS = 5
+"""How often in a row the service may end by itself while it is started."""
 
 
 @dataclass
@@ -107,7 +111,7 @@ class Watch(threading.Thread):
 
 
 class Host:
-    """A service whose processes are killed, and what came of it."""
+    """A service that is kept running and has jobs to do."""
 
     def __init__(self, phalanx: Phalanx, seed: int) -> None:
         self.phalanx = phalanx
@@ -115,15 +119,18 @@ class Host:
         self._chance = random.Random(seed)
 
     def revive(self) -> None:
-        """What a host's init system does: start the service again that has died. Now and then it dies while it starts."""
+        """What a host's init system does: start the service again that has ended."""
+        failed = 0
         while self.phalanx.process.poll() is not None:
+            failed += self.phalanx.process.returncode > 0
+            # It may fail to start where something that it needs is killed meanwhile; but not each time.
+            assert failed < STARTS, (self.phalanx.data_dir.parent / "serve.log").read_text()[-4000:]
             self.phalanx.spawn()
-            if self._chance.random() > 0.2:
+            try:
                 self.phalanx.ready()
-                return
-            time.sleep(self._chance.uniform(0, 3))
-            self.phalanx.kill()
-            self.found.kills["service while it started"] += 1
+            except AssertionError:
+                if self.phalanx.process.poll() is None:
+                    raise
 
     def submit(self, name: str, network: dict) -> bool:
         """Ask for a job until the service has acknowledged it."""
@@ -160,10 +167,26 @@ class Host:
             self._excuse(error)
             return True
 
-    def pause(self) -> None:
-        time.sleep(self._chance.uniform(*PAUSE))
+    def _excuse(self, error: BotoCoreError | ClientError) -> None:
+        """A service that is gone does not answer; one that answers says no 500."""
+        if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 500:
+            self.found.wrong.append(f"answered: {error}")
 
-    def hit(self) -> None:
+
+class Killer(threading.Thread):
+    """Kills processes until it is told to end."""
+
+    def __init__(self, host: Host, seed: int, others: Mapping[str, Callable[[], list[int]]]) -> None:
+        super().__init__(daemon=True)
+        self._phalanx, self._found, self._others = host.phalanx, host.found, others
+        self._chance = random.Random(seed)
+        self.closing = threading.Event()
+
+    def run(self) -> None:
+        while not self.closing.wait(self._chance.uniform(*PAUSE)):
+            self._hit()
+
+    def _hit(self) -> None:
         """One process: SIGKILL, or now and then SIGSTOP for a second; the service may be asked to stop instead."""
         groups = self._hunted() if self._chance.random() < 0.15 else self._groups()
         if not groups:
@@ -180,16 +203,14 @@ class Host:
             try:
                 job = self._job_of(pid)
                 signal.pidfd_send_signal(process, number)
-                self.found.kills[f"{name} by {number.name}"] += 1
+                self._found.kills[f"{name} by {number.name}"] += 1
                 if job is not None:
-                    self.found.hit.add(job)
+                    self._found.hit.add(job)
                 if number == signal.SIGSTOP:
                     time.sleep(1)
                     signal.pidfd_send_signal(process, signal.SIGCONT)
             finally:
                 os.close(process)
-        if name == "service" and number != signal.SIGSTOP:
-            self.phalanx.process.wait(120)
 
     def _hunted(self) -> dict[str, list[int]]:
         """Those that live for a moment only, if one comes by."""
@@ -202,7 +223,7 @@ class Host:
 
     def _groups(self) -> dict[str, list[int]]:
         groups = collections.defaultdict(list)
-        for pid, text in self.phalanx.processes().items():
+        for pid, text in self._phalanx.processes().items():
             if self._instance_of(pid) is not None:
                 groups["container"].append(pid)
                 continue
@@ -210,16 +231,18 @@ class Host:
                 if all(word in text for word in words):
                     groups[name].append(pid)
                     break
-        if self.phalanx.process.poll() is None:
-            groups["service"] = [self.phalanx.process.pid]
-        return groups
+        if self._phalanx.process.poll() is None:
+            groups["service"] = [self._phalanx.process.pid]
+        for name, find in self._others.items():
+            groups[name] = find()
+        return {name: pids for name, pids in groups.items() if pids}
 
     def _instance_of(self, pid: int) -> str | None:
         """The instance in whose container a process is, by its control group."""
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
                 parts = line.rpartition(":")[2].strip("/").split("/")
-                if parts[0] == self.phalanx.names.cgroup and parts[2:3] == ["container"]:
+                if parts[0] == self._phalanx.names.cgroup and parts[2:3] == ["container"]:
                     return parts[1]
         return None
 
@@ -227,34 +250,43 @@ class Host:
         instance = self._instance_of(pid)
         if instance is None:
             return None
-        spec = self.phalanx.names.run_dir / instance / "spec.json"
+        spec = self._phalanx.names.run_dir / instance / "spec.json"
         return json.loads(spec.read_text())["spec"]["job"]
 
-    def _excuse(self, error: BotoCoreError | ClientError) -> None:
-        """A service that is gone does not answer; one that answers says no 500."""
-        if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 500:
-            self.found.wrong.append(f"answered: {error}")
 
+def crash(
+    phalanx: Phalanx,
+    seconds: float,
+    seed: int,
+    kills: int = 0,
+    others: Mapping[str, Callable[[], list[int]]] = MappingProxyType({}),
+) -> Crash:
+    """Feed jobs and kill processes for so many seconds and until so many kills are done, let all jobs end, and judge.
 
-def crash(phalanx: Phalanx, seconds: float, seed: int, kills: int = 0) -> Crash:
-    """Feed jobs and kill processes for so many seconds and until so many kills are done, let all jobs end, and judge."""
+    `others` finds processes that are none of the service's, by the name of their kind: they are killed as well."""
     host = Host(phalanx, seed)
     found = host.found
     network = phalanx.network(UDP_500, ESP)
     watch = Watch(phalanx.names.router_namespace(phalanx.vpc_of(network)), found.frames)
     watch.start()
+    killer = Killer(host, seed, others)
+    killer.start()
     acknowledged: list[str] = []
     under_way: list[str] = []
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline or sum(found.kills.values()) < kills:
-        under_way = [name for name in under_way if host.goes_on(name)]
-        if len(under_way) < WAITING:
-            name = f"crash-{len(acknowledged)}"
-            if host.submit(name, network):
-                acknowledged.append(name)
-                under_way.append(name)
-        host.pause()
-        host.hit()
+    try:
+        while time.monotonic() < deadline or sum(found.kills.values()) < kills:
+            under_way = [name for name in under_way if host.goes_on(name)]
+            if len(under_way) < WAITING:
+                name = f"crash-{len(acknowledged)}"
+                if host.submit(name, network):
+                    acknowledged.append(name)
+                    under_way.append(name)
+            time.sleep(0.2)
+    finally:
+        killer.closing.set()
+        killer.join()
+    host.revive()
     for name in under_way:
         wait_for(lambda name=name: not host.goes_on(name), 300, f"{name} to end")
     watch.closing.set()

@@ -187,6 +187,27 @@ def test_a_failing_key_lookup_is_an_internal_failure_and_lets_nobody_in() -> Non
     assert endpoint._answer(request, "id").status == 500
 
 
+class Away(Exception):
+    """What is stored cannot be reached."""
+
+
+def away(*_arguments: Any) -> Any:
+    raise Away
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_away_is_service_unavailable_whoever_asks(known: bool) -> None:
+    services = [Service("sts", {"GetCallerIdentity": away})]
+    app = application(services, keys if known else away, ACCOUNT, unavailable=(Away,))
+    endpoint = app.routes[0].endpoint  # type: ignore[attr-defined]
+    body = b"Action=GetCallerIdentity&Version=2011-06-15"
+    headers = {"host": "localhost", **sign("POST", "http://localhost/", body, FORM, "sts")}
+    request = wire_app.HttpRequest("POST", b"", {name.lower(): value.encode() for name, value in headers.items()}, body)
+    answer = endpoint._answer(request, "id")
+    assert answer.status == 503
+    assert b"<Code>ServiceUnavailable</Code>" in answer.body
+
+
 def test_a_handler_without_an_operation_is_a_mistake_at_start() -> None:
     with pytest.raises(ValueError, match="NoSuchThing"):
         application([Service("sts", {"NoSuchThing": lambda caller, request: {}})], keys, ACCOUNT)

@@ -20,6 +20,8 @@ from typing import Annotated, Any
 import structlog
 import typer
 import uvicorn
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -33,6 +35,7 @@ from phalanx.cli.settings import (
     AdminKey,
     DataDir,
     Endpoints,
+    database_url,
     default_bucket,
     fail,
 )
@@ -66,7 +69,7 @@ from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
-from phalanx.store.database import Database, sqlite_url
+from phalanx.store.database import UNAVAILABLE, Database, Unsuitable
 from phalanx.wire.app import application
 
 S3_WATCH_SECONDS = 1.0
@@ -91,6 +94,14 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to answer on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to answer on.")] = 8770,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PHALANX_DATABASE",
+            help="Keep jobs in PostgreSQL: postgresql://USER@HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass. Given"
+            " at the first start of a data directory, and remembered there. By default they are kept in DIR/phalanx.db.",
+        ),
+    ] = None,
     s3_endpoint: Annotated[
         str | None,
         typer.Option(
@@ -196,6 +207,7 @@ def serve(
         host,
         listener,
         data_dir,
+        database_url(data_dir, database),
         s3_endpoint,
         registry or [],
         require_encryption,
@@ -267,6 +279,7 @@ class _Service:
         host: str,
         listener: socket.socket,
         data_dir: Path,
+        database: URL,
         s3_endpoint: str | None,
         registries: list[str],
         require_encryption: EncryptionPolicy | None,
@@ -291,11 +304,16 @@ class _Service:
         self._spread = spread
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
-        self._database = Database(sqlite_url(data_dir / "phalanx.db"))
+        self._database = Database(database)
         self._undo.callback(self._database.close)
-        self._database.migrate()
-        self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT)
-        self._key = _admin_key(self._directory, data_dir)
+        try:
+            if not self._database.claim():
+                fail("Another phalanx serve uses this database. Give this one its own: --database URL")
+            self._database.migrate()
+            self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT)
+            self._key = _admin_key(self._directory, data_dir)
+        except (*UNAVAILABLE, Unsuitable) as error:
+            fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
 
     def run(self, stop: Sequence[int]) -> None:
         """Start everything, answer until SIGTERM or SIGINT. `stop` holds the signals that came meanwhile."""
@@ -339,7 +357,14 @@ class _Service:
         routes = [Route("/healthz", _healthy), *site.routes(region=REGION, s3=s3)]
         trail = Trail(self._data_dir / "audit", ACCOUNT)
         self._undo.callback(trail.close)
-        app = application(services, self._directory.principal, ACCOUNT, routes=routes, guard=Authority(self._directory, trail))
+        app = application(
+            services,
+            self._directory.principal,
+            ACCOUNT,
+            routes=routes,
+            guard=Authority(self._directory, trail),
+            unavailable=UNAVAILABLE,
+        )
         endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
         Endpoints(endpoint, s3, REGION, authority).save(self._data_dir)

@@ -22,7 +22,7 @@ from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
 from phalanx.node.messages import HOST_BYTES, Capacity
 from phalanx.store.base import Json, now_ms
-from phalanx.store.database import Database
+from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
 RESERVED_BYTES = 1536 * 1024**2
@@ -96,9 +96,12 @@ class Manager:
         self._thread.join()
         for thread, _ in list(self._runners.values()):
             thread.join()
-        for job in self._unfinished():
-            if job.plan is not None:
-                self._give_back(job)
+        try:
+            for job in self._unfinished():
+                if job.plan is not None:
+                    self._give_back(job)
+        except UNAVAILABLE as error:
+            log.error("instances were left running, guarded; the next start goes on", reason=str(error))
 
     def _give_back(self, job: TrainingJob) -> None:
         """Requeue a job, however often it takes: an agent that died or hangs is being replaced meanwhile."""

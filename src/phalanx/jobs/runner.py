@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from phalanx.data.model import DataKey, ObjectStore
@@ -21,7 +20,7 @@ from phalanx.jobs.journal import Journal
 from phalanx.jobs.record import Outcome, failed
 from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import now_ms
-from phalanx.store.database import Database
+from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import LogStream, TrainingJob
 
 STOP_GRACE_SECONDS = 120.0
@@ -102,8 +101,8 @@ class Runner:
             except FleetError as error:
                 self._pause(error)
                 continue
-            except OperationalError as error:
-                # The store has no room, or is locked: that is not how a job ends.
+            except UNAVAILABLE as error:
+                # The store is away, has no room, or is locked: that is not how a job ends.
                 self._pause(error)
                 continue
             except Exception as error:

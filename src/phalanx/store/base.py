@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Integer, MetaData
+from sqlalchemy import JSON, BigInteger, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase
 
 Json = dict[str, Any]
+TEXT = String().with_variant(String(collation="C"), "postgresql")
+"""Texts sort, and compare, by their code points, whatever the database's language: pages go on where the last one ended."""
 
 
 class Base(DeclarativeBase):
@@ -25,6 +27,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         Json: JSON(none_as_null=True),
         int: BigInteger().with_variant(Integer, "sqlite"),
+        str: TEXT,
     }
 
 

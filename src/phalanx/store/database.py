@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from psycopg import Connection as PostgresConnection
+from psycopg.types.string import StrDumperUnknown
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""What a transaction raises where the database cannot be reached, is locked for too long, or has no room: nobody was told that
+it is done, and it may be repeated."""
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_WRITERS, _OWNER = 0x7068616C616E78, 0x7068616C616E79
+"""PostgreSQL's advisory locks: of the transaction that writes, and of the service that the database belongs to."""
+_LOCK_SECONDS = 30
+"""How long a writer waits for another one."""
+_OWNER_SECONDS = 10.0
+"""How long PostgreSQL may take to notice that the service before was killed."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -66,20 +81,52 @@ class _Wal:
             os.close(file)
 
 
-class Database:
-    """Everything that Phalanx has acknowledged. SQLite (WAL) or, by URL, another database that SQLAlchemy speaks."""
+class Unsuitable(Exception):
+    """A database that cannot hold what Phalanx keeps; says why."""
 
-    def __init__(self, url: str) -> None:
+
+class Database:
+    """Everything that Phalanx has acknowledged: in SQLite (WAL), or in PostgreSQL.
+
+    Both give the same: one writer at a time, who sees what all before it have written; readers who see one moment and wait for
+    nobody; texts that sort by their code points. `url` is SQLAlchemy's. Raises ValueError for another database.
+    """
+
+    def __init__(self, url: str | URL) -> None:
+        parsed = make_url(url)
         self.url = url
-        self._engine = create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        self._reading: dict[str, Any] = {}
+        self._owner: Connection | None = None
+        if parsed.get_backend_name() == "sqlite":
+            self._engine = create_engine(parsed)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
-        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        elif parsed.get_backend_name() == "postgresql":
+            self._engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                # Each statement of a writer sees what was committed before it: of all writers, since it is the only one.
+                isolation_level="READ COMMITTED",
+                connect_args={
+                    "application_name": "phalanx",
+                    "connect_timeout": 5,
+                    "options": f"-c lock_timeout={_LOCK_SECONDS}s -c timezone=UTC",
+                },
+                pool_size=8,
+                max_overflow=32,
+                # Connections that a restart of the server has cut are seen before they are used.
+                pool_pre_ping=True,
+            )
+            event.listen(self._engine, "connect", _prepare_postgresql)
+            event.listen(self._engine, "begin", _begin_postgresql)
+            self._reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        else:
+            raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
+        path = parsed.database if self._engine.dialect.name == "sqlite" else None
         self._wal = _Wal(path) if path else None
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._turn = threading.Lock() if self._wal is not None else contextlib.nullcontext()
-        """Writers queue here: SQLite's own wait for the write lock sleeps and polls, up to 100 ms at a time."""
+        self._turn = threading.Lock()
+        """Writers queue here: SQLite's own wait for the write lock sleeps and polls, up to 100 ms at a time, and PostgreSQL's
+        takes a connection for each that waits."""
 
     @property
     def engine(self) -> Engine:
@@ -87,18 +134,50 @@ class Database:
         return self._engine
 
     def migrate(self) -> None:
-        """Bring the schema to the newest migration; nothing happens when it is there already."""
+        """Bring the schema to the newest migration; nothing happens when it is there already.
+
+        Raises Unsuitable where the database does not keep texts in UTF-8.
+        """
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.begin() as connection:
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
+            if self._engine.dialect.name == "postgresql":
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                if encoding != "UTF8":
+                    raise Unsuitable(f"the database's encoding is {encoding}: make it with ENCODING 'UTF8' TEMPLATE template0")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def claim(self) -> bool:
+        """Make the database this process's until it is closed; whether it was free. A server that is starting is waited for.
+
+        Nothing is done for SQLite, whose file lies in a data directory that has one service by its own lock.
+        """
+        if self._engine.dialect.name != "postgresql":
+            return True
+        deadline = time.monotonic() + _OWNER_SECONDS
+        while True:
+            try:
+                if self._owner is None:
+                    # A connection of its own: the lock goes with it, whatever ends the process.
+                    self._owner = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                if self._owner.exec_driver_sql(f"SELECT pg_try_advisory_lock({_OWNER})").scalar_one():
+                    return True
+            except UNAVAILABLE:
+                # The server may be starting.
+                self._disown()
+                if time.monotonic() > deadline:
+                    raise
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may change rows; committed at the end, rolled back on an exception.
 
-        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE), so what it reads is still true when it writes.
+        There is one at a time: what it reads is still true when it writes. SQLite has a lock for that (BEGIN IMMEDIATE); in
+        PostgreSQL it is an advisory one, so that other processes of Phalanx wait for it too.
         """
         with self._turn, self._sessions() as session:
             session.connection(execution_options={"phalanx_write": True})
@@ -115,6 +194,7 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A consistent view that changes nothing. What it loaded stays readable afterwards."""
         with self._sessions() as session:
+            session.connection(execution_options=self._reading)
             try:
                 yield session
             finally:
@@ -126,12 +206,20 @@ class Database:
     def rows(self) -> Iterator[Connection]:
         """A consistent view that gives plain rows: for what is asked with every request, where a session costs more than the
         database does."""
-        with self._engine.connect() as connection:
+        with self._engine.connect().execution_options(**self._reading) as connection:
             yield connection
 
     def close(self) -> None:
         """Close all connections."""
+        self._disown()
         self._engine.dispose()
+
+    def _disown(self) -> None:
+        if self._owner is not None:
+            # Not given back to the pool: it ends here, and the lock with it.
+            self._owner.invalidate()
+            self._owner.close()
+            self._owner = None
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -146,3 +234,19 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 def _begin_sqlite(connection: object) -> None:
     options = connection.get_execution_options()  # type: ignore[attr-defined]
     connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("phalanx_write") else "BEGIN")  # type: ignore[attr-defined]
+
+
+class _Text(StrDumperUnknown):
+    """Texts as PostgreSQL takes them: it has no NUL, which programs may write to their logs."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd"))
+
+
+def _prepare_postgresql(connection: PostgresConnection, _: ConnectionPoolEntry) -> None:
+    connection.adapters.register_dumper(str, _Text)
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("phalanx_write"):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")

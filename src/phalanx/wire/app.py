@@ -28,6 +28,8 @@ MAX_BODY = 4 << 20
 
 UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, so nothing is done. Try again later.", 503)
 """While the audit log cannot be written."""
+AWAY = AwsError("ServiceUnavailable", "What is stored cannot be reached now, so nothing is done. Try again later.", 503)
+"""While the store cannot be reached."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,14 +41,16 @@ def application(
     *,
     routes: Sequence[BaseRoute] = (),
     guard: Guard | None = None,
+    unavailable: tuple[type[Exception], ...] = (),
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
     `guard` decides what callers may do and keeps a record of it; without one whoever has a key may do everything. `routes` are
-    served besides (such as /console/); everything else is answered with 404. Raises ValueError for a handler without an
-    operation of that name in its service's model.
+    served besides (such as /console/); everything else is answered with 404. `unavailable` is what `keys`, `guard` and handlers
+    raise while what they need is away: clients hear ServiceUnavailable (503), and repeat. Raises ValueError for a handler
+    without an operation of that name in its service's model.
     """
-    endpoint = _Endpoint(services, keys, account, guard)
+    endpoint = _Endpoint(services, keys, account, guard, unavailable)
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
     app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *routes])
     starlettes_own = app.router.default
@@ -88,7 +92,14 @@ class _Disconnected(Exception):
 class _Endpoint:
     """`POST /` and `GET /` of all services, and `POST /service/…/operation/…` of those that speak CBOR."""
 
-    def __init__(self, services: Sequence[Service], keys: KeyLookup, account: str, guard: Guard | None) -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        keys: KeyLookup,
+        account: str,
+        guard: Guard | None,
+        unavailable: tuple[type[Exception], ...],
+    ) -> None:
         made = [one for service in services for one in apis(service)]
         self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
         self.by_path = {one.target_prefix: one for one in made if isinstance(one, CborApi)}
@@ -99,6 +110,7 @@ class _Endpoint:
         self._keys = keys
         self._account = account
         self._guard = guard
+        self._unavailable = unavailable
         self._replays = Replays()
         self._crew = Crew()
 
@@ -155,6 +167,9 @@ class _Endpoint:
         except Refused as refused:
             self._refused(refused, addressee, request, claim, client, request_id)
             return speaker.refusal(refused, request_id)
+        except self._unavailable as away:
+            _log.warning("request cannot be served", request_id=request_id, reason=str(away))
+            return speaker.error(AWAY.code, AWAY.message, AWAY.status, request_id)
         except Exception:
             _log.exception("request failed", request_id=request_id)
             return speaker.error(INTERNAL_FAILURE.code, INTERNAL_FAILURE.message, INTERNAL_FAILURE.status, request_id)
@@ -211,6 +226,10 @@ class _Endpoint:
             return addressee.denied(denied.message, caller.request_id)
         except Refused:
             raise
+        except self._unavailable as away:
+            _log.warning("operation cannot be done", request_id=caller.request_id, operation=name, reason=str(away))
+            error = (AWAY.code, AWAY.message)
+            return addressee.failure(AWAY, caller.request_id)
         except Exception:
             _log.exception("operation failed", request_id=caller.request_id, service=addressee.name, operation=name)
             error = (INTERNAL_FAILURE.code, INTERNAL_FAILURE.message)

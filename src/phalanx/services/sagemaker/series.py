@@ -30,7 +30,9 @@ def summaries(session: Session, job: TrainingJob) -> list[Members]:
         .order_by(MetricSeries.name)
     )
     found = []
-    for name, count, total, squares, least, most in session.execute(query):
+    for name, points, total, squares, least, most in session.execute(query):
+        # PostgreSQL's sum of integers is a decimal number.
+        count = int(points)
         average = total / count
         # Rounding may leave less than nothing.
         deviation = math.sqrt(max(0.0, squares / count - average * average))

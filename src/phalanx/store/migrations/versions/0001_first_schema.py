@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from phalanx.store.base import TEXT
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -15,9 +17,9 @@ def upgrade() -> None:
     """Forward."""
     op.create_table(
         "access_keys",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("secret", sa.String(), nullable=False),
-        sa.Column("user_name", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("secret", TEXT, nullable=False),
+        sa.Column("user_name", TEXT, nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_access_keys")),
@@ -27,19 +29,19 @@ def upgrade() -> None:
 
     op.create_table(
         "inline_policies",
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("document", sa.String(), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("document", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("kind", "owner", "name", name=op.f("pk_inline_policies")),
     )
     op.create_table(
         "managed_policies",
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("path", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=True),
         sa.Column("default_version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("last_version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("tags", sa.JSON(), nullable=False),
@@ -51,9 +53,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "policy_attachments",
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("policy", sa.String(), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("policy", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("kind", "owner", "policy", name=op.f("pk_policy_attachments")),
     )
@@ -62,11 +64,11 @@ def upgrade() -> None:
 
     op.create_table(
         "roles",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
-        sa.Column("trust", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("path", TEXT, nullable=False),
+        sa.Column("trust", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=True),
         sa.Column("longest", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -75,13 +77,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "sessions",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("secret", sa.String(), nullable=False),
-        sa.Column("token", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("owner_id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("secret", TEXT, nullable=False),
+        sa.Column("token", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("owner_id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
         sa.Column("policies", sa.JSON(), nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("expires", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -92,9 +94,9 @@ def upgrade() -> None:
 
     op.create_table(
         "users",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("path", TEXT, nullable=False),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_users")),
@@ -102,9 +104,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "policy_versions",
-        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("document", sa.String(), nullable=False),
+        sa.Column("document", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(
             ["arn"], ["managed_policies.arn"], name=op.f("fk_policy_versions_arn_managed_policies"), ondelete="CASCADE"
@@ -113,10 +115,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "client_tokens",
-        sa.Column("operation", sa.String(), nullable=False),
-        sa.Column("token", sa.String(), nullable=False),
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("response", sa.String(), nullable=False),
+        sa.Column("operation", TEXT, nullable=False),
+        sa.Column("token", TEXT, nullable=False),
+        sa.Column("fingerprint", TEXT, nullable=False),
+        sa.Column("response", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("operation", "token", name=op.f("pk_client_tokens")),
     )
@@ -125,7 +127,7 @@ def upgrade() -> None:
 
     op.create_table(
         "dhcp_options",
-        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
         sa.Column("configurations", sa.JSON(), nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -133,17 +135,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "elastic_addresses",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("address", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_elastic_addresses")),
         sa.UniqueConstraint("address", name=op.f("uq_elastic_addresses_address")),
     )
     op.create_table(
         "keys",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("data_key", sa.LargeBinary(), nullable=False),
@@ -157,9 +159,9 @@ def upgrade() -> None:
 
     op.create_table(
         "key_aliases",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["key"], ["keys.id"], name=op.f("fk_key_aliases_key_keys")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_key_aliases")),
@@ -170,15 +172,15 @@ def upgrade() -> None:
 
     op.create_table(
         "nat_gateways",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
-        sa.Column("subnet_id", sa.String(), nullable=False),
-        sa.Column("connectivity", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("interface_id", sa.String(), nullable=False),
-        sa.Column("private_address", sa.String(), nullable=False),
-        sa.Column("allocation_id", sa.String(), nullable=True),
-        sa.Column("public_address", sa.String(), nullable=True),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
+        sa.Column("subnet_id", TEXT, nullable=False),
+        sa.Column("connectivity", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("interface_id", TEXT, nullable=False),
+        sa.Column("private_address", TEXT, nullable=False),
+        sa.Column("allocation_id", TEXT, nullable=True),
+        sa.Column("public_address", TEXT, nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("deleted", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_nat_gateways")),
@@ -188,39 +190,39 @@ def upgrade() -> None:
 
     op.create_table(
         "prefix_lists",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("family", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("family", TEXT, nullable=False),
         sa.Column("max_entries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_prefix_lists")),
     )
     op.create_table(
         "resource_tags",
-        sa.Column("resource_id", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("resource_id", TEXT, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("resource_id", "key", name=op.f("pk_resource_tags")),
     )
     op.create_table(
         "tags",
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("arn", "key", name=op.f("pk_tags")),
     )
     op.create_table(
         "training_jobs",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
         sa.Column("request", sa.JSON(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("secondary_status", sa.String(), nullable=False),
-        sa.Column("failure_reason", sa.String(), nullable=True),
+        sa.Column("status", TEXT, nullable=False),
+        sa.Column("secondary_status", TEXT, nullable=False),
+        sa.Column("failure_reason", TEXT, nullable=True),
         sa.Column("stop_requested", sa.Boolean(), nullable=False),
-        sa.Column("stage", sa.String(), nullable=False),
+        sa.Column("stage", TEXT, nullable=False),
         sa.Column("outcome", sa.JSON(), nullable=True),
         sa.Column("retries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -231,16 +233,16 @@ def upgrade() -> None:
         sa.Column("idle_since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("interrupt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("away_until", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("warm_pool", sa.String(), nullable=True),
+        sa.Column("warm_pool", TEXT, nullable=True),
         sa.Column("warm_since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("warm_ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("warm_from", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("warm_reused_by", sa.String(), nullable=True),
+        sa.Column("warm_reused_by", TEXT, nullable=True),
         sa.Column("instances", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("encrypted", sa.Boolean(), nullable=False),
-        sa.Column("tuning_job_arn", sa.String(), nullable=True),
+        sa.Column("tuning_job_arn", TEXT, nullable=True),
         sa.Column("plan", sa.JSON(), nullable=True),
-        sa.Column("model_uri", sa.String(), nullable=True),
+        sa.Column("model_uri", TEXT, nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=True),
         sa.Column("evidence", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_training_jobs")),
@@ -253,9 +255,9 @@ def upgrade() -> None:
 
     op.create_table(
         "log_streams",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("job", sa.String(), nullable=False),
-        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("job", TEXT, nullable=False),
+        sa.Column("host", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("events", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -272,11 +274,11 @@ def upgrade() -> None:
 
     op.create_table(
         "prefix_list_entries",
-        sa.Column("prefix_list_id", sa.String(), nullable=False),
-        sa.Column("cidr", sa.String(), nullable=False),
+        sa.Column("prefix_list_id", TEXT, nullable=False),
+        sa.Column("cidr", TEXT, nullable=False),
         sa.Column("since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("until", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("description", TEXT, nullable=True),
         sa.ForeignKeyConstraint(
             ["prefix_list_id"],
             ["prefix_lists.id"],
@@ -287,10 +289,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "transitions",
-        sa.Column("job", sa.String(), nullable=False),
+        sa.Column("job", TEXT, nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("status", TEXT, nullable=False),
+        sa.Column("message", TEXT, nullable=False),
         sa.Column("started", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ended", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.ForeignKeyConstraint(
@@ -300,11 +302,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "vpcs",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("cidr", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("cidr", TEXT, nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("dhcp_options_id", sa.String(), nullable=True),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("dhcp_options_id", TEXT, nullable=True),
         sa.Column("dns_support", sa.Boolean(), nullable=False),
         sa.Column("dns_hostnames", sa.Boolean(), nullable=False),
         sa.Column("usage_metrics", sa.Boolean(), nullable=False),
@@ -314,8 +316,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "internet_gateways",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=True),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_internet_gateways_vpc_id_vpcs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_internet_gateways")),
@@ -323,11 +325,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "log_events",
-        sa.Column("stream", sa.String(), nullable=False),
+        sa.Column("stream", TEXT, nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("timestamp", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ingested", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("message", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["stream"], ["log_streams.name"], name=op.f("fk_log_events_stream_log_streams"), ondelete="CASCADE"
         ),
@@ -335,16 +337,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "network_acls",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_network_acls_vpc_id_vpcs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_network_acls")),
         sa.UniqueConstraint("vpc_id", name=op.f("uq_network_acls_vpc_id")),
     )
     op.create_table(
         "route_tables",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_route_tables_vpc_id_vpcs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_route_tables")),
@@ -354,10 +356,10 @@ def upgrade() -> None:
 
     op.create_table(
         "security_groups",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_security_groups_vpc_id_vpcs")),
@@ -366,10 +368,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "subnets",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
-        sa.Column("cidr", sa.String(), nullable=False),
-        sa.Column("zone", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
+        sa.Column("cidr", TEXT, nullable=False),
+        sa.Column("zone", TEXT, nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.Column("map_public", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -381,11 +383,11 @@ def upgrade() -> None:
 
     op.create_table(
         "vpc_endpoints",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("service", sa.String(), nullable=False),
-        sa.Column("policy", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("service", TEXT, nullable=False),
+        sa.Column("policy", TEXT, nullable=False),
         sa.Column("private_dns", sa.Boolean(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["vpc_id"], ["vpcs.id"], name=op.f("fk_vpc_endpoints_vpc_id_vpcs")),
@@ -396,15 +398,15 @@ def upgrade() -> None:
 
     op.create_table(
         "network_interfaces",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("subnet_id", sa.String(), nullable=False),
-        sa.Column("vpc_id", sa.String(), nullable=False),
-        sa.Column("address", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("job", sa.String(), nullable=True),
-        sa.Column("host", sa.String(), nullable=True),
-        sa.Column("owner", sa.String(), nullable=True),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("subnet_id", TEXT, nullable=False),
+        sa.Column("vpc_id", TEXT, nullable=False),
+        sa.Column("address", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=False),
+        sa.Column("status", TEXT, nullable=False),
+        sa.Column("job", TEXT, nullable=True),
+        sa.Column("host", TEXT, nullable=True),
+        sa.Column("owner", TEXT, nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.CheckConstraint("(job IS NULL) <> (owner IS NULL)", name="ck_network_interfaces_owner"),
         sa.CheckConstraint("(job IS NULL) = (host IS NULL)", name="ck_network_interfaces_host"),
@@ -420,10 +422,10 @@ def upgrade() -> None:
 
     op.create_table(
         "route_table_associations",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("route_table_id", sa.String(), nullable=False),
-        sa.Column("subnet_id", sa.String(), nullable=True),
-        sa.Column("vpc_id", sa.String(), nullable=True),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("route_table_id", TEXT, nullable=False),
+        sa.Column("subnet_id", TEXT, nullable=True),
+        sa.Column("vpc_id", TEXT, nullable=True),
         sa.CheckConstraint("(subnet_id IS NULL) <> (vpc_id IS NULL)", name="ck_route_table_associations_of"),
         sa.ForeignKeyConstraint(
             ["route_table_id"], ["route_tables.id"], name=op.f("fk_route_table_associations_route_table_id_route_tables")
@@ -439,9 +441,9 @@ def upgrade() -> None:
 
     op.create_table(
         "routes",
-        sa.Column("route_table_id", sa.String(), nullable=False),
-        sa.Column("destination", sa.String(), nullable=False),
-        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("route_table_id", TEXT, nullable=False),
+        sa.Column("destination", TEXT, nullable=False),
+        sa.Column("target", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["route_table_id"], ["route_tables.id"], name=op.f("fk_routes_route_table_id_route_tables"), ondelete="CASCADE"
         ),
@@ -450,16 +452,16 @@ def upgrade() -> None:
     op.create_table(
         "security_group_rules",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("group_id", sa.String(), nullable=False),
-        sa.Column("direction", sa.String(), nullable=False),
-        sa.Column("protocol", sa.String(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("group_id", TEXT, nullable=False),
+        sa.Column("direction", TEXT, nullable=False),
+        sa.Column("protocol", TEXT, nullable=False),
         sa.Column("from_port", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("to_port", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("cidr", sa.String(), nullable=True),
-        sa.Column("peer_group", sa.String(), nullable=True),
-        sa.Column("prefix_list", sa.String(), nullable=True),
-        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("cidr", TEXT, nullable=True),
+        sa.Column("peer_group", TEXT, nullable=True),
+        sa.Column("prefix_list", TEXT, nullable=True),
+        sa.Column("description", TEXT, nullable=True),
         sa.CheckConstraint("direction IN ('ingress', 'egress')", name="ck_security_group_rules_direction"),
         sa.CheckConstraint(
             "(cidr IS NULL) <> (coalesce(peer_group, prefix_list) IS NULL)", name="ck_security_group_rules_peer"
@@ -481,8 +483,8 @@ def upgrade() -> None:
 
     op.create_table(
         "vpc_endpoint_groups",
-        sa.Column("endpoint_id", sa.String(), nullable=False),
-        sa.Column("group_id", sa.String(), nullable=False),
+        sa.Column("endpoint_id", TEXT, nullable=False),
+        sa.Column("group_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["endpoint_id"],
             ["vpc_endpoints.id"],
@@ -499,8 +501,8 @@ def upgrade() -> None:
 
     op.create_table(
         "vpc_endpoint_route_tables",
-        sa.Column("endpoint_id", sa.String(), nullable=False),
-        sa.Column("route_table_id", sa.String(), nullable=False),
+        sa.Column("endpoint_id", TEXT, nullable=False),
+        sa.Column("route_table_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["endpoint_id"],
             ["vpc_endpoints.id"],
@@ -517,9 +519,9 @@ def upgrade() -> None:
 
     op.create_table(
         "network_interface_groups",
-        sa.Column("interface_id", sa.String(), nullable=False),
+        sa.Column("interface_id", TEXT, nullable=False),
         sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("group_id", sa.String(), nullable=False),
+        sa.Column("group_id", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["group_id"], ["security_groups.id"], name=op.f("fk_network_interface_groups_group_id_security_groups")
         ),
@@ -536,8 +538,8 @@ def upgrade() -> None:
 
     op.create_table(
         "algorithms",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
         sa.Column("request", sa.JSON(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_algorithms")),
@@ -548,10 +550,10 @@ def upgrade() -> None:
 
     op.create_table(
         "experiments",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("display_name", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("display_name", TEXT, nullable=False),
+        sa.Column("description", TEXT, nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_by", sa.JSON(), nullable=False),
         sa.Column("modified", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -564,11 +566,11 @@ def upgrade() -> None:
 
     op.create_table(
         "trial_components",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("display_name", sa.String(), nullable=False),
-        sa.Column("source", sa.String(), nullable=True),
-        sa.Column("run", sa.String(), nullable=True),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("display_name", TEXT, nullable=False),
+        sa.Column("source", TEXT, nullable=True),
+        sa.Column("run", TEXT, nullable=True),
         sa.Column("content", sa.JSON(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_by", sa.JSON(), nullable=False),
@@ -584,9 +586,9 @@ def upgrade() -> None:
     op.create_table(
         "metric_series",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("job", sa.String(), nullable=False),
-        sa.Column("host", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("job", TEXT, nullable=False),
+        sa.Column("host", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["job"], ["training_jobs.name"], name=op.f("fk_metric_series_job_training_jobs"), ondelete="CASCADE"
         ),
@@ -595,10 +597,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "trials",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
-        sa.Column("display_name", sa.String(), nullable=False),
-        sa.Column("experiment", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
+        sa.Column("display_name", TEXT, nullable=False),
+        sa.Column("experiment", TEXT, nullable=False),
         sa.Column("properties", sa.JSON(), nullable=False),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_by", sa.JSON(), nullable=False),
@@ -629,8 +631,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "trial_members",
-        sa.Column("trial", sa.String(), nullable=False),
-        sa.Column("component", sa.String(), nullable=False),
+        sa.Column("trial", TEXT, nullable=False),
+        sa.Column("component", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["component"], ["trial_components.name"], name=op.f("fk_trial_members_component_trial_components")
         ),
@@ -642,14 +644,14 @@ def upgrade() -> None:
 
     op.create_table(
         "tuning_jobs",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("arn", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("arn", TEXT, nullable=False),
         sa.Column("request", sa.JSON(), nullable=False),
-        sa.Column("caller", sa.String(), nullable=False),
+        sa.Column("caller", TEXT, nullable=False),
         sa.Column("seed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("warm", sa.JSON(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("failure_reason", sa.String(), nullable=True),
+        sa.Column("status", TEXT, nullable=False),
+        sa.Column("failure_reason", TEXT, nullable=True),
         sa.Column("outcome", sa.JSON(), nullable=True),
         sa.Column("converged", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("created", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -664,16 +666,16 @@ def upgrade() -> None:
 
     op.create_table(
         "tuning_children",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("tuning", sa.String(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("tuning", TEXT, nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("definition", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("parameters", sa.JSON(), nullable=False),
         sa.Column("launched", sa.Boolean(), nullable=False),
-        sa.Column("counted", sa.String(), nullable=False),
+        sa.Column("counted", TEXT, nullable=False),
         sa.Column("objective", sa.Double(), nullable=True),
-        sa.Column("objective_status", sa.String(), nullable=False),
-        sa.Column("failure_reason", sa.String(), nullable=True),
+        sa.Column("objective_status", TEXT, nullable=False),
+        sa.Column("failure_reason", TEXT, nullable=True),
         sa.Column("settled", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.ForeignKeyConstraint(
             ["tuning"], ["tuning_jobs.name"], name=op.f("fk_tuning_children_tuning_tuning_jobs"), ondelete="CASCADE"
@@ -683,8 +685,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "objective_values",
-        sa.Column("job", sa.String(), nullable=False),
-        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("job", TEXT, nullable=False),
+        sa.Column("host", TEXT, nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("timestamp", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("value", sa.Double(), nullable=False),

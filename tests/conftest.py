@@ -1,0 +1,50 @@
+"""PostgreSQL for tests that want it, and for all that have a store: `pytest --postgresql tests/jobs tests/services …`."""
+
+import hashlib
+
+import pytest
+
+from phalanx.store import database
+from postgres import Postgres
+
+_servers = []
+_made = set()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--postgresql", action="store_true", help="keep every store of the tests in PostgreSQL instead of SQLite")
+
+
+def pytest_configure(config):
+    if config.getoption("--postgresql"):
+        # Before any test imports it.
+        database.sqlite_url = _instead
+
+
+def pytest_unconfigure():
+    while _servers:
+        _servers.pop().close()
+
+
+@pytest.fixture
+def postgresql(request):
+    """The URL of an empty database, in a server that the session shares."""
+    return _url(request.node.nodeid)
+
+
+def _instead(path):
+    """Each path is a database of its own; commands that are given its directory find it too."""
+    url = _url(str(path))
+    (path.parent / "database").write_text(url)
+    return url
+
+
+def _url(name):
+    if not _servers:
+        _servers.append(Postgres())
+        _servers[0].start()
+    short = hashlib.sha256(name.encode()).hexdigest()[:16]
+    if short in _made:
+        return _servers[0].url(short)
+    _made.add(short)
+    return _servers[0].fresh(short)
