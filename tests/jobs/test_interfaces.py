@@ -120,7 +120,7 @@ def test_an_interface_knows_where_it_belongs(database):
 def test_an_unknown_subnet_or_group(database):
     with pytest.raises(InterfaceError, match="subnet-9"):
         addresses(database, "a", hosts(1), ["subnet-9"])
-    with pytest.raises(Exception, match="(?i)foreign key"):
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
         addresses(database, "a", hosts(1), groups=["sg-9"])
 
 
@@ -158,5 +158,5 @@ def test_the_rules_of_a_vpc(database):
 
 def test_a_rule_has_one_peer(database):
     for peer in ({}, {"cidr": "0.0.0.0/0", "peer_group": "sg-1"}):
-        with pytest.raises(Exception, match="(?i)check"), database.write() as session:
+        with pytest.raises(Exception, match=r"(?i)check"), database.write() as session:
             session.add(SecurityGroupRule(group_id="sg-1", direction="egress", protocol="-1", **peer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from phalanx.cli.audit import audit
+from phalanx.cli.backup import backup, restore
 from phalanx.cli.capture import capture
 from phalanx.cli.compare import compare
 from phalanx.cli.decrypt import decrypt
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, env, doctor, evidence, compare, audit, explain, capture, interrupt, decrypt, trail):
+for command in (serve, env, doctor, evidence, compare, audit, explain, capture, interrupt, decrypt, trail, backup, restore):
     app.command()(command)
 app.add_typer(image, name="image")
 app.add_typer(host, name="host")

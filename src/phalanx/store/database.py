@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg import Connection as PostgresConnection
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
@@ -171,6 +174,23 @@ class Database:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
+
+    def copy(self, path: Path) -> None:
+        """Write a copy of a SQLite database into the file `path`, as it is at one moment, while others write on."""
+        with self._engine.connect() as connection, contextlib.closing(sqlite3.connect(path)) as target:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101
+            driver.backup(target)
+
+    def check(self) -> None:
+        """Raises Unsuitable for a SQLite database that is damaged, or that a newer version of Phalanx has written."""
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+            if found != "ok":
+                raise Unsuitable(f"the database is damaged: {found}")
+            revision = MigrationContext.configure(connection).get_current_revision()
+        if revision not in {each.revision for each in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
+            raise Unsuitable(f"the database has the schema {revision}, which this version of Phalanx does not know")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:

@@ -1,0 +1,98 @@
+"""`phalanx backup` and `phalanx restore`: what a service knows, in one file, taken while it runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import DatabaseError
+
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, database_url, fail, stored
+from phalanx.identity import trail
+from phalanx.store.database import Unsuitable
+
+DATABASE = "phalanx.db"
+_AUDIT = "audit"
+_LEFT_OUT = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "instances", "s3", "lock", "endpoints.json", _AUDIT})
+"""What is not copied as it lies there: database and trail have ways of their own; the rest is made anew, or is the users'."""
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; it holds keys, and is readable by its owner alone.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Copy what a service knows into one file while it runs: jobs, networks, identities, keys, evidence and the audit trail.
+
+    Not in it: the buckets (DIR/s3, to be copied with any S3 client), a root key that lies elsewhere, what runs now.
+    """
+    if database_url(data_dir).get_backend_name() != "sqlite":
+        fail(f"Jobs are in PostgreSQL: back them up with pg_dump, and {data_dir} but for s3 and instances with any program.")
+    partial, copy = file.with_name(f"{file.name}.partial"), file.with_name(f"{file.name}.db")
+    try:
+        # Each is new, and nobody else's from its first moment.
+        for path in (partial, copy):
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600, exist_ok=False)
+        with stored(data_dir) as database:
+            database.copy(copy)
+        with tarfile.open(partial, "w:gz") as archive:
+            archive.add(copy, DATABASE)
+            for path in sorted(data_dir.iterdir()):
+                if path.name not in _LEFT_OUT and path.suffix not in (".log", ".new"):
+                    archive.add(path, path.name)
+            # After the database: of all that is in it, the trail tells.
+            for path in sorted((data_dir / _AUDIT).glob("*.jsonl")):
+                _add_whole_lines(archive, path)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(file)
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}")
+    finally:
+        for path in (partial, copy):
+            path.unlink(missing_ok=True)
+    typer.echo(f"{file} holds what the service in {data_dir} knew just now. Keep it as you keep keys.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `phalanx backup` has written.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Make a data directory from a backup; `phalanx serve` then goes on from there, with the newest schema.
+
+    Jobs that had instances when the backup was taken end as if their host had been lost, or begin again by their RetryStrategy.
+    """
+    if data_dir.exists() and any(data_dir.iterdir()):
+        fail(f"{data_dir} is not empty: nothing in it is overwritten. Choose another: --data-dir DIR")
+    partial = data_dir.with_name(f"{data_dir.name}.restoring")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(mode=0o700, parents=True)
+        with tarfile.open(file, "r:gz") as archive:
+            archive.extractall(partial, filter="data")
+        with stored(partial) as database:
+            database.check()
+        if (partial / _AUDIT).is_dir() and (fault := trail.verify(partial / _AUDIT).fault) is not None:
+            fail(f"{file} cannot be restored: the audit trail in it is not whole: {fault}.")
+        if data_dir.exists():
+            data_dir.rmdir()
+        partial.replace(data_dir)
+    except (OSError, EOFError, tarfile.TarError, DatabaseError, Unsuitable) as error:
+        fail(f"{file} cannot be restored: {error}")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    typer.echo(f"{data_dir} is as it was. Copy the buckets back once the service runs: phalanx serve --data-dir {data_dir}")
+
+
+def _add_whole_lines(archive: tarfile.TarFile, path: Path) -> None:
+    """Add a file that is being appended to, up to its last whole line."""
+    content = path.read_bytes()
+    content = content[: content.rfind(b"\n") + 1]
+    info = archive.gettarinfo(path, f"{_AUDIT}/{path.name}")
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
