@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from vici.exception import CommandException, DeserializationException, EventUnknownException, SessionException
 
-from phalanx.ipsec.daemon import Daemon
+from phalanx.ipsec.daemon import IKE, Daemon
 from phalanx.ipsec.errors import MeshError, Unanswered
 from phalanx.ipsec.model import MeshSpec, Peer
 
@@ -129,7 +129,7 @@ class Charon:
     def __init__(self, space: str, rundir: Path) -> None:
         self._netns = space
         self._rundir = rundir
-        self._daemon = Daemon(space, rundir, "charon")
+        self._daemon = Daemon(space, rundir, IKE)
         self._socket = rundir / "charon.vici"
 
     def pid(self) -> int | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from phalanx.ipsec import netns
 from phalanx.ipsec.errors import MeshError
 
+IKE = "charon"
+"""What the process of an instance's IKE daemon is called."""
 END_TIMEOUT = 2.0
 """Seconds that a process gets to end after SIGTERM, and after SIGKILL."""
 _WRITE_TIMEOUT = 1.0

@@ -98,6 +98,16 @@ def down(name: str, peers: Sequence[str]) -> None:
             raise MeshError(f"cannot lower the plaintext guard in namespace {name}: {error}") from error
 
 
+def stand_alone(name: str) -> None:
+    """Remove every SA, and every policy but the guard's, one by one: a flush would take the guard along. Raises OSError."""
+    with Xfrm.kernel(name) as xfrm:
+        for policy in xfrm.policies():
+            if policy.priority < LOWEST:
+                xfrm.remove(policy)
+        for state in xfrm.states():
+            xfrm.remove_state(state)
+
+
 def _sysctls(device: str) -> list[tuple[Path, str]]:
     """What the namespace's settings must be for the guard to hold; to be called inside it."""
     # A device with disable_xfrm or disable_policy is not looked up in the SPD at all (ip-sysctl.rst). Where the device is

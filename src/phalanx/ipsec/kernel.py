@@ -17,6 +17,7 @@ from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm
 
 _START_TIMEOUT = 10.0
+_SWEEP_TIMEOUT = 5.0
 _READS = 5
 _SALT_BITS = 32
 _NAMES = {("rfc4106(gcm(aes))", 128): "AES_GCM_16"}
@@ -56,16 +57,16 @@ class KernelPlane:
         return {}
 
     def clear(self) -> None:
-        """Remove every SA, and every policy but the guards, one by one: a flush would take the guards along."""
+        """Remove every SA, and every policy but the guards, and see that the ledger does not do it later once more."""
         try:
-            with Xfrm.kernel(self._netns) as xfrm:
-                for policy in xfrm.policies():
-                    if policy.priority < guard.LOWEST:
-                        xfrm.remove(policy)
-                for state in xfrm.states():
-                    xfrm.remove_state(state)
+            guard.stand_alone(self._netns)
         except OSError as error:
             raise MeshError(f"the kernel's SAs in namespace {self._netns} cannot be removed: {error}") from error
+        deadline = time.monotonic() + _SWEEP_TIMEOUT
+        while self._ledger.pid() is not None and ledger.watches(self._rundir):
+            if time.monotonic() > deadline:
+                raise MeshError(f"the ledger of SAs in namespace {self._netns} does not see that charon is gone")
+            time.sleep(0.005)
 
     def measure(self) -> PlaneReport:
         """What the kernel counts for live SAs, plus what the ledger has of those that are gone."""

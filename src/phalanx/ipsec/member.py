@@ -35,6 +35,9 @@ _RETRY = 0.5
 _BLOCKED_OUT = ("XfrmOutPolBlock", "XfrmOutNoStates")
 _BLOCKED_IN = ("XfrmInPolBlock", "XfrmInTmplMismatch", "XfrmInNoPols")
 
+_COPIED = "XfrmInNoStates"
+"""Where the kernel has ESP as well, it gets a copy of every packet of the engine's, and counts it for want of an SA."""
+
 _REFUSED = ("AUTHENTICATION_FAILED", "AUTH_FAILED", "PPK required", "no trusted", "no issuer")
 """In charon's log: certificates or PPK do not fit, which no second attempt mends."""
 _CAUSES = (*_REFUSED, "NO_PROPOSAL_CHOSEN", "TS_UNACCEPTABLE", "unable to")
@@ -168,13 +171,13 @@ class Member:
             sas = []
         self._note_certificates()
         counters = xfrm_statistics(self._netns)
-        blocked = {*_BLOCKED_OUT, *_BLOCKED_IN}
+        told = {*_BLOCKED_OUT, *_BLOCKED_IN, *([_COPIED] if self._plane_name == "engine" else [])}
         return MeshReport(
             data_plane=self._plane_name,
             pairs=tuple(self._pair(peer, plane, sas) for peer in self._spec.peers),
             plaintext_blocked_out=sum(counters.get(name, 0) for name in _BLOCKED_OUT),
             plaintext_blocked_in=sum(counters.get(name, 0) for name in _BLOCKED_IN),
-            drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in blocked}},
+            drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in told}},
             work=plane.work,
         )
 

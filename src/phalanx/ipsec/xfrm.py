@@ -20,7 +20,7 @@ NETLINK_XFRM = 6
 Direction = Literal["in", "out", "fwd"]
 DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
 
-NEWSA, DELSA, _GETSA, EXPIRE = 16, 17, 18, 24
+NEWSA, DELSA, _GETSA, EXPIRE, UPDSA = 16, 17, 18, 24, 26
 _NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 19, 20, 21, 25
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
