@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from ipaddress import ip_address
 
@@ -66,8 +67,8 @@ def aead(key: bytes = KEY, name: str = AEAD, icv: int = 128, kind: int = 18) -> 
     return attribute(kind, name.encode().ljust(64, b"\0") + struct.pack("=II", 8 * len(key), icv) + key)
 
 
-def replay(window: int = 4096, sent: int = 0, received: int = 0) -> bytes:
-    words = (window + 31) // 32
+def replay(window: int = 4096, sent: int = 0, received: int = 0, words: int | None = None) -> bytes:
+    words = (window + 31) // 32 if words is None else words
     head = struct.pack("=6I", words, sent & 0xFFFFFFFF, received & 0xFFFFFFFF, sent >> 32, received >> 32, window)
     return attribute(23, head + bytes(4 * words))
 
@@ -118,9 +119,80 @@ def policy(
     return message(kind, body + more, seq)
 
 
+def ae_id(spi, flags=0, destination=OWN, *, seq=1) -> bytes:
+    name = address(destination) + struct.pack(">I", spi) + struct.pack("=HBx", 2, 50)
+    return message(Type.GETAE, name + address(PEER) + struct.pack("=II", flags, 7), seq, REQUEST)
+
+
 def policy_id(kind, direction, sel=None, index=0, *, seq=1, flags=REQUEST | ACK) -> bytes:
     source, destination = (OWN, PEER) if direction == Direction.OUT else (PEER, OWN)
     return message(kind, (sel or selector(source, destination)) + struct.pack("=IB3x", index, direction), seq, flags)
+
+
+WRONG_SA = {
+    "transport mode": ({"mode": 0}, errno.EINVAL),
+    "BEET mode": ({"mode": 4}, errno.EINVAL),
+    "AH": ({"protocol": 51}, errno.EINVAL),
+    "IPv6 outside": ({"family": 10}, errno.EAFNOSUPPORT),
+    "no ESN": ({"flags": 0x20}, errno.EINVAL),
+    "other flags": ({"flags": 0xA0 | 8}, errno.EINVAL),
+    "no algorithm": ({"attributes": replay()}, errno.EINVAL),
+    "AES-CBC": ({"attributes": aead(KEY, "cbc(aes)", 0, kind=2) + replay()}, errno.EINVAL),
+    "ChaCha20": ({"attributes": aead(KEY, "rfc7539esp(chacha20,poly1305)") + replay()}, errno.ENOSYS),
+    "NULL": ({"attributes": aead(b"", "ecb(cipher_null)", 0) + replay()}, errno.ENOSYS),
+    "a short ICV": ({"attributes": aead(icv=64) + replay()}, errno.ENOSYS),
+    "AES-192": ({"attributes": aead(bytes(28)) + replay()}, errno.EINVAL),
+    "a key without salt": ({"attributes": aead(bytes(32)) + replay()}, errno.EINVAL),
+    "no window": ({"attributes": aead()}, errno.EINVAL),
+    "a window of 1": ({"window": 1}, errno.EINVAL),
+    "a window of 8192": ({"window": 8192}, errno.EINVAL),
+    "a used key": ({"attributes": aead() + replay(received=5)}, errno.EINVAL),
+    "UDP encapsulation": ({"attributes": aead() + replay() + attribute(4, struct.pack("=H22x", 2))}, errno.EOPNOTSUPP),
+    "a mark": ({"attributes": aead() + replay() + attribute(21, bytes(8))}, errno.EOPNOTSUPP),
+    "an interface": ({"attributes": aead() + replay() + attribute(31, bytes(4))}, errno.EOPNOTSUPP),
+    "offload": ({"attributes": aead() + replay() + attribute(28, bytes(8))}, errno.EOPNOTSUPP),
+    "something of a later kernel": ({"attributes": aead() + replay() + attribute(77, bytes(4))}, errno.EOPNOTSUPP),
+    "numbers that may wrap": ({"attributes": aead() + replay() + attribute(24, b"\2\0\0\0")}, errno.EINVAL),
+    "the other direction": ({"attributes": aead() + replay() + attribute(33, b"\2")}, errno.EINVAL),
+    "a lifetime from first use": ({"life": limits(hard_use=9)}, errno.EINVAL),
+    "a selector": ({"sel": selector(PEER, OWN)}, errno.EINVAL),
+    "strangers": ({"source": "10.0.0.8", "destination": "10.0.0.9"}, errno.EINVAL),
+    "itself": ({"source": OWN}, errno.EINVAL),
+    "a key that is cut off": ({"attributes": aead()[:-8] + replay()}, errno.EINVAL),
+    "a mode that is none": ({"mode": 9}, errno.EINVAL),
+    "TCP": ({"protocol": 6}, errno.EINVAL),
+    "no address family": ({"family": 0}, errno.EINVAL),
+    "an unknown algorithm": ({"attributes": aead(KEY, "rot13") + replay()}, errno.ENOSYS),
+    "an ICV of five bytes": ({"attributes": aead(icv=40) + replay()}, errno.ENOSYS),
+    "an algorithm in eight bytes": ({"attributes": attribute(18, bytes(8)) + replay()}, errno.ERANGE),
+    "a key of five bytes": ({"attributes": aead(bytes(5)) + replay()}, errno.EINVAL),
+    "a window of 0": ({"window": 0}, errno.EINVAL),
+    "a window larger than its bitmap": ({"attributes": aead() + replay(4096, words=1)}, errno.EINVAL),
+    "a replay state in eight bytes": ({"attributes": aead() + attribute(23, bytes(8))}, errno.ERANGE),
+    "flags in two bytes": ({"attributes": aead() + replay() + attribute(24, b"\2\0")}, errno.ERANGE),
+}
+"""SAs that are not carried, and the errno of the answer."""
+
+WRONG_POLICY = {
+    "a bypass": ({"templates": []}, errno.EINVAL),
+    "two templates": ({"templates": [template(0, PEER, OWN)] * 2}, errno.EINVAL),
+    "an optional template": ({"optional": 1}, errno.EINVAL),
+    "transport mode": ({"mode": 0}, errno.EINVAL),
+    "AH": ({"protocol": 51}, errno.EINVAL),
+    "one protocol only": ({"sel": selector(PEER, OWN, protocol=6)}, errno.EOPNOTSUPP),
+    "a long prefix": ({"sel": selector(PEER, OWN, (33, 32))}, errno.EINVAL),
+    "no family": ({"sel": selector()}, errno.EINVAL),
+    "a lifetime": ({"life": limits(hard=5)}, errno.EOPNOTSUPP),
+    "an unknown action": ({"action": 2}, errno.EINVAL),
+    "a mark": ({"more": attribute(21, bytes(8))}, errno.EOPNOTSUPP),
+    "a sub policy": ({"more": attribute(16, b"\1\0\0\0\0\0")}, errno.EINVAL),
+    "another type of policy": ({"more": attribute(16, b"\7\0\0\0\0\0")}, errno.EINVAL),
+    "seven templates": ({"templates": [template(0, PEER, OWN)] * 7}, errno.EINVAL),
+    "TCP": ({"protocol": 6}, errno.EINVAL),
+    "a mode that is none": ({"mode": 9}, errno.EINVAL),
+    "a template in ten bytes": ({"templates": [], "more": attribute(5, bytes(10))}, errno.ERANGE),
+}
+"""Policies that are not kept, and the errno of the answer."""
 
 
 def error_of(answers: list[bytearray]) -> int:

@@ -18,8 +18,11 @@ from .requests import (
     OWN,
     PEER,
     REQUEST,
+    WRONG_POLICY,
+    WRONG_SA,
     Instance,
     address,
+    ae_id,
     aead,
     alloc_spi,
     attribute,
@@ -32,7 +35,6 @@ from .requests import (
     replay,
     sa_id,
     selector,
-    template,
     usersa,
 )  # fmt: skip
 
@@ -85,39 +87,6 @@ def test_spis_that_wait_in_vain_expire(instance):
     assert error_of(instance.ask(new_sa(spi, kind=Type.UPDSA))) == errno.ESRCH
 
 
-WRONG_SA = {
-    "transport mode": ({"mode": 0}, errno.EPROTONOSUPPORT),
-    "BEET mode": ({"mode": 4}, errno.EPROTONOSUPPORT),
-    "AH": ({"protocol": 51}, errno.EPROTONOSUPPORT),
-    "IPv6 outside": ({"family": 10}, errno.EAFNOSUPPORT),
-    "no ESN": ({"flags": 0x20}, errno.EINVAL),
-    "other flags": ({"flags": 0xA0 | 8}, errno.EINVAL),
-    "no algorithm": ({"attributes": replay()}, errno.ENOSYS),
-    "AES-CBC": ({"attributes": aead(KEY, "cbc(aes)", 0, kind=2) + replay()}, errno.EOPNOTSUPP),
-    "ChaCha20": ({"attributes": aead(KEY, "rfc7539esp(chacha20,poly1305)") + replay()}, errno.ENOSYS),
-    "NULL": ({"attributes": aead(b"", "ecb(cipher_null)", 0) + replay()}, errno.ENOSYS),
-    "a short ICV": ({"attributes": aead(icv=64) + replay()}, errno.EINVAL),
-    "AES-192": ({"attributes": aead(bytes(28)) + replay()}, errno.EINVAL),
-    "a key without salt": ({"attributes": aead(bytes(32)) + replay()}, errno.EINVAL),
-    "no window": ({"attributes": aead()}, errno.EINVAL),
-    "a window of 1": ({"window": 1}, errno.EINVAL),
-    "a window of 8192": ({"window": 8192}, errno.EINVAL),
-    "a used key": ({"attributes": aead() + replay(received=5)}, errno.EINVAL),
-    "UDP encapsulation": ({"attributes": aead() + replay() + attribute(4, bytes(24))}, errno.EOPNOTSUPP),
-    "a mark": ({"attributes": aead() + replay() + attribute(21, bytes(8))}, errno.EOPNOTSUPP),
-    "an interface": ({"attributes": aead() + replay() + attribute(31, bytes(4))}, errno.EOPNOTSUPP),
-    "offload": ({"attributes": aead() + replay() + attribute(28, bytes(8))}, errno.EOPNOTSUPP),
-    "something of a later kernel": ({"attributes": aead() + replay() + attribute(77, bytes(4))}, errno.EOPNOTSUPP),
-    "numbers that may wrap": ({"attributes": aead() + replay() + attribute(24, b"\2\0\0\0")}, errno.EINVAL),
-    "the other direction": ({"attributes": aead() + replay() + attribute(33, b"\2")}, errno.EINVAL),
-    "a lifetime from first use": ({"life": limits(hard_use=9)}, errno.EINVAL),
-    "a selector": ({"sel": selector(PEER, OWN)}, errno.EINVAL),
-    "strangers": ({"source": "10.0.0.8", "destination": "10.0.0.9"}, errno.EINVAL),
-    "itself": ({"source": OWN}, errno.EINVAL),
-    "a key that is cut off": ({"attributes": aead()[:-8] + replay()}, errno.EINVAL),
-}
-
-
 @pytest.mark.parametrize("name", WRONG_SA)
 def test_sas_that_are_not_carried(instance, name):
     fields, expected = WRONG_SA[name]
@@ -130,22 +99,6 @@ def test_sas_that_are_not_carried(instance, name):
 def test_what_later_kernels_and_daemons_add_is_understood(instance):
     instance.do(new_sa(SPI, attributes=aead() + replay() + attribute(33, b"\1") + attribute(24, b"\1\0\0\0")))
     assert not instance.tables.associations()[0].copy_dscp
-
-
-WRONG_POLICY = {
-    "a bypass": ({"templates": []}, errno.EOPNOTSUPP),
-    "two templates": ({"templates": [template(0, PEER, OWN)] * 2}, errno.EOPNOTSUPP),
-    "an optional template": ({"optional": 1}, errno.EOPNOTSUPP),
-    "transport mode": ({"mode": 0}, errno.EOPNOTSUPP),
-    "AH": ({"protocol": 51}, errno.EOPNOTSUPP),
-    "one protocol only": ({"sel": selector(PEER, OWN, protocol=6)}, errno.EOPNOTSUPP),
-    "a long prefix": ({"sel": selector(PEER, OWN, (33, 32))}, errno.EINVAL),
-    "no family": ({"sel": selector()}, errno.EAFNOSUPPORT),
-    "a lifetime": ({"life": limits(hard=5)}, errno.EOPNOTSUPP),
-    "an unknown action": ({"action": 2}, errno.EINVAL),
-    "a mark": ({"more": attribute(21, bytes(8))}, errno.EOPNOTSUPP),
-    "a sub policy": ({"more": attribute(16, b"\1\0\0\0\0\0")}, errno.EOPNOTSUPP),
-}
 
 
 @pytest.mark.parametrize("name", WRONG_POLICY)
@@ -209,7 +162,7 @@ def test_dumps_and_counts(instance):
 def test_replay_state(instance):
     instance.establish()
     instance.core.pass_packet(Direction.OUT, bytes(IP(src=OWN, dst=PEER) / ICMP()))
-    answer = instance.ask(sa_id(Type.GETAE, 0xC0000002, PEER, flags=REQUEST))[0]
+    answer = instance.ask(ae_id(0xC0000002, destination=PEER))[0]
     assert struct.unpack_from("=H", answer, 4)[0] == Type.NEWAE
     attributes = xfrm.parse_attributes(answer, 16 + 48)
     assert struct.unpack_from("=6I", attributes[23])[1] == 1
@@ -272,6 +225,7 @@ def test_lifetime_in_packets(instance):
 
 def test_new_limits_for_an_sa_that_is_there(instance):
     instance.do(new_sa(SPI), new_sa(SPI, kind=Type.UPDSA, life=limits(hard=5)))
+    assert described(instance.ask(sa_id(Type.GETSA, SPI, flags=REQUEST))[0])[0].limits.hard_seconds == 5
     assert error_of(instance.ask(new_sa(SPI, kind=Type.UPDSA, key=KEY[::-1]))) == errno.EINVAL
     assert expired(instance.dispatcher.events(instance.now + 5)) == [(SPI, 1)]
 

@@ -18,6 +18,7 @@ GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
 
 _READS = {Type.GETSA, Type.GETPOLICY, Type.GETAE, Type.GETSPDINFO, Type.GETSADINFO}
+_SHORTEST: dict[int, int] = {Type.FLUSHSA: 1, Type.GETSPDINFO: 4, Type.NEWSPDINFO: 4, Type.GETSADINFO: 4}
 _AEAD_NAME = "rfc4106(gcm(aes))"
 
 
@@ -67,11 +68,13 @@ class Dispatcher:
 
     def _act(self, header: Header, body: memoryview, owner: Hashable, now: float) -> list[bytearray]:
         tables, number = self.tables, header.sequence
+        if len(body) < _SHORTEST.get(header.type, 0):
+            raise Refused(errno.EINVAL, f"message type {header.type:#x} in {len(body)} bytes")
         dump = _is_dump(header)
         match header.type:
             case Type.ALLOCSPI:
                 info = tables.allocate_spi(xfrm.parse_spi_request(body), owner, now)
-                return [xfrm.build(Type.NEWSA, xfrm.pack_sa(info, xfrm.Current()), number)]
+                return [_describe_larva(info, number)]
             case Type.NEWSA:
                 tables.add(xfrm.parse_sa_request(body), owner, now)
             case Type.UPDSA:
@@ -79,12 +82,13 @@ class Dispatcher:
             case Type.DELSA:
                 tables.delete(xfrm.parse_sa_id(body))
             case Type.GETSA if dump:
+                larvae = [_describe_larva(larva.info, number, xfrm.NLM_F_MULTI) for larva in tables.larvae()]
                 all_sas = [self._describe_sa(sa, number, xfrm.NLM_F_MULTI) for sa in tables.associations()]
-                return [*all_sas, xfrm.build_done(number)]
+                return [*larvae, *all_sas, xfrm.build_done(number)]
             case Type.GETSA:
                 return [self._get_sa(xfrm.parse_sa_id(body), number)]
             case Type.GETAE:
-                return [self._get_replay_state(xfrm.parse_sa_id(body), number)]
+                return [self._get_replay_state(*xfrm.parse_replay_request(body), number)]
             case Type.FLUSHSA:
                 if body[:1] in (b"\0", bytes([xfrm.ESP]), b"\xff"):
                     tables.flush_associations()
@@ -107,7 +111,7 @@ class Dispatcher:
             case Type.NEWSPDINFO:
                 pass  # thresholds of the kernel's policy hash: nothing here depends on them
             case Type.GETSADINFO:
-                return [xfrm.build_sad_info(len(tables.associations()), number)]
+                return [xfrm.build_sad_info(len(tables.associations()) + len(tables.larvae()), number)]
             case _:
                 raise Refused(errno.EINVAL, f"message type {header.type:#x} is not served")
         return []
@@ -126,20 +130,21 @@ class Dispatcher:
     def _get_sa(self, name: xfrm.SaId, sequence: int) -> bytearray:
         larva = self.tables.find_larva(name)
         if larva is not None:
-            return xfrm.build(Type.NEWSA, xfrm.pack_sa(larva.info, xfrm.Current()), sequence)
+            return _describe_larva(larva.info, sequence)
         return self._describe_sa(self.tables.find(name), sequence)
 
-    def _get_replay_state(self, name: xfrm.SaId, sequence: int) -> bytearray:
+    def _get_replay_state(self, name: xfrm.SaId, flags: int, sequence: int) -> bytearray:
         sa = self.tables.find(name)
         usage = self.tables.usage(sa)
         replay, current = _pack_replay(sa, usage), _current(sa, usage)
-        return xfrm.build_replay_state(name, sa.info.source, sa.info.reqid, replay, current, sequence)
+        return xfrm.build_replay_state(name, sa.info.source, flags, sa.info.reqid, replay, current, sequence)
 
     def _describe_policy(self, policy: Policy, sequence: int, flags: int) -> bytearray:
         current = xfrm.Current(added=policy.added_wall, used=self.tables.policy_used(policy))
         body = bytearray(xfrm.pack_policy(policy.request, policy.index, current))
         if policy.request.templates:
             body += xfrm.pack_templates(policy.request.templates)
+        body += xfrm.pack_main_type()
         return xfrm.build(Type.NEWPOLICY, body, sequence, flags)
 
     def events(self, now: float) -> list[tuple[int, bytearray]]:
@@ -156,6 +161,10 @@ class Dispatcher:
 
 def _current(sa: Sa, usage: Usage) -> xfrm.Current:
     return xfrm.Current(usage.bytes, usage.packets, sa.added_wall, usage.first_used)
+
+
+def _describe_larva(info: xfrm.SaInfo, sequence: int, flags: int = 0) -> bytearray:
+    return xfrm.build(Type.NEWSA, xfrm.pack_sa(info, xfrm.Current()) + xfrm.pack_no_replay(), sequence, flags)
 
 
 def _pack_sa(sa: Sa, usage: Usage) -> bytes:

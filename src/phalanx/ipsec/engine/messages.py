@@ -54,6 +54,7 @@ class Attribute(IntEnum):
 
     TMPL = 5
     LTIME_VAL = 9
+    REPLAY_VAL = 10
     SRCADDR = 13
     LASTUSED = 15
     POLICY_TYPE = 16
@@ -96,7 +97,7 @@ _POLICY_ID = struct.Struct("=56sIB3x")
 _REPLAY = struct.Struct("=6I")
 _AEAD = struct.Struct("=64sII")
 
-SELECTOR_SIZE, SA_SIZE, POLICY_SIZE = 56, 224, 168
+SELECTOR_SIZE, SA_SIZE, POLICY_SIZE, _REPLAY_ID_SIZE = 56, 224, 168, 48
 
 
 class Refused(Exception):
@@ -329,7 +330,7 @@ def parse_sa(data: Buffer) -> SaInfo:
 
 def _parse_aead(data: memoryview) -> Aead:
     if len(data) < _AEAD.size:
-        raise Refused(errno.EINVAL, f"an algorithm in {len(data)} bytes")
+        raise Refused(errno.ERANGE, f"an algorithm in {len(data)} bytes")
     name, key_bits, icv_bits = _AEAD.unpack_from(data)
     key = data[_AEAD.size : _AEAD.size + (key_bits + 7) // 8]
     if len(key) * 8 != key_bits:
@@ -339,16 +340,18 @@ def _parse_aead(data: memoryview) -> Aead:
 
 def _parse_replay(data: memoryview) -> Replay:
     if len(data) < _REPLAY.size:
-        raise Refused(errno.EINVAL, f"a replay state in {len(data)} bytes")
+        raise Refused(errno.ERANGE, f"a replay state in {len(data)} bytes")
     length, sent, received, sent_high, received_high, window = _REPLAY.unpack_from(data)
     if length > 4096 // 4 or len(data) < _REPLAY.size + 4 * length:
         raise Refused(errno.EINVAL, f"a replay bitmap of {length} words in {len(data)} bytes")
+    if not 0 < window <= 32 * length:
+        raise Refused(errno.EINVAL, f"a replay window of {window} packets in a bitmap of {length} words")
     return Replay(window, sent_high << 32 | sent, received_high << 32 | received)
 
 
 def _u32(data: memoryview) -> int:
     if len(data) != 4:
-        raise Refused(errno.EINVAL, f"an attribute of {len(data)} bytes where 4 are needed")
+        raise Refused(errno.ERANGE, f"an attribute of {len(data)} bytes where 4 are needed")
     return int.from_bytes(data, "little")
 
 
@@ -382,14 +385,23 @@ def parse_spi_request(body: Buffer) -> SpiRequest:
 
 
 def parse_sa_id(body: Buffer) -> SaId:
-    """struct xfrm_usersa_id, with which DELSA, GETSA and GETAE begin."""
+    """struct xfrm_usersa_id, with which DELSA and GETSA begin."""
     if len(body) < _SA_ID.size:
         raise Refused(errno.EINVAL, "message too short for an SA's name")
     destination, spi, family, protocol = _SA_ID.unpack_from(body)
     return SaId(destination, int.from_bytes(spi, "big"), family, protocol)
 
 
+def parse_replay_request(body: Buffer) -> tuple[SaId, int]:
+    """GETAE: struct xfrm_aevent_id. The SA's name, and flags that the answer repeats."""
+    if len(body) < _REPLAY_ID_SIZE:
+        raise Refused(errno.EINVAL, "message too short for a question about an SA's replay state")
+    return parse_sa_id(body), struct.unpack_from("=I", body, _REPLAY_ID_SIZE - 8)[0]
+
+
 def _parse_templates(data: memoryview) -> tuple[Template, ...]:
+    if 0 < len(data) < _TEMPLATE.size:
+        raise Refused(errno.ERANGE, f"a template in {len(data)} bytes")
     if len(data) % _TEMPLATE.size:
         raise Refused(errno.EINVAL, f"{len(data)} bytes of templates")
     templates = list[Template]()
@@ -409,7 +421,7 @@ def parse_policy_request(body: Buffer) -> PolicyRequest:
     attributes = parse_attributes(body, POLICY_SIZE)
     kind = attributes.get(Attribute.POLICY_TYPE)
     if kind is not None and bytes(kind[:1]) != b"\0":
-        raise Refused(errno.EOPNOTSUPP, "a sub policy")
+        raise Refused(errno.EINVAL, "a policy of another type than main")
     return PolicyRequest(
         selector=parse_selector(body),
         limits=Limits(*_LIMITS.unpack_from(body, SELECTOR_SIZE)),
@@ -460,6 +472,11 @@ def pack_attribute(kind: int, data: Buffer) -> bytearray:
     return packed
 
 
+def pack_larval_selector(source: bytes, destination: bytes) -> bytes:
+    """The selector that the kernel gives an SPI without an SA: the SA's addresses, and no family."""
+    return _SELECTOR.pack(destination, source, 0, 0, 0, 0, 0, 32, 32, 0, 0, 0)
+
+
 def pack_selector(family: int, source: bytes, destination: bytes) -> bytes:
     """The selector of one flow, by addresses only."""
     bits = 8 * (4 if family == 2 else 16)
@@ -493,6 +510,11 @@ def pack_replay(window: int, sent: int, received: int) -> bytearray:
     return pack_attribute(Attribute.REPLAY_ESN_VAL, head + bytes(4 * words))
 
 
+def pack_no_replay() -> bytearray:
+    """struct xfrm_replay_state of an SPI without an SA, as an attribute."""
+    return pack_attribute(Attribute.REPLAY_VAL, bytes(12))
+
+
 def pack_policy(request: PolicyRequest, index: int, current: Current) -> bytes:
     """struct xfrm_userpolicy_info."""
     tail = _POLICY_TAIL.pack(request.priority, index, request.direction, request.action, request.flags, request.share)
@@ -502,6 +524,11 @@ def pack_policy(request: PolicyRequest, index: int, current: Current) -> bytes:
 def pack_templates(templates: Sequence[Template]) -> bytearray:
     """The templates as one attribute."""
     return pack_attribute(Attribute.TMPL, b"".join(template.raw for template in templates))
+
+
+def pack_main_type() -> bytearray:
+    """struct xfrm_userpolicy_type of a main policy, as an attribute."""
+    return pack_attribute(Attribute.POLICY_TYPE, bytes(6))
 
 
 def build_expire(sa: bytes, hard: bool) -> bytearray:
@@ -525,10 +552,12 @@ def build_acquire(selector: bytes, request: PolicyRequest, index: int, sequence:
     return build(Type.ACQUIRE, body + pack_templates(request.templates))
 
 
-def build_replay_state(name: SaId, source: bytes, reqid: int, replay: bytearray, current: Current, sequence: int) -> bytearray:
-    """NEWAE, the answer to GETAE: struct xfrm_aevent_id, replay state and lifetime (XFRM_AE_RVAL | XFRM_AE_LVAL)."""
+def build_replay_state(
+    name: SaId, source: bytes, flags: int, reqid: int, replay: bytearray, current: Current, sequence: int
+) -> bytearray:
+    """NEWAE, the answer to GETAE: struct xfrm_aevent_id with the flags of the question, replay state and lifetime."""
     spi = name.spi.to_bytes(4, "big")
-    body = _SA_ID.pack(name.destination, spi, name.family, name.protocol) + source + struct.pack("=II", 2 | 4, reqid)
+    body = _SA_ID.pack(name.destination, spi, name.family, name.protocol) + source + struct.pack("=II", flags, reqid)
     return build(Type.NEWAE, body + replay + pack_attribute(Attribute.LTIME_VAL, current.pack()), sequence)
 
 

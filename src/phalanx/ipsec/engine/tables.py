@@ -1,7 +1,8 @@
 """SAD and SPD as the kernel keeps them for an IKE daemon: what may be installed, who owns it, when it expires. No I/O.
 
 Only what is secure is accepted: ESP in tunnel mode between this instance's address and another, AES-GCM with a 16-byte ICV,
-extended sequence numbers, a replay window, fresh keys; policies that protect or block. The rest is refused.
+extended sequence numbers, a replay window, fresh keys; policies that protect or block. The rest is refused: with the errno that
+the kernel has for it where the kernel refuses it too.
 
 An SA or policy belongs to the connection that made it and goes with it: without its IKE daemon nothing is left open.
 Times (`now`) are seconds of the monotonic clock.
@@ -106,10 +107,14 @@ class Sa:
     key: bytearray
     window: int
     extra_flags: int
-    limits: Limits
     added: float
     added_wall: int
     soft_sent: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """When it expires."""
+        return self.info.limits
 
     @property
     def copy_dscp(self) -> bool:
@@ -188,7 +193,8 @@ class Tables:
         else:
             raise Refused(errno.ENOENT, f"no free SPI found in {low} … {high}")
         limits = Limits(hard_seconds=ACQUIRE_SECONDS)
-        larva = replace(info, spi=spi, limits=limits, replay_window=0, flags=0)
+        selector = xfrm.parse_selector(xfrm.pack_larval_selector(info.source, info.destination))
+        larva = replace(info, selector=selector, spi=spi, limits=limits, replay_window=0, flags=0)
         self._larvae[spi] = Larva(owner, larva, now + ACQUIRE_SECONDS)
         return larva
 
@@ -212,7 +218,7 @@ class Tables:
                 if request.aead is None or request.aead.key != present.key:
                     raise Refused(errno.EINVAL, f"SA {info.spi:#x} is there with another key")
                 self._check_limits(info.limits)
-                present.limits, present.soft_sent = info.limits, False
+                present.info, present.soft_sent = replace(present.info, limits=info.limits), False
                 self._plane.limit(present)
                 _wipe(request)
                 return
@@ -229,7 +235,7 @@ class Tables:
         direction = self._check_sa(request)
         if aead is None or replay is None:
             raise Refused(errno.EINVAL, "an SA without key or sequence numbers")
-        sa = Sa(owner, direction, info, AEAD_NAMES[aead.name], aead.key, replay.window, request.extra_flags, info.limits, now,
+        sa = Sa(owner, direction, info, AEAD_NAMES[aead.name], aead.key, replay.window, request.extra_flags, now,
                 int(time.time()))  # fmt: skip
         try:
             self._plane.add(sa)
@@ -243,9 +249,10 @@ class Tables:
     @staticmethod
     def _check_outer(family: int, protocol: int) -> None:
         if family != AF_INET:
-            raise Refused(errno.EAFNOSUPPORT, f"outer address family {family}; only IPv4 is carried")
+            number = errno.EAFNOSUPPORT if family == AF_INET6 else errno.EINVAL
+            raise Refused(number, f"outer address family {family}; only IPv4 is carried")
         if protocol != xfrm.ESP:
-            raise Refused(errno.EPROTONOSUPPORT, f"IP protocol {protocol}; only ESP is carried")
+            raise Refused(errno.EINVAL, f"IP protocol {protocol}; only ESP is carried")
 
     @staticmethod
     def _check_limits(limits: Limits) -> None:
@@ -257,13 +264,15 @@ class Tables:
         self._check_outer(info.family, info.protocol)
         self._check_limits(info.limits)
         if info.mode != xfrm.TUNNEL:
-            raise Refused(errno.EPROTONOSUPPORT, f"XFRM mode {info.mode}; only tunnel mode is carried")
+            raise Refused(errno.EINVAL, f"XFRM mode {info.mode}; only tunnel mode is carried")
+        if aead is None:
+            raise Refused(errno.EINVAL, "no AEAD algorithm; only AES-GCM is carried")
         if unknown := request.attributes - _SA_ATTRIBUTES:
             raise Refused(errno.EOPNOTSUPP, f"attributes {sorted(unknown)}")
-        if aead is None or aead.name not in AEAD_NAMES:
-            raise Refused(errno.ENOSYS, f"algorithm {aead.name if aead else 'other than AEAD'}; only AES-GCM is carried")
-        if len(aead.key) not in KEY_BYTES or aead.icv_bits != ICV_BITS:
-            raise Refused(errno.EINVAL, f"{aead.name} with a key of {8 * len(aead.key)} and an ICV of {aead.icv_bits} bits")
+        if aead.name not in AEAD_NAMES or aead.icv_bits != ICV_BITS:
+            raise Refused(errno.ENOSYS, f"{aead.name} with an ICV of {aead.icv_bits} bits; only AES-GCM with 128 is carried")
+        if len(aead.key) not in KEY_BYTES:
+            raise Refused(errno.EINVAL, f"{aead.name} with a key of {8 * len(aead.key)} bits")
         if info.flags != xfrm.STATE_ESN | (info.flags & xfrm.STATE_AF_UNSPEC) or replay is None:
             raise Refused(errno.EINVAL, f"flags {info.flags:#x}; only extended sequence numbers are carried")
         if replay.sent or replay.received:
@@ -323,6 +332,10 @@ class Tables:
         for sa in self.associations():
             self._remove(sa)
 
+    def larvae(self) -> list[Larva]:
+        """All SPIs that wait for their SA."""
+        return list(self._larvae.values())
+
     def associations(self) -> list[Sa]:
         """All SAs, oldest first."""
         return list(self._associations.values())
@@ -351,7 +364,7 @@ class Tables:
         if request.direction not in tuple(Direction):
             raise Refused(errno.EINVAL, f"policy direction {request.direction}")
         if selector.family not in (AF_INET, AF_INET6):
-            raise Refused(errno.EAFNOSUPPORT, f"policy for address family {selector.family}")
+            raise Refused(errno.EINVAL, f"policy for address family {selector.family}")
         bits = 32 if selector.family == AF_INET else 128
         if selector.source_prefix > bits or selector.destination_prefix > bits:
             raise Refused(errno.EINVAL, "a prefix longer than its address")
@@ -367,13 +380,15 @@ class Tables:
         if request.action != xfrm.Action.ALLOW:
             raise Refused(errno.EINVAL, f"policy action {request.action}")
         if len(request.templates) != 1:
-            raise Refused(errno.EOPNOTSUPP, f"{len(request.templates)} templates; a policy protects with one SA or blocks")
+            raise Refused(errno.EINVAL, f"{len(request.templates)} templates; a policy protects with one SA or blocks")
         template = request.templates[0]
         if template.family != AF_INET or template.protocol != xfrm.ESP or template.mode != xfrm.TUNNEL or template.optional:
-            raise Refused(errno.EOPNOTSUPP, "a template other than required ESP in tunnel mode over IPv4")
+            raise Refused(errno.EINVAL, "a template other than required ESP in tunnel mode over IPv4")
 
     def find_policy(self, name: xfrm.PolicyId) -> Policy:
         """The policy of that name. Raises Refused (ENOENT)."""
+        if name.direction not in tuple(Direction):
+            raise Refused(errno.EINVAL, f"policy direction {name.direction}")
         for policy in self._policies.values():
             same = policy.index == name.index if name.index else policy.request.selector.raw == name.selector.raw
             if same and policy.request.direction == name.direction:
