@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from phalanx.ipsec import netns, pki
 from phalanx.ipsec.member import Member
-from phalanx.ipsec.model import MeshSpec
+from phalanx.ipsec.model import MeshSpec, PlaneName
 
 SO_BINDTODEVICE, SO_RCVBUFFORCE = 25, 33
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
 PORT = 9999
+
+_numbers = itertools.count()
 
 
 @dataclass
@@ -145,12 +151,13 @@ class Wire:
         hosts: list[Host] | None = None,
         specs: dict[str, MeshSpec] | None = None,
         connect: bool = True,
+        planes: Sequence[PlaneName] = (),
     ) -> dict[str, MeshSpec]:
-        """Guard, start and connect these hosts, as the node does it."""
+        """Guard, start and connect these hosts, as the node does it; on engines, unless `planes` says what each has."""
         hosts = self.hosts if hosts is None else hosts
         specs = specs or pki.issue_mesh("job", [(host.name, host.address) for host in hosts])
-        for host in hosts:
-            host.member = Member(specs[host.name], host.space, host.rundir, "engine")
+        for host, plane in zip(hosts, planes or ["engine"] * len(hosts), strict=True):
+            host.member = Member(specs[host.name], host.space, host.rundir, plane)
             host.member.guard()
         for host in hosts:
             host.member.start()
@@ -158,6 +165,47 @@ class Wire:
             for host in hosts:
                 host.member.connect(timeout=10)
         return specs
+
+
+@contextlib.contextmanager
+def wired(count: int = 2) -> Iterator[Wire]:
+    """So many instances that reach each other by way of a router, in the clear."""
+    prefix = f"phxt{os.getpid()}-{next(_numbers)}"
+    made = Wire(f"{prefix}-r")
+    spaces = [made.space, *(f"{prefix}-{index}" for index in range(1, count + 1))]
+    try:
+        for space in spaces:
+            run("ip", "netns", "add", space)
+        router = ["link set lo up"]
+        for index, space in enumerate(spaces[1:], 1):
+            address = f"10.99.0.{index}"
+            run(
+                *("ip", "-batch", "-"),
+                text=f"link add veth{index} netns {made.space} mtu 9001 type veth peer name eth0 netns {space} mtu 9001\n",
+            )
+            lines = ["link set lo up", f"addr add {address}/32 dev eth0", "link set eth0 up"]
+            lines += ["route add 169.254.1.1 dev eth0 scope link", "route add default via 169.254.1.1 dev eth0"]
+            for name in (made.space, space):
+                run("nsenter", f"--net={netns.path(name)}", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+            run("ip", "-n", space, "-batch", "-", text="\n".join(lines) + "\n")
+            router += [f"addr add 169.254.1.1/32 dev veth{index}", f"link set veth{index} up"]
+            router += [f"route add {address}/32 dev veth{index}"]
+            opened = netns.inside(space, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            opened.bind(("0.0.0.0", PORT))
+            rundir = Path(tempfile.mkdtemp(prefix="phxt-", dir="/dev/shm"))
+            made.hosts.append(Host(f"algo-{index}", space, address, rundir, opened))
+        run("ip", "-n", made.space, "-batch", "-", text="\n".join(router) + "\n")
+        run("nsenter", f"--net={netns.path(made.space)}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        yield made
+    finally:
+        for host in made.hosts:
+            host.socket.close()
+            for pid in host.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(host.rundir)
+        for space in spaces:
+            subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:

@@ -1,0 +1,79 @@
+"""In the virtual machine: the kernel's ESP on one side, the engine's on the other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+
+import pytest
+
+from ipsec.lab import Host, Wire, eventually
+from phalanx.ipsec import netns
+
+STREAM = 256 << 10
+EITHER = pytest.mark.parametrize("planes", [("kernel", "engine"), ("engine", "kernel")], ids="-".join)
+
+
+def digest_of_stream(one: Host, two: Host, size: int) -> tuple[str, str]:
+    """SHA-256 of what a TCP connection was given, and of what came out of it."""
+    data, received = os.urandom(size), hashlib.sha256()
+    listener = netns.inside(two.space, lambda: socket.create_server((two.address, 5201)))
+    client = netns.inside(one.space, lambda: socket.create_connection((two.address, 5201), 20))
+
+    def send() -> None:
+        with client:
+            client.sendall(data)
+
+    sender = threading.Thread(target=send)
+    with listener:
+        stream, _ = listener.accept()
+        with stream:
+            sender.start()
+            while part := stream.recv(1 << 20):
+                received.update(part)
+            sender.join()
+    return hashlib.sha256(data).hexdigest(), received.hexdigest()
+
+
+def agree(one: Host, two: Host) -> bool:
+    """Whether both planes have counted the same packets and bytes."""
+    (pair,), (mirror,) = one.member.measure().pairs, two.member.measure().pairs
+    there = (pair.packets_out, pair.bytes_out) == (mirror.packets_in, mirror.bytes_in)
+    return there and (pair.packets_in, pair.bytes_in) == (mirror.packets_out, mirror.bytes_out)
+
+
+@EITHER
+def test_the_planes_understand_each_other(wire: Wire, planes: tuple[str, str]) -> None:
+    """Whichever begins: datagrams of all sizes and streams, both ways, while each of the two rekeys."""
+    one, two = wire.hosts
+    capture = wire.capture()
+    wire.mesh(planes=planes)
+    assert [host.member.measure().data_plane for host in wire.hosts] == list(planes)
+    for size in (0, 1, 1000, 8918, 8919, 30000):  # the last two are fragments: the largest inner packet has 8946 bytes
+        assert one.reaches(two, os.urandom(size))
+        assert two.reaches(one, os.urandom(size))
+    spis = {one.member.measure().pairs[0].spi_out}
+    for host, peer in ((one, "algo-2"), (two, "algo-1")):
+        host.member._charon.rekey(peer)
+        while (spi := one.member.measure().pairs[0].spi_out) in spis:
+            assert one.reaches(two)
+        spis.add(spi)
+    for sender, to in ((one, two), (two, one)):
+        given, taken = digest_of_stream(sender, to, STREAM)
+        assert taken == given
+
+    (pair,), (mirror,) = one.member.measure().pairs, two.member.measure().pairs
+    assert (pair.rekeys, mirror.rekeys) == (2, 2)
+    assert (pair.spi_in, pair.spi_out) == (mirror.spi_out, mirror.spi_in)
+    for seen in (pair, mirror):
+        assert (seen.established, seen.algorithm, seen.key_bits, seen.esn, seen.ppk) == (True, "AES_GCM_16", 256, True, True)
+    assert pair.bytes_out > STREAM < pair.bytes_in
+    assert eventually(lambda: agree(one, two))  # TCP may have more to say of streams that have ended
+    assert {name: count for host in wire.hosts for name, count in host.member.measure().drops.items() if count} == {}
+
+    two.member.stop()
+    assert eventually(lambda: one.member.established() == frozenset())
+    assert not one.reaches(two, seconds=0.2)
+    assert capture.plaintext() == []
