@@ -13,6 +13,7 @@ from ipsec.lab import Host, Wire, eventually
 from phalanx.ipsec import netns
 
 STREAM = 256 << 10
+HEADERS = 52
 EITHER = pytest.mark.parametrize("planes", [("kernel", "engine"), ("engine", "kernel")], ids="-".join)
 
 
@@ -38,10 +39,19 @@ def digest_of_stream(one: Host, two: Host, size: int) -> tuple[str, str]:
 
 
 def agree(one: Host, two: Host) -> bool:
-    """Whether both planes have counted the same packets and bytes."""
+    """Whether both planes have counted the same packets and bytes.
+
+    The kernel may count a bundle that it cuts later (GSO) as one packet: then the receiver has a header of 52 bytes more for
+    each further segment, IPv4's 20 and TCP's 32. The engine counts what is on the wire.
+    """
     (pair,), (mirror,) = one.member.measure().pairs, two.member.measure().pairs
-    there = (pair.packets_out, pair.bytes_out) == (mirror.packets_in, mirror.bytes_in)
-    return there and (pair.packets_in, pair.bytes_in) == (mirror.packets_out, mirror.bytes_out)
+    for sender, out, into in ((one, pair, mirror), (two, mirror, pair)):
+        more = into.packets_in - out.packets_out
+        if more and (more < 0 or sender.member.measure().data_plane == "engine"):
+            return False
+        if into.bytes_in - out.bytes_out != more * HEADERS:
+            return False
+    return True
 
 
 @EITHER
