@@ -16,7 +16,7 @@ from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm
 
-_START_TIMEOUT = 10.0
+_START_TIMEOUT = 30.0
 _SWEEP_TIMEOUT = 5.0
 _READS = 5
 _SALT_BITS = 32
