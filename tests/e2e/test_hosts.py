@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -18,7 +17,6 @@ from e2e.conftest import TCP as ALL_TCP
 from fleet.lan import Lan
 from phalanx.network import namespace
 from phalanx.network.tunnel import PORT
-from phalanx.node.names import Names
 
 
 class FleetService(Phalanx):
@@ -72,8 +70,7 @@ def phalanx(lan):
         assert service.leftovers() == []
         for machine in lan.machines:
             assert machine.processes() == []
-            cgroup = Names(machine.data_dir).cgroup
-            assert [path for kind in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{kind}{cgroup}*")] == []
+            assert machine.cgroups() == []
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phalanx.network import namespace
+from phalanx.node.names import Names
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
 MTU = 1500
@@ -80,12 +81,32 @@ class Machine:
 
     def power_off(self) -> None:
         """End everything on it at once, as when its power fails."""
-        while left := self.processes():
+        while left := {*self.processes(), *self._contained()}:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.poll()
             time.sleep(0.05)
+        # The kernel's memory goes as well; here it is one kernel for all, and nobody else knows of these.
+        while left := sorted(self.cgroups(), key=lambda path: len(path.parts), reverse=True):
+            for path in left:
+                with contextlib.suppress(OSError):  # what was killed is still going
+                    path.rmdir()
+            time.sleep(0.05)
+
+    def _contained(self) -> list[int]:
+        """What runs in its containers, whose root is another."""
+        found = []
+        for path in self.cgroups():
+            with contextlib.suppress(OSError):
+                found += map(int, (path / "cgroup.procs").read_text().split())
+        return found
+
+    def cgroups(self) -> list[Path]:
+        """The control groups that its containers have, in every hierarchy, and all within them."""
+        top = Names(self.data_dir).cgroup
+        found = [path for kind in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{kind}{top}*")]
+        return [*found, *(path for above in found for path in above.rglob("*") if path.is_dir())]
 
 
 @dataclass

@@ -22,7 +22,7 @@ VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 EARLY = ("virtio_pci", "virtiofs")
 """What the kernel needs to get at the host's files, and with them at everything else."""
 MEMORY = "1G"
-REPORT = "/tmp/report.xml"
+REPORT = "/run/report.xml"
 LIMIT = 170.0
 """Seconds after which the machine is killed, whatever it does."""
 
@@ -78,7 +78,8 @@ def _initramfs(target: Path, release: str, command: Sequence[str]) -> None:
     modules = UNPACKED / "lib/modules"
     for number, module in enumerate(_needed(modules / release, EARLY)):
         shutil.copy(module, tree / f"early/{number:02}.ko")
-    script = f"cd {shlex.quote(str(ROOT))} && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp {shlex.join(command)}"
+    environment = "PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run"
+    script = f"cd {shlex.quote(str(ROOT))} && exec env -i {environment} {shlex.join(command)}"
     plan = {"modules": str(modules), "command": script, "report": REPORT}
     (tree / "plan").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in plan.items()))
     names = "".join(f"{path.relative_to(tree)}\n" for path in sorted(tree.rglob("*")))
