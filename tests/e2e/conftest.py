@@ -96,6 +96,14 @@ class Phalanx:
             config=Config(request_checksum_calculation="when_required") if "AWS_CA_BUNDLE" in self.env else None,
         )
 
+    def stock(self) -> None:
+        """Put into test-bucket what jobs train on."""
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket="test-bucket", CreateBucketConfiguration={"LocationConstraint": self.env["AWS_REGION"]})
+        for part in range(2):
+            rows = "".join(f"{(row * 7 + part) % 2},{row % 13},{row % 7 + part}\n" for row in range(200))
+            s3.put_object(Bucket="test-bucket", Key=f"train/part-{part}.csv", Body=rows.encode())
+
     def network(self, *permissions: dict) -> dict:
         """A VpcConfig in a VPC of its own, whose group allows just `permissions` to itself, both ways."""
         ec2 = self.client("ec2")
@@ -219,11 +227,7 @@ def running(directory: Path, *options: str):
     service = Phalanx(data_dir, port, options)
     try:
         service.start()
-        s3 = service.client("s3")
-        s3.create_bucket(Bucket="test-bucket", CreateBucketConfiguration={"LocationConstraint": service.env["AWS_REGION"]})
-        for part in range(2):
-            rows = "".join(f"{(row * 7 + part) % 2},{row % 13},{row % 7 + part}\n" for row in range(200))
-            s3.put_object(Bucket="test-bucket", Key=f"train/part-{part}.csv", Body=rows.encode())
+        service.stock()
         yield service
     finally:
         if service.process is not None:

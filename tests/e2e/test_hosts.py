@@ -55,11 +55,7 @@ def phalanx(lan):
     service.data_dir.mkdir(parents=True)
     try:
         service.start()
-        s3 = service.client("s3")
-        s3.create_bucket(Bucket="test-bucket", CreateBucketConfiguration={"LocationConstraint": service.env["AWS_REGION"]})
-        for part in range(2):
-            rows = "".join(f"{(row * 7 + part) % 2},{row % 13},{row % 7 + part}\n" for row in range(200))
-            s3.put_object(Bucket="test-bucket", Key=f"train/part-{part}.csv", Body=rows.encode())
+        service.stock()
         for _ in range(2):
             service.joined(lan)
         yield service

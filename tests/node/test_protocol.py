@@ -1,8 +1,8 @@
 """Calls to the agent: what goes in comes out, and no request is fatal."""
 
 import json
-import socketserver
 import threading
+from functools import partial
 
 import pytest
 
@@ -62,14 +62,7 @@ class Agent:
 @pytest.fixture
 def agent(tmp_path):
     agent = Agent()
-
-    class Connection(socketserver.StreamRequestHandler):
-        def handle(self):
-            for line in self.rfile:
-                self.wfile.write(protocol.answer(agent, line))
-
-    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "s"), Connection) as server:
-        server.daemon_threads = True
+    with protocol.LineServer(tmp_path / "s", partial(protocol.answer, agent), protocol.LINE_LIMIT) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         agent.path = tmp_path / "s"
         yield agent

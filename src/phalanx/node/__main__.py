@@ -7,10 +7,10 @@ import fcntl
 import os
 import queue
 import signal
-import socketserver
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,24 +18,9 @@ import structlog
 from phalanx.node import logging
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
-from phalanx.node.protocol import LINE_LIMIT, answer
+from phalanx.node.protocol import LINE_LIMIT, LineServer, answer
 
 log = structlog.get_logger()
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 128
-    agent: Agent
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        for line in iter(lambda: self.rfile.readline(LINE_LIMIT), b""):
-            self.wfile.write(answer(self.server.agent, line))
-            self.wfile.flush()
 
 
 def main() -> None:
@@ -63,8 +48,7 @@ def main() -> None:
     # Bound under another name first: whoever finds the socket finds it answering.
     starting = names.agent_socket.with_suffix(".new")
     starting.unlink(missing_ok=True)
-    server = _Server(str(starting), _Connection)
-    server.agent = agent
+    server = LineServer(starting, partial(answer, agent), LINE_LIMIT)
     starting.rename(names.agent_socket)
     serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
     serving.start()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import socket
+import socketserver
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,27 @@ class Unreachable(Exception):
 
 class Hanging(Unreachable):
     """There is an agent, but it did not answer in time."""
+
+
+class LineServer(socketserver.ThreadingUnixStreamServer):
+    """Serves lines of at most `limit` bytes on the socket `path`, each connection in a thread: `answer` gives each its line."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, path: Path, answer: Callable[[bytes], bytes], limit: int) -> None:
+        super().__init__(str(path), _Connection)
+        self.answer = answer
+        self.limit = limit
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: LineServer
+
+    def handle(self) -> None:
+        for line in iter(lambda: self.rfile.readline(self.server.limit), b""):
+            self.wfile.write(self.server.answer(line))
+            self.wfile.flush()
 
 
 def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float) -> Any:

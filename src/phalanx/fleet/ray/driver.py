@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import signal
-import socketserver
 import sys
 import threading
 import time
@@ -116,21 +115,6 @@ class Hosts:
             self._beginning.discard(node)
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 128
-    hosts: Hosts
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        for line in iter(lambda: self.rfile.readline(2 * protocol.LINE_LIMIT), b""):
-            self.wfile.write(self.server.hosts.answer(line))
-            self.wfile.flush()
-
-
 def main() -> None:
     """Serve until standard input ends."""
     logging.configure()
@@ -149,10 +133,10 @@ def main() -> None:
         # Ray has set a handler of its own.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
         path = directory(names) / "driver.sock"
-        server = _Server(str(path), _Connection)
-        server.hosts = Hosts()
+        hosts = Hosts()
+        server = protocol.LineServer(path, hosts.answer, 2 * protocol.LINE_LIMIT)
         threading.Thread(target=server.serve_forever, name="calls", daemon=True).start()
-        threading.Thread(target=_look, args=(server.hosts, runtime, ending), name="hosts", daemon=True).start()
+        threading.Thread(target=_look, args=(hosts, runtime, ending), name="hosts", daemon=True).start()
         log.info("fleet ready", address=head)
         sys.stdin.read()
     finally:
