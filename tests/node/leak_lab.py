@@ -220,6 +220,7 @@ kind("UDP with the wire as its unicast device")(lambda me: me.udp(options=((0, 5
 kind("UDP in fragments")(lambda me: me.udp(size=30000))
 kind("UDP on port 4500")(lambda me: me.udp(4500, source=4500, options=(WIRE,)))
 kind("UDP to IKE's port")(lambda me: me.udp(500, options=(WIRE,)))
+kind("UDP with a type of service")(lambda me: me.udp(options=((0, 1, 0x10),)))
 kind("UDP with IP options")(lambda me: me.udp(options=((0, 4, bytes([7, 7, 4, 0, 0, 0, 0, 1])), WIRE)))
 kind("DNS")(lambda me: me.udp(53))
 kind("ICMP echo")(lambda me: me.raw(1, icmp(8, 7, MARK)))
@@ -790,17 +791,30 @@ scenario("the way to the peer deleted")(unwired("ip route delete {peer}/32 dev i
 scenario("the way to the peer bent to the wire")(unwired("ip route replace {peer}/32 via 169.254.1.1 dev eth0 onlink"))
 
 
-@scenario("a routing rule past the tunnel")
-def _(rig: Rig) -> None:
-    rule = ("to", rig.b.eni.address, "lookup", "77", "pref", "5")
-    run("ip", "rule", "add", *rule, space=rig.a.space)
-    run("ip", "route", "add", "default", "via", "169.254.1.1", "dev", "eth0", "onlink", "table", "77", space=rig.a.space)
-    rig.shout()
-    # Nobody looks for such rules: traffic stands still for as long as there is one.
-    run("ip", "rule", "delete", *rule, space=rig.a.space)
-    rig.mend()
+def led_astray(what: str) -> Callable[[Rig], None]:
+    """A rule or a route that a third party adds in instance `a`, beside its own; seen, taken away, and traffic flows again."""
+
+    def act(rig: Rig) -> None:
+        way = ("via", "169.254.1.1", "dev", "eth0", "onlink")
+        run("ip", "route", "replace", "default", *way, "table", "77", space=rig.a.space)
+        kind, *words = what.format(peer=rig.b.eni.address).split()
+        if kind == "route":
+            words += way
+        run("ip", kind, "add", *words, space=rig.a.space)
+        rig.shout()
+        if not rig.encrypted:
+            run("ip", kind, "delete", *words, space=rig.a.space)
+            return
+        assert rig.a.member.health() is not None, what
+        rig.mend()
+        rig.shout(rounds=1)
+
+    return act
 
 
+scenario("a routing rule past the tunnel")(led_astray("rule to {peer} lookup 77 pref 5"))
+scenario("a routing rule past the tunnel for some packets alone")(led_astray("rule ipproto udp dport 7777 lookup 77 pref 5"))
+scenario("a route past the tunnel for a type of service")(led_astray("route {peer}/32 tos 0x10"))
 scenario("the tunnel's device set down")(unwired("ip link set ipsec0 down"))
 scenario("the tunnel's device deleted")(unwired("ip link delete ipsec0"))
 scenario("a smaller MTU on the wire")(unwired("ip link set eth0 mtu 1500"))

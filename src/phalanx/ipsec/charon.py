@@ -46,6 +46,8 @@ _SETTINGS = (
   # Routes, addresses and rules are ours: charon neither makes them nor moves its SAs when they change.
   install_routes = no
   install_virtual_ip = no
+  # Else it makes a rule for a table of its own, before the main one, in which others could bend the ways to the peers.
+  routing_table = 0
   process_route = no
   # Peers are reached on UDP 500 alone. strongSwan cannot do without its second socket, so it gets one away from UDP 4500.
   port = 500

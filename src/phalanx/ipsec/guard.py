@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from phalanx.ipsec import netns
+from phalanx.ipsec import netns, routing
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.xfrm import DIRECTIONS, Policy, Xfrm
 
@@ -51,11 +51,13 @@ def policies(peers: Sequence[str]) -> list[Policy]:
 def up(name: str, peers: Sequence[str], device: str) -> None:
     """Raise the guard in the namespace `name`, whose wire is or will be `device`, and prove it by reading it back. Idempotent.
 
-    IPv6 is switched off on every device but `lo` as well, so that the kernel's own neighbour discovery does not fill the
-    counters of blocked packets. Raises MeshError where the kernel refuses or does not hold what it was given.
+    Routing rules that others made are removed: they would lead packets for peers away from the data plane, to be blocked. IPv6
+    is switched off on every device but `lo` as well, so that the kernel's own neighbour discovery does not fill the counters of
+    blocked packets. Raises MeshError where the kernel refuses or does not hold what it was given.
     """
     try:
         netns.inside(name, lambda: _set(device))
+        routing.restore(name)
         with Xfrm.kernel(name) as xfrm:
             for policy in policies(peers):
                 xfrm.put(policy)
@@ -74,6 +76,7 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
         with Xfrm.kernel(name) as xfrm:
             present = set(xfrm.policies())
         off = netns.inside(name, lambda: [key for key, value in _sysctls(device) if key.read_text().strip() != value])
+        bent = routing.check(name)
     except OSError as error:
         return f"the plaintext guard of namespace {name} cannot be read: {error}"
     if missing := [policy for policy in policies(peers) if policy not in present]:
@@ -84,7 +87,7 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
         )
     if off:
         return f"in namespace {name} {off[0]} lets packets pass the guard"
-    return None
+    return bent
 
 
 def down(name: str, peers: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from phalanx.ipsec import guard
 from phalanx.ipsec.daemon import IKE, Daemon
+from phalanx.ipsec.netlink import attributes, messages
 from phalanx.ipsec.plane import Totals
 from phalanx.ipsec.xfrm import (
     DELSA,
@@ -31,8 +32,6 @@ from phalanx.ipsec.xfrm import (
     STATE_ID,
     UPDSA,
     State,
-    attributes,
-    messages,
     parse_state,
 )
 

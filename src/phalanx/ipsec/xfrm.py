@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 import struct
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal, Self
 
-from phalanx.ipsec import netns
+from phalanx.ipsec.netlink import CREATE, Netlink, attributes
 
 NETLINK_XFRM = 6
 
@@ -22,13 +18,10 @@ DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
 
 NEWSA, DELSA, _GETSA, EXPIRE, UPDSA = 16, 17, 18, 24, 26
 _NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 19, 20, 21, 25
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
 _TMPL, _ALG_AEAD = 5, 18
 _STATE_ESN = 128
 _INFINITE = 2**64 - 1
 
-_HEADER = struct.Struct("=IHHII")
 _SELECTOR = struct.Struct("=16s16s8xHBBB3xiI")
 """struct xfrm_selector: daddr, saddr, (ports), family, prefixlen_d, prefixlen_s, proto, ifindex, user."""
 _POLICY = struct.Struct("=56s64s32sIIBBBB4x")
@@ -79,25 +72,13 @@ class State:
     packets: int
 
 
-class Xfrm:
+class Xfrm(Netlink):
     """A connection to such tables. Raises OSError with the errno that the other side gave."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._sequence = 0
 
     @classmethod
     def kernel(cls, space: str) -> Self:
         """The kernel's tables of a network namespace."""
-        connection = netns.inside(space, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM))
-        connection.connect((0, 0))
-        return cls(connection)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._socket.close()
+        return cls.connected(space, NETLINK_XFRM)
 
     def put(self, policy: Policy) -> None:
         """Install the policy, or replace the one with the same selector and direction."""
@@ -112,12 +93,12 @@ class Xfrm:
             0,
             0,
         )
-        self._do(_UPDPOLICY, info, _CREATE)
+        self.do(_UPDPOLICY, info, CREATE)
 
     def remove(self, policy: Policy) -> None:
         """Remove the policy with that selector and direction; none there is fine."""
         try:
-            self._do(_DELPOLICY, _POLICY_ID.pack(_pack_selector(policy), 0, DIRECTIONS.index(policy.direction)))
+            self.do(_DELPOLICY, _POLICY_ID.pack(_pack_selector(policy), 0, DIRECTIONS.index(policy.direction)))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -125,7 +106,7 @@ class Xfrm:
     def policies(self) -> list[Policy]:
         """All policies of the namespace; those of single sockets (IP_XFRM_POLICY) are left out."""
         found: list[Policy] = []
-        for kind, body in self._dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
+        for kind, body in self.dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
             if kind == _NEWPOLICY:
                 selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
                 if direction < len(DIRECTIONS):
@@ -137,56 +118,17 @@ class Xfrm:
 
     def states(self) -> list[State]:
         """All ESP SAs, also SPIs that are only reserved (ALLOCSPI): these have no algorithm."""
-        return [state for kind, body in self._dump(_GETSA, b"") if kind == NEWSA and (state := parse_state(body))]
+        return [state for kind, body in self.dump(_GETSA, b"") if kind == NEWSA and (state := parse_state(body))]
 
     def remove_state(self, state: State) -> None:
         """Remove the SA; none there is fine."""
         address = ipaddress.ip_address(state.destination)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         try:
-            self._do(DELSA, STATE_ID.pack(address.packed, state.spi.to_bytes(4, "big"), family, socket.IPPROTO_ESP))
+            self.do(DELSA, STATE_ID.pack(address.packed, state.spi.to_bytes(4, "big"), family, socket.IPPROTO_ESP))
         except OSError as error:
             if error.errno != errno.ESRCH:
                 raise
-
-    def _do(self, kind: int, body: bytes, flags: int = 0) -> None:
-        self._send(kind, body, _ACK | flags)
-        for _ in self._replies():
-            pass
-
-    def _dump(self, kind: int, body: bytes) -> Iterator[tuple[int, bytes]]:
-        self._send(kind, body, _DUMP)
-        yield from self._replies()
-
-    def _send(self, kind: int, body: bytes, flags: int) -> None:
-        self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, self._sequence, 0)
-        self._socket.send(header + body)
-
-    def _replies(self) -> Iterator[tuple[int, bytes]]:
-        while True:
-            data = self._socket.recv(1 << 18)
-            if not data:
-                raise ConnectionResetError(errno.ECONNRESET, "the XFRM server closed the connection")
-            for kind, sequence, body in messages(data):
-                if sequence != self._sequence:
-                    continue
-                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                    # struct nlmsgerr begins with the negated errno; so does the end of a dump.
-                    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-                    if code:
-                        raise OSError(code, f"XFRM: {os.strerror(code)}")
-                    return
-                yield kind, body
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Type, sequence number and body of the netlink messages in a datagram (struct nlmsghdr)."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, sequence, data[offset + _HEADER.size : offset + length]
-        offset += max((length + 3) & ~3, _HEADER.size)
 
 
 def parse_state(body: bytes) -> State | None:
@@ -210,17 +152,6 @@ def parse_state(body: bytes) -> State | None:
         bytes=size,
         packets=packets,
     )
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The netlink attributes in `data` (struct nlattr)."""
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return
-        yield kind, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
 
 
 def _pack_selector(policy: Policy) -> bytes:

@@ -31,7 +31,6 @@ _SIOCGIFMTU = 0x8921
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_XFRM_POLICY, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 10, 2, 17, 33, 32
 _POLICY_IN, _POLICY_OUT = 0, 1
 _UDP_GRO = 104
-_RTF_UP = 1
 
 
 def inner_mtu(outer: int, udp: bool = False) -> int:
@@ -149,20 +148,6 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
     done = subprocess.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n", capture_output=True, text=True, check=False)
     if done.returncode:
         raise EngineError(f"the TUN device {tun} cannot be configured: {done.stderr.strip()}")
-
-
-def routed(device: str) -> set[str]:
-    """The single addresses that have a route of their own through a device, in the thread's network namespace.
-
-    /proc/net/route (net/ipv4/fib_trie.c) tells name, destination and mask, as the machine stores them. Raises OSError.
-    """
-    lines = Path("/proc/thread-self/net/route").read_text().splitlines()[1:]
-    found = [line.split() for line in lines]
-    return {
-        socket.inet_ntoa(struct.pack("=I", int(fields[1], 16)))
-        for fields in found
-        if fields[0] == device and fields[7] == "FFFFFFFF" and int(fields[3], 16) & _RTF_UP
-    }
 
 
 def _write(path: Path, value: int) -> None:

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from phalanx.ipsec import netns
-from phalanx.ipsec.engine import devices
+from phalanx.ipsec import routing
 from phalanx.ipsec.engine.core import built
 from phalanx.ipsec.engine.model import Association, EngineError, EngineReport, PairCounters
 from phalanx.ipsec.model import Work
@@ -93,6 +92,10 @@ class Engine:
             self._kill(lock)  # one that does not answer, or has no right any more to mend its routes
             self._remember(wanted)
             self._launch(wanted, lock)
+            try:
+                routing.straighten(self._netns, peers, tun)
+            except OSError as error:
+                raise EngineError(f"the routes of {self._netns} cannot be mended: {error}") from error
 
     def _launch(self, settings: dict[str, Any], lock: int) -> None:
         reader, writer = os.pipe()
@@ -145,13 +148,12 @@ class Engine:
         return None
 
     def _lost(self, answer: dict[str, Any]) -> list[str]:
-        """Peers whose route somebody took away from the TUN; a device that is down has none."""
+        """Peers whose route somebody took away from the TUN, or put another beside; a device that is down has none."""
         settings = answer["settings"]
         try:
-            routed = netns.inside(self._netns, lambda: devices.routed(settings["tun"]))
+            return routing.astray(self._netns, settings["peers"], settings["tun"])
         except OSError as error:
             raise EngineError(f"the routes of {self._netns} cannot be read: {error}") from error
-        return sorted(set(settings["peers"]) - routed)
 
     def measure(self) -> EngineReport:
         """What the running engine has counted. Raises EngineError when it is dead."""
