@@ -11,7 +11,9 @@ from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.api import OWN_MODELS, apis
 
-REPORT = {"job": "ended", "note": "Größe", "bytes": 2**60}
+REPORT = {"job": "ended", "note": "Größe", "pairs": [], "bytes": 2**60}
+WORK = {"milliseconds_in": 500, "milliseconds_out": 250, "wakes": 5000}
+WORKED = {"pairs": [{"bytes": 2**33}], "instances": [{"work": WORK}, {"work": {**WORK, "wakes": 0}}]}
 
 
 class Control:
@@ -26,6 +28,7 @@ def services(live_database):
     with live_database.write() as session:
         for name, status, evidence in (
             ("ended", "Completed", REPORT),
+            ("worked", "Completed", WORKED),
             ("running", "InProgress", None),
             ("new", "InProgress", None),
         ):
@@ -59,6 +62,12 @@ def phalanx(settings, monkeypatch):
 def test_the_stored_report_is_given_unchanged(phalanx):
     answer = phalanx.describe_training_job_encryption(TrainingJobName="ended")
     assert (answer["Signed"], json.loads(answer["Report"])) == (True, REPORT)
+    assert "EstimatedCost" not in answer
+
+
+def test_what_encryption_cost_is_estimated_from_the_work_of_the_data_planes(phalanx):
+    answer = phalanx.describe_training_job_encryption(TrainingJobName="worked")
+    assert answer["EstimatedCost"] == {"LikelySeconds": 1.0, "MostSeconds": 1.75, "BytesBetweenInstances": 2**33}
 
 
 def test_a_running_job_is_measured_now(phalanx):

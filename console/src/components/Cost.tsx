@@ -19,8 +19,15 @@ import type { Clients } from "../aws/clients";
 import { type Key, useWords } from "../i18n";
 import { costs, sameWork } from "../model/cost";
 
-export function Cost({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t, duration, number } = useWords();
+/** By how much encryption made the training longer, reckoned from what the data planes did. */
+export interface Estimate {
+  LikelySeconds: number;
+  MostSeconds: number;
+  BytesBetweenInstances: number;
+}
+
+export function Cost({ job, estimate }: { job: DescribeTrainingJobResponse; estimate?: Estimate }) {
+  const { t, duration, number, bytes } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
   const { value: twin, loading } = usePoll(() => findTwin(aws, job), [aws, job.TrainingJobName, job.TrainingJobStatus]);
@@ -53,7 +60,16 @@ export function Cost({ job }: { job: DescribeTrainingJobResponse }) {
       ]}
       footer={
         <SpaceBetween size="s">
-          <Box color="text-body-secondary">{t("cost.notEstimated")}</Box>
+          {estimate !== undefined && (
+            <Box>
+              {t("cost.estimated", {
+                bytes: bytes(estimate.BytesBetweenInstances),
+                likely: number(estimate.LikelySeconds, 1),
+                most: number(estimate.MostSeconds, 1),
+              })}
+            </Box>
+          )}
+          <Box color="text-body-secondary">{t("cost.chance")}</Box>
           {!loading && twin === undefined && <Box>{t(encrypted ? "cost.noTwin" : "cost.noSecretTwin")}</Box>}
           {!loading && twin === undefined && encrypted && (
             <Button onClick={() => navigate(`/create-job/${job.TrainingJobName}/clear`)}>{t("cost.compare")}</Button>

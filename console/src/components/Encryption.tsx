@@ -17,7 +17,7 @@ import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
 import { cipher, type Edge, graph, overhead, type Report } from "../model/evidence";
 import { instanceCount } from "../model/instances";
-import { Cost } from "./Cost";
+import { Cost, type Estimate } from "./Cost";
 import { isOver } from "./Status";
 
 const LIVE_MILLISECONDS = 2000;
@@ -28,6 +28,7 @@ const MOST_DRAWN = 40;
 interface Answer {
   Signed: boolean;
   Report?: string;
+  EstimatedCost?: Estimate;
 }
 
 export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
@@ -100,7 +101,7 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
       )}
       {report.gaps.map((gap) => <Alert key={gap} type="warning" header={t("encryption.gap")}>{gap}</Alert>)}
       {report.pairs.length > 0 && <Pairs report={report} />}
-      {several && <Cost job={job} />}
+      {several && <Cost job={job} estimate={answer.EstimatedCost} />}
     </SpaceBetween>
   );
 }
