@@ -27,6 +27,7 @@ from starlette.routing import Route
 
 from phalanx.cli import certificate as own_certificate
 from phalanx.cli.host import NEEDS_RAY
+from phalanx.cli.metrics import Metrics
 from phalanx.cli.settings import (
     ACCOUNT,
     DEFAULT_DATA_DIR,
@@ -53,6 +54,7 @@ from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Broken, Seal
 from phalanx.identity.trail import Trail
+from phalanx.jobs import census
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
@@ -354,7 +356,10 @@ class _Service:
             cloudwatch(self._database),
             phalanx(self._database, manager),
         ]
-        routes = [Route("/healthz", _healthy), *site.routes(region=REGION, s3=s3)]
+        metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census)
+        metrics.open()
+        self._undo.callback(metrics.close)
+        routes = [Route("/healthz", _healthy), metrics.route(), *site.routes(region=REGION, s3=s3)]
         trail = Trail(self._data_dir / "audit", ACCOUNT)
         self._undo.callback(trail.close)
         app = application(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,10 @@ from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
+from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
+from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner, World
 from phalanx.node.messages import HOST_BYTES, Capacity
@@ -32,8 +35,6 @@ GIVE_BACK_SECONDS = 60.0
 GIVE_BACK_POLL_SECONDS = 0.2
 QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
-
-UNFINISHED = ("InProgress", "Stopping")
 
 log = structlog.get_logger()
 NO_CAPACITY = record.failed(
@@ -72,7 +73,10 @@ class Manager:
         self._store = store
         self._closing = threading.Event()
         self._enforcement = Enforcement(database, fleet)
-        self._world = World(database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys)
+        self._meter = Meter()
+        self._world = World(
+            database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys, self._meter
+        )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)
         self._awake = threading.Event()
@@ -86,6 +90,7 @@ class Manager:
 
     def open(self) -> None:
         """Begin: jobs that an earlier service left go on first."""
+        self._meter.inherit(job.name for job in self._unfinished() if job.plan is not None)
         self._enforcement.everything()
         self._thread.start()
 
@@ -176,6 +181,41 @@ class Manager:
             return evidence.measured(self._fleet, row, made)
         except FleetError as error:
             return evidence.report(row, made, [], [str(error)], {})
+
+    def census(self) -> Measured:
+        """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well."""
+        capacity = None
+        with contextlib.suppress(FleetError):
+            capacity = self._fleet.capacity()
+        with self._lock:
+            reserved = [need for _, need in self._runners.values()]
+        phases: Counter[str] = Counter()
+        established = missing = unmeasured = 0
+        for job in self._unfinished():
+            if job.plan is None:
+                continue
+            made = plan.Plan.from_json(job.plan)
+            try:
+                statuses = self._fleet.statuses(made.ids)
+                phases.update(status.phase.name.lower() for status in statuses.values())
+                report = evidence.measured(self._fleet, job, made)
+            except FleetError:
+                unmeasured += 1
+                continue
+            self._meter.note(job.name, report)
+            unmeasured += bool(report["gaps"])
+            stands = sum(pair["established"] for pair in report["pairs"])
+            established += stands
+            missing += len(report["pairs"]) - stands
+        return Measured(
+            capacity=capacity,
+            reserved_memory=sum(need.memory for need in reserved),
+            reserved_gpus=sum(need.gpus for need in reserved),
+            instances=phases,
+            established=established,
+            missing=missing,
+            unmeasured=unmeasured,
+        )
 
     def network_changed(self, vpc_id: str) -> None:
         """See JobControl."""

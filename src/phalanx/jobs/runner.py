@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy import update
@@ -17,6 +17,7 @@ from phalanx.fleet.base import Fleet, FleetError, Refused
 from phalanx.jobs import evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
+from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome, failed
 from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import now_ms
@@ -50,6 +51,7 @@ class World:
     """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
     keys: Callable[[], tuple[DataKey, ...]] = tuple
     """The data keys with which jobs write and read encrypted objects."""
+    meter: Meter = field(default_factory=Meter)
 
 
 class Ended(Exception):
@@ -257,6 +259,7 @@ class Runner:
                 stored.evidence = self._world.signer.sign(evidence.report(stored, None, [], [], {}))
             interfaces.release(session, self._name)
             record.close(session, stored)
+        self._world.meter.end(stored)
         return "ended"
 
     def _wait_for_spot(self, job: TrainingJob) -> str:

@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from prometheus_client import Histogram
 from psycopg import Connection as PostgresConnection
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
@@ -32,6 +33,11 @@ _LOCK_SECONDS = 30
 """How long a writer waits for another one."""
 _OWNER_SECONDS = 10.0
 """How long PostgreSQL may take to notice that the service before was killed."""
+WRITE_SECONDS = Histogram(
+    "phalanx_store_write_seconds",
+    "From when a transaction that writes asked for its turn until it was on the disk.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
+)
 
 
 def sqlite_url(path: Path) -> str:
@@ -199,6 +205,7 @@ class Database:
         There is one at a time: what it reads is still true when it writes. SQLite has a lock for that (BEGIN IMMEDIATE); in
         PostgreSQL it is an advisory one, so that other processes of Phalanx wait for it too.
         """
+        begun = time.perf_counter()
         with self._turn, self._sessions() as session:
             session.connection(execution_options={"phalanx_write": True})
             try:
@@ -209,6 +216,7 @@ class Database:
                 raise
         if self._wal is not None:
             self._wal.sync()
+        WRITE_SECONDS.observe(time.perf_counter() - begun)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:

@@ -6,11 +6,13 @@ synchronous and runs in a thread, because handlers and key look-ups may wait for
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -30,6 +32,17 @@ UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, 
 """While the audit log cannot be written."""
 AWAY = AwsError("ServiceUnavailable", "What is stored cannot be reached now, so nothing is done. Try again later.", 503)
 """While the store cannot be reached."""
+
+REQUESTS = Counter(
+    "phalanx_api_requests", "Requests of known callers, by operation and by the error's code.", ["service", "operation", "code"]
+)
+REQUEST_SECONDS = Histogram(
+    "phalanx_api_request_seconds",
+    "From when a request was there with its whole body until its answer was ready.",
+    ["service", "operation"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+REFUSALS = Counter("phalanx_api_refusals", "Requests that were not from whom they said, or too many, by reason.", ["reason"])
 
 _log = structlog.get_logger(__name__)
 
@@ -128,7 +141,7 @@ class _Endpoint:
         request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
         try:
             request = HttpRequest(request.method, request.query, headers, await _body(receive), path)
-            answer = await self._crew.run(self._answer, request, request_id, client)
+            answer = await self._crew.run(self._answer, request, request_id, client, time.perf_counter())
         except _Disconnected:
             return
         except _TooLarge:
@@ -136,8 +149,8 @@ class _Endpoint:
             answer = self._speaker(request).error("RequestEntityTooLargeException", text, 413, request_id)
         await _send(send, answer, request_id)
 
-    def _answer(self, request: HttpRequest, request_id: str, client: Client = Client()) -> Answer:
-        """The answer to a request; never raises."""
+    def _answer(self, request: HttpRequest, request_id: str, client: Client = Client(), begun: float = 0.0) -> Answer:
+        """The answer to a request that was there at `begun` (time.perf_counter); never raises."""
         addressee: Api | None
         if request.path == b"/":
             target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
@@ -163,7 +176,7 @@ class _Endpoint:
                 unknown = speaker.unknown_operation(target)
                 return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
             caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
-            return self._serve(addressee, request, claim, caller)
+            return self._serve(addressee, request, claim, caller, begun)
         except Refused as refused:
             self._refused(refused, addressee, request, claim, client, request_id)
             return speaker.refusal(refused, request_id)
@@ -184,6 +197,7 @@ class _Endpoint:
         request_id: str,
     ) -> None:
         """Put a request on record that is not from whom it says, unless it is one of a flood."""
+        REFUSALS.labels(refused.reason.value).inc()
         access_key = "" if claim is None else claim.access_key
         if refused.reason is Reason.THROTTLED or (self._guard is not None and not self._guard.refused(client, access_key)):
             return
@@ -203,7 +217,7 @@ class _Endpoint:
             return Ec2Api
         return QueryApi
 
-    def _serve(self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller) -> Answer:
+    def _serve(self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller, begun: float) -> Answer:
         """The answer to a request of a known caller. Raises Refused for one that was made before."""
         if self._guard is not None and not self._guard.ready():
             return addressee.error(UNAVAILABLE.code, UNAVAILABLE.message, UNAVAILABLE.status, caller.request_id)
@@ -235,6 +249,10 @@ class _Endpoint:
             error = (INTERNAL_FAILURE.code, INTERNAL_FAILURE.message)
             return addressee.failure(INTERNAL_FAILURE, caller.request_id)
         finally:
+            if response is not None or error is not None:
+                # A name that is none of the service's is empty here: labels hold nothing that a client has made up.
+                REQUESTS.labels(addressee.name, name, error[0] if error else "").inc()
+                REQUEST_SECONDS.labels(addressee.name, name).observe(time.perf_counter() - begun)
             if self._guard is not None and (response is not None or error is not None):
                 self._guard.record(
                     Event(
