@@ -1,22 +1,51 @@
 """One job on several hosts: namespaces with own mounts on a wire, with real Ray, real tunnels and somebody who listens."""
 
 import contextlib
+import io
 import json
 import re
 import socket
 import subprocess
+import tarfile
 import time
 
+import numpy as np
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.vxlan import VXLAN
 from scapy.utils import PcapReader
 
-from e2e.conftest import ESP, UDP_500, Phalanx, wait_for
+from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
 from e2e.conftest import TCP as ALL_TCP
+from e2e.test_deep_learning import IMAGE as PYTORCH
 from fleet.lan import Lan
 from phalanx.network import namespace
 from phalanx.network.tunnel import PORT
+
+HOSTS = 3
+STEPS, RATE = 20, 0.1
+SCRIPT = f"""
+import json, os, numpy, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
+dist.init_process_group("gloo", rank=hosts.index(host), world_size=len(hosts))
+rows = torch.from_numpy(numpy.loadtxt(os.environ["SM_CHANNEL_TRAIN"] + "/rows.csv", delimiter=","))
+rows = rows[dist.get_rank() :: len(hosts)]
+model = torch.nn.Linear(rows.shape[1] - 1, 1, dtype=torch.float64)
+torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+model = DistributedDataParallel(model)
+optimiser = torch.optim.SGD(model.parameters(), lr={RATE})
+for _ in range({STEPS}):
+    optimiser.zero_grad()
+    (model(rows[:, 1:]).squeeze(1) - rows[:, 0]).square().mean().backward()
+    optimiser.step()
+found = [*model.module.weight[0].tolist(), model.module.bias.item()]
+with open(os.environ["SM_MODEL_DIR"] + f"/{{host}}.json", "w") as file:
+    json.dump(found, file)
+dist.destroy_process_group()
+"""
+"""Linear regression, to which each instance brings its third of the rows."""
 
 
 class FleetService(Phalanx):
@@ -56,7 +85,7 @@ def phalanx(lan):
     try:
         service.start()
         service.stock()
-        for _ in range(2):
+        for _ in range(HOSTS):
             service.joined(lan)
         yield service
     finally:
@@ -71,10 +100,10 @@ def phalanx(lan):
 
 @contextlib.contextmanager
 def listening(lan: Lan, kinds: set):
-    """Collect what kinds of packets pass between the hosts meanwhile."""
+    """Collect what kinds of packets pass between any two hosts meanwhile."""
     file = lan.directory / f"{time.monotonic_ns()}.pcap"
     enter = ["nsenter", f"--net={namespace.path(lan.wire)}"]
-    command = [*enter, "tcpdump", "-i", "port2", "-U", "-s", "160", "-w", str(file)]
+    command = [*enter, "tcpdump", "-i", "switch", "-U", "-s", "160", "-w", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as listener:
         assert "listening" in listener.stderr.readline()
         yield
@@ -115,6 +144,44 @@ def test_an_encrypted_job_spans_hosts_and_the_wire_carries_ike_and_esp_in_vxlan_
     assert evidence["plaintext_packets_dropped"] == 0
 
 
+def test_an_encrypted_ddp_job_on_three_hosts_learns_what_one_process_learns(phalanx, lan):
+    rows = np.random.default_rng(7).normal(size=(60, 4))
+    archive, s3 = io.BytesIO(), phalanx.client("s3")
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        member = tarfile.TarInfo("train.py")
+        member.size = len(SCRIPT)
+        tar.addfile(member, io.BytesIO(SCRIPT.encode()))
+    s3.put_object(Bucket="test-bucket", Key="code/sourcedir.tar.gz", Body=archive.getvalue())
+    s3.put_object(Bucket="test-bucket", Key="rows/rows.csv", Body="\n".join(",".join(map(repr, row)) for row in rows.tolist()))
+    seen, code = (
+        set(),
+        {"sagemaker_program": "train.py", "sagemaker_submit_directory": "s3://test-bucket/code/sourcedir.tar.gz"},
+    )
+    with listening(lan, seen):
+        phalanx.create(
+            "ddp",
+            HOSTS,
+            network=phalanx.network(UDP_500, ESP),
+            AlgorithmSpecification={"TrainingImage": PYTORCH, "TrainingInputMode": "File"},
+            HyperParameters=code,
+            InputDataConfig=[channel("rows", name="train")],
+        )
+        job = phalanx.ended("ddp")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert {kind for kind in seen if kind.startswith("VXLAN")} == {"VXLAN: ESP", "VXLAN: IKE"}
+    evidence = phalanx.evidence("ddp")
+    assert len(evidence["pairs"]) == HOSTS * (HOSTS - 1)
+    assert all(pair["packets"] == pair["packets_received"] > 0 for pair in evidence["pairs"])
+    assert (evidence["gaps"], evidence["plaintext_packets_dropped"]) == ([], 0)
+    weights, x = np.zeros(4), np.column_stack([rows[:, 1:], np.ones(len(rows))])
+    for _ in range(STEPS):
+        weights -= RATE * 2 * x.T @ (x @ weights - rows[:, 0]) / len(rows)
+    bucket, _, key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://").partition("/")
+    with tarfile.open(fileobj=io.BytesIO(s3.get_object(Bucket=bucket, Key=key)["Body"].read())) as tar:
+        found = [json.load(tar.extractfile(f"algo-{number}.json")) for number in range(1, HOSTS + 1)]
+    assert found == [pytest.approx(weights, abs=1e-9)] * HOSTS
+
+
 def test_the_same_job_in_the_clear_is_seen_by_the_same_listener(phalanx, lan):
     seen = set()
     with listening(lan, seen):
@@ -127,7 +194,8 @@ def test_the_same_job_in_the_clear_is_seen_by_the_same_listener(phalanx, lan):
 
 def test_a_lost_host_is_seen_its_job_goes_on_where_one_joins_and_it_may_come_back(phalanx, lan):
     rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "500"}
-    phalanx.create("moves", HyperParameters=rounds, RetryStrategy={"MaximumRetryAttempts": 1})
+    again = {"RetryStrategy": {"MaximumRetryAttempts": 1}}
+    phalanx.create("moves", HOSTS, HyperParameters=rounds, InputDataConfig=[channel("train")], **again)
     phalanx.training("moves")
     lost = lan.machines[1]
     lost.power_off()
