@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from e2e.test_deep_learning import IMAGE as PYTORCH
 from fleet.lan import Lan
 from phalanx.network import namespace
 from phalanx.network.tunnel import PORT
+from phalanx.runtime.images import Images
 
 HOSTS = 3
 STEPS, RATE = 20, 0.1
@@ -57,9 +59,10 @@ class FleetService(Phalanx):
             return True
         return False
 
-    def joined(self, lan: Lan):
-        """A new host, once it is part of the fleet."""
+    def joined(self, lan: Lan, images: Path | None = None):
+        """A new host, once it is part of the fleet; with a store of images of its own, where it is said."""
         machine = lan.machine()
+        machine.images = images
         shown = self.run("host", "invite", machine.address, str(machine.invitation))
         assert shown.returncode == 0, shown.stderr
         machine.join()
@@ -199,11 +202,15 @@ def test_a_lost_host_is_seen_its_job_goes_on_where_one_joins_and_it_may_come_bac
     phalanx.training("moves")
     lost = lan.machines[1]
     lost.power_off()
-    phalanx.joined(lan)
+    empty = lan.directory / "images"
+    phalanx.joined(lan, empty)
     job = phalanx.ended("moves", 240)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     told = [transition.get("StatusMessage", "") for transition in job["SecondaryStatusTransitions"]]
     assert any("was lost with its host" in message for message in told)
+    # The new one had no image, and was given the control plane's.
+    assert "Downloading the training image" in told
+    assert len(Images(empty, lan.directory / "look").listing()) == 1
     lost.join()
     # What was on it is owed to it until then.
     wait_for(lambda: json.loads((phalanx.data_dir / "ray" / "ledger.json").read_text())["places"] == {}, 180, "its return")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from phalanx.network import namespace
 from phalanx.node.names import Names
+from stores import discard
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
 MTU = 1500
@@ -41,14 +42,16 @@ class Machine:
     address: str
     data_dir: Path
     invitation: Path
+    images: Path | None = None
+    """Its own store of images; else it shares that of the machine that the test runs on."""
     process: subprocess.Popen | None = None
 
     def join(self) -> None:
         """Run `phalanx host join` on it."""
         with (self.data_dir.parent / f"{self.name}.log").open("ab") as log:
-            self.process = self.start(
-                PHALANX, "host", "join", str(self.invitation), "--data-dir", str(self.data_dir), stdout=log, stderr=log
-            )
+            environment = {**os.environ, **({"PHALANX_IMAGES": str(self.images)} if self.images else {})}
+            command = [PHALANX, "host", "join", str(self.invitation), "--data-dir", str(self.data_dir)]
+            self.process = self.start(*command, stdout=log, stderr=log, env=environment)
 
     def start(self, *command: str, **options) -> subprocess.Popen:
         """Run a command on it."""
@@ -137,6 +140,8 @@ class Lan:
         for machine in self.machines:
             machine.power_off()
             namespace.delete(machine.name)
+            if machine.images is not None:
+                discard(machine.images)
         subprocess.run(["ip", "link", "del", f"phxu{self.number}"], check=False)
         namespace.delete(self.wire)
 

@@ -9,7 +9,6 @@ import pytest
 
 from fleet.lan import Lan
 from node.test_protocol import HOSTS, spec
-from phalanx.cli.settings import IMAGES
 from phalanx.fleet.base import FleetError, Refused
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Authority
@@ -18,6 +17,8 @@ from phalanx.ipsec.pki import issue_mesh
 from phalanx.network.model import Exits, Rule, SecurityGroup
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
+from phalanx.runtime.images import Images
+from stores import discard, stock
 
 GROUP = SecurityGroup(
     "sg-1",
@@ -29,15 +30,20 @@ GROUP = SecurityGroup(
 )
 
 
+IMAGE = "test/tiny:1"
+
+
 class Local:
     """This host."""
 
     def __init__(self, directory):
         self.directory = directory
+        self.images = stock(directory, IMAGE)
+        self.stores = [self.images]
         self.fleet = self.made()
 
     def made(self):
-        fleet = LocalFleet(self.directory, IMAGES)
+        fleet = LocalFleet(self.directory, self.images)
         fleet.open()
         return fleet
 
@@ -47,14 +53,16 @@ class Local:
 
     def close(self):
         self.fleet.close()
+        discard(self.images)
         assert not Names(self.directory).run_dir.exists()
 
 
 class Ray:
-    """Two hosts on a wire."""
+    """Two hosts on a wire, without images."""
 
     def __init__(self, directory):
         self.directory = directory / "control"
+        self.images = stock(directory, IMAGE)
         (self.directory / "ray").mkdir(parents=True)
         self.lan = Lan(directory).__enter__()
         with socket.create_server((self.lan.address(1), 0)) as probe:
@@ -65,19 +73,21 @@ class Ray:
             for _ in range(2):
                 machine = self.lan.machine()
                 machine.data_dir.mkdir()
+                machine.images = directory / f"{machine.name}.images"
                 head = f"{self.lan.address(1)}:{self.port}"
                 authority.invite(head, machine.address, None).save(machine.invitation)
                 machine.join()
             eventually(lambda: len(self.fleet._joined) == 2)
             for machine in self.lan.machines:
                 machine.mark()
+            self.stores = [machine.images for machine in self.lan.machines]
         except BaseException:
             self.lan.__exit__()
             raise
 
     def made(self):
         address = self.lan.address(1)
-        fleet = RayFleet(self.directory, address, self.port, spread=True, reserve=lambda _: 1 << 30)
+        fleet = RayFleet(self.directory, address, self.port, self.images, spread=True, reserve=lambda _: 1 << 30)
         fleet.open()
         return fleet
 
@@ -90,6 +100,7 @@ class Ray:
             assert [machine.processes() for machine in self.lan.machines] == [[], []]
         finally:
             self.fleet.close()
+            discard(self.images)
             self.lan.__exit__()
 
 
@@ -140,6 +151,18 @@ def test_capacity_is_that_of_all_hosts(fleet):
     capacity = fleet.capacity()
     assert capacity.cpus >= 1
     assert capacity.memory > 2**30
+
+
+def test_an_image_is_brought_by_its_digest_to_hosts_that_lack_it(fleet, pair, hosts):
+    assert fleet.has_image(IMAGE)
+    bare = [replace(each, image=IMAGE, workspace=replace(each.workspace, channels=())) for each in pair]
+    fleet.place(bare)
+    reached(fleet, bare, Phase.PREPARED)
+    fleet.advance([each.id for each in bare], Phase.LOADED)
+    reached(fleet, bare, Phase.LOADED)
+    ids = [Images(store, hosts.directory / f"look{n}").id for n, store in enumerate((hosts.images, *hosts.stores))]
+    known = ids[0](IMAGE)
+    assert [look(known) for look in ids] == [known] * len(ids)
 
 
 def test_an_unknown_image_is_not_there(fleet):
@@ -224,8 +247,13 @@ def test_strangers_are_not_spoken_to(hosts):
         # Neither in the clear nor without a certificate of the fleet's.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        for wrap in (lambda plain: plain, context.wrap_socket):
-            with pytest.raises(OSError), wrap(socket.create_connection((hosts.lan.address(1), hosts.port), 10)) as opened:
-                opened.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
-                if not opened.recv(1):
-                    raise ConnectionResetError
+        images = int((hosts.directory / "ray" / "images.port").read_text())
+        for port, said in (
+            (hosts.port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
+            (images, b"GET /v2/ HTTP/1.1\r\n\r\n"),
+        ):
+            for wrap in (lambda plain: plain, context.wrap_socket):
+                with pytest.raises(OSError), wrap(socket.create_connection((hosts.lan.address(1), port), 10)) as opened:
+                    opened.sendall(said)
+                    if not opened.recv(1):
+                        raise ConnectionResetError

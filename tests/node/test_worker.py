@@ -43,7 +43,7 @@ class Instance:
     def connect(self):
         pass
 
-    def load(self, cancelled):
+    def load(self, cancelled, fetching):
         pass
 
     def run(self):

@@ -18,7 +18,9 @@ from phalanx.store.database import Unsuitable
 
 DATABASE = "phalanx.db"
 _AUDIT = "audit"
-_LEFT_OUT = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "instances", "s3", "lock", "endpoints.json", _AUDIT})
+_LEFT_OUT = frozenset(
+    {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "images", "instances", "s3", "lock", "endpoints.json", _AUDIT}
+)
 """What is not copied as it lies there: database and trail have ways of their own; the rest is made anew, or is the users'."""
 
 

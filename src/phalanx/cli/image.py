@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -41,7 +40,7 @@ def build(
             fail(f"{name} is neither a directory nor a built-in image; there are {', '.join(sorted(known))}.")
     if tag is not None and (len(directories) != 1 or len(names or ()) != 1):
         fail("--tag names the image of one directory. Give one.")
-    store = _store()
+    store = Images.of(IMAGES)
     for name in names or known:
         if name in known:
             _build_known(store, name)
@@ -62,7 +61,7 @@ def load(
 ) -> None:
     """Take an image from an archive, as `docker save`, `podman save` and `skopeo copy` write them."""
     try:
-        for name in _store().load(file, tag):
+        for name in Images.of(IMAGES).load(file, tag):
             Console().print(f"image {name}: ready")
     except ImageError as error:
         fail(str(error))
@@ -72,7 +71,7 @@ def load(
 def listing() -> None:
     """Show what images the host has."""
     table = Table("Name", "ID", "Size", "Created", box=None)
-    for each in _store().listing():
+    for each in Images.of(IMAGES).listing():
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
         table.add_row(each.name, each.id[:12], f"{each.size / 1e6:,.0f} MB", created)
     Console().print(table)
@@ -82,16 +81,9 @@ def listing() -> None:
 def remove(name: Annotated[str, typer.Argument(help="Name of an image.")]) -> None:
     """Take a name from an image, and the image with its last name."""
     try:
-        _store().remove(name)
+        Images.of(IMAGES).remove(name)
     except ImageError as error:
         fail(str(error))
-
-
-def _store() -> Images:
-    """The host's store, with a run directory that belongs to its place."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    place = hashlib.sha256(str(IMAGES.absolute()).encode()).hexdigest()[:8]
-    return Images(IMAGES, Path("/run/phalanx") / f"images-{place}")
 
 
 def _build_known(store: Images, name: str) -> None:

@@ -411,6 +411,7 @@ class _Service:
             self._data_dir,
             self._host,
             port,
+            IMAGES,
             spread=self._spread,
             reserve=lambda spec: spec.limits.memory if strict else RESERVED_BYTES,
         )

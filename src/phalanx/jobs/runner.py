@@ -72,6 +72,7 @@ class Runner:
     def __init__(self, name: str, world: World) -> None:
         self._name = name
         self._world = world
+        self._fetching = False
         self._log = log.bind(job=name)
 
     def run(self) -> None:
@@ -167,7 +168,7 @@ class Runner:
             record.resume(stored)
             record.transition(session, stored, "Downloading", "Downloading input data")
         self._world.fleet.advance(made.ids, Phase.LOADED)
-        self._await(made, Phase.LOADED)
+        self._await(made, Phase.LOADED, self._tell_of_image)
         return "training"
 
     def _train(self, job: TrainingJob) -> str:
@@ -289,13 +290,20 @@ class Runner:
             session.get_one(TrainingJob, self._name).plan = None
             session.execute(update(LogStream).where(LogStream.job == self._name).values(position=0))
 
-    def _await(self, made: plan.Plan, phase: Phase) -> None:
+    def _tell_of_image(self, statuses: Sequence[InstanceStatus]) -> None:
+        waiting = any(status.fetching for status in statuses)
+        if waiting != self._fetching:
+            self._fetching = waiting
+            self._announce("Downloading", "Downloading the training image" if waiting else "Downloading input data")
+
+    def _await(self, made: plan.Plan, phase: Phase, tell: Callable[[Sequence[InstanceStatus]], None] = lambda _: None) -> None:
         seen = -1
         while True:
             statuses = self._statuses(made)
             for status in statuses:
                 if status.error:
                     raise Ended(failed(status.error))
+            tell(statuses)
             if all(status.phase >= phase for status in statuses):
                 return
             self._check(self._load())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -87,6 +88,7 @@ class Agent:
 
     def recover(self) -> None:
         """Carry on with the instances an earlier agent left, and clear away what belongs to none."""
+        shutil.rmtree(self._names.incoming, ignore_errors=True)
         found = saved(self._names)
         self._rooms.vpcs.restore(spec for spec, _ in found)
         for spec, goal in found:

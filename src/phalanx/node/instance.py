@@ -30,7 +30,8 @@ from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.network.model import RESOLVER, S3_ADDRESS
 from phalanx.node import gpus
-from phalanx.node.messages import InstanceSpec, Measurement, Phase, Usage, decode, encode
+from phalanx.node.depot import MISSING
+from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 from phalanx.runtime import cdi
@@ -40,6 +41,9 @@ from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus, Edits
 from phalanx.runtime.podman import ImageError
 
+RECEIVE_SECONDS = 180.0
+"""How long it is tried anew to have an image of the control plane's."""
+RETRY_SECONDS = 2.0
 _DATA = "input/data"
 """Where the channels are, below /opt/ml."""
 
@@ -157,9 +161,14 @@ class Instance:
         established = self.member.established()
         return [peer.name for peer in self.spec.mesh.peers if peer.name not in established]
 
-    def load(self, cancelled: threading.Event) -> None:
-        """LOADED: image built or found, /opt/ml made, channels downloaded; done once, even over restarts."""
-        self._image = self._find_image()
+    def load(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> None:
+        """LOADED: image built, fetched or found, /opt/ml made, channels downloaded; done once, even over restarts.
+
+        `fetching` is told when the control plane's image begins to be fetched, and when it is there.
+        """
+        self._image = self._find_image(cancelled, fetching)
+        if cancelled.is_set():
+            return
         done = self._directory / "loaded"
         if done.exists():
             return
@@ -184,7 +193,7 @@ class Instance:
         spec = self.spec
         if self.container().state in ("running", "exited"):
             return
-        image = self._image or self._find_image()
+        image = self._image or self._find_image(threading.Event(), lambda _: None)
         # What died since has shown the container nothing yet.
         self._stream()
         scheme, s3, _ = spec.store.location
@@ -308,9 +317,15 @@ class Instance:
         erase(self._run_dir)
         self._rooms.fetched.pop(self.spec.job, None)
 
-    def _find_image(self) -> str:
-        """The image's name in the host's store, once it is there: built, fetched or found."""
+    def _find_image(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> str:
+        """The image's name in the host's store, once it is there: built, fetched or found; of no use where it is cancelled."""
         uri, rooms = self.spec.image, self._rooms
+        if self.spec.offer is not None and not rooms.may_fetch(uri):
+            if not rooms.images.has(self.spec.offer.id):
+                fetching(True)
+                self._receive(self.spec.offer, cancelled)
+                fetching(False)
+            return self.spec.offer.id
         algorithm = catalog.find(uri)
         if algorithm is not None:
             return rooms.images.build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
@@ -325,6 +340,32 @@ class Instance:
         if not rooms.images.has(uri):
             raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
         return uri
+
+    def _receive(self, offer: Offer, cancelled: threading.Event) -> None:
+        """Have the control plane's image. It may be away for a while, as when it is started again. Raises InstanceError."""
+        rooms, names = self._rooms, self._rooms.names
+        deadline = time.monotonic() + RECEIVE_SECONDS
+        while not cancelled.is_set():
+            try:
+                # One at a time: instances of a host want the same, most often.
+                with rooms.fetching:
+                    rooms.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
+                return
+            except ImageError as error:
+                if MISSING in str(error):
+                    reason = f"ClientError: Cannot find the training image {self.spec.image}: it was removed meanwhile."
+                    raise InstanceError(reason) from error
+                if "no space left" in str(error):
+                    raise InstanceError(
+                        "CapacityError: Unable to provision requested ML compute capacity: a host has no room on its disk for"
+                        f" the training image {self.spec.image}."
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise InstanceError(
+                        f"InternalServerError: Cannot bring the training image {self.spec.image} to a host: {error}"
+                    ) from error
+                log.warning("the image is not here yet", image=self.spec.image, instance=self.spec.id, reason=str(error))
+            cancelled.wait(RETRY_SECONDS)
 
     def _channels(self, mode: str) -> tuple[Channel, ...]:
         return tuple(channel for channel in self.spec.workspace.channels if channel.mode == mode)

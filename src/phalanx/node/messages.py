@@ -35,6 +35,14 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """An image that the control plane has: its `name` (ADDRESS:PORT/REPOSITORY:TAG) there, and its id, which is its digest."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """One instance of a job: everything a host needs to run it. Holds secrets: never on a disk, never in a log.
 
@@ -60,6 +68,8 @@ class InstanceSpec:
     store: ObjectStore
     output: Output
     checkpoints: Checkpoints | None = None
+    offer: Offer | None = None
+    """Where the image is to be had by hosts that lack it, and which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class InstanceStatus:
 
     `disconnected` says that `error` is the loss of peers. `exit_code`, `out_of_memory` and `failure` (text of
     /opt/ml/output/failure) are known once the phase is EXITED. `notes` are things that happened to its network and were
-    mended, oldest first.
+    mended, oldest first. While it is `fetching` it waits for its image.
     """
 
     id: str
@@ -79,6 +89,7 @@ class InstanceStatus:
     out_of_memory: bool = False
     failure: str | None = None
     notes: tuple[str, ...] = ()
+    fetching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,16 @@ class Names:
         return self.run_dir / "draining"
 
     @property
+    def certificates(self) -> Path:
+        """What podman needs to be given images by the control plane, where this host is one of a fleet."""
+        return self.data_dir / "certificates"
+
+    @property
+    def incoming(self) -> Path:
+        """Where an image lies, on disk, while it is received."""
+        return self.data_dir / "incoming"
+
+    @property
     def namespaces(self) -> str:
         """What the names of all network namespaces of this service begin with."""
         return f"phx-{self.tag}-"

@@ -149,7 +149,7 @@ class Worker:
                 case Phase.CONNECTED:
                     instance.connect()
                 case Phase.LOADED:
-                    instance.load(self._cancelled)
+                    instance.load(self._cancelled, lambda fetching: self._update(fetching=fetching))
                 case Phase.RUNNING:
                     instance.run()
         except NotYet as reason:

@@ -33,6 +33,7 @@ _IGNORED = ("__pycache__", "*.pyc")
 _PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--python-version", base.PYTHON)
 _MAPPED = "localhost/phalanx-mapped"
 """Name of a user's image while it is built."""
+_LOOK_SECONDS = 0.2
 _LOADED = re.compile(r"^Loaded image: (?P<name>\S+)$", re.MULTILINE)
 
 
@@ -66,6 +67,13 @@ class Images:
         # What podman said of images while its list of them was that version.
         self._inspected: tuple[tuple[int, ...] | None, dict[str, dict[str, Any]]] = (None, {})
 
+    @classmethod
+    def of(cls, root: Path) -> Images:
+        """A host's store, whose images are no service's own, with a run directory that belongs to its place."""
+        root.mkdir(parents=True, exist_ok=True)
+        place = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+        return cls(root, Path("/run/phalanx") / f"images-{place}")
+
     def build(self, name: str, contexts: Sequence[Path], progress: Callable[[str], None]) -> str:
         """Builds the built-in image `name`, unless the store has it from the same recipe already; returns its whole name.
 
@@ -75,11 +83,7 @@ class Images:
         images share. What is there is not built again. `progress` gets a line per step. One builder works at a time on a store,
         in whatever process; a killed one leaves an untagged layer at most, since a name is given last. Raises ImageError.
         """
-        recipe, names = _base_recipe(), []
-        for context in contexts:
-            recipe = _digest([recipe, *_fingerprint(context)])
-            called = name if context is contexts[-1] else "phalanx-shared"
-            names.append(f"localhost/{called}:{recipe[:16]}")
+        names = _names(name, contexts)
         if self.has(names[-1]):
             return names[-1]
         with self._building(progress) as (work, lock):
@@ -187,6 +191,49 @@ class Images:
         """
         return "sha256:" + self._podman.run("pull", "--quiet", "--", name).split()[-1]
 
+    def export(self, id: str, directory: Path) -> None:
+        """Writes an image, its manifest and its blobs as they are in a registry, to `directory`, which is made (`dir:` in
+        containers-transports(5)). Layers are not compressed, so that a store knows those that it has. Raises ImageError."""
+        self._podman.run("push", "--quiet", id.removeprefix("sha256:"), f"dir:{directory}")
+
+    def receive(self, name: str, id: str, certificates: Path, work: Path, cancelled: Callable[[], bool]) -> None:
+        """Fetches the image `id` by its `name` from a registry that knows us by our certificate, with the layers alone that the
+        store lacks; nothing happens where it has the image, and little where it is cancelled.
+
+        The manifest and every blob are checked against their digests. `certificates` holds the registry's authority, our
+        certificate and its key (containers-certs.d(5)); `work`, a directory, is emptied. Raises ImageError.
+        """
+        if self.has(id):
+            return
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        host = name.partition("/")[0].rpartition(":")[0]
+        process = subprocess.Popen(
+            ["podman", "pull", "--quiet", "--tls-verify", "--cert-dir", str(certificates), "--", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # No proxy knows a host of the fleet.
+            env={**self._podman.environment(), "TMPDIR": str(work), "NO_PROXY": host, "no_proxy": host},
+        )
+        try:
+            while True:
+                try:
+                    printed, said = process.communicate(timeout=_LOOK_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    if cancelled():
+                        process.terminate()
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        if cancelled():
+            return
+        if process.returncode != 0:
+            raise ImageError("\n".join(said.strip().splitlines()[-3:]))
+        if "sha256:" + printed.split()[-1] != id:
+            raise ImageError(f"{name} is another image: {printed.split()[-1]}")
+
     def listing(self) -> list[StoredImage]:
         """What the store holds, by name."""
         found = {
@@ -203,6 +250,12 @@ class Images:
     def has(self, name: str) -> bool:
         """Whether the store has an image of that name."""
         return self._inspect(name) is not None
+
+    def id(self, name: str) -> str | None:
+        """The id of the image of that name, which is the digest of its configuration and so of all its layers; None where the
+        store has none."""
+        image = self._inspect(name)
+        return None if image is None else f"sha256:{image['Id']}"
 
     def layers(self, name: str) -> ImageRoot:
         """An image's layers and configuration (OCI image-spec, config.md). Raises ImageError where it is not in the store."""
@@ -289,6 +342,21 @@ class Images:
             (work / "base.tar").unlink()
         self._podman.run("tag", name, BASE, lock=lock)
         return name
+
+
+def built(name: str, contexts: Sequence[Path]) -> str:
+    """The whole name that `Images.build` gives to a built-in image."""
+    return _names(name, contexts)[-1]
+
+
+def _names(name: str, contexts: Sequence[Path]) -> list[str]:
+    """The whole names of a built-in image and of what it is made of, the lowest first."""
+    recipe, names = _base_recipe(), []
+    for context in contexts:
+        recipe = _digest([recipe, *_fingerprint(context)])
+        called = name if context is contexts[-1] else "phalanx-shared"
+        names.append(f"localhost/{called}:{recipe[:16]}")
+    return names
 
 
 def _fetch(context: Path, place: Path, lock: int) -> Path:

@@ -19,6 +19,7 @@ from phalanx.fleet.ray.credentials import Authority, environment
 from phalanx.fleet.ray.runtime import directory
 from phalanx.node import protocol
 from phalanx.node.agent import Agent
+from phalanx.node.messages import Offer, decode
 from phalanx.node.names import Names
 
 START_SECONDS = 90.0
@@ -30,8 +31,8 @@ log = structlog.get_logger()
 class Bridge:
     """Asks the driver. All methods may be called from any thread."""
 
-    def __init__(self, data_dir: Path, address: str, port: int) -> None:
-        self._arguments = [str(data_dir), address, str(port)]
+    def __init__(self, data_dir: Path, address: str, port: int, images: Path) -> None:
+        self._arguments = [str(data_dir), address, str(port), str(images)]
         kept = data_dir / "ray"
         self._environment = environment(Authority(kept).invite(f"{address}:{port}", address, None), kept)
         self._log = kept / "driver.log"
@@ -82,6 +83,11 @@ class Bridge:
         """The hosts that answer, by address; the value changes when a host has joined anew. Raises Unreachable."""
         found: dict[str, str] = self._ask({}, ANSWER_SECONDS)["hosts"]
         return found
+
+    def offer(self, image: str) -> Offer | None:
+        """What a job's image is in this machine's store; None where it is not there. Raises Unreachable."""
+        found = self._ask({"image": image}, ANSWER_SECONDS)["offer"]
+        return None if found is None else decode(Offer, found)
 
     def call(self, address: str, method: str, seconds: float, arguments: dict[str, object]) -> Any:
         """Call `method` of a host's agent. Raises Unreachable or Refused."""

@@ -1,9 +1,10 @@
 """The control plane's end of Ray, in a process of its own: whatever becomes of Ray, the control plane goes on.
 
-    python -m phalanx.fleet.ray.driver DATA_DIR ADDRESS PORT
+    python -m phalanx.fleet.ray.driver DATA_DIR ADDRESS PORT IMAGES
 
 It answers lines on a Unix socket, and ends with its standard input, which is the control plane's other end. What Ray has to
-be told (`credentials.environment`) is in its environment: Ray reads it as soon as it is imported.
+be told (`credentials.environment`) is in its environment: Ray reads it as soon as it is imported. Hosts that lack an image
+get it here, from this machine's store (IMAGES).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phalanx.fleet.ray.runtime import HOST, NAMESPACE, SOCKET, Runtime, directory
 from phalanx.node import logging, protocol
+from phalanx.node.depot import Certificates, Depot
+from phalanx.node.messages import Offer, encode
 from phalanx.node.names import Names
 
 LOOK_SECONDS = 0.5
@@ -49,9 +52,10 @@ class Forwarder:
 
 
 class Hosts:
-    """The hosts that answer, by their addresses."""
+    """The hosts that answer, by their addresses, and the images that they may have of us."""
 
-    def __init__(self) -> None:
+    def __init__(self, depot: Depot) -> None:
+        self._depot = depot
         self._forwarders: dict[str, tuple[str, Any]] = {}
         self._beginning: set[str] = set()
 
@@ -72,8 +76,11 @@ class Hosts:
     def answer(self, line: bytes) -> bytes:
         """Serve one line of the control plane's."""
         asked = json.loads(line)
-        if "host" not in asked:
-            said: dict[str, object] = {"hosts": {address: node for address, (node, _) in list(self._forwarders.items())}}
+        said: dict[str, object]
+        if "image" in asked:
+            said = self._offer(asked["image"])
+        elif "host" not in asked:
+            said = {"hosts": {address: node for address, (node, _) in list(self._forwarders.items())}}
         else:
             said = self._call(asked["host"], asked["line"].encode(), asked["seconds"])
         return json.dumps(said).encode() + b"\n"
@@ -88,6 +95,15 @@ class Hosts:
             return {"unreachable": f"On the host {address}: {error.cause}"}
         except RayError as error:
             return {"unreachable": f"The host {address} does not answer: {str(error).splitlines()[0]}"}
+
+    def _offer(self, image: str) -> dict[str, object]:
+        try:
+            found = self._depot.offer(image)
+            return {"offer": None if found is None else encode(Offer, found)}
+        except Exception as error:
+            # The hosts have what they have.
+            log.warning("images cannot be offered", reason=str(error))
+            return {"offer": None}
 
     def _take_up(self, node: str, address: str) -> None:
         try:
@@ -118,7 +134,7 @@ class Hosts:
 def main() -> None:
     """Serve until standard input ends."""
     logging.configure()
-    data_dir, address, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    data_dir, address, port, images = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     names, kept = Names(data_dir), data_dir / "ray"
     # An earlier one, whose control plane was killed, is about to end.
     lock = os.open(kept / "driver.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -133,7 +149,9 @@ def main() -> None:
         # Ray has set a handler of its own.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
         path = directory(names) / "driver.sock"
-        hosts = Hosts()
+        depot = _depot(data_dir, address, images)
+        depot.open()
+        hosts = Hosts(depot)
         server = protocol.LineServer(path, hosts.answer, 2 * protocol.LINE_LIMIT)
         threading.Thread(target=server.serve_forever, name="calls", daemon=True).start()
         threading.Thread(target=_look, args=(hosts, runtime, ending), name="hosts", daemon=True).start()
@@ -144,6 +162,15 @@ def main() -> None:
         with contextlib.suppress(Exception):
             ray.shutdown()
         runtime.stop()
+
+
+def _depot(data_dir: Path, address: str, images: Path) -> Depot:
+    """At the port that it had before, since instances that are being started were told of that."""
+    kept, file = data_dir / "ray", data_dir / "ray" / "images.port"
+    certificates = Certificates(kept / "authority.pem", kept / "host.pem", kept / "host.key")
+    depot = Depot(images, data_dir / "images", address, int(file.read_text()) if file.exists() else 0, certificates)
+    file.write_text(str(depot.port))
+    return depot
 
 
 def _look(hosts: Hosts, runtime: Runtime, ending: threading.Event) -> None:

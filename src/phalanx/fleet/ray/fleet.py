@@ -79,12 +79,15 @@ class RayHost(Host):
 
 
 class RayFleet:
-    """Hosts that have joined through Ray. `reserve` says how many bytes of memory an instance takes on its host."""
+    """Hosts that have joined through Ray, and are given what they lack of the store `images`.
+
+    `reserve` says how many bytes of memory an instance takes on its host.
+    """
 
     def __init__(
-        self, data_dir: Path, address: str, port: int, *, spread: bool, reserve: Callable[[InstanceSpec], int]
+        self, data_dir: Path, address: str, port: int, images: Path, *, spread: bool, reserve: Callable[[InstanceSpec], int]
     ) -> None:
-        self._bridge = Bridge(data_dir, address, port)
+        self._bridge = Bridge(data_dir, address, port, images)
         self._ledger = Ledger(data_dir / "ray" / "ledger.json")
         self._spread = spread
         self._reserve = reserve
@@ -130,6 +133,8 @@ class RayFleet:
 
     def has_image(self, image: str) -> bool:
         """See Fleet."""
+        if self._bridge.offer(image) is not None:
+            return True
         connected = [self._hosts[address] for address in list(self._joined)]
         if not connected:
             raise Unreachable("No host has joined the fleet")
@@ -151,10 +156,13 @@ class RayFleet:
             by_host.setdefault(self._ledger.places[spec.id].host, []).append(spec)
         # The narrowest way between any two of them: what a peer sends must fit all along.
         mtu = ENI_MTU if len(by_host) == 1 else min(self._ledger.hosts[address].mtu for address in by_host)
+        offers = {image: self._bridge.offer(image) for image in {spec.image for spec in specs}}
         for vpc_id in {spec.vpc_id for spec in specs}:
             self._push(vpc_id)
         for address, here in by_host.items():
-            self._host(address).place([replace(spec, eni=replace(spec.eni, mtu=mtu)) for spec in here])
+            self._host(address).place(
+                [replace(spec, eni=replace(spec.eni, mtu=mtu), offer=offers[spec.image]) for spec in here]
+            )
 
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
         """See Fleet."""

@@ -11,6 +11,7 @@ import structlog
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Invitation, environment
 from phalanx.fleet.ray.runtime import SOCKET, Runtime
+from phalanx.node.depot import Certificates
 from phalanx.node.names import Names
 
 RETRY_SECONDS = 1.0
@@ -26,7 +27,9 @@ class Membership:
         self._invitation = invitation
         self._names = Names(data_dir)
         self._agent = LocalFleet(data_dir, images, registries)
-        settings = environment(invitation, data_dir / "ray")
+        kept = data_dir / "ray"
+        settings = environment(invitation, kept)
+        Certificates(kept / "authority.pem", kept / "host.pem", kept / "host.key").keep(self._names.certificates)
         settings[SOCKET] = str(self._names.agent_socket)
         self._runtime = Runtime(self._names, settings, data_dir / "ray.log")
         self._closing = threading.Event()
