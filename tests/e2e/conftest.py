@@ -192,6 +192,9 @@ class Phalanx:
         left = [str(path) for path in Path("/run/netns").glob(f"{self.names.namespaces}*")]
         left += [line for line in Path("/proc/mounts").read_text().splitlines() if self.names.tag in line]
         left += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.data_dir) in line]
+        for loop in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                left += [line for line in loop.read_text().splitlines() if str(self.data_dir) in line]
         left += [str(path) for kind in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{kind}{self.names.cgroup}*")]
         left += [str(path) for path in (self.names.run_dir,) if path.exists()]
         left += self.processes().values()

@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -437,6 +438,29 @@ def _():
                 text = file.read().strip()
             return text == "max" or int(text) > TARGETS["memory"]
     return "no limit to be seen"
+
+
+@attempt("write more than its volume holds")
+def _():
+    path = "/opt/ml/output/large"
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, TARGETS["volume"] + 1)
+            return True
+    finally:
+        os.unlink(path)
+
+
+@attempt("make files without bound")
+def _():
+    top = "/opt/ml/output/many"
+    os.mkdir(top)
+    try:
+        for number in range(TARGETS["volume"] >> 13):
+            os.close(os.open(f"{top}/{number}", os.O_CREAT | os.O_WRONLY))
+        return True
+    finally:
+        shutil.rmtree(top)
 
 
 @attempt("start processes without bound")

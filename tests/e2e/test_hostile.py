@@ -37,6 +37,7 @@ def host():
         yield {"host": address, "port": listener.getsockname()[1]}
 
 
+@pytest.mark.shows("ResourceConfig.VolumeSizeInGB")
 def test_a_hostile_container_gets_nowhere(phalanx, host):
     network = phalanx.network(UDP_500, ESP)
     phalanx.create(
@@ -71,6 +72,7 @@ def test_a_hostile_container_gets_nowhere(phalanx, host):
         "s3_pid": s3,
         "secret": SECRET[::-1],
         "memory": 8 * GIB,
+        "volume": GIB,
         "victim": victim,
         "victim_port": 7070,
         "victim_neighbour": victim.rpartition(".")[0] + ".200",

@@ -66,6 +66,9 @@ class Instance:
     def signal(self, number):
         self.signals.append(number)
 
+    def settle(self):
+        pass
+
     def failure(self):
         return None
 

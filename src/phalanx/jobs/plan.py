@@ -20,6 +20,9 @@ from phalanx.runtime.model import Limits
 from phalanx.store.base import Json
 from phalanx.store.jobs import TrainingJob
 
+DEFAULT_VOLUME = 30
+"""GiB of a volume where a job names no VolumeSizeInGB; what SageMaker's SDKs ask for by themselves."""
+
 PLATFORM_NETWORK = "10.215.0."
 """First three octets of the network of a job without VpcConfig: a VPC of its own, so that all jobs can use the same."""
 
@@ -161,6 +164,7 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None 
                 key,
             ),
             checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"], key) if "CheckpointConfig" in request else None,
+            volume=(resources.get("VolumeSizeInGB") or DEFAULT_VOLUME) << 30,
         )
         for group in groups
         for placement in plan.placements

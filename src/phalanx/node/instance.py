@@ -33,6 +33,7 @@ from phalanx.node import gpus
 from phalanx.node.depot import MISSING
 from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage, decode, encode
 from phalanx.node.names import Names
+from phalanx.node.volume import Volume, VolumeError
 from phalanx.node.vpcs import Vpcs
 from phalanx.runtime import cdi
 from phalanx.runtime.cdi import Gpu
@@ -86,6 +87,7 @@ class Instance:
         self._namespace = rooms.names.instance_namespace(spec.id)
         self._run_dir = run_dir(rooms.names, spec.id)
         self._directory = rooms.names.instance_dir(spec.id)
+        self._volume = Volume(self._directory, spec.volume)
         self._member: Member | None = None
         self._image: str | None = None
         self._fast = [FastFile(self._directory, channel) for channel in self._channels("FastFile")]
@@ -97,8 +99,8 @@ class Instance:
 
     @property
     def opt_ml(self) -> Path:
-        """The host's directory that the container sees as /opt/ml."""
-        return self._directory / "ml"
+        """The host's directory that the container sees as /opt/ml, on the instance's volume."""
+        return self._volume.path / "ml"
 
     @property
     def member(self) -> Member | None:
@@ -162,13 +164,17 @@ class Instance:
         return [peer.name for peer in self.spec.mesh.peers if peer.name not in established]
 
     def load(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> None:
-        """LOADED: image built, fetched or found, /opt/ml made, channels downloaded; done once, even over restarts.
+        """LOADED: image built, fetched or found, volume and /opt/ml made, channels downloaded; done once, even over restarts.
 
         `fetching` is told when the control plane's image begins to be fetched, and when it is there.
         """
         self._image = self._find_image(cancelled, fetching)
         if cancelled.is_set():
             return
+        try:
+            self._volume.mount()
+        except (VolumeError, OSError) as error:
+            raise InstanceError(f"InternalServerError: {error}") from error
         done = self._directory / "loaded"
         if done.exists():
             return
@@ -254,6 +260,13 @@ class Instance:
         """Send a signal to the training container."""
         self._rooms.containers.signal(self.spec.id, number)
 
+    def settle(self) -> None:
+        """Make sure that what the container left is what will be read. Raises InstanceError where it was lost."""
+        try:
+            self._volume.settle()
+        except VolumeError as error:
+            raise InstanceError(f"InternalServerError: {error}") from error
+
     def failure(self) -> str | None:
         """Text of /opt/ml/output/failure."""
         return workspace.failure(self.opt_ml)
@@ -286,9 +299,9 @@ class Instance:
     def usage(self) -> Usage | None:
         """What the training container uses now; None where none runs."""
         used = self._rooms.containers.usage(self.spec.id)
-        if used is None or not self._directory.exists():
+        if used is None or not self._volume.path.is_mount():
             return None
-        disk = shutil.disk_usage(self._directory)
+        disk = shutil.disk_usage(self._volume.path)
         return Usage(
             id=self.spec.id,
             at=time.monotonic(),
@@ -312,6 +325,8 @@ class Instance:
                     os.kill(process, signal.SIGKILL)
         self._rooms.vpcs.leave(self.spec)
         namespace.delete(self._namespace)
+        # Before it is unmounted: what is deleted need not be written out any more.
+        workspace.destroy(self.opt_ml)
         release(self._directory)
         workspace.destroy(self._directory)
         erase(self._run_dir)

@@ -48,7 +48,7 @@ class InstanceSpec:
 
     `hosts` are the names and addresses of all instances of the job; an `isolated` instance (EnableNetworkIsolation) reaches
     these and nothing else, whatever its security groups allow; `mesh` is None where the job has one instance or is
-    not encrypted.
+    not encrypted. `volume` is how many bytes /opt/ml may hold.
     """
 
     id: str
@@ -70,6 +70,7 @@ class InstanceSpec:
     checkpoints: Checkpoints | None = None
     offer: Offer | None = None
     """Where the image is to be had by hosts that lack it, and which it is."""
+    volume: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ HOST_BYTES = 2 * 1024**3
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What an instance has used at a moment: `at` and `cpu` in seconds, of its host's monotonic clock and of CPU time so far;
-    `memory` in percent of what its type has, `disk` in percent of the disk that its files lie on."""
+    `memory` in percent of what its type has, `disk` in percent of its volume."""
 
     id: str
     at: float

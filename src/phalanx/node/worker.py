@@ -190,6 +190,8 @@ class Worker:
                 raise InstanceError(
                     "InternalServerError: The training container's monitor was killed on its host: nobody saw how it ended."
                 )
+            if container.exit_code == 0:
+                self.instance.settle()
             self._keep_checkpoints(container.exit_code)
             self._update(
                 phase=Phase.EXITED,

@@ -93,7 +93,7 @@ FIELDS: tuple[Field, ...] = (
     _honoured("OutputDataConfig.KmsKeyId", note="objects are encrypted by the node that writes them: docs/keys.md"),
     _honoured("ResourceConfig.InstanceType"),
     _honoured("ResourceConfig.InstanceCount"),
-    _no_effect("ResourceConfig.VolumeSizeInGB", note="instances share the host's disk"),
+    _honoured("ResourceConfig.VolumeSizeInGB", note="a file system of that size at /opt/ml; the host's disk is not reserved"),
     _honoured(
         "ResourceConfig.VolumeKmsKeyId",
         note="where the data directory lies on dm-crypt, under that disk's key; refused elsewhere",
