@@ -133,9 +133,12 @@ class StubFleet:
         """An instance ends by an error of its own."""
         self._set(id_, error=error, disconnected=disconnected)
 
-    def exit(self, id_: str, code: int, failure: str | None = None, out_of_memory: bool = False) -> None:
-        """A container ends."""
-        self._set(id_, phase=Phase.EXITED, exit_code=code, failure=failure, out_of_memory=out_of_memory)
+    def exit(
+        self, id_: str, code: int | None, failure: str | None = None, out_of_memory: bool = False, error: str | None = None
+    ) -> None:
+        """A container ends, or its host says that it cannot go on."""
+        phase = Phase.RUNNING if error else Phase.EXITED
+        self._set(id_, phase=phase, exit_code=code, failure=failure, out_of_memory=out_of_memory, error=error)
 
     def forget(self) -> None:
         """Lose all instances, as when a host restarts."""

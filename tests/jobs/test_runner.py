@@ -409,6 +409,7 @@ def test_a_clean_stop_waits_for_an_agent_that_is_being_replaced(database, signer
 
 
 LOST = {"failure": "algo-2 ended before training was complete"}
+HOST = "InternalServerError: The training container's monitor was killed on its host: nobody saw how it ended."
 MEMORY = "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an instance."
 
 
@@ -423,6 +424,8 @@ MEMORY = "ClientError: Please use an instance type with more memory, or reduce t
         # It has said why: what its peer makes of its end does not matter.
         ((1, {"failure": "bad label"}), (1, LOST), "AlgorithmError: bad label, exit code: 1"),
         ((3, {}), (143, {}), "AlgorithmError: , exit code: 3"),
+        # Its peer's host failed: whatever it says of that, it is not the algorithm's fault.
+        ((1, LOST), (None, {"error": HOST}), HOST),
     ],
 )
 def test_a_failed_jobs_reason_is_that_of_the_instance_that_knows_it(database, signer, first, then, reason):
@@ -454,6 +457,24 @@ def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer)
     wait_for(lambda: load(database).status == "Failed")
     manager.close()
     assert load(database).failure_reason == "AlgorithmError: , exit code: 3"
+
+
+def test_a_clean_stop_while_a_job_ends_by_a_fault_of_its_host_begins_it_anew(database, signer):
+    create(database, RetryStrategy={"MaximumRetryAttempts": 1})
+    fleet = StubFleet(Script(hold=Phase.RUNNING, deaf=True))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+    fleet.exit(next(iter(fleet.specs)), None, error=HOST)
+    wait_for(lambda: fleet.stops)
+    manager.close()
+    assert fleet.present == set()
+    fleet.script.hold = None
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "ended")
+    manager.close()
+    assert (load(database).status, load(database).retries) == ("Completed", 1), load(database).failure_reason
 
 
 def test_more_jobs_than_memory_wait_their_turn(database, signer):

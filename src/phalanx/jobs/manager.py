@@ -22,7 +22,7 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
-from phalanx.jobs.runner import Runner, World
+from phalanx.jobs.runner import Runner, World, reconsidered
 from phalanx.node.messages import HOST_BYTES, Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
@@ -372,6 +372,8 @@ class Manager:
             job.outcome = outcome.to_json()
 
     def _requeue(self, job: TrainingJob) -> None:
+        ids = plan.Plan.from_json(job.plan or {}).ids
+        known = list(self._fleet.statuses(ids).values())
         # Stored first: what is done to the containers here is not how the job ends, though the service be killed in between.
         with self._database.write() as session:
             stored = session.get_one(TrainingJob, job.name)
@@ -382,10 +384,10 @@ class Manager:
                 stored.stage = "starting"
                 record.pause(stored)
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
-            else:
-                # How it ends was decided already.
-                stored.stage = "ending"
-        self._fleet.destroy(plan.Plan.from_json(job.plan or {}).ids)
+            elif stored.stage != "ending":
+                # How it ends showed already, in its midst.
+                record.decide(session, stored, reconsidered(Outcome(**stored.outcome), known))
+        self._fleet.destroy(ids)
         with self._database.write() as session:
             stored = session.get_one(TrainingJob, job.name)
             interfaces.release(session, job.name)

@@ -73,6 +73,23 @@ def failed(reason: str) -> Outcome:
     return Outcome("Failed", "Failed", "Training job failed", reason[:FAILURE_REASON_LIMIT])
 
 
+def decide(session: Session, job: TrainingJob, outcome: Outcome) -> None:
+    """Let a job end so, or begin anew where the fault is not its own and its RetryStrategy has an attempt left.
+
+    All in one transaction: an attempt is counted once, whenever the service is killed.
+    """
+    attempts = job.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
+    ours = (outcome.failure_reason or "").startswith("InternalServerError")
+    if ours and job.retries < attempts and not job.stop_requested:
+        job.retries += 1
+        message = f"Restarting the training job, attempt {job.retries} of {attempts}: {outcome.failure_reason}"
+        transition(session, job, "Restarting", message)
+        pause(job)
+        job.stage, job.outcome = "starting", None
+    else:
+        job.stage, job.outcome = "ending", outcome.to_json()
+
+
 def transition(session: Session, job: TrainingJob, status: str, message: str) -> None:
     """Append to SecondaryStatusTransitions, unless the last entry says the same. EndTime of one is StartTime of the next."""
     now = now_ms()

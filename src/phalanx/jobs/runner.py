@@ -208,7 +208,7 @@ class Runner:
             self._stay()
         journal.pump(final=True)
         if ending is not None and ending.status in ("Failed", "InProgress"):
-            raise Ended(_reconsidered(ending, statuses))
+            raise Ended(reconsidered(ending, statuses))
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             stored.outcome = (ending or record.COMPLETED).to_json()
@@ -362,7 +362,7 @@ class Runner:
             record.transition(session, session.get_one(TrainingJob, self._name), status, message)
 
     def _decide(self, outcome: Outcome) -> str:
-        """Store how the job ends, or begin anew where its RetryStrategy has an attempt left; the stage that follows."""
+        """Store how the job ends, or begin anew where it may; the stage that follows."""
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             if outcome.secondary_status == "Interrupted":
@@ -370,20 +370,9 @@ class Runner:
                 record.pause(stored)
                 stored.away_until, stored.interrupt = now_ms() + (stored.interrupt or 0), None
                 stored.stage, stored.outcome = "interrupted", None
-                return "interrupted"
-            attempts = stored.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
-            ours = (outcome.failure_reason or "").startswith("InternalServerError")
-            if ours and stored.retries < attempts and not stored.stop_requested:
-                stored.retries += 1
-                message = f"Restarting the training job, attempt {stored.retries} of {attempts}: {outcome.failure_reason}"
-                record.transition(session, stored, "Restarting", message)
-                record.pause(stored)
-                # In one transaction: an attempt is counted once, whenever the service is killed.
-                stored.stage = "starting"
-                stored.outcome = None
-                return "starting"
-            stored.outcome = outcome.to_json()
-        return "ending"
+            else:
+                record.decide(session, stored, outcome)
+            return stored.stage
 
     def _load(self) -> TrainingJob:
         with self._world.database.read() as session:
@@ -407,16 +396,16 @@ def _failure(broken: list[InstanceStatus]) -> Outcome:
     return failed(f"AlgorithmError: {status.failure or ''}, exit code: {status.exit_code}")
 
 
-def _reconsidered(ending: Outcome, statuses: list[InstanceStatus]) -> Outcome:
-    """How a job failed, once all its containers have ended.
+def reconsidered(ending: Outcome, statuses: list[InstanceStatus]) -> Outcome:
+    """How a job ends, by the ends of its containers that have ended since.
 
-    The first end that was seen may be that of an instance that knew no more than that a peer was gone; or of one that was
-    killed and could say nothing, where its peers can.
+    The first end that was seen may be that of an instance that knew no more than that a peer was gone, whose host had failed or
+    that had run out of memory; or of one that was killed and could say nothing, where its peers can.
     """
     reason = ending.failure_reason or ""
     if not reason.startswith("AlgorithmError:"):
         return ending
-    knowing = [status for status in statuses if status.out_of_memory]
+    knowing = [status for status in statuses if status.error] or [status for status in statuses if status.out_of_memory]
     if not knowing and reason.startswith(_WORDLESS):
         knowing = [status for status in statuses if status.failure]
     return _failure(knowing) if knowing else ending
