@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import statistics
 import subprocess
 import sys
@@ -38,11 +38,6 @@ PARTS = {
 }
 """What is told of a tuning job: the first for all of it, the others the means over its training jobs, ten of which share the
 CPUs. Of two instances the slower one counts."""
-
-_LINE = re.compile(
-    r"instance (?:attached|reached)\s.*\binstance=(?P<instance>\S+) job=(?P<job>\S+)"
-    r" (?:phase=(?P<phase>\w+) )?seconds=(?P<seconds>\S+)"
-)
 
 
 def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
@@ -141,8 +136,9 @@ def _times(training: Mapping) -> dict[str, float]:
 def _steps(log: Path) -> dict[str, dict[str, float]]:
     """The parts that the node agent logs, by training job."""
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for line in _LINE.finditer(log.read_text()):
-        found[line["job"]][line["instance"]][line["phase"] or "ATTACHED"] = float(line["seconds"])
+    for line in (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")):
+        if line["event"] in ("instance attached", "instance reached"):
+            found[line["job"]][line["instance"]][line.get("phase", "ATTACHED")] = line["seconds"]
     return {
         job: {
             "network": max(each["ATTACHED"] for each in instances.values()),

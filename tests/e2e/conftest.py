@@ -42,14 +42,14 @@ class Phalanx:
     def names(self) -> Names:
         return Names(self.data_dir)
 
-    def start(self) -> None:
-        self.spawn()
+    def start(self, *wrapper: str) -> None:
+        self.spawn(*wrapper)
         self.ready()
 
-    def spawn(self) -> None:
+    def spawn(self, *wrapper: str) -> None:
         log = (self.data_dir.parent / "serve.log").open("ab")
         self.process = subprocess.Popen(
-            [PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self.options],
+            [*wrapper, PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self.options],
             stderr=log,
             stdout=log,
         )

@@ -1,11 +1,18 @@
 """What an operator does with a service: watches it, and puts a new version in its place while jobs run."""
 
+import json
+import os
 import re
+import shutil
+import signal
 import urllib.request
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+import phalanx
 from e2e.conftest import ESP, UDP_500, wait_for
+from e2e.test_first_job import capture, kinds
 from e2e.test_survival import LONG
 
 
@@ -23,7 +30,7 @@ def samples(service) -> dict[tuple, float]:
     return {(each.name, *sorted(each.labels.values())): each.value for family in families for each in family.samples}
 
 
-def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx):
+def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx, tmp_path):
     own_phalanx.create("watched", network=own_phalanx.network(UDP_500, ESP), HyperParameters=LONG)
     own_phalanx.training("watched")
     during = samples(own_phalanx)
@@ -51,3 +58,82 @@ def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx):
     # Nothing that a user has chosen, and nothing that grows with jobs.
     for word in ("watched", "num_round", "algo-1", "i-", "vpc-", own_phalanx.env["AWS_ACCESS_KEY_ID"]):
         assert not re.search(rf'"{word}', text), word
+    # One object a line, and what is about an instance says about which.
+    for file, wanted in ((own_phalanx.data_dir / "agent.log", "instance reached"), (tmp_path / "serve.log", "stage ended")):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        about = [line for line in lines if line["event"] == wanted]
+        assert len(about) >= 5
+        assert all(line["job"] == "watched" for line in about)
+        if wanted == "instance reached":
+            assert {line["instance"] for line in about} == {"algo-1", "algo-2"}
+            assert all(line["instance_id"].startswith("i-") for line in about)
+
+
+def rounds(service, job: str) -> list[int]:
+    """The numbers of the rounds that the job's first instance has logged."""
+    logs = service.fresh("logs")
+    group = "/aws/sagemaker/TrainingJobs"
+    (stream,) = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1")["logStreams"]
+    found, token = [], None
+    while True:
+        page = logs.get_log_events(
+            logGroupName=group,
+            logStreamName=stream["logStreamName"],
+            startFromHead=True,
+            **({} if token is None else {"nextToken": token}),
+        )
+        if not page["events"]:
+            return found
+        token = page["nextForwardToken"]
+        found += [int(each) for event in page["events"] for each in re.findall(r"\[(\d+)\].*train-auc", event["message"])]
+
+
+def confined() -> list[str]:
+    """What gives a program the capabilities that the service has under systemd."""
+    unit = (Path(__file__).parent.parent.parent / "deploy" / "systemd" / "phalanx.service").read_text()
+    lost = [each for line in re.findall(r"^CapabilityBoundingSet=~(.*)$", unit, re.MULTILINE) for each in line.split()]
+    assert len(lost) > 10
+    return ["setpriv", "--bounding-set", ",".join("-" + each.removeprefix("CAP_").lower() for each in lost)]
+
+
+def test_a_running_encrypted_job_outlives_the_upgrade_to_a_new_version(own_phalanx, tmp_path, monkeypatch):
+    new = tmp_path / "new"
+    shutil.copytree(os.path.dirname(phalanx.__file__), new / "phalanx", ignore=shutil.ignore_patterns("__pycache__"))
+    (new / "phalanx" / "__init__.py").write_text('"""The next version."""\n\n__version__ = "9.9.9"\n')
+    network = own_phalanx.network(UDP_500, ESP)
+    watching = capture(own_phalanx, own_phalanx.vpc_of(network))
+    own_phalanx.create("long", network=network, HyperParameters={**LONG, "num_round": "100000"})
+    own_phalanx.training("long")
+    own_phalanx.create("later")
+    instances = {word: set(own_phalanx.processes(word)) for word in ("charon", "phalanx.ipsec.engine", "conmon")}
+    agents = set(own_phalanx.processes("-m phalanx.node"))
+    assert all(instances.values())
+    assert agents
+
+    before = len(rounds(own_phalanx, "long"))
+    own_phalanx.process.send_signal(signal.SIGHUP)
+    assert own_phalanx.process.wait(60) == 0
+    assert not own_phalanx.processes("-m phalanx.node")
+    left = set(own_phalanx.processes())
+    assert all(pids <= left for pids in instances.values())
+
+    monkeypatch.setenv("PYTHONPATH", str(new))
+    own_phalanx.start(*confined())
+    assert any(each[0] == "phalanx_build_info" and "9.9.9" in each for each in samples(own_phalanx))
+    assert own_phalanx.describe("long")["SecondaryStatus"] == "Training"
+    assert not agents & set(own_phalanx.processes("-m phalanx.node"))
+    wait_for(lambda: len(rounds(own_phalanx, "long")) > 2 * before, 120, "the job to train on")
+    own_phalanx.client("sagemaker").stop_training_job(TrainingJobName="long")
+    job = own_phalanx.ended("long")
+    # Trained once, without an interruption, and every line of it is kept.
+    statuses = list(dict.fromkeys(each["Status"] for each in job["SecondaryStatusTransitions"]))
+    assert statuses == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+    trained = rounds(own_phalanx, "long")
+    assert trained == list(range(len(trained)))
+    assert kinds(watching) == {"UDP 500", "ESP"}
+    evidence = own_phalanx.evidence("long")
+    assert evidence["phalanx"] == "9.9.9"
+    assert evidence["gaps"] == []
+    assert all(instance["interruptions"] == [] for instance in evidence["instances"])
+    assert all(pair["packets"] == pair["packets_received"] > 0 for pair in evidence["pairs"])
+    assert own_phalanx.ended("later")["TrainingJobStatus"] == "Completed"

@@ -62,7 +62,7 @@ def join(
     ] = None,
 ) -> None:
     """Run instances on this host, until SIGTERM: then it takes no more, and leaves when the last has ended (at once when told
-    twice)."""
+    twice). SIGHUP ends it and leaves instances running, guarded, until it joins again: for an upgrade."""
     logging.configure()
     if not runtime.installed():
         fail(NEEDS_RAY)
@@ -84,15 +84,16 @@ def join(
         os.environ["AWS_CA_BUNDLE"] = str(trusted)
     # Queues and threads, since a handler may interrupt whoever holds an Event's lock.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: signals.put(number))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _frame: signals.put(number))
     membership = Membership(invitation, data_dir, IMAGES, registry or [])
     try:
         membership.open()
-        signals.get()
-        enough = threading.Event()
-        threading.Thread(target=_told_again, args=(signals, enough), daemon=True).start()
-        membership.drain(enough)
+        if signals.get() != signal.SIGHUP:
+            enough = threading.Event()
+            threading.Thread(target=_told_again, args=(signals, enough), daemon=True).start()
+            membership.drain(enough)
     except FleetError as error:
         fail(str(error))
     finally:

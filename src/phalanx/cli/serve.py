@@ -176,7 +176,11 @@ def serve(
         typer.Option("--spread", envvar="PHALANX_SPREAD", help="Run each instance of a job on a host of its own."),
     ] = False,
 ) -> None:
-    """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host or on others."""
+    """Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host or on others.
+
+    SIGTERM stops it and takes the instances of running jobs down, which begin again at the next start. SIGHUP ends it and
+    leaves instances running, guarded, until the next start takes them up: for an upgrade.
+    """
     logging.configure()
     _check_fleet(fleet, host, spread)
     data_dir = data_dir.resolve()
@@ -304,6 +308,7 @@ class _Service:
         self._strict_memory = strict_memory
         self._kind = fleet
         self._spread = spread
+        self._leaving = False
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
         self._database = Database(database)
@@ -318,7 +323,8 @@ class _Service:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
 
     def run(self, stop: Sequence[int]) -> None:
-        """Start everything, answer until SIGTERM or SIGINT. `stop` holds the signals that came meanwhile."""
+        """Start everything, answer until SIGTERM, SIGINT or SIGHUP. `stop` holds the signals that came meanwhile."""
+        supervisor = os.environ.pop("NOTIFY_SOCKET", None)
         ensure_default_vpc(self._database, REGION)
         store = self._object_store()
         objects.ensure_bucket(store, default_bucket(REGION))
@@ -339,7 +345,7 @@ class _Service:
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
         manager.open()
-        self._undo.callback(manager.close)
+        self._undo.callback(lambda: manager.close(leave=self._leaving))
         tuner.open()
         self._undo.callback(tuner.close)
         port = self._listener.getsockname()[1]
@@ -376,6 +382,7 @@ class _Service:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -385,16 +392,25 @@ class _Service:
                 **({} if self._tls is None else _over_tls(self._tls)),
             )
         )
+
+        def leave(_number: int, _frame: object) -> None:
+            self._leaving = server.should_exit = True
+
+        # Until now it did what SIGKILL does, which leaves instances too. Where somebody has it ignored (nohup), it stays so.
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, leave)
         if stop:
             return
         self._listener.listen(1024)
+        if supervisor is not None:
+            _notify(supervisor)
         log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir))
         server.run(sockets=[self._listener])
 
     def close(self) -> None:
-        """Stop everything that was started, the rest too where one fails; running jobs go back to the queue."""
+        """Stop everything that was started, the rest too where one fails; running jobs go back to the queue, or are left."""
         # A second signal, from a person in a hurry, must not leave half of it standing.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._closing.set()
         self._undo.close()
@@ -430,7 +446,8 @@ class _Service:
             self._s3_outside = _kept_port(self._data_dir / "s3.tls.port", self._host)
             tls = TlsListener(self._host, self._s3_outside, self._tls.certificate, self._tls.key)
         server = S3Server(self._data_dir / "s3", host, port, self._key.id, self._key.secret, self._data_dir / "s3.log", tls)
-        self._undo.callback(server.stop)
+        # Instances that are left running go on reading and writing.
+        self._undo.callback(lambda: None if self._leaving else server.stop())
         server.start()
         threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
         if self._kind == FleetKind.RAY and self._tls is not None:
@@ -454,6 +471,12 @@ class _Service:
                     server.start()
                 except Exception:
                     log.exception("the S3 server cannot be started")
+
+
+def _notify(supervisor: str) -> None:
+    """Tell systemd that the service is ready (sd_notify(3))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, contextlib.suppress(OSError):
+        sender.sendto(b"READY=1", supervisor.replace("@", "\0", 1) if supervisor.startswith("@") else supervisor)
 
 
 def _healthy(_request: object) -> PlainTextResponse:

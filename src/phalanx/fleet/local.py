@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -154,4 +155,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else ""
+    last = lines[-1] if lines else ""
+    try:
+        said = json.loads(last)
+        return str(said.get("exception", said["event"])).splitlines()[-1]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return last

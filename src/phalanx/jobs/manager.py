@@ -33,6 +33,8 @@ RESERVED_BYTES = 1536 * 1024**2
 GIVE_BACK_SECONDS = 60.0
 """How long a stop tries to take down a job's instances."""
 GIVE_BACK_POLL_SECONDS = 0.2
+LEAVE_SECONDS = 10.0
+"""How long a stop that leaves instances running waits for what their jobs are at, an upload say; that is done again later."""
 QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
@@ -94,13 +96,19 @@ class Manager:
         self._enforcement.everything()
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop cleanly: running jobs go back to the queue, and their instances are taken down with all that guards them."""
+    def close(self, *, leave: bool = False) -> None:
+        """Stop cleanly: running jobs go back to the queue, and their instances are taken down with all that guards them.
+
+        With `leave` instances go on behind their guards, and the next service takes their jobs up where they are.
+        """
         self._closing.set()
         self._awake.set()
         self._thread.join()
+        deadline = time.monotonic() + LEAVE_SECONDS
         for thread, _ in list(self._runners.values()):
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()) if leave else None)
+        if leave:
+            return
         try:
             for job in self._unfinished():
                 if job.plan is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from sqlalchemy import update
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError, Refused
@@ -73,11 +74,10 @@ class Runner:
         self._name = name
         self._world = world
         self._fetching = False
-        self._log = log.bind(job=name)
 
     def run(self) -> None:
         """Work until the job is terminal, or the service closes."""
-        with contextlib.suppress(Interrupted):
+        with bound_contextvars(job=self._name), contextlib.suppress(Interrupted):
             self._work()
 
     def _work(self) -> None:
@@ -109,12 +109,12 @@ class Runner:
                 self._pause(error)
                 continue
             except Exception as error:
-                self._log.exception("stage failed", stage=job.stage)
+                log.exception("stage failed", stage=job.stage)
                 if job.stage == "ending":
                     self._pause(error)
                     continue
                 following = self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
-            self._log.info("stage ended", stage=job.stage, following=following)
+            log.info("stage ended", stage=job.stage, following=following)
             if following != "ended":
                 with self._world.database.write() as session:
                     session.get_one(TrainingJob, self._name).stage = following
@@ -348,7 +348,7 @@ class Runner:
             raise Interrupted
 
     def _pause(self, error: Exception) -> None:
-        self._log.warning("stage will be repeated", reason=str(error))
+        log.warning("stage will be repeated", reason=str(error))
         if self._world.closing.wait(RETRY_SECONDS):
             raise Interrupted from error
 

@@ -135,7 +135,7 @@ class Instance:
                 self.interrupted(cause)
             member.guard()
         self.attach()
-        log.info("instance attached", job=self.spec.job, instance=self.spec.id, seconds=round(time.monotonic() - begun, 3))
+        log.info("instance attached", seconds=round(time.monotonic() - begun, 3))
         if member:
             member.start()
         prepared.touch()
@@ -318,7 +318,7 @@ class Instance:
                 if self.member is not None:
                     self.member.stop()
             except (InstanceError, MeshError) as error:
-                log.warning("encryption did not end in order", instance=self.spec.id, reason=str(error))
+                log.warning("encryption did not end in order", reason=str(error))
             # Whatever is left must end before the guards fall.
             for process in namespace.processes(self._namespace):
                 with contextlib.suppress(ProcessLookupError):

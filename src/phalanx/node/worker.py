@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
@@ -64,7 +65,6 @@ class Worker:
         self._mesh_seen = time.monotonic()
         self._unconnected_since: float | None = None
         self._recoveries: collections.deque[float] = collections.deque(maxlen=RECOVERIES)
-        self._log = log.bind(job=instance.spec.job, host=instance.spec.host, instance=instance.spec.id)
         self._thread = threading.Thread(target=self._live, name=instance.spec.id, daemon=True)
 
     def start(self) -> None:
@@ -95,7 +95,8 @@ class Worker:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.instance.destroy()
+        with bound_contextvars(**self._identity()):
+            self.instance.destroy()
 
     def detach(self) -> None:
         """End the thread and leave the instance running, for a later agent."""
@@ -103,7 +104,13 @@ class Worker:
         self._wake.set()
         self._thread.join()
 
+    def _identity(self) -> dict[str, str]:
+        """What every line of the log about this instance has."""
+        spec = self.instance.spec
+        return {"job": spec.job, "instance": spec.host, "instance_id": spec.id}
+
     def _live(self) -> None:
+        bind_contextvars(**self._identity())
         try:
             while not self._cancelled.is_set() and self.status.error is None:
                 self._wake.clear()
@@ -123,7 +130,7 @@ class Worker:
         except InstanceError as error:
             self._fail(str(error), isinstance(error, Disconnected))
         except Exception as error:
-            self._log.exception("instance failed")
+            log.exception("instance failed")
             self._fail(f"InternalServerError: {type(error).__name__}: {error}")
         finally:
             self._exited.set()
@@ -159,7 +166,7 @@ class Worker:
         if not self._cancelled.is_set():
             self._unconnected_since = None
             self._reached = time.monotonic()
-            self._log.info("instance reached", phase=phase.name, seconds=round(self._reached - begun, 3))
+            log.info("instance reached", phase=phase.name, seconds=round(self._reached - begun, 3))
             self._update(phase=phase, notes=instance.notes())
 
     def _terminate(self) -> None:
@@ -204,13 +211,14 @@ class Worker:
 
     def _follow_checkpoints(self) -> None:
         """Until the container has ended: what it writes is in S3 a little later."""
+        bind_contextvars(**self._identity())
         while not self._exited.wait(CHECKPOINT_SECONDS) and self.instance.checkpoints is not None:
             try:
                 self.instance.checkpoints.push()
             except DataError as error:
-                self._log.warning("checkpoints are not in S3 yet", reason=str(error))
+                log.warning("checkpoints are not in S3 yet", reason=str(error))
             except Exception:
-                self._log.exception("checkpoints are not in S3 yet")
+                log.exception("checkpoints are not in S3 yet")
 
     def _keep_checkpoints(self, exit_code: int) -> None:
         """The last state of the checkpoints into S3. A container that failed has the last word on why the job fails."""
@@ -224,7 +232,7 @@ class Worker:
         except DataError as error:
             if exit_code == 0:
                 raise InstanceError(str(error)) from error
-            self._log.warning("the last checkpoints are not in S3", reason=str(error))
+            log.warning("the last checkpoints are not in S3", reason=str(error))
 
     def _watch_mesh(self) -> None:
         """Mend what failed in IKE or the data plane. The guards hold the wire shut meanwhile.
@@ -239,7 +247,7 @@ class Worker:
         except (InstanceError, MeshError) as error:
             if self.status.phase < Phase.EXITED:
                 raise error if isinstance(error, InstanceError) else InstanceError(f"InternalServerError: {error}") from error
-            self._log.warning("encryption stays down after the container's end", reason=str(error))
+            log.warning("encryption stays down after the container's end", reason=str(error))
 
     def _mend(self, member: Member) -> None:
         cause = member.health()
@@ -248,7 +256,7 @@ class Worker:
             if len(self._recoveries) == RECOVERIES and now - self._recoveries[0] < MESH_SECONDS:
                 raise InstanceError(f"InternalServerError: Encryption failed {RECOVERIES} times within a minute: {cause}")
             self._recoveries.append(now)
-            self._log.warning("encryption interrupted", cause=cause)
+            log.warning("encryption interrupted", cause=cause)
             self._update(notes=self.instance.interrupted(cause))
             try:
                 # Its cause may be that somebody took the wire away.
@@ -257,7 +265,7 @@ class Worker:
                 member.recover(REATTACH_SECONDS)
             except (MeshError, NetworkError) as error:
                 # What was just started may have been hit too: only time, or too many attempts, end it.
-                self._log.warning("encryption is not back yet", reason=str(error))
+                log.warning("encryption is not back yet", reason=str(error))
                 self._wait_for_mesh(str(error))
         elif self.status.phase >= Phase.CONNECTED:
             try:
@@ -294,7 +302,7 @@ class Worker:
             )
 
     def _fail(self, reason: str, disconnected: bool = False) -> None:
-        self._log.warning("instance failed", reason=reason)
+        log.warning("instance failed", reason=reason)
         self._update(error=reason, disconnected=disconnected)
 
     def _update(self, **changes: Any) -> None:
