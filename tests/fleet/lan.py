@@ -44,6 +44,7 @@ class Machine:
     invitation: Path
     images: Path | None = None
     """Its own store of images; else it shares that of the machine that the test runs on."""
+    zone: str | None = None
     process: subprocess.Popen | None = None
 
     def join(self) -> None:
@@ -51,12 +52,18 @@ class Machine:
         with (self.data_dir.parent / f"{self.name}.log").open("ab") as log:
             environment = {**os.environ, **({"PHALANX_IMAGES": str(self.images)} if self.images else {})}
             command = [PHALANX, "host", "join", str(self.invitation), "--data-dir", str(self.data_dir)]
+            command += ["--zone", self.zone] if self.zone else []
             self.process = self.start(*command, stdout=log, stderr=log, env=environment)
 
     def start(self, *command: str, **options) -> subprocess.Popen:
         """Run a command on it."""
         enter = ["nsenter", f"--net={namespace.path(self.name)}", "unshare", "--mount", "--uts", "--propagation=private"]
         return subprocess.Popen([*enter, "sh", "-c", OWN.format(name=self.name), "sh", *command], **options)
+
+    def run(self, *arguments: str) -> int:
+        """Run `phalanx` on it, beside what runs there; its exit code."""
+        enter = ["nsenter", f"--target={self.process.pid}", "--mount", "--net"]
+        return subprocess.run([*enter, PHALANX, *arguments, "--data-dir", str(self.data_dir)], check=False).returncode
 
     def leave(self) -> int:
         """Ask it to leave; its exit code once it has."""

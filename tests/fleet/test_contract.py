@@ -9,7 +9,7 @@ import pytest
 
 from fleet.lan import Lan
 from node.test_protocol import HOSTS, spec
-from phalanx.fleet.base import FleetError, Refused
+from phalanx.fleet.base import FleetError, NoRoom, Refused
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Authority
 from phalanx.fleet.ray.fleet import RayFleet
@@ -31,6 +31,7 @@ GROUP = SecurityGroup(
 
 
 IMAGE = "test/tiny:1"
+ZONES = ("us-west-2a", "us-west-2b")
 
 
 class Local:
@@ -58,7 +59,7 @@ class Local:
 
 
 class Ray:
-    """Two hosts on a wire, without images."""
+    """Two hosts on a wire, without images, in two zones."""
 
     def __init__(self, directory):
         self.directory = directory / "control"
@@ -70,8 +71,9 @@ class Ray:
         try:
             self.fleet = self.made()
             authority = Authority(self.directory / "ray")
-            for _ in range(2):
+            for zone in ZONES:
                 machine = self.lan.machine()
+                machine.zone = zone
                 machine.data_dir.mkdir()
                 machine.images = directory / f"{machine.name}.images"
                 head = f"{self.lan.address(1)}:{self.port}"
@@ -195,7 +197,47 @@ def test_a_pair_connects_through_guards_and_is_measured(fleet, pair, hosts):
         ("algo-1", "algo-2"),
         ("algo-2", "algo-1"),
     ]
-    assert all(each.guard.ike_packets >= 4 for each in measured)
+    # Each machine's router counts what its own instances send.
+    guards = {each.machine: each.guard for each in measured}
+    assert sum(guard.ike_packets for guard in guards.values()) >= 4
+
+
+def test_instances_that_shall_have_a_host_each_have_one_or_are_told_that_there_are_too_few(fleet, pair, hosts):
+    apart = [replace(each, spread=True) for each in pair]
+    if isinstance(hosts, Local):
+        with pytest.raises(NoRoom) as told:
+            fleet.place(apart)
+        assert not told.value.ever
+        return
+    fleet.place(apart)
+    assert len({fleet._ledger.places[each.id].host for each in apart}) == 2
+    # As many as there will ever be; and none of a job is kept that has no room.
+    more = [replace(each, id=f"i-more-{number}", spread=True) for number, each in enumerate((*pair, pair[0]))]
+    with pytest.raises(NoRoom) as told:
+        fleet.place(more)
+    assert not told.value.ever
+    assert set(fleet._ledger.places) == {each.id for each in apart}
+    # A network has one number on the wire, and no other network has it.
+    assert {place.vni for place in fleet._ledger.places.values()} == {fleet._ledger.vni(pair[0].vpc_id)}
+    assert fleet._ledger.vni("vpc-other") != fleet._ledger.vni(pair[0].vpc_id)
+
+
+def test_a_zones_instances_are_on_its_hosts_and_none_on_one_that_drains(fleet, pair, hosts):
+    if isinstance(hosts, Local):
+        assert fleet.capacity().zones is None
+        return
+    assert sorted(fleet.capacity().zones) == list(ZONES)
+    nowhere, there = ([replace(pair[0], spread=False, zone=zone)] for zone in ("us-west-2c", ZONES[1]))
+    with pytest.raises(NoRoom) as told:
+        fleet.place(nowhere)
+    assert not told.value.ever
+    machine = hosts.lan.machines[1]
+    assert machine.run("host", "drain") == 0
+    with pytest.raises(NoRoom):
+        fleet.place(there)
+    assert machine.run("host", "resume") == 0
+    fleet.place(there)
+    assert [place.host for place in fleet._ledger.places.values()] == [machine.address]
 
 
 def test_placing_again_changes_nothing_and_goals_never_go_back(fleet, pair):

@@ -25,6 +25,14 @@ def test_spread_over_hosts_of_their_own_the_emptiest_first():
     assert choose([Room(2 * GIB, 0)] * 4, rooms(a=3, b=5, c=9), spread=True) is None
 
 
+def test_each_in_the_zone_of_its_subnet_and_a_host_without_one_is_in_all():
+    needs = [Room(GIB, 0, "a"), Room(GIB, 0, "b"), Room(GIB, 0)]
+    zones = {"one": Room(9 * GIB, 0, "a"), "two": Room(GIB, 0, "b")}
+    assert choose(needs, zones, spread=False) == ["one", "two", "one"]
+    assert choose(needs, {"one": Room(9 * GIB, 0, "a")}, spread=False) is None
+    assert choose(needs, {"one": Room(9 * GIB, 0)}, spread=False) == ["one"] * 3
+
+
 def test_what_does_not_fit_goes_nowhere():
     assert choose([Room(10 * GIB, 0)], rooms(a=9), spread=False) is None
     assert choose([Room(GIB, 1)], rooms(a=9), spread=False) is None

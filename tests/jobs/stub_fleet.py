@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from phalanx.data.logs import LogLine
-from phalanx.fleet.base import Refused, Unreachable
+from phalanx.fleet.base import NoRoom, Refused, Unreachable
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.network.model import Exits, GuardCounters, SecurityGroup
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
@@ -30,6 +30,11 @@ class Script:
     """The fleet takes so many instances of a job and then refuses, without telling of those it took."""
     guard: GuardCounters = field(default_factory=lambda: GuardCounters(4, 400, 24, 3000, 2, 100))
     """What the router's guard says it has counted; the instances have sent 12 packets to each other."""
+    full: int = 0
+    """The next so many attempts to place a job find no room."""
+    ever: bool = True
+    """Whether a job for which there is no room could be placed were the fleet empty."""
+    zones: tuple[str, ...] | None = None
     gpus: int = 0
     """How many the fleet has."""
     deaf: bool = False
@@ -53,7 +58,7 @@ class StubFleet:
         self._looks = 0
 
     def capacity(self) -> Capacity:
-        return Capacity(2, self._memory, self.script.gpus)
+        return Capacity(2, self._memory, self.script.gpus, zones=self.script.zones)
 
     def has_image(self, image: str) -> bool:
         return False
@@ -65,6 +70,9 @@ class StubFleet:
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         self._reach()
+        if self.script.full:
+            self.script.full -= 1
+            raise NoRoom("2 instances do not fit on 1 hosts.", ever=self.script.ever)
         for spec in specs[: self.script.takes]:
             self.specs[spec.id] = spec
             self._known[spec.id] = InstanceStatus(spec.id, Phase.NEW)

@@ -22,8 +22,9 @@ from phalanx.network.model import GuardCounters
 from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import LogEvent, LogStream, TrainingJob, Transition
+from phalanx.store.jobs import LogEvent, LogStream, Tag, TrainingJob, Transition
 from phalanx.store.keys import Key
+from phalanx.store.network import SecurityGroup, Subnet, Vpc
 
 IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 STORE = ObjectStore("http://127.0.0.1:1", "us-west-2", "key", "secret")
@@ -581,3 +582,92 @@ def wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_job_for_which_there_is_no_room_on_any_host_now_is_pending_and_goes_on_when_there_is(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(full=2)), signer)
+    assert job.status == "Completed"
+    told = [(entry.status, entry.message) for entry in transitions(database)]
+    assert told[1:5] == [
+        ("Starting", "Preparing the instances for training"),
+        ("Pending", "Training job waiting for capacity"),
+        ("Starting", "Preparing the instances for training"),
+        ("Downloading", "Downloading input data"),
+    ]
+
+
+def test_a_job_that_no_hosts_could_ever_hold_fails_unless_it_has_run_on_hosts_that_are_gone(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(full=1, ever=False)), signer)
+    assert job.failure_reason.startswith("CapacityError: Unable to provision requested ML compute capacity.")
+    create(database, "again")
+    with database.write() as session:
+        session.get_one(TrainingJob, "again").retries = 1
+    assert run(database, StubFleet(Script(full=1, ever=False)), signer, "again").status == "Completed"
+
+
+def test_a_job_waits_for_room_no_longer_than_it_may(database, signer):
+    limits = {"MaxRuntimeInSeconds": 60, "MaxPendingTimeInSeconds": 0}
+    create(database, StoppingCondition=limits)
+    job = run(database, StubFleet(Script(full=9)), signer)
+    assert (job.status, job.secondary_status) == ("Stopped", "Stopped")
+    create(database, "stopped")
+    with database.write() as session:
+        session.get_one(TrainingJob, "stopped").stop_requested = True
+    assert run(database, StubFleet(Script(full=9)), signer, "stopped").status == "Stopped"
+
+
+def test_instances_go_to_the_zones_of_their_subnets_of_those_that_have_hosts(database, signer):
+    network = {"Subnets": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-1"]}
+    with database.write() as session:
+        session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
+        session.flush()
+        for letter, third in (("a", 1), ("b", 2)):
+            block, zone = f"10.0.{third}.0/24", f"us-west-2{letter}"
+            session.add(Subnet(id=f"subnet-{letter}", vpc_id="vpc-1", cidr=block, zone=zone, is_default=False))
+        session.add(SecurityGroup(id="sg-1", vpc_id="vpc-1", name="g", description="g"))
+    for name, zones in (("all", None), ("one", ("us-west-2b",)), ("none", ("us-west-2c",))):
+        create(database, name, encrypted=False, VpcConfig=network)
+        fleet = StubFleet(Script(zones=zones))
+        job = run(database, fleet, signer, name)
+        found = [spec.zone for spec in fleet.specs.values()]
+        if name == "all":
+            assert found == ["us-west-2a", "us-west-2b"]
+        elif name == "one":
+            assert found == ["us-west-2b"] * 2
+        else:
+            assert job.failure_reason.startswith("CapacityError: Unable to provision requested ML compute capacity.")
+            assert job.failure_reason.endswith("zones of the job's subnets: us-west-2a, us-west-2b.")
+
+
+def test_a_tag_asks_for_a_host_for_each_instance(database, signer):
+    for name, value in (("spread", "spread"), ("pack", "pack"), ("mute", None)):
+        create(database, name)
+        if value is not None:
+            with database.write() as session:
+                session.add(Tag(arn=load(database, name).arn, key="phalanx:placement", value=value))
+        fleet = StubFleet(Script())
+        run(database, fleet, signer, name)
+        assert {spec.spread for spec in fleet.specs.values()} == {value == "spread"}
+
+
+def test_a_job_says_that_it_waits_for_its_image(database, signer):
+    class Fetching(StubFleet):
+        looks = 0
+
+        def advance(self, ids, goal):
+            super().advance(ids, goal)
+            self.looks = 2 if goal == Phase.LOADED else 0
+
+        def statuses(self, ids):
+            known = super().statuses(ids)
+            if self.looks == 0:
+                return known
+            self.looks -= 1
+            return {id_: replace(each, fetching=True, phase=Phase.CONNECTED) for id_, each in known.items()}
+
+    create(database)
+    assert run(database, Fetching(Script()), signer).status == "Completed"
+    told = [entry.message for entry in transitions(database) if entry.status == "Downloading"]
+    assert told[:2] == ["Downloading input data", "Downloading the training image"]

@@ -303,6 +303,7 @@ def test_a_name_is_used_once(world):
         ("ResourceConfig.FromTheFuture", 1, "ResourceConfig.FromTheFuture is not supported"),
         ("Tags", [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),
         ("Tags", [{"Key": "aws:a", "Value": "1"}], "aws: prefixed tag key names are not allowed"),
+        ("Tags", [{"Key": "phalanx:placement", "Value": "apart"}], "must be one of [spread, pack]"),
     ],
 )
 def test_bad_requests_are_refused_and_leave_nothing(world, path, value, text):

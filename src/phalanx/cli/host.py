@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
+import re
 import signal
 import threading
 from ipaddress import AddressValueError, IPv4Address
@@ -13,16 +14,25 @@ from typing import Annotated
 
 import structlog
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
 from phalanx.fleet.ray.credentials import Authority, Invitation
+from phalanx.fleet.ray.ledger import Ledger
 from phalanx.fleet.ray.membership import Membership
 from phalanx.node import logging
+from phalanx.node.names import Names
 
 HOST_DATA_DIR = Path("/var/lib/phalanx/host")
+HostDataDir = Annotated[
+    Path, typer.Option("--data-dir", help="Where this host keeps what instances work on.", show_default=True)
+]
 NEEDS_RAY = "Several hosts need Ray: pip install 'phalanx-train[ray]'"
+
+_ZONE = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[abc]")
 
 host = typer.Typer(help="Hosts of a fleet (`phalanx serve --fleet ray`).", no_args_is_help=True)
 log = structlog.get_logger()
@@ -53,12 +63,18 @@ def invite(
 @host.command()
 def join(
     file: Annotated[Path, typer.Argument(help="The invitation that `phalanx host invite` wrote for this host.")],
-    data_dir: Annotated[
-        Path, typer.Option("--data-dir", help="Where this host keeps what instances work on.", show_default=True)
-    ] = HOST_DATA_DIR,
+    data_dir: HostDataDir = HOST_DATA_DIR,
     registry: Annotated[
         list[str] | None,
         typer.Option(envvar="PHALANX_REGISTRIES", help="A registry that training images may be fetched from; may be repeated."),
+    ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PHALANX_ZONE",
+            help="The availability zone that this host is in, such as us-west-2a: it takes instances whose subnet is there, and"
+            " those without one. By default it stands for all zones.",
+        ),
     ] = None,
 ) -> None:
     """Run instances on this host, until SIGTERM: then it takes no more, and leaves when the last has ended (at once when told
@@ -66,6 +82,8 @@ def join(
     logging.configure()
     if not runtime.installed():
         fail(NEEDS_RAY)
+    if zone is not None and not _ZONE.fullmatch(zone):
+        fail(f"{zone} is no availability zone: give a region and a letter from a to c, such as us-west-2a.")
     data_dir = data_dir.resolve()
     try:
         invitation = Invitation.load(file)
@@ -87,7 +105,7 @@ def join(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _frame: signals.put(number))
-    membership = Membership(invitation, data_dir, IMAGES, registry or [])
+    membership = Membership(invitation, data_dir, IMAGES, registry or [], zone)
     try:
         membership.open()
         if signals.get() != signal.SIGHUP:
@@ -99,6 +117,44 @@ def join(
     finally:
         membership.close()
         os.close(lock)
+
+
+@host.command()
+def drain(data_dir: HostDataDir = HOST_DATA_DIR) -> None:
+    """Let this host take no more instances; those that it has run on to their end, and it stays in its fleet."""
+    _draining(data_dir).touch()
+
+
+@host.command()
+def resume(data_dir: HostDataDir = HOST_DATA_DIR) -> None:
+    """Let this host take instances again after `drain`."""
+    _draining(data_dir).unlink(missing_ok=True)
+
+
+@host.command("list")
+def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show the hosts of the fleet: on the control plane's machine."""
+    ledger = Ledger(data_dir / "ray" / "ledger.json")
+    table = Table("Address", "Zone", "CPUs", "Memory", "GPUs", "Instances", "State", box=None)
+    for address, facts in sorted(ledger.hosts.items()):
+        has = facts.capacity
+        table.add_row(
+            address,
+            ", ".join(has.zones or ("any",)),
+            str(has.cpus),
+            f"{has.memory / 2**30:.0f} GiB",
+            str(has.gpus),
+            str(len(ledger.on(address))),
+            "draining" if has.draining else "open",
+        )
+    Console().print(table)
+
+
+def _draining(data_dir: Path) -> Path:
+    names = Names(data_dir.resolve())
+    if not names.run_dir.exists():
+        fail(f"No host runs with the data directory {data_dir}. Give the one of `phalanx host join`: --data-dir DIR")
+    return names.draining
 
 
 def _told_again(signals: queue.SimpleQueue[int], enough: threading.Event) -> None:

@@ -22,11 +22,25 @@ class Refused(FleetError):
     """A host answered that it cannot; repeating the call would not help."""
 
 
+NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
+"""How a FailureReason begins where no host could hold a job (SageMaker's words)."""
+
+
+class NoRoom(FleetError):
+    """Instances cannot be placed now. `ever` says whether the hosts that there are could hold them, were they empty."""
+
+    def __init__(self, text: str, *, ever: bool) -> None:
+        super().__init__(text)
+        self.ever = ever
+
+
 class Fleet(Protocol):
     """Hosts that run instances. Every call is idempotent and may be made from any thread; each may raise FleetError."""
 
     def capacity(self) -> Capacity:
-        """CPUs and bytes of memory of all hosts."""
+        """CPUs and bytes of memory of all hosts, and the availability zones that they are in."""
 
     def has_image(self, image: str) -> bool:
         """Whether an image of that name is there to run, or may be fetched."""
@@ -35,7 +49,10 @@ class Fleet(Protocol):
         """Make these the rules and ways out of a VPC wherever it has instances; returns when they are in force."""
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
-        """Put instances on hosts. When this returns they are kept, and work towards PREPARED begins."""
+        """Put a job's instances on hosts. When this returns they are kept, and work towards PREPARED begins.
+
+        Raises NoRoom where they do not fit; then none of them is kept.
+        """
 
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
         """Set how far instances shall go; never back."""

@@ -17,10 +17,11 @@ from typing import Any
 import structlog
 
 from phalanx.fleet import host
-from phalanx.fleet.base import FleetError, Refused, Unreachable
+from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
 from phalanx.fleet.host import Host
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
+from phalanx.node.messages import InstanceSpec
 from phalanx.node.names import Names
 
 START_SECONDS = 60.0
@@ -68,6 +69,12 @@ class LocalFleet(Host):
         for pid in agents:
             log.error("the node agent does not end and is killed; what it leaves the next start clears away", process=pid)
             _signal(pid, signal.SIGKILL)
+
+    def place(self, specs: Sequence[InstanceSpec]) -> None:
+        """See Fleet."""
+        if len(specs) > 1 and any(spec.spread for spec in specs):
+            raise NoRoom(f"There is one host, for {len(specs)} instances that shall each have a host of their own.", ever=False)
+        super().place(specs)
 
     def _call(self, method: str, seconds: float = host.CALL_SECONDS, /, **arguments: object) -> Any:
         try:

@@ -215,7 +215,7 @@ def _work(work: Work | None) -> Json | None:
 
 
 def _sum(guards: Sequence[GuardCounters]) -> GuardCounters:
-    """What the guards of several routers have counted. Each counts what passes it: between two machines a packet does twice."""
+    """What the guards of several routers have counted: what passes at its sender's, what is dropped where it is."""
     return GuardCounters(*(sum(values) for values in zip(*map(astuple, guards), strict=True)))
 
 

@@ -36,6 +36,20 @@ class NoAddress(InterfaceError):
     """The subnets have not enough free addresses."""
 
 
+class NoZone(InterfaceError):
+    """No host is in the availability zone of any of the subnets."""
+
+
+def within(session: Session, subnets: Sequence[str], zones: Sequence[str] | None) -> dict[str, str]:
+    """Those of the subnets that are in `zones` (None: all of them), and the zone of each. Raises NoZone where there is none."""
+    found = {row.id: row.zone for row in session.scalars(select(Subnet).where(Subnet.id.in_(subnets)))}
+    usable = {subnet: found[subnet] for subnet in subnets if subnet in found and (zones is None or found[subnet] in zones)}
+    if found and not usable:
+        names = ", ".join(sorted(set(found.values())))
+        raise NoZone(f"No host is in the availability zones of the job's subnets: {names}.")
+    return usable
+
+
 def check_vpc_config(session: Session, subnets: Sequence[str], groups: Sequence[str]) -> str:
     """The VPC that a VpcConfig's subnets and security groups are in.
 

@@ -15,7 +15,7 @@ from sqlalchemy import or_, select, update
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
-from phalanx.fleet.base import Fleet, FleetError
+from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError
 from phalanx.jobs import evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
@@ -39,9 +39,6 @@ QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
 log = structlog.get_logger()
-NO_CAPACITY = record.failed(
-    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +264,10 @@ class Manager:
             need = self._need(job)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 if not need.fits(room):
-                    self._finish(job.name, NO_CAPACITY)
+                    self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
-                elif _pending_too_long(job):
+                elif record.pending_too_long(job):
                     self._finish(job.name, record.MAX_PENDING)
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
@@ -370,7 +367,7 @@ class Manager:
 
     def _queue(self, name: str) -> None:
         with self._database.write() as session:
-            record.transition(session, session.get_one(TrainingJob, name), "Pending", "Training job waiting for capacity")
+            record.transition(session, session.get_one(TrainingJob, name), "Pending", record.WAITING)
 
     def _finish(self, name: str, outcome: Outcome) -> None:
         """Let a job that never started end."""
@@ -401,8 +398,3 @@ class Manager:
             interfaces.release(session, job.name)
             stored.plan = None
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
-
-
-def _pending_too_long(job: TrainingJob) -> bool:
-    longest = job.request["StoppingCondition"].get("MaxPendingTimeInSeconds")
-    return longest is not None and job.training_started is None and now_ms() - job.created > 1000 * int(longest)

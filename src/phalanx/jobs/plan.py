@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.data.model import Channel, Checkpoints, DataKey, Group, ObjectStore, Output, Workspace
@@ -18,13 +19,17 @@ from phalanx.network.model import S3_ADDRESS, S3_PORT, Eni, Rule, SecurityGroup
 from phalanx.node.messages import InstanceSpec
 from phalanx.runtime.model import Limits
 from phalanx.store.base import Json
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import Tag, TrainingJob
 
 DEFAULT_VOLUME = 30
 """GiB of a volume where a job names no VolumeSizeInGB; what SageMaker's SDKs ask for by themselves."""
 
 PLATFORM_NETWORK = "10.215.0."
 """First three octets of the network of a job without VpcConfig: a VPC of its own, so that all jobs can use the same."""
+
+
+PLACEMENT, SPREAD, PACK = "phalanx:placement", "spread", "pack"
+"""The tag by which a job says whether each of its instances shall have a host of its own, and what it may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Placement:
     id: str
     host: str
     eni: Eni
+    zone: str | None = None
+    """The availability zone of its subnet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,14 @@ class Plan:
         return {
             "vpc": self.vpc_id,
             "instances": [
-                {"id": p.id, "host": p.host, "eni": p.eni.id, "address": p.eni.address, "groups": list(p.eni.groups)}
+                {
+                    "id": p.id,
+                    "host": p.host,
+                    "eni": p.eni.id,
+                    "address": p.eni.address,
+                    "groups": list(p.eni.groups),
+                    "zone": p.zone,
+                }
                 for p in self.placements
             ],
         }
@@ -69,20 +83,25 @@ class Plan:
         return cls(
             plan["vpc"],
             tuple(
-                Placement(item["id"], item["host"], Eni(item["eni"], item["address"], tuple(item["groups"])))
+                Placement(item["id"], item["host"], Eni(item["eni"], item["address"], tuple(item["groups"])), item["zone"])
                 for item in plan["instances"]
             ),
         )
 
 
-def make(session: Session, job: TrainingJob) -> Plan:
-    """Give each instance an id and an ENI. Raises interfaces.NoAddress where the subnets are full."""
+def make(session: Session, job: TrainingJob, zones: Sequence[str] | None = None) -> Plan:
+    """Give each instance an id and an ENI, in subnets that lie in the availability zones `zones` (None: all).
+
+    Raises interfaces.NoAddress where these subnets are full, interfaces.NoZone where there is none.
+    """
     hosts = [f"algo-{number}" for number in range(1, job.instances + 1)]
     config = job.request.get("VpcConfig")
     if config:
         vpc_id = interfaces.check_vpc_config(session, config["Subnets"], config["SecurityGroupIds"])
-        allocated = interfaces.allocate(session, job.name, hosts, config["Subnets"], config["SecurityGroupIds"])
+        subnets = interfaces.within(session, config["Subnets"], zones)
+        allocated = interfaces.allocate(session, job.name, hosts, list(subnets), config["SecurityGroupIds"])
         enis = [Eni(row.id, row.address, tuple(config["SecurityGroupIds"])) for row in allocated]
+        where: list[str | None] = [subnets[row.subnet_id] for row in allocated]
     else:
         vpc_id = platform_vpc(job)
         group = platform_group(vpc_id).id
@@ -90,10 +109,20 @@ def make(session: Session, job: TrainingJob) -> Plan:
             Eni("eni-" + secrets.token_hex(9)[:17], f"{PLATFORM_NETWORK}{10 + index}", (group,))
             for index in range(job.instances)
         ]
+        where = [None] * job.instances
     return Plan(
         vpc_id,
-        tuple(Placement("i-" + secrets.token_hex(9)[:17], host, eni) for host, eni in zip(hosts, enis, strict=True)),
+        tuple(
+            Placement("i-" + secrets.token_hex(9)[:17], host, eni, zone)
+            for host, eni, zone in zip(hosts, enis, where, strict=True)
+        ),
     )
+
+
+def spread(session: Session, job: TrainingJob) -> bool:
+    """Whether the job's tags ask for a host of its own for each instance."""
+    asked = session.scalar(select(Tag.value).where(Tag.arn == job.arn, Tag.key == PLACEMENT))
+    return asked == SPREAD
 
 
 def platform_vpc(job: TrainingJob) -> str:
@@ -112,8 +141,11 @@ def rules(session: Session, vpc_id: str) -> tuple[SecurityGroup, ...]:
     return interfaces.security_groups(session, vpc_id) or (platform_group(vpc_id),)
 
 
-def specs(job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None = None) -> tuple[InstanceSpec, ...]:
-    """What the fleet is told of each instance; makes new keys on every call. `key` encrypts what the job writes."""
+def specs(
+    job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None = None, spread: bool = False
+) -> tuple[InstanceSpec, ...]:
+    """What the fleet is told of each instance; makes new keys on every call. `key` encrypts what the job writes; `spread` gives
+    each instance a host of its own."""
     request = job.request
     algorithm = request["AlgorithmSpecification"]
     resources = request["ResourceConfig"]
@@ -165,6 +197,8 @@ def specs(job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None 
             ),
             checkpoints=Checkpoints(request["CheckpointConfig"]["S3Uri"], key) if "CheckpointConfig" in request else None,
             volume=(resources.get("VolumeSizeInGB") or DEFAULT_VOLUME) << 30,
+            zone=placement.zone,
+            spread=spread,
         )
         for group in groups
         for placement in plan.placements

@@ -11,6 +11,8 @@ from phalanx.jobs import warm_pools
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import TrainingJob, Transition
 
+WAITING = "Training job waiting for capacity"
+"""The message of a job that is Pending."""
 FAILURE_REASON_LIMIT = 1024
 """Characters of DescribeTrainingJobResponse.FailureReason."""
 
@@ -53,6 +55,12 @@ def waited_too_long(job: TrainingJob) -> bool:
     """Whether a spot job has taken longer, waiting included, than its MaxWaitTimeInSeconds."""
     longest = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
     return longest is not None and now_ms() - job.created > 1000 * int(longest)
+
+
+def pending_too_long(job: TrainingJob) -> bool:
+    """Whether a job that has not begun has waited longer than its MaxPendingTimeInSeconds."""
+    longest = job.request["StoppingCondition"].get("MaxPendingTimeInSeconds")
+    return longest is not None and job.training_started is None and now_ms() - job.created > 1000 * int(longest)
 
 
 def pause(job: TrainingJob) -> None:

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from phalanx.data.model import DataKey, ObjectStore
-from phalanx.fleet.base import Fleet, FleetError, Refused
+from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, NoRoom, Refused
 from phalanx.jobs import evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome, failed
-from phalanx.node.messages import InstanceStatus, Phase
+from phalanx.node.messages import InstanceSpec, InstanceStatus, Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import LogStream, TrainingJob
@@ -32,6 +32,7 @@ FAILED_PEER_GRACE_SECONDS = 5.0
 LOG_SECONDS = 1.0
 """How often log lines are taken over while nothing else happens."""
 RETRY_SECONDS = 0.5
+PREPARING = "Preparing the instances for training"
 _WORDLESS = "AlgorithmError: , exit code:"
 """How the FailureReason of an instance that left no words begins."""
 
@@ -122,24 +123,29 @@ class Runner:
     def _start(self, job: TrainingJob) -> str:
         self._abandon(job)
         self._check(job)
+        zones = self._world.fleet.capacity().zones if "VpcConfig" in job.request else None
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             status = "Starting" if stored.away_until is None else "Restarting"
             stored.away_until = None
-            record.transition(session, stored, status, "Preparing the instances for training")
+            record.transition(session, stored, status, PREPARING)
             if warm_pools.keep_alive(stored.request):
                 stored.warm_pool = "InUse"
             try:
-                made = plan.make(session, stored)
+                made = plan.make(session, stored, zones)
+            except interfaces.NoZone as error:
+                raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
             except interfaces.InterfaceError as error:
                 raise Ended(failed(f"ClientError: {error}")) from error
             stored.plan = made.to_json()
             reason = self._network_fault(session, stored, made)
+            spread = plan.spread(session, stored)
         if reason is not None:
             raise Ended(failed(reason))
         fleet = self._world.fleet
         keys = self._world.keys()
-        fleet.place(plan.specs(job, made, replace(self._world.store, keys=keys), self._output_key(job, keys)))
+        store, key = replace(self._world.store, keys=keys), self._output_key(job, keys)
+        self._place(plan.specs(job, made, store, key, spread), status)
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
         # Not before they are attached: the last instance that leaves a VPC on its host takes the VPC's rules along.
@@ -147,6 +153,32 @@ class Runner:
         fleet.advance(made.ids, Phase.CONNECTED)
         self._await(made, Phase.CONNECTED)
         return "downloading"
+
+    def _place(self, specs: Sequence[InstanceSpec], status: str) -> None:
+        """Place the job's instances, as soon as there is room; with `status` it goes on then.
+
+        A job that the fleet could never hold fails, unless it has run: hosts that were lost may come back. Raises Ended.
+        """
+        waiting = False
+        while True:
+            try:
+                self._world.fleet.place(specs)
+            except NoRoom as error:
+                job = self._load()
+                if not error.ever and not job.retries and job.training_started is None:
+                    raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
+                self._check(job)
+                if record.pending_too_long(job):
+                    raise Ended(record.MAX_PENDING) from error
+            else:
+                break
+            if not waiting:
+                self._announce("Pending", record.WAITING)
+            waiting = True
+            if self._world.closing.wait(RETRY_SECONDS):
+                raise Interrupted
+        if waiting:
+            self._announce(status, PREPARING)
 
     def _output_key(self, job: TrainingJob, keys: Sequence[DataKey]) -> DataKey | None:
         """What encrypts the job's output. Raises Ended where its key has become unusable since the job was created."""

@@ -113,7 +113,8 @@ class VpcState:
 
 @dataclass(frozen=True, slots=True)
 class GuardCounters:
-    """What a router guard has counted between a job's instances since it was raised."""
+    """What a router guard has counted between a job's instances since it was raised: IKE and ESP that instances on its own host
+    have sent, and whatever it has dropped."""
 
     ike_packets: int
     ike_bytes: int

@@ -3,7 +3,7 @@
 A forwarded packet passes four base chains, each with policy drop; accepting in one hands it to the next (nft(8)):
 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
-    guard        between instances of an encrypted job: IKE and ESP only, counted; connections mean nothing here
+    guard        between instances of an encrypted job: IKE and ESP only, counted at the sender; connections mean nothing here
     egress       a tracked flow that was let in, or what the sender's groups allow
     ingress      a tracked flow that was let in, or what the receiver's groups allow, or where the sender's routes lead
 
@@ -183,8 +183,10 @@ def _guard(guard: Guard) -> Iterator[str]:
     yield f"ip daddr != @guarded-{guard.job} return"
     # Reassembly comes first; whatever still is a fragment hides what it carries.
     yield f'{_FRAGMENT} counter name "{dropped}" drop'
-    yield f'meta l4proto {_ESP} counter name "{esp}" return'
-    yield f'udp sport {_IKE_PORT} udp dport {_IKE_PORT} counter name "{ike}" return'
+    for what, name in ((f"meta l4proto {_ESP}", esp), (f"udp sport {_IKE_PORT} udp dport {_IKE_PORT}", ike)):
+        # What comes from another host, the sender's router there has counted.
+        yield f'{what} iifname != "{TUNNEL}" counter name "{name}" return'
+        yield f"{what} return"
     yield f'counter name "{dropped}" drop'
 
 

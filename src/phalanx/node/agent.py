@@ -104,6 +104,7 @@ class Agent:
             gpus=len(self._rooms.gpus),
             encrypted_disk=disk.encrypted(self._names.data_dir),
             draining=self._names.draining.exists(),
+            zones=(self._names.zone.read_text(),) if self._names.zone.exists() else None,
         )
 
     def has_image(self, image: str) -> bool:

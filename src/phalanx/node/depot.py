@@ -29,6 +29,8 @@ MISSING = "manifest unknown"
 """What podman says of an image that the registry does not have (OCI distribution-spec, code MANIFEST_UNKNOWN)."""
 
 _REPOSITORY = "phalanx"
+_PARTIAL = "new"
+"""Where an image is laid out until all of it is there."""
 _PATH = re.compile(rf"/v2/{_REPOSITORY}/(?P<kind>manifests|blobs)/(?:sha256:)?(?P<id>[0-9a-f]{{64}})")
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
@@ -101,7 +103,7 @@ class Depot:
                     return None
                 self._forget()
                 log.info("laying an image out for hosts", image=id_)
-                partial = self._directory / "new"
+                partial = self._directory / _PARTIAL
                 shutil.rmtree(partial, ignore_errors=True)
                 self._images.export(id_, partial)
                 partial.rename(place)
@@ -109,7 +111,7 @@ class Depot:
 
     def blob(self, digest: str) -> Path | None:
         """The file of a blob that lies ready."""
-        return next(self._directory.glob(f"*/{digest}"), None)
+        return next((path for path in self._directory.glob(f"*/{digest}") if path.parent.name != _PARTIAL), None)
 
     def _forget(self) -> None:
         """Take away what was laid out of images that the store has no more."""

@@ -335,13 +335,13 @@ class Instance:
     def _find_image(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> str:
         """The image's name in the host's store, once it is there: built, fetched or found; of no use where it is cancelled."""
         uri, rooms = self.spec.image, self._rooms
-        if self.spec.offer is not None and not rooms.may_fetch(uri):
+        algorithm = catalog.find(uri)
+        if self.spec.offer is not None and (algorithm is not None or not rooms.may_fetch(uri)):
             if not rooms.images.has(self.spec.offer.id):
                 fetching(True)
                 self._receive(self.spec.offer, cancelled)
                 fetching(False)
             return self.spec.offer.id
-        algorithm = catalog.find(uri)
         if algorithm is not None:
             return rooms.images.build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
         if rooms.may_fetch(uri):

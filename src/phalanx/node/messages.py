@@ -71,6 +71,10 @@ class InstanceSpec:
     offer: Offer | None = None
     """Where the image is to be had by hosts that lack it, and which it is."""
     volume: int = 1 << 30
+    zone: str | None = None
+    """The availability zone that its host must be in, that of its subnet; None for any."""
+    spread: bool = False
+    """Whether each instance of the job shall have a host of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +134,15 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a host (or fleet) has: CPUs, and bytes of memory, of which HOST_BYTES are not for instances; GPUs; whether what
-    instances write to disk is encrypted there; and whether it takes no more instances, since it is to leave."""
+    instances write to disk is encrypted there; whether it takes no more instances, since it is to leave; and the availability
+    zones that it stands for, None for all."""
 
     cpus: int
     memory: int
     gpus: int = 0
     encrypted_disk: bool = False
     draining: bool = False
+    zones: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class Names:
         return self.run_dir / "draining"
 
     @property
+    def zone(self) -> Path:
+        """A file with the name of the availability zone that this host is in; where there is none it is in all."""
+        return self.data_dir / "zone"
+
+    @property
     def certificates(self) -> Path:
         """What podman needs to be given images by the control plane, where this host is one of a fleet."""
         return self.data_dir / "certificates"

@@ -70,7 +70,6 @@ class Images:
     @classmethod
     def of(cls, root: Path) -> Images:
         """A host's store, whose images are no service's own, with a run directory that belongs to its place."""
-        root.mkdir(parents=True, exist_ok=True)
         place = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
         return cls(root, Path("/run/phalanx") / f"images-{place}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
 from collections import defaultdict
@@ -16,7 +15,7 @@ from typing import Any
 import structlog
 
 from phalanx.data.logs import LogLine
-from phalanx.fleet.base import FleetError, Refused, Unreachable
+from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
 from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
 from phalanx.fleet.ray.ledger import Facts, Ledger, Place
@@ -129,6 +128,9 @@ class RayFleet:
             memory=sum(each.memory - HOST_BYTES for each in found) + HOST_BYTES,
             gpus=sum(each.gpus for each in found),
             encrypted_disk=all(each.encrypted_disk for each in found),
+            zones=None
+            if any(each.zones is None for each in found)
+            else tuple(zone for each in found for zone in each.zones or ()),
         )
 
     def has_image(self, image: str) -> bool:
@@ -146,7 +148,7 @@ class RayFleet:
         self._push(vpc_id)
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
-        """See Fleet. Where there is no room now it raises Unreachable: hosts come and go."""
+        """See Fleet."""
         with self._placing:
             new = [spec for spec in specs if spec.id not in self._ledger.places]
             if new:
@@ -243,20 +245,23 @@ class RayFleet:
         rooms = {}
         for address in list(self._joined):
             if not (facts := self._hosts[address].facts()).capacity.draining:
-                taken = [self._ledger.places[id_] for id_ in self._ledger.on(address)]
-                rooms[address] = Room(
-                    max(facts.capacity.memory - HOST_BYTES, 0) - sum(place.memory for place in taken),
-                    facts.capacity.gpus - sum(place.gpus for place in taken),
-                )
+                rooms[address] = _whole(facts.capacity)
+                for place in (self._ledger.places[id_] for id_ in self._ledger.on(address)):
+                    rooms[address] = rooms[address].without(Room(place.memory, place.gpus))
                 self._ledger.note(address, facts)
-        needs = [Room(self._reserve(spec), spec.limits.gpus) for spec in specs]
-        chosen = choose(needs, rooms, self._spread)
+        needs = [Room(self._reserve(spec), spec.limits.gpus, spec.zone) for spec in specs]
+        spread = self._spread or any(spec.spread for spec in specs)
+        chosen = choose(needs, rooms, spread)
         if chosen is None:
-            raise Unreachable(
-                f"The fleet has no room for {len(specs)} instances now: hosts {', '.join(sorted(rooms)) or 'none'}"
+            known = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
+            whole = {str(number): _whole(capacity) for number, capacity in enumerate(known)}
+            raise NoRoom(
+                f"{len(specs)} instances{', each on a host of its own,' if spread else ''} do not fit on {len(known)} hosts.",
+                ever=not known or choose(needs, whole, spread) is not None,
             )
+        vnis = {vpc_id: self._ledger.vni(vpc_id) for vpc_id in {spec.vpc_id for spec in specs}}
         return {
-            spec.id: Place(address, spec.vpc_id, spec.eni, need.memory, need.gpus)
+            spec.id: Place(address, spec.vpc_id, vnis[spec.vpc_id], spec.eni, need.memory, need.gpus)
             for spec, need, address in zip(specs, needs, chosen, strict=True)
         }
 
@@ -264,17 +269,14 @@ class RayFleet:
         """Bring rules, ways out and tunnels of a VPC to every host that has instances of it. Raises FleetError."""
         with self._pushing[vpc_id]:
             groups, exits = self._rules.get(vpc_id, ((), NO_EXITS))
-            remotes = [
-                Remote(place.eni, place.host)
-                for place in self._ledger.places.values()
-                if place.vpc_id == vpc_id and not place.lost
-            ]
+            places = [place for place in self._ledger.places.values() if place.vpc_id == vpc_id and not place.lost]
+            remotes = [Remote(place.eni, place.host) for place in places]
 
             def push(address: str) -> None:
                 elsewhere = tuple(remote for remote in remotes if remote.host != address)
-                self._host(address).enforce(vpc_id, groups, exits, Overlay(_vni(vpc_id), address, elsewhere))
+                self._host(address).enforce(vpc_id, groups, exits, Overlay(places[0].vni, address, elsewhere))
 
-            _together(push, sorted({remote.host for remote in remotes}))
+            _together(push, sorted({place.host for place in places}))
 
     def _each(self, ids: Sequence[str], call: Callable[[RayHost, list[str]], Any]) -> list[Any]:
         """Make a call to every host that has some of the instances, with theirs; the answers. Raises FleetError."""
@@ -363,7 +365,6 @@ def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]
         return [future.result() for future in [pool.submit(call, address) for address in addresses]]
 
 
-def _vni(vpc_id: str) -> int:
-    """A VPC's number on the network between hosts. Two that share a number and a host cannot be: the kernel refuses the second
-    tunnel, and nothing of either passes to the other."""
-    return int.from_bytes(hashlib.sha256(vpc_id.encode()).digest()[:3]) or 1
+def _whole(capacity: Capacity) -> Room:
+    """What a host has for instances while it has none."""
+    return Room(max(capacity.memory - HOST_BYTES, 0), capacity.gpus, capacity.zones[0] if capacity.zones else None)

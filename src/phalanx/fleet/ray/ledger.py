@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Iterable, Mapping
@@ -14,10 +15,14 @@ from phalanx.node.messages import Capacity, decode, encode
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an instance is, what it takes there (bytes of memory, GPUs); `lost` with its host, on which it may still be."""
+    """Where an instance is, what it takes there (bytes of memory, GPUs); `lost` with its host, on which it may still be.
+
+    `vni` is its VPC's number on the network between hosts (24 bits).
+    """
 
     host: str
     vpc_id: str
+    vni: int
     eni: Eni
     memory: int
     gpus: int
@@ -59,6 +64,11 @@ class Ledger:
     def on(self, host: str) -> list[str]:
         """Ids of the instances on a host."""
         return [id_ for id_, place in self.places.items() if place.host == host]
+
+    def vni(self, vpc_id: str) -> int:
+        """The number that a VPC has on the network between hosts while instances of it are anywhere; else one that none has."""
+        taken = {place.vpc_id: place.vni for place in self.places.values()}
+        return taken.get(vpc_id) or next(number for number in itertools.count(1) if number not in taken.values())
 
     def put(self, places: Mapping[str, Place]) -> None:
         """Instances are to be on hosts."""

@@ -23,8 +23,11 @@ log = structlog.get_logger()
 class Membership:
     """Keeps the agent running, and the host in the fleet whenever there is a control plane to join."""
 
-    def __init__(self, invitation: Invitation, data_dir: Path, images: Path, registries: Sequence[str]) -> None:
+    def __init__(
+        self, invitation: Invitation, data_dir: Path, images: Path, registries: Sequence[str], zone: str | None
+    ) -> None:
         self._invitation = invitation
+        self._zone = zone
         self._names = Names(data_dir)
         self._agent = LocalFleet(data_dir, images, registries)
         kept = data_dir / "ray"
@@ -37,6 +40,10 @@ class Membership:
 
     def open(self) -> None:
         """Start the agent, and begin to join. Raises FleetError."""
+        if self._zone is None:
+            self._names.zone.unlink(missing_ok=True)
+        else:
+            self._names.zone.write_text(self._zone)
         self._agent.open()
         self._names.draining.unlink(missing_ok=True)
         self._keeper.start()

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs.plan import PACK, PLACEMENT, SPREAD
 from phalanx.services.sagemaker.errors import not_found, validation
 from phalanx.store.base import Json
 from phalanx.store.database import Database
@@ -30,12 +31,15 @@ TAGS_PER_RESOURCE = 50
 
 
 def check(tags: Sequence[Json]) -> None:
-    """Raise ValidationException where a key is given twice or is reserved."""
+    """Raise ValidationException where a key is given twice or is reserved, or `phalanx:placement` says what it cannot mean."""
     keys = [tag["Key"] for tag in tags]
     if len(set(keys)) < len(keys):
         raise validation("Duplicate tag keys found. Tag keys must be unique.")
     if any(key.lower().startswith("aws:") for key in keys):
         raise validation("aws: prefixed tag key names are not allowed for external use.")
+    for tag in tags:
+        if tag["Key"] == PLACEMENT and tag["Value"] not in (SPREAD, PACK):
+            raise validation(f"Value '{tag['Value']}' of the tag {PLACEMENT} must be one of [{SPREAD}, {PACK}].")
 
 
 def add(database: Database, _: Caller, members: Members) -> Members:
