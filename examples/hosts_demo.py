@@ -31,7 +31,7 @@ def main() -> int:
                 invite = [PHALANX, "host", "invite", machine.address, str(machine.invitation)]
                 subprocess.run([*invite, "--data-dir", str(data_dir)], check=True)
                 machine.join()
-                until(service, log, f"host joined.*{machine.address}")
+                until(service, log, f'"{machine.address}".*"host joined"')
                 machine.mark()
                 print(f"Host {machine.name} has joined as {machine.address}", flush=True)
             status = train(data_dir, lan)

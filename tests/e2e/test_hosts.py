@@ -67,7 +67,7 @@ class FleetService(Phalanx):
         assert shown.returncode == 0, shown.stderr
         machine.join()
         log = self.data_dir.parent / "serve.log"
-        wait_for(lambda: re.search(rf"host joined\W.*{machine.address}\b", log.read_text()), 180, "the host to join")
+        wait_for(lambda: re.search(rf'"{machine.address}".*"host joined"', log.read_text()), 180, "the host to join")
         machine.mark()
         return machine
 
