@@ -1,7 +1,7 @@
 # Phalanx: `make demo` shows it, `make test` proves it. Every target first runs `make setup`, which takes seconds once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench deb clean
 
 setup:
 	@tools/setup
@@ -20,6 +20,10 @@ check: setup
 
 bench: setup
 	@PYTHONPATH=tests .venv/bin/python -m bench $(if $(ONLY),--only $(ONLY))
+
+# A Debian package of all that a machine needs: build/phalanx_*.deb, see docs/operations.md.
+deb: setup
+	@tools/deb
 
 clean:
 	rm -rf .venv build

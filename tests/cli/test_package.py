@@ -1,0 +1,52 @@
+"""What the Debian package does to a machine, and what the page on operations says of it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A systemd that notes what it is told, and says that the control plane runs."""
+    told = tmp_path / "told"
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{told}\ncase "$*" in *is-active\\ phalanx-host) exit 3;; esac\n')
+    program.chmod(0o755)
+
+    def run(script: str, *arguments: str) -> list[str]:
+        text = (REPOSITORY / "deploy" / "debian" / script).read_text()
+        # Nothing of this machine is to be touched.
+        for path in ("/run/systemd/system", "/etc/phalanx", "/opt/phalanx"):
+            (tmp_path / path[1:]).mkdir(parents=True, exist_ok=True)
+            text = text.replace(path, str(tmp_path / path[1:]))
+        told.write_text("")
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run(["sh", "-c", text, script, *arguments], check=True, env=environment)
+        return told.read_text().splitlines()
+
+    return run
+
+
+def test_an_upgrade_stops_nothing_and_reloads_what_runs(machine):
+    assert machine("prerm", "upgrade", "0.2.0") == []
+    assert machine("postrm", "upgrade", "0.2.0") == ["daemon-reload"]
+    told = machine("postinst", "configure", "0.1.0")
+    assert told[0] == "daemon-reload"
+    assert [line for line in told if "is-active" not in line] == ["daemon-reload", "reload phalanx"]
+
+
+def test_a_removal_stops_all_and_keeps_the_data(machine):
+    assert machine("prerm", "remove") == ["disable --now phalanx.service phalanx-host.service"]
+    assert machine("postrm", "remove") == ["daemon-reload"]
+
+
+def test_the_page_says_what_to_do_about_every_alert():
+    rules = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} == set(re.findall(r"`(Phalanx\w+)`", PAGE))
