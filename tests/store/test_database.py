@@ -237,6 +237,29 @@ def test_commits_that_wait_together_are_brought_to_the_disk_together(in_sqlite, 
     assert synced[0].endswith("phalanx.db-wal")
 
 
+def test_only_what_may_wait_is_postponed(in_sqlite, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+
+    def add(name, **may):
+        with in_sqlite.write(**may) as session:
+            session.add(key(name))
+
+    add("A", may_wait=True)  # nobody postpones
+    assert len(synced) == 1
+    with in_sqlite.postponing() as owed:
+        add("B")
+        assert (len(owed), len(synced)) == (0, 2)
+        add("C", may_wait=True)
+        assert (len(owed), len(synced)) == (1, 2)
+    with in_sqlite.postponing() as owed:
+        assert owed == []
+    in_sqlite.sync()
+    assert len(synced) == 3
+    add("D", may_wait=True)
+    assert len(synced) == 4
+
+
 def test_a_disk_that_fails_is_told(in_sqlite, monkeypatch):
     def broken(_):
         raise OSError("Input/output error")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -206,6 +210,59 @@ def test_what_is_away_is_service_unavailable_whoever_asks(known: bool) -> None:
     answer = endpoint._answer(request, "id")
     assert answer.status == 503
     assert b"<Code>ServiceUnavailable</Code>" in answer.body
+
+
+class Slow:
+    """A store whose disk is told when to be done, and how."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        self.begun, self.done = threading.Event(), threading.Event()
+        self.fault: OSError | None = None
+
+    @contextlib.contextmanager
+    def postponing(self) -> Iterator[list[Callable[[], None]]]:
+        yield [self.tell]
+
+    def tell(self) -> None:
+        self.told += 1
+
+    def sync(self) -> None:
+        self.begun.set()
+        assert self.done.wait(60)
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.parametrize(("fault", "status"), [(None, 200), (OSError("Input/output error"), 500)])
+def test_nobody_is_told_before_it_is_on_the_disk(fault: OSError | None, status: int) -> None:
+    store = Slow()
+    store.fault = fault
+    who = {"UserId": "u", "Account": ACCOUNT, "Arn": ARN}
+    app = application([Service("sts", {"GetCallerIdentity": lambda caller, members: who})], keys, ACCOUNT, store=store)
+    body = b"Action=GetCallerIdentity&Version=2011-06-15"
+    headers = {"host": "localhost", **sign("POST", "http://localhost/", body, FORM, "sts")}
+    sent: list[Any] = []
+
+    async def main() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body}
+
+        async def keep(message: Any) -> None:
+            sent.append(message)
+
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "query_string": b"", "headers": encoded}
+        served = asyncio.create_task(app(scope, receive, keep))
+        await asyncio.to_thread(store.begun.wait, 60)
+        assert sent == []
+        store.done.set()
+        await served
+
+    asyncio.run(main())
+    assert sent[0]["status"] == status
+    assert store.told == (1 if fault is None else 0)
+    assert (ARN.encode() in sent[1]["body"]) == (fault is None)
 
 
 def test_a_handler_without_an_operation_is_a_mistake_at_start() -> None:

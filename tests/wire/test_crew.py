@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from phalanx.wire.crew import FEW, Crew
+from phalanx.wire.crew import FEW, Crew, Rounds
 
 
 def test_what_waits_holds_up_nobody_else():
@@ -43,3 +43,48 @@ def test_a_request_that_is_given_up_while_it_waits_is_not_run():
 
     asyncio.run(main())
     assert ran == []
+
+
+def test_a_round_serves_all_who_wait_when_it_begins():
+    served, go, waiting, begun = [], threading.Event(), [], threading.Event()
+
+    def work():
+        begun.set()
+        go.wait(60)
+        served.append(len(waiting))
+
+    async def main():
+        rounds = Rounds(work)
+
+        async def wait(name):
+            waiting.append(name)
+            await rounds.wait()
+            return len(served)
+
+        first = asyncio.create_task(wait("a"))
+        await asyncio.to_thread(begun.wait, 60)
+        # These come while the first round runs, which may have begun without what they wait for.
+        others = [asyncio.create_task(wait(name)) for name in "bcd"]
+        await asyncio.sleep(0)
+        go.set()
+        assert await first == 1
+        assert await asyncio.gather(*others) == [2, 2, 2]
+
+    asyncio.run(main())
+    assert len(served) == 2
+
+
+def test_a_round_that_fails_fails_for_all_of_it_and_the_next_is_run():
+    outcomes = iter([OSError("disk"), None])
+
+    def work():
+        if (outcome := next(outcomes)) is not None:
+            raise outcome
+
+    async def main():
+        rounds = Rounds(work)
+        found = await asyncio.gather(rounds.wait(), rounds.wait(), return_exceptions=True)
+        assert [type(each) for each in found] == [OSError, OSError]
+        await rounds.wait()
+
+    asyncio.run(main())

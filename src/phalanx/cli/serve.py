@@ -375,6 +375,7 @@ class _Service:
             routes=routes,
             guard=Authority(self._directory, trail),
             unavailable=UNAVAILABLE,
+            store=self._database,
         )
         endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)

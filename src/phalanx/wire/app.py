@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from phalanx.wire import sigv4
 from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
-from phalanx.wire.crew import Crew
+from phalanx.wire.crew import Crew, Rounds
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.replay import Replays
-from phalanx.wire.service import READING, Caller, Client, Event, Guard, Service
+from phalanx.wire.service import READING, Caller, Client, Event, Guard, Owed, Service, Store
 from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 
 MAX_BODY = 4 << 20
@@ -55,15 +55,17 @@ def application(
     routes: Sequence[BaseRoute] = (),
     guard: Guard | None = None,
     unavailable: tuple[type[Exception], ...] = (),
+    store: Store | None = None,
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
     `guard` decides what callers may do and keeps a record of it; without one whoever has a key may do everything. `routes` are
     served besides (such as /console/); everything else is answered with 404. `unavailable` is what `keys`, `guard` and handlers
-    raise while what they need is away: clients hear ServiceUnavailable (503), and repeat. Raises ValueError for a handler
-    without an operation of that name in its service's model.
+    raise while what they need is away: clients hear ServiceUnavailable (503), and repeat. `store` is where handlers may leave
+    to the endpoint to wait for the disk. Raises ValueError for a handler without an operation of that name in its service's
+    model.
     """
-    endpoint = _Endpoint(services, keys, account, guard, unavailable)
+    endpoint = _Endpoint(services, keys, account, guard, unavailable, store)
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
     app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *routes])
     starlettes_own = app.router.default
@@ -112,6 +114,7 @@ class _Endpoint:
         account: str,
         guard: Guard | None,
         unavailable: tuple[type[Exception], ...],
+        store: Store | None,
     ) -> None:
         made = [one for service in services for one in apis(service)]
         self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
@@ -126,6 +129,8 @@ class _Endpoint:
         self._unavailable = unavailable
         self._replays = Replays()
         self._crew = Crew()
+        self._store = store
+        self._disk = None if store is None else Rounds(store.sync)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
@@ -138,18 +143,42 @@ class _Endpoint:
         peer = scope.get("client") or ("",)
         agent = headers.get("user-agent", b"").decode("latin-1")
         client = Client(str(peer[0]), scope.get("scheme") == "https", agent)
-        request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
         try:
-            request = HttpRequest(request.method, request.query, headers, await _body(receive), path)
-            answer = await self._crew.run(self._answer, request, request_id, client, time.perf_counter())
+            request = HttpRequest(scope["method"], scope["query_string"], headers, await _body(receive), path)
+            answer, owed = await self._crew.run(self._committed, request, request_id, client, time.perf_counter())
+            if owed:
+                answer = await self._durable(answer, owed, request, request_id)
         except _Disconnected:
             return
         except _TooLarge:
+            request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
             text = f"The request body is larger than {MAX_BODY} bytes."
             answer = self._speaker(request).error("RequestEntityTooLargeException", text, 413, request_id)
         await _send(send, answer, request_id)
 
-    def _answer(self, request: HttpRequest, request_id: str, client: Client = Client(), begun: float = 0.0) -> Answer:
+    def _committed(self, request: HttpRequest, request_id: str, client: Client, begun: float) -> tuple[Answer, Owed]:
+        """The answer to a request, and what is owed before anybody may see it."""
+        if self._store is None:
+            return self._answer(request, request_id, client, begun), []
+        with self._store.postponing() as owed:
+            return self._answer(request, request_id, client, begun, owed), owed
+
+    async def _durable(self, answer: Answer, owed: Owed, request: HttpRequest, request_id: str) -> Answer:
+        """The answer once what it tells of is on the disk. Requests wait together, and no thread waits with them."""
+        assert self._disk is not None  # noqa: S101
+        try:
+            await self._disk.wait()
+        except OSError:
+            _log.exception("what was committed cannot be brought to the disk", request_id=request_id)
+            failure = INTERNAL_FAILURE
+            return self._speaker(request).error(failure.code, failure.message, failure.status, request_id)
+        for then in owed:
+            then()
+        return answer
+
+    def _answer(
+        self, request: HttpRequest, request_id: str, client: Client = Client(), begun: float = 0.0, owed: Owed | None = None
+    ) -> Answer:
         """The answer to a request that was there at `begun` (time.perf_counter); never raises."""
         addressee: Api | None
         if request.path == b"/":
@@ -176,7 +205,7 @@ class _Endpoint:
                 unknown = speaker.unknown_operation(target)
                 return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
             caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
-            return self._serve(addressee, request, claim, caller, begun)
+            return self._serve(addressee, request, claim, caller, begun, owed)
         except Refused as refused:
             self._refused(refused, addressee, request, claim, client, request_id)
             return speaker.refusal(refused, request_id)
@@ -217,7 +246,9 @@ class _Endpoint:
             return Ec2Api
         return QueryApi
 
-    def _serve(self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller, begun: float) -> Answer:
+    def _serve(
+        self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller, begun: float, owed: Owed | None
+    ) -> Answer:
         """The answer to a request of a known caller. Raises Refused for one that was made before."""
         if self._guard is not None and not self._guard.ready():
             return addressee.error(UNAVAILABLE.code, UNAVAILABLE.message, UNAVAILABLE.status, caller.request_id)
@@ -252,7 +283,11 @@ class _Endpoint:
             if response is not None or error is not None:
                 # A name that is none of the service's is empty here: labels hold nothing that a client has made up.
                 REQUESTS.labels(addressee.name, name, error[0] if error else "").inc()
-                REQUEST_SECONDS.labels(addressee.name, name).observe(time.perf_counter() - begun)
+                seconds = REQUEST_SECONDS.labels(addressee.name, name)
+                if owed:
+                    owed.append(lambda: seconds.observe(time.perf_counter() - begun))
+                else:
+                    seconds.observe(time.perf_counter() - begun)
             if self._guard is not None and (response is not None or error is not None):
                 self._guard.record(
                     Event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +80,20 @@ class Guard(Protocol):
 
     def record(self, event: Event) -> None:
         """Put a request on record."""
+
+
+Owed = list[Callable[[], None]]
+"""What to call once all that a request has committed is on the disk; empty where it is there already."""
+
+
+class Store(Protocol):
+    """What handlers write to, where it lets the endpoint wait for the disk in their place. Called from any thread."""
+
+    def postponing(self) -> AbstractContextManager[Owed]:
+        """What the thread writes meanwhile may be owed at the end."""
+
+    def sync(self) -> None:
+        """Return when all that was committed before is on the disk. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from phalanx.services.sagemaker.fields import refuse_unsupported
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob, Transition
+from phalanx.store.statement import Statement
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -31,11 +32,16 @@ INSTANCES_PER_JOB = 100
 _ECR = re.compile(r"(?P<registry>\d{12})\.dkr\.ecr[^/]*/(?P<repository>[^:@]+)")
 _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
 
-# Made once, and executed without the unit of work: that would take longer than the database does.
-_ARN = select(TrainingJob.arn).where(TrainingJob.name == bindparam("job"))
-_JOB = insert(TrainingJob.metadata.tables["training_jobs"])
-_FIRST = insert(Transition.metadata.tables["transitions"]).values(
-    number=0, status="Starting", message="Starting the training job"
+_ARN = Statement(select(TrainingJob.arn).where(TrainingJob.name == bindparam("job")))
+_JOB = Statement(
+    insert(TrainingJob.metadata.tables["training_jobs"]),
+    *("name", "arn", "request", "status", "secondary_status", "created", "modified"),
+    *("instances", "encrypted", "tuning_job_arn"),
+)
+_FIRST = Statement(
+    insert(Transition.metadata.tables["transitions"]).values(number=0, status="Starting", message="Starting the training job"),
+    "job",
+    "started",
 )
 
 EncryptionPolicy = Literal["refuse", "upgrade"]
@@ -65,33 +71,31 @@ def create(
     request = accepted(database, control, policy, caller, members)
     name = request["TrainingJobName"]
     arn = names.arn(caller, f"training-job/{name}")
-    with database.write() as session:
+    with database.write(may_wait=True) as session:
         connection = session.connection()
-        existing = connection.scalar(_ARN, {"job": name})
+        existing = _ARN.first(connection, job=name)
         if existing is not None:
             raise AwsError(
                 "ResourceInUse",
                 "Training job names must be unique within an AWS account and region, "
-                f"and a training job with this name already exists ({existing})",
+                f"and a training job with this name already exists ({existing.arn})",
             )
         check_network(session, request)
         now = now_ms()
-        connection.execute(
-            _JOB,
-            {
-                "name": name,
-                "arn": arn,
-                "request": request,
-                "status": "InProgress",
-                "secondary_status": "Starting",
-                "created": now,
-                "modified": now,
-                "instances": instance_groups.instances(request["ResourceConfig"]),
-                "encrypted": request["EnableInterContainerTrafficEncryption"],
-                "tuning_job_arn": tuning_job_arn,
-            },
+        _JOB.run(
+            connection,
+            name=name,
+            arn=arn,
+            request=request,
+            status="InProgress",
+            secondary_status="Starting",
+            created=now,
+            modified=now,
+            instances=instance_groups.instances(request["ResourceConfig"]),
+            encrypted=request["EnableInterContainerTrafficEncryption"],
+            tuning_job_arn=tuning_job_arn,
         )
-        connection.execute(_FIRST, {"job": name, "started": now})
+        _FIRST.run(connection, job=name, started=now)
         tags.attach(session, arn, members.get("Tags", []))
         trial_components.follow(session, caller, request.get("ExperimentConfig", {}), request, arn)
     control.wake()

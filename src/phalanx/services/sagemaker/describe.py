@@ -12,13 +12,15 @@ from phalanx.services.sagemaker.errors import not_found
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob, Transition
+from phalanx.store.statement import Statement
 from phalanx.wire.service import Caller, Members
 
-# Made once, and answered with plain rows: loading objects would take longer than the database does.
-_JOB = select(*(column for column in TrainingJob.__table__.c if column.key not in ("evidence", "plan"))).where(
-    TrainingJob.name == bindparam("job")
+_JOB = Statement(
+    select(*(column for column in TrainingJob.__table__.c if column.key not in ("evidence", "plan"))).where(
+        TrainingJob.name == bindparam("job")
+    )
 )
-_TRANSITIONS = select(Transition.__table__).where(Transition.job == bindparam("job")).order_by(Transition.number)
+_TRANSITIONS = Statement(select(Transition.__table__).where(Transition.job == bindparam("job")).order_by(Transition.number))
 
 
 def moment(milliseconds: int) -> datetime:
@@ -28,12 +30,12 @@ def moment(milliseconds: int) -> datetime:
 
 def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of a job. Members whose value is not known (yet) are absent."""
-    asked = {"job": members["TrainingJobName"]}
+    name = members["TrainingJobName"]
     with database.rows() as connection:
-        job = connection.execute(_JOB, asked).first()
+        job = _JOB.first(connection, job=name)
         if job is None:
             raise not_found()
-        transitions = connection.execute(_TRANSITIONS, asked).all()
+        transitions = _TRANSITIONS.all(connection, job=name)
     return described(job, transitions)
 
 
