@@ -194,6 +194,7 @@ def _serve(directory: Path, port: int) -> None:
     from phalanx.services.sagemaker.service import service
     from phalanx.store.database import Database, sqlite_url
     from phalanx.store.identity import AccessKey, InlinePolicy, User
+    from phalanx.wire import heap
     from phalanx.wire.app import application
 
     class Control:
@@ -240,6 +241,7 @@ def _serve(directory: Path, port: int) -> None:
     known = Directory(database, seal, ACCOUNT)
     guard = Authority(known, Trail(directory / "audit", ACCOUNT))
     app = application([service(database, Control())], known.principal, ACCOUNT, guard=guard, store=database)
+    heap.settle()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select, text
 
 from phalanx.store import experiments, identity, jobs, keys, metrics, network, tuning  # noqa: F401
 from phalanx.store.base import Base, now_ms
-from phalanx.store.database import UNAVAILABLE, Database, sqlite_url
+from phalanx.store.database import UNAVAILABLE, Database, session_on, sqlite_url
 from phalanx.store.identity import AccessKey
 from postgres import Postgres
 
@@ -242,7 +242,7 @@ def test_only_what_may_wait_is_postponed(in_sqlite, monkeypatch):
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
     def add(name, **may):
-        with in_sqlite.write(**may) as session:
+        with in_sqlite.changes(**may) as connection, session_on(connection) as session:
             session.add(key(name))
 
     add("A", may_wait=True)  # nobody postpones

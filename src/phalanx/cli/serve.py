@@ -72,6 +72,7 @@ from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
 from phalanx.store.database import UNAVAILABLE, Database, Unsuitable
+from phalanx.wire import heap
 from phalanx.wire.app import application
 
 S3_WATCH_SECONDS = 1.0
@@ -403,6 +404,7 @@ class _Service:
         if stop:
             return
         self._listener.listen(1024)
+        heap.settle()
         if supervisor is not None:
             _notify(supervisor)
         log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir))

@@ -31,29 +31,22 @@ def of(
 ) -> list[Context]:
     """The contexts of a request on one resource, each of which has to be allowed: one, or one for each training job that a
     tuning job defines."""
-    base = _global(caller, who)
+    found = functools.partial(_global, caller, who)
+    tagged = functools.partial(_tags, service, members, resource, tags)
     if service != "sagemaker":
-        later = functools.partial(_others, service, members)
-        return [Context(base, later, functools.partial(_tags, service, members, resource, tags))]
+        return [Context({}, functools.partial(_others, service, members), found, tagged)]
     definitions = definitions_of(members) or [members]
-    return [
-        Context(
-            base,
-            functools.partial(_sagemaker, operation, definition),
-            functools.partial(_tags, service, members, resource, tags),
-        )
-        for definition in definitions
-    ]
+    return [Context({}, functools.partial(_sagemaker, operation, definition), found, tagged) for definition in definitions]
 
 
 def of_passing(caller: Caller, who: Identity) -> Context:
     """The context of iam:PassRole to SageMaker."""
-    return Context({**_global(caller, who), "iam:passedtoservice": Value(("sagemaker.amazonaws.com",))})
+    return Context({"iam:passedtoservice": Value(("sagemaker.amazonaws.com",))}, functools.partial(_global, caller, who))
 
 
 def of_assuming(caller: Caller, who: Identity, members: Members) -> Context:
     """The context in which a role's trust policy is asked."""
-    return Context(_global(caller, who), functools.partial(_others, "sts", members))
+    return Context({}, functools.partial(_others, "sts", members), functools.partial(_global, caller, who))
 
 
 def _global(caller: Caller, who: Identity) -> dict[str, Value]:

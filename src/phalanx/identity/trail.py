@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ _TEXT = 1024
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _SECRET = frozenset({"SecretAccessKey", "SessionToken", "Environment", "HyperParameters", "StaticHyperParameters"})
 """Members that are or may hold secrets."""
+
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str)
 
 log = structlog.get_logger()
 
@@ -91,7 +93,7 @@ class Trail:
         """Write what waits, in order; False where that fails."""
         while self._waiting:
             content = {**self._waiting[0], "sequence": self._sequence, "previous": self._previous}
-            line = json.dumps(content, separators=(",", ":"), default=str).encode()
+            line = _JSON.encode(content).encode()
             try:
                 if self._size > FILE_BYTES:
                     fresh = self._open(self._path())
@@ -196,7 +198,7 @@ def _content(event: Event, who: Identity | None, account: str, now: float) -> di
     content: dict[str, Any] = {
         "eventVersion": "1.11",
         "userIdentity": _identity(event, who, account),
-        "eventTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         "eventSource": f"{source}.amazonaws.com",
         "eventName": event.operation,
         "awsRegion": event.region,

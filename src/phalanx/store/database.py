@@ -21,7 +21,7 @@ from psycopg import Connection as PostgresConnection
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
@@ -105,12 +105,12 @@ class Database:
     def __init__(self, url: str | URL) -> None:
         parsed = make_url(url)
         self.url = url
-        self._reading: dict[str, Any] = {}
         self._owner: Connection | None = None
         if parsed.get_backend_name() == "sqlite":
             self._engine = create_engine(parsed)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+            self._readers = self._engine
         elif parsed.get_backend_name() == "postgresql":
             self._engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
@@ -128,12 +128,12 @@ class Database:
             )
             event.listen(self._engine, "connect", _prepare_postgresql)
             event.listen(self._engine, "begin", _begin_postgresql)
-            self._reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
         path = parsed.database if self._engine.dialect.name == "sqlite" else None
         self._wal = _Wal(path) if path else None
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._writers = self._engine.execution_options(phalanx_write=True)
         self._postponing = threading.local()
         """`owed`: what the thread has postponed, while it is in `postponing`."""
         self._turn = threading.Lock()
@@ -202,22 +202,22 @@ class Database:
             raise Unsuitable(f"the database has the schema {revision}, which this version of Phalanx does not know")
 
     @contextlib.contextmanager
-    def write(self, *, may_wait: bool = False) -> Iterator[Session]:
-        """A transaction that may change rows; committed at the end, rolled back on an exception.
+    def write(self) -> Iterator[Session]:
+        """A transaction that may change rows; committed at the end, rolled back on an exception, and then on the disk.
 
         There is one at a time: what it reads is still true when it writes. SQLite has a lock for that (BEGIN IMMEDIATE); in
-        PostgreSQL it is an advisory one, so that other processes of Phalanx wait for it too. What was written is on the disk at
-        the end, unless it `may_wait` and the thread is `postponing`.
+        PostgreSQL it is an advisory one, so that other processes of Phalanx wait for it too.
         """
+        with self.changes() as connection, session_on(connection) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def changes(self, *, may_wait: bool = False) -> Iterator[Connection]:
+        """Like `write`, for statements: with every request a session would cost more than the database does. It need not be on
+        the disk at the end where it `may_wait` and the thread is `postponing`."""
         begun = time.perf_counter()
-        with self._turn, self._sessions() as session:
-            session.connection(execution_options={"phalanx_write": True})
-            try:
-                yield session
-                session.commit()
-            except BaseException:
-                session.rollback()
-                raise
+        with self._turn, self._writers.connect() as connection, connection.begin():
+            yield connection
         owed: list[Callable[[], None]] | None = getattr(self._postponing, "owed", None)
         if may_wait and owed is not None and self._wal is not None:
             owed.append(partial(_written, begun))
@@ -231,7 +231,8 @@ class Database:
 
         Gives what is to be called once `sync` has returned: whoever postpones tells nobody before that anything is done.
         """
-        self._postponing.owed = owed = []
+        owed: list[Callable[[], None]] = []
+        self._postponing.owed = owed
         try:
             yield owed
         finally:
@@ -245,20 +246,18 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view that changes nothing. What it loaded stays readable afterwards."""
-        with self._sessions() as session:
-            session.connection(execution_options=self._reading)
+        with self.rows() as connection, session_on(connection) as session:
             try:
                 yield session
             finally:
-                # Rolling back expires what the session still holds.
+                # Nothing is flushed, nor expired.
                 session.expunge_all()
-                session.rollback()
 
     @contextlib.contextmanager
     def rows(self) -> Iterator[Connection]:
         """A consistent view that gives plain rows: for what is asked with every request, where a session costs more than the
         database does."""
-        with self._engine.connect().execution_options(**self._reading) as connection:
+        with self._readers.connect() as connection:
             connection.begin()
             yield connection
 
@@ -273,6 +272,15 @@ class Database:
             self._owner.invalidate()
             self._owner.close()
             self._owner = None
+
+
+@contextlib.contextmanager
+def session_on(connection: Connection) -> Iterator[Session]:
+    """A session that is part of a connection's transaction: what it has to write is written at its end, and committed with the
+    rest."""
+    with Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session:
+        yield session
+        session.flush()
 
 
 def _written(begun: float) -> None:

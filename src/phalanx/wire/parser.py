@@ -59,7 +59,7 @@ def json_document(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        document = json.loads(body.decode(), parse_constant=_no_constant)
+        document = _JSON.decode(body.decode())
         if _SURROGATE_ESCAPE.search(body):
             # Halves of surrogate pairs are no characters: databases and UTF-8 refuse them later on.
             json.dumps(document, ensure_ascii=False).encode()
@@ -72,6 +72,9 @@ def json_document(body: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
 class JsonParsers:

@@ -32,9 +32,12 @@ def xml_text(text: str) -> str:
     return _TO_ESCAPE.sub(lambda match: _ESCAPES.get(match[0], "\ufffd"), text)
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def json_body(value: Any) -> bytes:
     """The body of an AWS JSON answer."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return _JSON.encode(value).encode()
 
 
 class JsonSerializers:

@@ -16,7 +16,7 @@ from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_
 from phalanx.services.sagemaker.errors import constraint, missing, validation
 from phalanx.services.sagemaker.fields import refuse_unsupported
 from phalanx.store.base import Json, now_ms
-from phalanx.store.database import Database
+from phalanx.store.database import Database, session_on
 from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.store.statement import Statement
 from phalanx.wire.errors import AwsError
@@ -71,8 +71,7 @@ def create(
     request = accepted(database, control, policy, caller, members)
     name = request["TrainingJobName"]
     arn = names.arn(caller, f"training-job/{name}")
-    with database.write(may_wait=True) as session:
-        connection = session.connection()
+    with database.changes(may_wait=True) as connection:
         existing = _ARN.first(connection, job=name)
         if existing is not None:
             raise AwsError(
@@ -80,7 +79,6 @@ def create(
                 "Training job names must be unique within an AWS account and region, "
                 f"and a training job with this name already exists ({existing.arn})",
             )
-        check_network(session, request)
         now = now_ms()
         _JOB.run(
             connection,
@@ -96,8 +94,11 @@ def create(
             tuning_job_arn=tuning_job_arn,
         )
         _FIRST.run(connection, job=name, started=now)
-        tags.attach(session, arn, members.get("Tags", []))
-        trial_components.follow(session, caller, request.get("ExperimentConfig", {}), request, arn)
+        if "VpcConfig" in request or "Tags" in members or "ExperimentConfig" in request:
+            with session_on(connection) as session:
+                check_network(session, request)
+                tags.attach(session, arn, members.get("Tags", []))
+                trial_components.follow(session, caller, request.get("ExperimentConfig", {}), request, arn)
     control.wake()
     return {"TrainingJobArn": arn}
 
