@@ -117,24 +117,27 @@ def test_another_instance_of_the_job_is_refused_in_a_peers_place(wire: Wire) -> 
     assert refused(one, two)
 
 
+STRONG = charon.proposals("standard", hybrid=False)
+
+
 def refused(one: Host, two: Host) -> bool:
     """The side that answers has SAs for a moment: IKEv2's initiator judges last, and tells it."""
     return not one.member.established() and eventually(lambda: not two.member.established())
 
 
 @pytest.mark.parametrize(
-    ("name", "weaker"),
+    ("ike", "esp"),
     [
-        ("PROPOSAL_ESP", "aes128gcm16-ecp384-esn"),
-        ("PROPOSAL_ESP", "aes256gcm16-ecp384-noesn"),
-        ("PROPOSAL_ESP", "aes256-sha256-ecp384-esn"),
-        ("PROPOSAL_IKE", "aes256-sha256-modp2048"),
+        (STRONG[0], ["aes128gcm16-ecp384-esn"]),
+        (STRONG[0], ["aes256gcm16-ecp384-noesn"]),
+        (STRONG[0], ["aes256-sha256-ecp384-esn"]),
+        (["aes256-sha256-modp2048"], STRONG[1]),
     ],
 )
-def test_nothing_weaker_is_agreed_on(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, weaker: str) -> None:
+def test_nothing_weaker_is_agreed_on(wire: Wire, monkeypatch: pytest.MonkeyPatch, ike: list[str], esp: list[str]) -> None:
     one, two = wire.hosts
     specs = wire.mesh([two], specs=wire.specs(), connect=False)
-    monkeypatch.setattr(charon, name, weaker)
+    monkeypatch.setattr(charon, "proposals", lambda profile, hybrid: (ike, esp))
     wire.mesh([one], specs=specs, connect=False)
     with pytest.raises(MeshError, match=r"algo-1 to algo-2: .*(NO_PROPOSAL_CHOSEN|no CHILD_SA)"):
         one.member.connect(timeout=1)

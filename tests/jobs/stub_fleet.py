@@ -180,7 +180,7 @@ class StubFleet:
                 key_bits=256,
                 esn=True,
                 ppk=True,
-                ike="AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384",
+                ike="AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384",
                 spi_in="c0000001",
                 spi_out="c0000002",
                 packets_in=10,

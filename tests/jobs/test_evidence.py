@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.jobs.evidence import Signer, Tampered, report, verify
+from phalanx.jobs.evidence import Signer, Tampered, doubt, report, verify
 from phalanx.network.model import GuardCounters
 from phalanx.node.messages import Measurement
 
@@ -55,9 +55,12 @@ def test_malformed_signatures_are_refused(signature):
         verify({"job": "job", "signature": signature})
 
 
-def measurement(host, machine, guard_esp, sent):
+STRONG = "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
+
+
+def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, True, True, STRONG)):
     pair = PairReport(
-        *(host, "algo-9", True, "AES_GCM_16", 256, True, True, "ike", "1", "2"),
+        *(host, "algo-9", True, *negotiated, "1", "2"),
         *(sent, sent, 100, 100, 0, "aa", "bb"),
     )
     mesh = MeshReport("engine", (pair,), 0, 0, {})
@@ -77,3 +80,25 @@ def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
     # One router's counters are taken once, different ones' together.
     assert made["router_guard"]["esp_packets"] == sum(esp)
     assert made["plaintext_packets_dropped"] == 4
+
+
+@pytest.mark.parametrize(
+    ("negotiated", "words"),
+    [
+        (("AES_GCM_16", 256, True, True, STRONG), None),
+        (("AES_GCM_16", 256, True, True, "AES_GCM_16-256/PRF_HMAC_SHA2_512/ECP_384/ML_KEM_1024"), None),
+        (("AES_GCM_16", 128, True, True, STRONG), "128 bits"),
+        (("AES_CBC", 256, True, True, STRONG), "ESP AES_CBC"),
+        (("AES_GCM_16", 256, False, True, STRONG), "without ESN"),
+        (("AES_GCM_16", 256, True, False, STRONG), "without PPK"),
+        (("AES_GCM_16", 256, True, True, "AES_GCM_16-256/PRF_HMAC_SHA2_384/CURVE_25519"), "CURVE_25519"),
+        (("AES_GCM_16", 256, True, True, "AES_GCM_16-256/PRF_HMAC_SHA2_256/ECP_384"), "SHA2_256"),
+        (("AES_GCM_16", 256, True, True, f"{STRONG}/ML_KEM_512"), "ML_KEM_512"),
+        (("AES_GCM_16", 256, True, True, ""), "IKE unknown"),
+    ],
+)
+def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(signer, negotiated, words):
+    job = SimpleNamespace(name="job", arn="arn", encrypted=True, instances=2, stage="ended")
+    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
+    found = doubt(job)
+    assert found is None if words is None else words in found

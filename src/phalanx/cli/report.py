@@ -25,7 +25,7 @@ CONTROLS = (
         "PCI DSS 4.0.1, requirement 4.2.1",
         "Strong cryptography over networks: trusted keys and certificates only, valid ones, no fallback to insecure versions",
         "Each instance proved itself by a P-384 certificate of the job's own authority, named below, and a pre-shared key on"
-        " top (PPK, RFC 8784). One proposal is offered and taken; nothing weaker can be negotiated. Without a security"
+        " top (PPK, RFC 8784). Nothing weaker than AES-256-GCM, SHA-384 and P-384 is offered or taken. Without a security"
         " association nothing passes.",
     ),
     (

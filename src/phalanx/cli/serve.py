@@ -54,6 +54,7 @@ from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Broken, Seal
 from phalanx.identity.trail import Trail
+from phalanx.ipsec.model import Profile
 from phalanx.jobs import census
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
@@ -88,6 +89,13 @@ class FleetKind(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class IkeProfile(StrEnum):
+    """What IKE daemons of encrypted jobs negotiate (`ipsec.model.Profile`)."""
+
+    STANDARD = "standard"
+    CNSA = "cnsa"
 
 
 log = structlog.get_logger()
@@ -165,6 +173,14 @@ def serve(
             " for 1.5 GiB, whatever its type may use at most.",
         ),
     ] = False,
+    ike_profile: Annotated[
+        IkeProfile,
+        typer.Option(
+            envvar="PHALANX_IKE_PROFILE",
+            help="What encrypted jobs negotiate: AES-256-GCM, SHA-384, P-384 and, where every host's strongSwan has it,"
+            " ML-KEM-1024 besides; or what CNSA asks for (RFC 9206), and ML-KEM-1024 always where the host has it.",
+        ),
+    ] = IkeProfile.STANDARD,
     fleet: Annotated[
         FleetKind,
         typer.Option(
@@ -222,6 +238,7 @@ def serve(
         root_key or data_dir / "root.key",
         _tls(host, data_dir, tls_certificate, tls_key),
         strict_memory,
+        ike_profile,
         fleet,
         spread,
     )
@@ -294,6 +311,7 @@ class _Service:
         root_key: Path,
         tls: _Tls | None,
         strict_memory: bool,
+        ike_profile: IkeProfile,
         fleet: FleetKind,
         spread: bool,
     ) -> None:
@@ -307,6 +325,7 @@ class _Service:
         self._root_key = root_key
         self._tls = tls
         self._strict_memory = strict_memory
+        self._profile: Profile = ike_profile.value
         self._kind = fleet
         self._spread = spread
         self._leaving = False
@@ -342,6 +361,7 @@ class _Service:
             require_s3_route=self._require_s3_route,
             keys=keyring.data_keys,
             strict_memory=self._strict_memory,
+            profile=self._profile,
         )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)

@@ -21,15 +21,17 @@ from vici.exception import CommandException, DeserializationException, EventUnkn
 
 from phalanx.ipsec.daemon import IKE, Daemon
 from phalanx.ipsec.errors import MeshError, Unanswered
-from phalanx.ipsec.model import MeshSpec, Peer
+from phalanx.ipsec.model import MeshSpec, Peer, Profile
 
 DAEMON = Path("/usr/lib/ipsec/charon")
 PLUGINS = (
     *("random", "nonce", "kdf", "sha2", "hmac", "openssl", "pem", "pkcs1", "pkcs8", "x509", "pubkey", "constraints"),
     *("kernel-netlink", "socket-default", "vici"),
 )
-PROPOSAL_IKE = "aes256gcm16-prfsha384-ecp384"
-PROPOSAL_ESP = "aes256gcm16-ecp384-esn"
+OPTIONAL = ("ml",)
+"""Plugins that are loaded where there are any: ML-KEM, since strongSwan 6.0."""
+ML_KEM = "ML_KEM_1024"
+"""The key encapsulation of FIPS 203 as charon names it; the only parameters that CNSA 2.0 allows."""
 REPLAY_WINDOW = 4096
 """Packets; the most that the kernel takes (XFRMA_REPLAY_ESN_MAX), enough for the batches of a fast wire."""
 
@@ -40,9 +42,9 @@ START_TIMEOUT = 10.0
 LOG_LIMIT = 4 << 20
 """Bytes that the log may have before it is emptied: it lies in memory."""
 
-_SETTINGS = (
-    f"charon {{\n  load = {' '.join(PLUGINS)}\n"
-    + """\
+_SETTINGS = """\
+charon {
+  load = @PLUGINS@
   # Routes, addresses and rules are ours: charon neither makes them nor moves its SAs when they change.
   install_routes = no
   install_virtual_ip = no
@@ -91,7 +93,9 @@ _SETTINGS = (
   }
 }
 """
-)
+
+_ADDITIONAL = tuple(f"ake{number}" for number in range(1, 8))
+"""Names of additional key exchanges in what charon tells of an IKE_SA (vici's README.md)."""
 
 # In a mount namespace of its own: with the directory bound on /run charon's compiled-in pid file is private, and every path
 # of its own (/run/charon.*) is one that Debian's AppArmor profile allows. Only the engine's shim and socket need a local rule.
@@ -115,7 +119,8 @@ class ChildSa:
 
 @dataclass(frozen=True, slots=True)
 class IkeSa:
-    """An IKE_SA as charon sees it; `name` is the peer's. `suite` reads like AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384."""
+    """An IKE_SA as charon sees it; `name` is the peer's. `suite` reads like AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384, with
+    what was exchanged besides (RFC 9370) at its end: /ML_KEM_1024."""
 
     name: str
     state: str
@@ -147,7 +152,8 @@ class Charon:
         if not DAEMON.exists():
             raise MeshError(f"{DAEMON} is missing: install strongswan-charon")
         if self.pid() is None:
-            (self._rundir / "charon.conf").write_text(_SETTINGS)
+            there = [name for name in OPTIONAL if plugin(name).exists()]
+            (self._rundir / "charon.conf").write_text(_SETTINGS.replace("@PLUGINS@", " ".join((*PLUGINS, *there))))
             seen = {key: value.replace(str(self._rundir), "/run") for key, value in environment.items()}
             self._daemon.launch(
                 ("unshare", "--mount", "--propagation", "slave", "sh", "-c", _LAUNCH, "charon", str(self._rundir), str(DAEMON)),
@@ -195,8 +201,11 @@ class Charon:
             session.load_shared(
                 {"id": "ppk", "type": "ppk", "data": bytes.fromhex(credentials.ppk), "owners": [credentials.ppk_id]}
             )
+            # The daemon is asked, not its version: it may have been built without.
+            known = session.get_algorithms()
+            hybrid = ML_KEM in known.get("ke", {})
             for peer in missing:
-                session.load_conn({peer.name: connection(spec, peer)})
+                session.load_conn({peer.name: connection(spec, peer, hybrid)})
 
     def initiate(self, names: Iterable[str]) -> None:
         """Tell the daemon to establish IKE_SA and CHILD_SA with these peers, and do not wait for it."""
@@ -280,17 +289,38 @@ def initiates(spec: MeshSpec, peer: Peer) -> bool:
     return spec.name < peer.name
 
 
-def connection(spec: MeshSpec, peer: Peer) -> dict[str, Any]:
-    """A pair as VICI's load-conn takes it (swanctl.conf(5)): one proposal each, one authority, one identity, PPK required.
+def plugin(name: str) -> Path:
+    """Where strongSwan has the plugin of that name, if it has."""
+    return DAEMON.parent / "plugins" / f"libstrongswan-{name}.so"
+
+
+def proposals(profile: Profile, hybrid: bool) -> tuple[list[str], list[str]]:
+    """What is offered and taken for IKE and for ESP, the best first; `hybrid`: whether the daemon has ML-KEM-1024.
+
+    `cnsa` is NSA's suite for IPsec (RFC 9206: HMAC-SHA-512 as PRF, ECDH and ECDSA on P-384), and, of daemons that have it,
+    nothing without ML-KEM-1024 besides (CNSA 2.0; RFC 9370). `standard` takes P-384 alone from a peer whose daemon has no
+    ML-KEM. Which of the two it was is authenticated with the rest of the exchange, so nobody between them can choose.
+    """
+    ike = f"aes256gcm16-prfsha{512 if profile == 'cnsa' else 384}-ecp384"
+    classic = [ike], ["aes256gcm16-ecp384-esn"]
+    if not hybrid:
+        return classic
+    better = [f"{ike}-ke1_mlkem1024"], ["aes256gcm16-ecp384-ke1_mlkem1024-esn"]
+    return better if profile == "cnsa" else (better[0] + classic[0], better[1] + classic[1])
+
+
+def connection(spec: MeshSpec, peer: Peer, hybrid: bool = False) -> dict[str, Any]:
+    """A pair as VICI's load-conn takes it (swanctl.conf(5)): only `proposals`, one authority, one identity, PPK required.
 
     `dpd_delay` and lifetimes in seconds. What must be rekeyed by bytes and packets dies a tenth later, should rekeying fail.
     """
     life = spec.lifetimes
     credentials = spec.credentials
     first = initiates(spec, peer)
+    ike, esp = proposals(spec.profile, hybrid)
     return {
         "version": "2",
-        "proposals": [PROPOSAL_IKE],
+        "proposals": ike,
         "local_addrs": [spec.address],
         "remote_addrs": [peer.address],
         "mobike": "no",
@@ -307,7 +337,7 @@ def connection(spec: MeshSpec, peer: Peer) -> dict[str, Any]:
         "children": {
             peer.name: {
                 "mode": "tunnel",
-                "esp_proposals": [PROPOSAL_ESP],
+                "esp_proposals": esp,
                 "local_ts": [f"{spec.address}/32"],
                 "remote_ts": [f"{peer.address}/32"],
                 "replay_window": str(REPLAY_WINDOW),
@@ -335,7 +365,7 @@ def _ike_sa(name: str, values: Mapping[str, Any]) -> IkeSa:
         name=name,
         state=text(values, "state"),
         remote_identity=text(values, "remote-id"),
-        suite="/".join(filter(None, (encryption, text(values, "prf-alg"), text(values, "dh-group")))),
+        suite="/".join(filter(None, (encryption, *(text(values, key) for key in ("prf-alg", "dh-group", *_ADDITIONAL))))),
         ppk=text(values, "ppk") == "yes",
         children=tuple(
             ChildSa(

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PlaneName = Literal["kernel", "engine"]
+Profile = Literal["standard", "cnsa"]
+"""What a job's IKE daemons negotiate: the house's own suite, or CNSA's (`charon.proposals`)."""
+
+SUITES = frozenset(f"AES_GCM_16-256/PRF_HMAC_SHA2_{bits}/ECP_384{more}" for bits in (384, 512) for more in ("", "/ML_KEM_1024"))
+"""The suites of an IKE_SA that are negotiated, as `charon.IkeSa` has them; no other would be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,15 @@ class MeshSpec:
     peers: tuple[Peer, ...]
     credentials: Credentials
     lifetimes: Lifetimes = Lifetimes()
+    profile: Profile = "standard"
 
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
     """The measured state of one pair, seen from `local`. Packets and bytes are inner traffic, summed over all rekeyed SAs.
 
-    `key_age` is for how many seconds the keys in use have been; None without any.
+    `ike` is the suite of the IKE_SA, as `charon.IkeSa` has it. `key_age` is for how many seconds the keys in use have been;
+    None without any.
     """
 
     local: str
@@ -78,6 +85,11 @@ class PairReport:
     local_certificate: str
     remote_certificate: str
     key_age: int | None = None
+
+    @property
+    def strong(self) -> bool:
+        """Whether what was negotiated is nothing weaker than AES-256-GCM with ESN, SHA-384, P-384 and a PPK."""
+        return (self.algorithm, self.key_bits, self.esn, self.ppk) == ("AES_GCM_16", 256, True, True) and self.ike in SUITES
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from phalanx.ipsec.model import Credentials, Lifetimes, MeshSpec, Peer
+from phalanx.ipsec.model import Credentials, Lifetimes, MeshSpec, Peer, Profile
 
 SKEW = datetime.timedelta(hours=1)
 """How far the clocks of two hosts may lie apart without a certificate being refused."""
@@ -24,7 +24,11 @@ PPK_ID = "job"
 
 
 def issue_mesh(
-    job: str, hosts: Sequence[tuple[str, str]], lifetimes: Lifetimes = Lifetimes(), validity: datetime.timedelta = VALIDITY
+    job: str,
+    hosts: Sequence[tuple[str, str]],
+    lifetimes: Lifetimes = Lifetimes(),
+    validity: datetime.timedelta = VALIDITY,
+    profile: Profile = "standard",
 ) -> dict[str, MeshSpec]:
     """Every instance's side of a job's mesh, by instance name.
 
@@ -71,6 +75,7 @@ def issue_mesh(
             peers=tuple(peer for peer in peers.values() if peer.name != name),
             credentials=credentials[name],
             lifetimes=lifetimes,
+            profile=profile,
         )
         for name, me in peers.items()
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phalanx.ipsec import guard, netns
-from phalanx.ipsec.charon import DAEMON, PLUGINS
+from phalanx.ipsec.charon import DAEMON, OPTIONAL, PLUGINS, plugin
 from phalanx.ipsec.engine import core, devices
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.errors import MeshError
@@ -207,9 +207,10 @@ def _raw(here: str) -> str:
 
 def _charon() -> str:
     version = _run(str(DAEMON), "--version")
-    if missing := [name for name in PLUGINS if not (DAEMON.parent / "plugins" / f"libstrongswan-{name}.so").exists()]:
+    if missing := [name for name in PLUGINS if not plugin(name).exists()]:
         raise OSError(errno.ENOENT, f"strongSwan lacks the plugins {' '.join(missing)}")
-    return version
+    there = [name for name in OPTIONAL if plugin(name).exists()]
+    return f"{version}, {'with the plugin ml (ML-KEM)' if there else 'without the plugin ml (ML-KEM)'}"
 
 
 def _cipher() -> str:

@@ -157,6 +157,14 @@ def report(
             )
     encrypted = bool(job.encrypted and job.instances > 1)
     gaps = list(gaps)
+    for mesh in meshes.values():
+        # Nothing else is negotiated; were it all the same, the report must not pass for one of an encrypted job.
+        gaps += [
+            f"{pair.local} and {pair.remote} negotiated too little: IKE {pair.ike or 'unknown'}, ESP {pair.algorithm} with"
+            f" {pair.key_bits} bits, {'with' if pair.esn else 'without'} ESN, {'with' if pair.ppk else 'without'} PPK."
+            for pair in mesh.pairs
+            if pair.algorithm and not pair.strong
+        ]
     if any(guard.esp_packets < sent[machine] for machine, guard in guards.items()):
         gaps.append(
             "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"

@@ -16,6 +16,7 @@ from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError
+from phalanx.ipsec.model import Profile
 from phalanx.jobs import evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
@@ -66,6 +67,7 @@ class Manager:
         require_s3_route: bool = False,
         keys: Callable[[], tuple[DataKey, ...]] = tuple,
         strict_memory: bool = False,
+        profile: Profile = "standard",
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -74,7 +76,7 @@ class Manager:
         self._enforcement = Enforcement(database, fleet)
         self._meter = Meter()
         self._world = World(
-            database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys, self._meter
+            database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys, self._meter, profile
         )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.data.model import Channel, Checkpoints, DataKey, Group, ObjectStore, Output, Workspace
+from phalanx.ipsec.model import Profile
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.jobs import backends, instance_groups, instance_types, interfaces
 from phalanx.jobs import source as script
@@ -142,17 +143,22 @@ def rules(session: Session, vpc_id: str) -> tuple[SecurityGroup, ...]:
 
 
 def specs(
-    job: TrainingJob, plan: Plan, store: ObjectStore, key: DataKey | None = None, spread: bool = False
+    job: TrainingJob,
+    plan: Plan,
+    store: ObjectStore,
+    key: DataKey | None = None,
+    spread: bool = False,
+    profile: Profile = "standard",
 ) -> tuple[InstanceSpec, ...]:
     """What the fleet is told of each instance; makes new keys on every call. `key` encrypts what the job writes; `spread` gives
-    each instance a host of its own."""
+    each instance a host of its own; `profile` is what IKE daemons negotiate."""
     request = job.request
     algorithm = request["AlgorithmSpecification"]
     resources = request["ResourceConfig"]
     hosts = plan.hosts
     groups = _groups(resources, tuple(hosts))
     encrypted = job.encrypted and len(hosts) > 1
-    mesh = issue_mesh(job.name, list(hosts.items())) if encrypted else {}
+    mesh = issue_mesh(job.name, list(hosts.items()), profile=profile) if encrypted else {}
     command = algorithm.get("ContainerEntrypoint")
     arguments = algorithm.get("ContainerArguments")
     hyperparameters, source = script.brought(request.get("HyperParameters", {}))

@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, NoRoom, Refused
+from phalanx.ipsec.model import Profile
 from phalanx.jobs import evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
@@ -54,6 +55,8 @@ class World:
     keys: Callable[[], tuple[DataKey, ...]] = tuple
     """The data keys with which jobs write and read encrypted objects."""
     meter: Meter = field(default_factory=Meter)
+    profile: Profile = "standard"
+    """What IKE daemons of encrypted jobs negotiate."""
 
 
 class Ended(Exception):
@@ -145,7 +148,7 @@ class Runner:
         fleet = self._world.fleet
         keys = self._world.keys()
         store, key = replace(self._world.store, keys=keys), self._output_key(job, keys)
-        self._place(plan.specs(job, made, store, key, spread), status)
+        self._place(plan.specs(job, made, store, key, spread, self._world.profile), status)
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
         # Not before they are attached: the last instance that leaves a VPC on its host takes the VPC's rules along.

@@ -248,6 +248,14 @@ def test_a_flow_without_sa_is_asked_for_once(instance):
     assert len(instance.dispatcher.events(instance.now + 2)) == 1
 
 
+def test_an_outbound_sa_has_no_window_where_it_says_its_direction(instance):
+    """As strongSwan 6 asks for it, and Linux 6.10 takes it; without a direction the kernel refuses."""
+    none = aead() + replay(0)
+    assert error_of(instance.ask(new_sa(SPI, OWN, PEER, attributes=none))) == errno.EINVAL
+    assert error_of(instance.ask(new_sa(SPI, attributes=none + attribute(33, b"\1")))) == errno.EINVAL
+    assert error_of(instance.ask(new_sa(SPI, OWN, PEER, attributes=none + attribute(33, b"\2")))) == 0
+
+
 def test_report_sums_over_deleted_sas(instance):
     plain = bytes(IP(src=OWN, dst=PEER) / ICMP())
     instance.establish()

@@ -344,7 +344,7 @@ def _parse_replay(data: memoryview) -> Replay:
     length, sent, received, sent_high, received_high, window = _REPLAY.unpack_from(data)
     if length > 4096 // 4 or len(data) < _REPLAY.size + 4 * length:
         raise Refused(errno.EINVAL, f"a replay bitmap of {length} words in {len(data)} bytes")
-    if not 0 < window <= 32 * length:
+    if window > 32 * length:
         raise Refused(errno.EINVAL, f"a replay window of {window} packets in a bitmap of {length} words")
     return Replay(window, sent_high << 32 | sent, received_high << 32 | received)
 
