@@ -46,6 +46,8 @@ WAITING = 3
 """Jobs that are under way or queued at a time."""
 PAUSE = (0.5, 3.0)
 """Seconds between two kills."""
+MERCY = 0.75
+"""How often a blow does not fall while the service is being started: a busy host would see nothing but starts."""
 STARTS = 5
 """How often in a row the service may end by itself while it is started."""
 
@@ -116,12 +118,16 @@ class Host:
     def __init__(self, phalanx: Phalanx, seed: int) -> None:
         self.phalanx = phalanx
         self.found = Crash()
+        self.ready = threading.Event()
+        """Whether the service answers, as far as is known."""
+        self.ready.set()
         self._chance = random.Random(seed)
 
     def revive(self) -> None:
         """What a host's init system does: start the service again that has ended."""
         failed = 0
         while self.phalanx.process.poll() is not None:
+            self.ready.clear()
             failed += self.phalanx.process.returncode > 0
             # It may fail to start where something that it needs is killed meanwhile; but not each time.
             assert failed < STARTS, (self.phalanx.data_dir.parent / "serve.log").read_text()[-4000:]
@@ -131,6 +137,7 @@ class Host:
             except AssertionError:
                 if self.phalanx.process.poll() is None:
                     raise
+        self.ready.set()
 
     def submit(self, name: str, network: dict) -> bool:
         """Ask for a job until the service has acknowledged it."""
@@ -178,13 +185,14 @@ class Killer(threading.Thread):
 
     def __init__(self, host: Host, seed: int, others: Mapping[str, Callable[[], list[int]]]) -> None:
         super().__init__(daemon=True)
-        self._phalanx, self._found, self._others = host.phalanx, host.found, others
+        self._host, self._phalanx, self._found, self._others = host, host.phalanx, host.found, others
         self._chance = random.Random(seed)
         self.closing = threading.Event()
 
     def run(self) -> None:
         while not self.closing.wait(self._chance.uniform(*PAUSE)):
-            self._hit()
+            if self._host.ready.is_set() or self._chance.random() > MERCY:
+                self._hit()
 
     def _hit(self) -> None:
         """One process: SIGKILL, or now and then SIGSTOP for a second; the service may be asked to stop instead."""

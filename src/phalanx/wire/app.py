@@ -32,6 +32,10 @@ UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, 
 """While the audit log cannot be written."""
 AWAY = AwsError("ServiceUnavailable", "What is stored cannot be reached now, so nothing is done. Try again later.", 503)
 """While the store cannot be reached."""
+UNCERTAIN = AwsError(
+    "ServiceUnavailable", "What was asked for may not be kept: the disk failed. Look whether it is there, then try again.", 503
+)
+"""When the disk has not taken what was committed."""
 
 REQUESTS = Counter(
     "phalanx_api_requests", "Requests of known callers, by operation and by the error's code.", ["service", "operation", "code"]
@@ -170,8 +174,7 @@ class _Endpoint:
             await self._disk.wait()
         except OSError:
             _log.exception("what was committed cannot be brought to the disk", request_id=request_id)
-            failure = INTERNAL_FAILURE
-            return self._speaker(request).error(failure.code, failure.message, failure.status, request_id)
+            return self._speaker(request).error(UNCERTAIN.code, UNCERTAIN.message, UNCERTAIN.status, request_id)
         for then in owed:
             then()
         return answer
