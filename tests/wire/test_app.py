@@ -234,7 +234,7 @@ class Slow:
             raise self.fault
 
 
-@pytest.mark.parametrize(("fault", "status"), [(None, 200), (OSError("Input/output error"), 500)])
+@pytest.mark.parametrize(("fault", "status"), [(None, 200), (OSError("Input/output error"), 503)])
 def test_nobody_is_told_before_it_is_on_the_disk(fault: OSError | None, status: int) -> None:
     store = Slow()
     store.fault = fault
