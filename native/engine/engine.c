@@ -21,12 +21,17 @@ enum { TUN_MAX = 65536, FLUSH_BYTES = 32768 };
 /* Nanoseconds for which a bundle waits for the rest of its stream: several times what a sender needs for a packet. */
 enum { LINGER = 10000 };
 
-/* Nanoseconds for which a thread that has nothing to do stays awake, giving way to whoever else wants the CPU: to wake a
+/* Nanoseconds for which a thread that has nothing to do stays awake (AWAKE), giving way to whoever else wants the CPU: to wake a
  * thread on an idle CPU of a virtual machine costs the one that wakes it a dozen microseconds, and the packet fifty. Who gives
  * way to somebody that computes gets the CPU back only after that one's turn, and has spent what the scheduler owed it, while
  * who sleeps is let in as soon as it is woken: a turn that took CROWDED says so, and for CALM from then on the thread stays
- * awake in the middle of bulk transfers only, which lose more by wake-ups than by waiting. */
-enum { AWAKE = 50000, CROWDED = 500000, CALM = 1000000000, BULK_BYTES = 8192, BULK_MESSAGES = 4 };
+ * awake in the middle of bulk transfers only, which lose more by wake-ups than by waiting. Where neither direction has carried
+ * bulk for QUIET, somebody waits for each packet and sends the next when it has come: then it stays awake for AWAKE_QUIET. In a
+ * bulk transfer the thread that has only acknowledgements to carry would do so at the others' cost. */
+enum { AWAKE = 50000, AWAKE_QUIET = 200000, QUIET = 2000000, CROWDED = 500000, CALM = 1000000000 };
+
+/* What makes it a bulk transfer: so much in one packet of the TUN, or so many messages at once. */
+enum { BULK_BYTES = 8192, BULK_MESSAGES = 4 };
 
 /* What a packet thread did so far; written by it alone. */
 struct work {
@@ -42,6 +47,7 @@ struct engine {
     bool udp_offload;
     atomic_int failure;
     struct work work[2];                       /* by enum sa_direction */
+    atomic_uint_fast64_t last_bulk;            /* when, of nanoseconds_now, either thread last carried a part of a bulk transfer */
 };
 
 size_t phx_size(int structure) {
@@ -112,15 +118,19 @@ static void count(atomic_uint_fast64_t *counter, uint64_t more) {
 }
 
 /* The thread has nothing to do from now on. */
-static void rest(struct vigil *vigil, struct work *work) {
+static void rest(struct engine *engine, struct vigil *vigil, struct work *work) {
     vigil->since = nanoseconds_now();
     count(&work->busy, vigil->since - vigil->began);
+    if (vigil->bulk)
+        atomic_store_explicit(&engine->last_bulk, vigil->since, memory_order_relaxed);
 }
 
 /* True if the thread shall look again, after it has given way; false if it shall sleep. */
-static bool stay_awake(struct vigil *vigil) {
+static bool stay_awake(struct engine *engine, struct vigil *vigil) {
     uint64_t now = nanoseconds_now();
-    if (now - vigil->since >= AWAKE || (now < vigil->crowded_until && !vigil->bulk))
+    /* Signed: the other thread may have stored a later time than `now`. */
+    int64_t quiet = (int64_t)(now - atomic_load_explicit(&engine->last_bulk, memory_order_relaxed));
+    if (now - vigil->since >= (quiet < QUIET ? AWAKE : AWAKE_QUIET) || (now < vigil->crowded_until && !vigil->bulk))
         return false;
     sched_yield();
     uint64_t back = nanoseconds_now();
@@ -147,8 +157,8 @@ static void *run_out(void *argument) {
         size_t length;
         int got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
         if (got == 0 && transmitter->ready == 0) {
-            rest(&vigil, work);
-            while (got == 0 && stay_awake(&vigil))
+            rest(engine, &vigil, work);
+            while (got == 0 && stay_awake(engine, &vigil))
                 got = tun_read(engine->tun, false, &offload, data, TUN_MAX, &length);
             if (got == 0) {
                 got = tun_read(engine->tun, true, &offload, data, TUN_MAX, &length);
@@ -204,8 +214,8 @@ static void *run_in(void *argument) {
         arrivals_forget(messages);
         int got = net_receive_more(&engine->receiving, messages);
         if (got == 0) {
-            rest(&vigil, work);
-            while (got == 0 && stay_awake(&vigil))
+            rest(engine, &vigil, work);
+            while (got == 0 && stay_awake(engine, &vigil))
                 got = net_receive_more(&engine->receiving, messages);
             if (got == 0) {
                 got = net_receive(&engine->receiving, messages);
