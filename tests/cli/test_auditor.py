@@ -36,6 +36,7 @@ PAIR = {
 REPORT = {
     "job": "<script>alert(1)</script>",
     "arn": "arn:aws:sagemaker:us-west-2:123456789012:training-job/x",
+    "requested_by": "arn:aws:iam::123456789012:user/<b>",
     "phalanx": "0.1.0",
     "measured_at": 1_790_000_000_000,
     "encryption_requested": True,
@@ -48,6 +49,7 @@ REPORT = {
             "plaintext_blocked_out": 3,
             "plaintext_blocked_in": 0,
             "interruptions": ["charon is dead"],
+            "versions": {"linux": "6.1.0", "strongswan": "5.9.8"},
             "drops": {"integrity": 1},
         }
     ],

@@ -1,6 +1,7 @@
 """The first job: what `make demo` shows, held."""
 
 import json
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,6 +66,9 @@ def test_encrypted_job_puts_ike_and_esp_on_the_wire_and_nothing_else(phalanx):
         assert pair["packets"] == pair["packets_received"] > 0
         assert pair["bytes"] == pair["bytes_received"] > 0
     assert evidence["gaps"] == []
+    assert evidence["requested_by"] == phalanx.client("sts").get_caller_identity()["Arn"]
+    for instance in evidence["instances"]:
+        assert (instance["versions"]["linux"], instance["versions"]["strongswan"][:2]) == (os.uname().release, "5.")
     assert evidence["router_guard"]["esp_packets"] >= sum(pair["packets"] for pair in evidence["pairs"])
 
 

@@ -69,7 +69,7 @@ def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, T
 
 @pytest.mark.parametrize(("esp", "gaps"), [((30, 12), 0), ((40, 11), 1), ((19, 40), 1)])
 def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
-    job = SimpleNamespace(name="job", arn="arn", encrypted=True, instances=3)
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=3)
     measured = [
         measurement("algo-1", "10.0.0.2", esp[0], 10),
         measurement("algo-2", "10.0.0.2", esp[0], 10),
@@ -98,7 +98,7 @@ def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
     ],
 )
 def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(signer, negotiated, words):
-    job = SimpleNamespace(name="job", arn="arn", encrypted=True, instances=2, stage="ended")
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
     job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
     found = doubt(job)
     assert found is None if words is None else words in found

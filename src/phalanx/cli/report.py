@@ -54,13 +54,14 @@ def page(report: dict[str, Any]) -> str:
     facts = [
         ("Training job", report["job"]),
         ("ARN", report["arn"]),
+        ("Requested by", report["requested_by"]),
         ("Measured", at),
         ("Encryption requested", "yes" if report["encryption_requested"] else "no"),
         (
             "Data plane",
             {"kernel": "the Linux kernel's ESP", "engine": "Phalanx's ESP engine"}.get(report["data_plane"], "none"),
         ),
-        ("Phalanx", report["phalanx"]),
+        ("Versions", _versions(report)),
         ("Signed by", report["signature"]["public_key"]),
     ]
     parts = [
@@ -96,6 +97,12 @@ def page(report: dict[str, Any]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Encryption in transit: {escape(report["job"])}'
         f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
+
+
+def _versions(report: dict[str, Any]) -> str:
+    """Of all that encrypts, wherever an instance ran."""
+    found = {f"{name} {version}" for instance in report["instances"] for name, version in instance["versions"].items()}
+    return ", ".join([f"Phalanx {report['phalanx']}", *sorted(found)])
 
 
 def _verdict(report: dict[str, Any]) -> str:

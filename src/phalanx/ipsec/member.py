@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -169,6 +170,9 @@ class Member:
             sas = self._charon.associations()
         except MeshError:
             sas = []
+        versions = {"linux": os.uname().release}
+        with contextlib.suppress(MeshError):
+            versions["strongswan"] = self._charon.version()
         self._note_certificates()
         counters = xfrm_statistics(self._netns)
         told = {*_BLOCKED_OUT, *_BLOCKED_IN, *([_COPIED] if self._plane_name == "engine" else [])}
@@ -178,6 +182,7 @@ class Member:
             plaintext_blocked_out=sum(counters.get(name, 0) for name in _BLOCKED_OUT),
             plaintext_blocked_in=sum(counters.get(name, 0) for name in _BLOCKED_IN),
             drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in told}},
+            versions=versions,
             work=plane.work,
         )
 

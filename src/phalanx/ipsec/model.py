@@ -106,7 +106,8 @@ class Work:
 class MeshReport:
     """What one instance's data plane, IKE daemon and kernel guard report of themselves at a moment.
 
-    `work` is None where the data plane does not count it.
+    `versions` are those of what encrypts, by name (`linux`, `strongswan`). `work` is None where the data plane does not count
+    it.
     """
 
     data_plane: PlaneName
@@ -114,4 +115,5 @@ class MeshReport:
     plaintext_blocked_out: int
     plaintext_blocked_in: int
     drops: Mapping[str, int]
+    versions: Mapping[str, str] = field(default_factory=dict)
     work: Work | None = None

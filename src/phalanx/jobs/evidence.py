@@ -175,6 +175,7 @@ def report(
         "phalanx": __version__,
         "job": job.name,
         "arn": job.arn,
+        "requested_by": job.caller,
         "measured_at": now_ms(),
         "encryption_requested": job.encrypted,
         "encrypted": encrypted,
@@ -190,6 +191,7 @@ def report(
                 "plaintext_blocked_out": meshes[placement.host].plaintext_blocked_out if placement.host in meshes else None,
                 "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
                 "interruptions": list(interruptions.get(placement.id, ())),
+                "versions": dict(meshes[placement.host].versions) if placement.host in meshes else {},
                 "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
                 "work": _work(meshes[placement.host].work) if placement.host in meshes else None,
             }

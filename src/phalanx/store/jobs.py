@@ -59,6 +59,8 @@ class TrainingJob(Base):
     """InstanceCount."""
     encrypted: Mapped[bool]
     """EnableInterContainerTrafficEncryption as requested."""
+    caller: Mapped[str] = mapped_column(default="")
+    """ARN of who asked for it."""
     tuning_job_arn: Mapped[str | None]
     """The hyperparameter tuning job that started it."""
     plan: Mapped[Json | None]

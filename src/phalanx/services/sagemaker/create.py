@@ -91,6 +91,7 @@ def create(
             modified=now,
             instances=instance_groups.instances(request["ResourceConfig"]),
             encrypted=request["EnableInterContainerTrafficEncryption"],
+            caller=caller.arn,
             tuning_job_arn=tuning_job_arn,
         )
         _FIRST.run(connection, job=name, started=now)

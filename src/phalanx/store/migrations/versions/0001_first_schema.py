@@ -240,6 +240,7 @@ def upgrade() -> None:
         sa.Column("warm_reused_by", TEXT, nullable=True),
         sa.Column("instances", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("encrypted", sa.Boolean(), nullable=False),
+        sa.Column("caller", TEXT, nullable=False),
         sa.Column("tuning_job_arn", TEXT, nullable=True),
         sa.Column("plan", sa.JSON(), nullable=True),
         sa.Column("model_uri", TEXT, nullable=True),
