@@ -42,7 +42,7 @@ def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):
 
 
 def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
-    own_phalanx.create("survivor", HyperParameters=LONG)
+    own_phalanx.create("survivor", HyperParameters={**LONG, "num_round": "2000"})
     own_phalanx.training("survivor")
     for pid in own_phalanx.processes("-m phalanx.node"):
         os.kill(pid, signal.SIGKILL)

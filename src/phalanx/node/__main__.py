@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -31,9 +30,11 @@ def main() -> None:
     options = parser.parse_args()
     logging.configure()
     # From the start: what was begun is ended in order, with nothing left mounted.
-    # A queue, since a handler that sets an Event waits for ever for the lock that the code it interrupted may hold.
-    stopping: queue.SimpleQueue[None] = queue.SimpleQueue()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.put(None))
+    # A pipe, since a handler in Python runs only where the main thread does: one that is just about to wait would never wake.
+    stopping, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     names = Names(options.data_dir)
     _mount(names.run_dir)
@@ -53,7 +54,7 @@ def main() -> None:
     serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
     serving.start()
     log.info("agent ready", data_dir=str(options.data_dir))
-    stopping.get()
+    os.read(stopping, 1)
     server.shutdown()
     serving.join()
     names.agent_socket.unlink(missing_ok=True)
