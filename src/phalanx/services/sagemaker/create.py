@@ -36,7 +36,7 @@ _ARN = Statement(select(TrainingJob.arn).where(TrainingJob.name == bindparam("jo
 _JOB = Statement(
     insert(TrainingJob.metadata.tables["training_jobs"]),
     *("name", "arn", "request", "status", "secondary_status", "created", "modified"),
-    *("instances", "encrypted", "tuning_job_arn"),
+    *("instances", "encrypted", "caller", "tuning_job_arn"),
 )
 _FIRST = Statement(
     insert(Transition.metadata.tables["transitions"]).values(number=0, status="Starting", message="Starting the training job"),
