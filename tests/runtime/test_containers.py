@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -408,8 +409,9 @@ def kill_with_its_launcher(service: Service, process: subprocess.Popen[str], del
     process.kill()
     process.wait()
     for pid in monitor.read_text().split() if monitor.exists() else ():
-        if "launch.py" in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(int(pid), signal.SIGKILL)
+        with suppress(FileNotFoundError, ProcessLookupError):  # what the launcher started ends by itself
+            if "launch.py" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("delay", range(0, 60, 10))

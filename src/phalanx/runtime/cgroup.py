@@ -164,13 +164,18 @@ def _fields(file: Path) -> dict[str, int]:
 
 
 def _make(directory: Path) -> None:
-    """Makes a group and those above it, as often as it takes: its parent may be removed in between as empty."""
+    """Makes a group and those above it, as often as it takes: any of them may be removed in between as empty.
+
+    Kernel: kernel/cgroup/cgroup.c, cgroup_mkdir (ENODEV below a group that is being removed).
+    """
     while True:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             return
-        except FileNotFoundError:
-            continue
+        except OSError as fault:
+            vanished = fault.errno == errno.EEXIST and not Path(fault.filename).is_file()
+            if not vanished and fault.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
 
 
 def _remove(directory: Path) -> None:
