@@ -69,6 +69,14 @@ def test_encrypted_job_puts_ike_and_esp_on_the_wire_and_nothing_else(phalanx):
     assert evidence["requested_by"] == phalanx.client("sts").get_caller_identity()["Arn"]
     for instance in evidence["instances"]:
         assert (instance["versions"]["linux"], instance["versions"]["strongswan"][:2]) == (os.uname().release, "5.")
+        held = [change["held_by"] for change in instance["guards"]["changes"]]
+        assert held == [["kernel"], ["kernel", "router"]]
+        assert instance["guards"]["changes"][1]["at"] <= instance["wire"]["since"]
+        assert instance["wire"]["away"] == []
+    seen = evidence["capture"]
+    assert (seen["verdict"], seen["clear"]) == ("all encrypted", 0)
+    assert seen["esp"] >= sum(pair["packets"] for pair in evidence["pairs"])
+    assert seen["ike"] > 0
     assert evidence["router_guard"]["esp_packets"] >= sum(pair["packets"] for pair in evidence["pairs"])
 
 

@@ -205,9 +205,18 @@ def test_nothing_arrives_in_the_clear_whatever_is_torn_down(phalanx, encrypted):
         assert all(each["arrived in the clear"] > 0 for each in counted)
         return
     assert all("arrived in the clear" not in each and each["arrived"] > 0 for each in counted)
-    told = {text for instance in phalanx.evidence(name)["instances"] for text in instance["interruptions"]}
+    evidence = phalanx.evidence(name)
+    told = {text for instance in evidence["instances"] for text in instance["interruptions"]}
     for words in ("changed the router's rules", "lacks", "is not the way to", "engine is dead"):
         assert any(words in text for text in told), told
+    one = evidence["instances"][0]["guards"]["changes"]
+    for held, words in (
+        (["kernel"], "changed the router's rules"),
+        (["router"], "lacks"),
+        (["kernel", "router"], "hold again"),
+    ):
+        assert any(change["held_by"] == held and words in change["cause"] for change in one), one
+    assert one[-1]["held_by"] == ["kernel", "router"], one
 
 
 def instances(phalanx, name):

@@ -48,6 +48,11 @@ def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
         os.kill(pid, signal.SIGKILL)
     job = own_phalanx.ended("survivor")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    evidence = own_phalanx.evidence("survivor")
+    assert evidence["capture"]["verdict"] == "encrypted while watched"
+    for instance in evidence["instances"]:
+        assert len(instance["wire"]["away"]) == 1
+        assert [change["held_by"] for change in instance["guards"]["changes"]][2] == []
 
 
 def test_everything_killed_at_once_loses_no_job(own_phalanx):

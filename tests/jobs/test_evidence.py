@@ -7,8 +7,8 @@ import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.jobs.evidence import Signer, Tampered, doubt, report, verify
-from phalanx.network.model import GuardCounters
-from phalanx.node.messages import Measurement
+from phalanx.network.model import GuardCounters, Watched
+from phalanx.node.messages import Guards, Measurement
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ def test_malformed_signatures_are_refused(signature):
 STRONG = "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
 
 
-def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, True, True, STRONG)):
+def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, True, True, STRONG), wire=Watched(1, 2, 10)):
     pair = PairReport(
         *(host, "algo-9", True, *negotiated, "1", "2"),
         *(sent, sent, 100, 100, 0, "aa", "bb"),
     )
     mesh = MeshReport("engine", (pair,), 0, 0, {})
-    return Measurement(f"i-{host}", host, mesh, GuardCounters(4, 400, guard_esp, 3000, 2, 100), machine)
+    return Measurement(f"i-{host}", host, mesh, GuardCounters(4, 400, guard_esp, 3000, 2, 100), machine, Guards(), wire)
 
 
 @pytest.mark.parametrize(("esp", "gaps"), [((30, 12), 0), ((40, 11), 1), ((19, 40), 1)])
@@ -102,3 +102,30 @@ def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(s
     job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
     found = doubt(job)
     assert found is None if words is None else words in found
+
+
+@pytest.mark.parametrize(
+    ("wire", "verdict", "words"),
+    [
+        (Watched(1000, 9000, esp=10, ike=4, neighbour=1), "all encrypted", None),
+        (Watched(1000, 9000, esp=10, away=((2000, 3500),)), "encrypted while watched", None),
+        (Watched(1000, 9000, esp=10, clear=1, away=((2000, 3500),)), "in the clear", "1 packets in the clear"),
+        (None, None, "The wire of algo-1 was not watched"),
+    ],
+)
+def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words):
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
+    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, wire=wire)], [], {}))
+    capture = job.evidence["capture"]
+    assert (None if capture is None else capture["verdict"]) == verdict
+    assert capture is None or capture["milliseconds_away"] == sum(ended - begun for begun, ended in wire.away)
+    found = doubt(job)
+    assert found is None if words is None else words in found
+
+
+def test_a_report_of_an_earlier_version_still_holds(signer):
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
+    made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
+    del made["capture"]
+    job.evidence = signer.sign({**made, "version": 1})
+    assert doubt(job) is None

@@ -38,6 +38,7 @@ def vpcs(names):
 def join(vpcs, names, *specs):
     for one in specs:
         namespace.create(names.instance_namespace(one.id))
+        vpcs.admit(one)
         vpcs.join(one)
 
 

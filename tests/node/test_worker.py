@@ -23,6 +23,7 @@ class Instance:
 
     def __init__(self, member=None):
         self.spec = SimpleNamespace(id="i-1", job="job", host="algo-1")
+        self.chronicle = SimpleNamespace(seen=lambda *_: None)
         self.member = member
         self.state = ContainerStatus("absent")
         self.signals = []
@@ -62,6 +63,9 @@ class Instance:
 
     def container(self):
         return self.state
+
+    def inspect(self):
+        pass
 
     def signal(self, number):
         self.signals.append(number)

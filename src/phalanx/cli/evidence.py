@@ -100,6 +100,12 @@ def show(report: dict[str, Any]) -> None:
             f"on the wire: {guard['esp_packets']:,} ESP and {guard['ike_packets']:,} IKE packets;"
             f" plaintext packets stopped: {report['plaintext_packets_dropped']:,}"
         )
+    if (capture := report.get("capture")) is not None:
+        away = f", {capture['milliseconds_away'] / 1000:.1f} s unwatched" if capture["milliseconds_away"] else ""
+        console.print(
+            f"captured: {capture['verdict']}{away}: {capture['esp']:,} ESP, {capture['ike']:,} IKE,"
+            f" {capture['neighbour']:,} ARP and neighbour discovery, {capture['clear']:,} in the clear"
+        )
     if report["pairs"] and (cost := estimate(report)) is not None:
         console.print(
             f"cost: {cost.bytes / 1e6:,.1f} MB between the instances made training about {cost.likely:.1f} s longer than in the"

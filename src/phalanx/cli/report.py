@@ -48,14 +48,16 @@ code, pre { font: 12px/1.4 ui-monospace, monospace; overflow-wrap: anywhere } pr
 """
 
 
+_CLASSES = ("esp", "ike", "neighbour", "clear")
+
+
 def page(report: dict[str, Any]) -> str:
     """The HTML of a signed report. All that a job's owner could choose is escaped."""
-    at = datetime.fromtimestamp(report["measured_at"] / 1000, UTC).isoformat(timespec="seconds")
     facts = [
         ("Training job", report["job"]),
         ("ARN", report["arn"]),
         ("Requested by", report["requested_by"]),
-        ("Measured", at),
+        ("Measured", _moment(report["measured_at"])),
         ("Encryption requested", "yes" if report["encryption_requested"] else "no"),
         (
             "Data plane",
@@ -73,7 +75,24 @@ def page(report: dict[str, Any]) -> str:
         parts += ["<h2>Controls that this report answers</h2>", _table("", ("Control", "It asks for", "Evidence"), CONTROLS)]
     if report["pairs"]:
         parts += ["<h2>Security associations, by direction</h2>", _pairs(report["pairs"])]
+    # A report of version 1 has neither.
+    if report.get("capture") is not None:
+        parts += ["<h2>What was captured on the wires</h2>", *_capture(report)]
     parts += ["<h2>Guards</h2>", _guards(report)]
+    changes = [
+        (each["host"], _moment(change["at"]), " and ".join(change["held_by"]) or "none that anybody saw", change["cause"])
+        for each in report["instances"]
+        for change in each.get("guards", {"changes": []})["changes"]
+    ]
+    if changes:
+        parts += [
+            "<h2>Guards over time</h2>",
+            _table(
+                "From each moment on, which guards were seen to hold: the router's, and the one in the instance's kernel.",
+                ("Instance", "From", "Held by", "Cause"),
+                changes,
+            ),
+        ]
     interruptions = [(each["host"], text) for each in report["instances"] for text in each["interruptions"]]
     if interruptions:
         parts += [
@@ -106,10 +125,13 @@ def _versions(report: dict[str, Any]) -> str:
 
 
 def _verdict(report: dict[str, Any]) -> str:
+    capture = report.get("capture")
     if not report["encryption_requested"]:
         kind, text = "bad", "Encryption was not requested for this job."
     elif not report["encrypted"]:
         kind, text = "good", report["note"]
+    elif capture is not None and capture["clear"]:
+        kind, text = "bad", f"{report['note']} {capture['clear']:,} packets in the clear: see below."
     elif report["gaps"]:
         kind, text = "bad", f"{report['note']} Not everything could be measured: see below."
     else:
@@ -120,6 +142,8 @@ def _verdict(report: dict[str, Any]) -> str:
             f"{report['note']} {carried:,} bytes were carried between {len(report['instances'])} instances by AES-256-GCM;"
             f" {stopped:,} packets in the clear were stopped."
         )
+        if capture is not None and capture["milliseconds_away"]:
+            text += " The wires were not watched all the time: see below."
     return f'<p class="verdict {kind}">{escape(text)}</p>'
 
 
@@ -145,6 +169,33 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _capture(report: dict[str, Any]) -> list[str]:
+    rows: list[tuple[Any, ...]] = []
+    unseen, sightings = [], []
+    for each in report["instances"]:
+        if (wire := each["wire"]) is not None:
+            rows.append((each["host"], _moment(wire["since"]), _moment(wire["until"]), *(wire[name] for name in _CLASSES)))
+            unseen += [(each["host"], _moment(begun), _moment(ended)) for begun, ended in wire["away"]]
+            sightings += [
+                (each["host"], _moment(seen["at"]), f"{seen['source']} → {seen['destination']}", seen["kind"], seen["head"])
+                for seen in wire["sightings"]
+            ]
+    parts = [
+        _table(
+            f"Verdict: {report['capture']['verdict']}. Frames that each instance sent to the others, counted on its wire before"
+            " any guard of the router, by sockets that depend on no guard.",
+            ("Instance", "From", "Until", "ESP", "IKE", "ARP, neighbour discovery", "In the clear"),
+            rows,
+        )
+    ]
+    if unseen:
+        parts.append(_table("Nobody watched; only the guards stood:", ("Instance", "From", "Until"), unseen))
+    if sightings:
+        columns = ("Instance", "Seen", "From → to", "Kind", "Headers")
+        parts.append(_table("The first frames in the clear:", columns, sightings))
+    return parts
+
+
 def _guards(report: dict[str, Any]) -> str:
     router = report["router_guard"]
     rows: list[tuple[Any, ...]] = []
@@ -166,6 +217,10 @@ def _guards(report: dict[str, Any]) -> str:
     if not rows:
         return "<p>None: nothing was encrypted between instances.</p>"
     return _table("What each guard counted from the job's start to its end.", ("Guard", "What", "Packets", "Bytes"), rows)
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -73,7 +73,7 @@ class Member:
 
     def start(self) -> None:
         """Bring up data plane and charon, with credentials and connections; what runs is adopted. Refuses without the guard."""
-        if fault := guard.check(self._netns, self._addresses, self._device):
+        if fault := self.unguarded():
             raise MeshError(f"{fault}; nothing is started without it")
         if self._plane.health() is not None:
             # A charon without its data plane believes in SAs that are gone.
@@ -142,9 +142,13 @@ class Member:
             self._note_certificates()
         return frozenset(peer.name for peer in found)
 
+    def unguarded(self) -> str | None:
+        """None where the guard stands; else what is missing of it."""
+        return guard.check(self._netns, self._addresses, self._device)
+
     def health(self) -> str | None:
         """None where guard, data plane and charon stand and answer; else what is wrong, in words."""
-        fault = guard.check(self._netns, self._addresses, self._device) or self._plane.health()
+        fault = self.unguarded() or self._plane.health()
         if fault is not None:
             return fault
         try:

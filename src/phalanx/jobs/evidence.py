@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -18,8 +18,8 @@ from phalanx import __version__
 from phalanx.fleet.base import Fleet, Refused
 from phalanx.ipsec.model import Work
 from phalanx.jobs.plan import Plan
-from phalanx.network.model import GuardCounters
-from phalanx.node.messages import Measurement
+from phalanx.network.model import GuardCounters, Watched
+from phalanx.node.messages import Guards, Measurement
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import TrainingJob
 
@@ -85,6 +85,10 @@ def doubt(job: TrainingJob) -> str | None:
         verify(job.evidence)
     except Tampered as error:
         return str(error)
+    # A report of version 1 tells of no capture.
+    capture = job.evidence.get("capture")
+    if capture is not None and capture["clear"]:
+        return f"{capture['clear']} packets in the clear were seen on the wires of its instances"
     if job.evidence["gaps"]:
         return f"not all was measured: {job.evidence['gaps'][0]}"
     return None
@@ -130,6 +134,8 @@ def report(
     router = _sum(list(guards.values())) if guards else None
     blocked = sum(mesh.plaintext_blocked_out + mesh.plaintext_blocked_in for mesh in meshes.values())
     received = {(pair.remote, pair.local): pair for mesh in meshes.values() for pair in mesh.pairs}
+    wires = {item.host: item.watched for item in measurements if item.watched is not None}
+    guarded = {item.host: item.guards for item in measurements}
     pairs = []
     for mesh in meshes.values():
         for pair in mesh.pairs:
@@ -170,8 +176,10 @@ def report(
             "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
             " took the guard's counters away, and with them how much plaintext it had dropped."
         )
+    gaps += [f"The wire of {host} was not watched." for host in meshes if host not in wires]
+    capture = _capture(list(wires.values())) if wires else None
     return {
-        "version": 1,
+        "version": 2,
         "phalanx": __version__,
         "job": job.name,
         "arn": job.arn,
@@ -179,7 +187,7 @@ def report(
         "measured_at": now_ms(),
         "encryption_requested": job.encrypted,
         "encrypted": encrypted,
-        "note": _note(job),
+        "note": _note(job, capture),
         "data_plane": next((mesh.data_plane for mesh in meshes.values()), None),
         "instances": [
             {
@@ -194,6 +202,8 @@ def report(
                 "versions": dict(meshes[placement.host].versions) if placement.host in meshes else {},
                 "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
                 "work": _work(meshes[placement.host].work) if placement.host in meshes else None,
+                "guards": asdict(guarded.get(placement.host, Guards())),
+                "wire": asdict(wires[placement.host]) if placement.host in wires else None,
             }
             for placement in (plan.placements if plan else ())
         ],
@@ -208,6 +218,7 @@ def report(
         }
         if router
         else None,
+        "capture": capture,
         "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
         "gaps": gaps,
     }
@@ -229,9 +240,26 @@ def _sum(guards: Sequence[GuardCounters]) -> GuardCounters:
     return GuardCounters(*(sum(values) for values in zip(*map(astuple, guards), strict=True)))
 
 
-def _note(job: TrainingJob) -> str:
+def _capture(wires: Sequence[Watched]) -> Json:
+    """What was seen on all wires together: a frame is seen where it is sent, so each is counted once."""
+    clear, away = sum(wire.clear for wire in wires), any(wire.away for wire in wires)
+    return {
+        "verdict": "in the clear" if clear else "encrypted while watched" if away else "all encrypted",
+        "since": min(wire.since for wire in wires),
+        "until": max(wire.until for wire in wires),
+        "esp": sum(wire.esp for wire in wires),
+        "ike": sum(wire.ike for wire in wires),
+        "neighbour": sum(wire.neighbour for wire in wires),
+        "clear": clear,
+        "milliseconds_away": sum(ended - begun for wire in wires for begun, ended in wire.away),
+    }
+
+
+def _note(job: TrainingJob, capture: Json | None) -> str:
     if job.encrypted and job.instances == 1:
         return "One instance: nothing crosses a network between instances, so no IKE daemon and no data plane were started."
+    if capture is not None and capture["clear"]:
+        return "Packets in the clear were seen on the wires of the instances; the guards say what was stopped."
     if job.encrypted:
         return "All traffic between the instances was IPsec ESP, or was stopped."
     return "Inter-container traffic encryption was not requested: traffic between the instances was not encrypted."

@@ -149,7 +149,7 @@ class Capture:
             self._settle()
         with self._lock:
             flows = [
-                Flow(_text(source), _text(destination), kind, frames, size)
+                Flow(text(source), text(destination), kind, frames, size)
                 for (source, destination, kind), (frames, size) in self._counts.items()
             ]
         return tuple(sorted(flows, key=lambda flow: (flow.source, flow.destination, flow.kind)))
@@ -271,5 +271,6 @@ def classify(frame: bytes) -> tuple[bytes, bytes, str]:
     return b"", b"", f"EtherType 0x{ethertype:04x}"
 
 
-def _text(address: bytes) -> str:
+def text(address: bytes) -> str:
+    """An IPv4 or IPv6 address as people write it; nothing for no address."""
     return str(ip_address(address)) if address else ""

@@ -122,3 +122,36 @@ class GuardCounters:
     esp_bytes: int
     dropped_packets: int
     dropped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A frame in the clear between two instances of an encrypted job, seen at `at` (milliseconds since 1970) or shortly before.
+
+    `kind` is as in capture.Flow, `bytes` the frame's length, `head` its beginning in hex.
+    """
+
+    at: int
+    source: str
+    destination: str
+    kind: str
+    bytes: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What an instance of an encrypted job put on its wire, by an observer that is no guard (network/watch.py).
+
+    Frames to other instances of its job, and to groups and everybody; ESP and IKE to anybody. `neighbour` are ARP and IPv6
+    neighbour discovery, `clear` all else. Times are milliseconds since 1970: from `since` until `until`, but for `away`.
+    """
+
+    since: int
+    until: int
+    esp: int = 0
+    ike: int = 0
+    neighbour: int = 0
+    clear: int = 0
+    away: tuple[tuple[int, int], ...] = ()
+    sightings: tuple[Sighting, ...] = ()

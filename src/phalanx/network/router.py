@@ -21,6 +21,7 @@ from phalanx.network import namespace, netfilter, tunnel
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import EXIT, Eni, GuardCounters, Overlay, VpcState
 from phalanx.network.ruleset import BASE_CHAINS, GUARD_COUNTERS, TABLE, counter, device, ruleset
+from phalanx.network.watch import Watch
 
 GATEWAY = "169.254.1.1"
 """Next hop of every instance: an address of the router's `lo`, for which it answers ARP on every ENI."""
@@ -104,10 +105,11 @@ class Router:
         with self._lock:
             return self._applied is not None and self._applied[0] == state
 
-    def attach(self, eni: Eni, instance: str) -> None:
+    def attach(self, eni: Eni, instance: str, watch: Watch | None = None) -> None:
         """Give the namespace `instance` the ENI as its `eth0`, routed to here; finish or redo it where it is half done.
 
         What may pass is for `apply` to say: before it knows the ENI, the router drops all that comes from or goes to it.
+        `watch` is on the wire before it carries anything.
         """
         with self._lock, _explained(f"cannot attach {eni.id} ({eni.address}) to namespace {instance}"):
             with namespace.entered(instance), IPRoute() as netlink:
@@ -119,6 +121,8 @@ class Router:
                     outer = None
             if outer is None:
                 self._create(eni, instance)
+            if watch is not None:
+                watch.open(self._name, device(eni.id))
             with namespace.entered(instance), IPRoute() as netlink:
                 index = netlink.link_lookup(ifname=INTERFACE)[0]
                 _add(netlink.addr, index=index, address=eni.address, prefixlen=32)

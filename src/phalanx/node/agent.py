@@ -26,6 +26,7 @@ from phalanx.network import namespace, tunnel
 from phalanx.network.model import Exits, Overlay, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node import disk
+from phalanx.node.chronicle import now_ms
 from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
 from phalanx.node.messages import (
     HOST_BYTES,
@@ -272,18 +273,24 @@ class Agent:
     def _verify(self) -> None:
         while not self._closing.wait(VERIFY_SECONDS):
             for vpc_id in self._rooms.vpcs.known():
+                begun = now_ms()
+                with self._lock:
+                    workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
                 # Each by itself: a router that cannot be mended must not keep others from being looked at.
                 try:
                     changed = self._rooms.vpcs.verify(vpc_id)
-                except Exception:
+                except Exception as error:
                     log.exception("cannot verify the ruleset", vpc=vpc_id)
+                    for worker in workers:
+                        worker.seen(begun, f"the router cannot be looked at, and forwards nothing: {error}")
                     continue
                 if changed:
                     log.warning("ruleset was changed by others and re-asserted", vpc=vpc_id)
-                    with self._lock:
-                        workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
-                    for worker in workers:
+                for worker in workers:
+                    if changed:
+                        worker.seen(begun, RULES_CHANGED)
                         worker.note(RULES_CHANGED)
+                    worker.seen(now_ms(), None)
 
 
 def _gpus() -> tuple[cdi.Gpu, ...]:

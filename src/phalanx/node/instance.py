@@ -29,7 +29,9 @@ from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.network.model import RESOLVER, S3_ADDRESS
+from phalanx.network.watch import Watch
 from phalanx.node import gpus
+from phalanx.node.chronicle import Chronicle, now_ms
 from phalanx.node.depot import MISSING
 from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage, decode, encode
 from phalanx.node.names import Names
@@ -92,6 +94,10 @@ class Instance:
         self._image: str | None = None
         self._fast = [FastFile(self._directory, channel) for channel in self._channels("FastFile")]
         self._pipes = Pipes(self._directory, self._run_dir) if self._channels("Pipe") else None
+        self.chronicle = Chronicle(self._run_dir / "guards")
+        self._watch: Watch | None = None
+        if spec.mesh is not None:
+            self._watch = Watch(self._run_dir / "watch", [peer.address for peer in spec.mesh.peers])
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
@@ -133,7 +139,9 @@ class Instance:
             # Not for the first time: an earlier agent died, and perhaps not it alone.
             if prepared.exists() and (cause := member.health()) is not None:
                 self.interrupted(cause)
+            self.chronicle.resumed()
             member.guard()
+            self.chronicle.raised("kernel", "the kernel's policies block what is in the clear")
         self.attach()
         log.info("instance attached", seconds=round(time.monotonic() - begun, 3))
         if member:
@@ -142,7 +150,20 @@ class Instance:
 
     def attach(self) -> None:
         """Rules, router guard and wire; what stands stays as it is."""
-        self._rooms.vpcs.join(self.spec)
+        self._rooms.vpcs.admit(self.spec)
+        if self.spec.mesh is not None:
+            self.chronicle.raised("router", "the router's rules drop what is in the clear")
+        self._rooms.vpcs.join(self.spec, self._watch)
+
+    def look(self) -> None:
+        """See what crossed the wire, so that little is lost where this agent is killed. Raises OSError."""
+        if self._watch is not None:
+            self._watch.look()
+
+    def inspect(self) -> None:
+        """See whether the guard in the instance's namespace holds."""
+        if self.member is not None:
+            self.chronicle.seen("kernel", self.member.unguarded(), now_ms())
 
     def connect(self) -> None:
         """CONNECTED: the mesh gate."""
@@ -294,6 +315,8 @@ class Instance:
             host=self.spec.host,
             mesh=member.measure() if member else None,
             guard=self._rooms.vpcs.counters(self.spec),
+            guards=self.chronicle.guards,
+            watched=self._watch.look() if self._watch else None,
         )
 
     def usage(self) -> Usage | None:
@@ -323,6 +346,9 @@ class Instance:
             for process in namespace.processes(self._namespace):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
+        self.chronicle.close()
+        if self._watch is not None:
+            self._watch.close()
         self._rooms.vpcs.leave(self.spec)
         namespace.delete(self._namespace)
         # Before it is unmounted: what is deleted need not be written out any more.

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from phalanx.data.model import Checkpoints, ObjectStore, Output, Workspace
 from phalanx.ipsec.model import MeshReport, MeshSpec
-from phalanx.network.model import Eni, GuardCounters
+from phalanx.network.model import Eni, GuardCounters, Watched
 from phalanx.runtime.model import Limits
 
 T = TypeVar("T")
@@ -98,8 +98,31 @@ class InstanceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardChange:
+    """From `at` on, an instance of an encrypted job was known to be held shut by these guards: "router", "kernel", or both.
+
+    That was seen at `at` and is so since then, or since a moment after the look before, at `since`. Both are milliseconds since
+    1970; `since` is None where there was no such look.
+    """
+
+    at: int
+    since: int | None
+    held_by: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """The guards of an instance over time, oldest change first; `omitted` more lie between the first twenty and the others."""
+
+    changes: tuple[GuardChange, ...] = ()
+    omitted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured at an instance: its mesh (None without encryption) and the router's guard over its job.
+    """What was measured at an instance: its mesh (None without encryption), the router's guard over its job, both guards over
+    time, and what crossed its wire (None without encryption).
 
     All instances of a job with the same `machine` share one router, and so its counters.
     """
@@ -109,6 +132,8 @@ class Measurement:
     mesh: MeshReport | None
     guard: GuardCounters | None
     machine: str = ""
+    guards: Guards = Guards()
+    watched: Watched | None = None
 
 
 PARCEL_BYTES = 8 << 20

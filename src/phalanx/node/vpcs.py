@@ -13,6 +13,7 @@ from phalanx.network import namespace
 from phalanx.network.exit import Exit
 from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Overlay, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
+from phalanx.network.watch import Watch
 from phalanx.node.messages import InstanceSpec, decode, encode
 from phalanx.node.names import Names
 
@@ -62,15 +63,19 @@ class Vpcs:
             for spec in specs:
                 self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
 
-    def join(self, spec: InstanceSpec) -> None:
-        """Attach an instance to its VPC: rules and guard first, then the wire. Idempotent."""
+    def admit(self, spec: InstanceSpec) -> None:
+        """Have rules and guard for an instance, and the ways of its VPC, before its wire. Idempotent."""
         with self._lock:
             self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
             self._router(spec.vpc_id).ensure()
             self._apply(spec.vpc_id)
             self._lead_out(spec.vpc_id)
             self._reach(spec.vpc_id)
-            self._router(spec.vpc_id).attach(spec.eni, self._names.instance_namespace(spec.id))
+
+    def join(self, spec: InstanceSpec, watch: Watch | None = None) -> None:
+        """Wire an instance that was admitted to its VPC, watched from before the first frame. Idempotent."""
+        with self._lock:
+            self._router(spec.vpc_id).attach(spec.eni, self._names.instance_namespace(spec.id), watch)
 
     def leave(self, spec: InstanceSpec) -> None:
         """Detach an instance; its job's guard falls with the last of them, its router with the VPC's last. Idempotent."""

@@ -16,6 +16,7 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.network.errors import NetworkError
+from phalanx.node.chronicle import now_ms
 from phalanx.node.instance import Instance, InstanceError, NotYet
 from phalanx.node.messages import InstanceStatus, Phase
 
@@ -88,6 +89,15 @@ class Worker:
     def note(self, text: str) -> None:
         """Remember something that happened to the instance's network, for the evidence."""
         self._update(notes=self.instance.note(text))
+
+    def seen(self, at: int, fault: str | None) -> None:
+        """The router's guard over the instance was looked at; what crossed the wire is looked at with it."""
+        try:
+            if self.instance.spec.mesh is not None:
+                self.instance.chronicle.seen("router", fault, at)
+            self.instance.look()
+        except OSError as error:
+            log.warning("what was seen of an instance cannot be kept", instance=self.instance.spec.id, reason=str(error))
 
     def destroy(self) -> None:
         """Take the instance down; returns when nothing of it is left. Repeat it when it raised."""
@@ -257,6 +267,7 @@ class Worker:
                 raise InstanceError(f"InternalServerError: Encryption failed {RECOVERIES} times within a minute: {cause}")
             self._recoveries.append(now)
             log.warning("encryption interrupted", cause=cause)
+            self.instance.inspect()
             self._update(notes=self.instance.interrupted(cause))
             try:
                 # Its cause may be that somebody took the wire away.
@@ -267,7 +278,10 @@ class Worker:
                 # What was just started may have been hit too: only time, or too many attempts, end it.
                 log.warning("encryption is not back yet", reason=str(error))
                 self._wait_for_mesh(str(error))
-        elif self.status.phase >= Phase.CONNECTED:
+            self.instance.inspect()
+            return
+        self.instance.chronicle.seen("kernel", None, now_ms())
+        if self.status.phase >= Phase.CONNECTED:
             try:
                 self._reach_peers(member)
             except (MeshError, NetworkError) as error:
