@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,16 +38,33 @@ class Phalanx:
     process: subprocess.Popen | None = None
     env: dict = field(default_factory=dict)
     clients: dict = field(default_factory=dict)
+    up: bool = False
+    """Whether it has answered since it was started."""
 
     @property
     def names(self) -> Names:
         return Names(self.data_dir)
+
+    def replica(self) -> "Phalanx":
+        """Another service on the same data directory, not started yet."""
+        return Phalanx(self.data_dir, free_port(), self.options)
+
+    def leads(self) -> bool:
+        """Whether this replica answers that it leads."""
+        token = (self.data_dir / "metrics.token").read_text()
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/metrics", headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(asked, timeout=5) as answer:
+                return b"\nphalanx_leader 1.0" in answer.read()
+        except OSError:
+            return False
 
     def start(self, *wrapper: str) -> None:
         self.spawn(*wrapper)
         self.ready()
 
     def spawn(self, *wrapper: str) -> None:
+        self.up = False
         log = (self.data_dir.parent / "serve.log").open("ab")
         self.process = subprocess.Popen(
             [*wrapper, PHALANX, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self.options],
@@ -55,9 +73,12 @@ class Phalanx:
         )
 
     def ready(self) -> None:
-        wait_for(self._answers, 90, "the service to answer")
+        wait_for(self._answers, 300, "the service to answer")
+        self.up = True
         shown = self.run("env").stdout
         self.env = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", shown, re.MULTILINE))
+        # Of several replicas the last that started is shown.
+        self.env["AWS_ENDPOINT_URL"] = re.sub(r":\d+$", f":{self.port}", self.env["AWS_ENDPOINT_URL"])
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, (self.data_dir.parent / "serve.log").read_text()
@@ -68,6 +89,12 @@ class Phalanx:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(120)
+
+    def end(self) -> None:
+        """Stop, if it runs, however it was left."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.stop()
 
     def kill(self) -> None:
         self.process.kill()
@@ -222,12 +249,15 @@ def wait_for(condition, seconds: float, what: str) -> None:
         time.sleep(0.05)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def running(directory: Path, *options: str):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     data_dir = directory / "data"
-    service = Phalanx(data_dir, port, options)
+    service = Phalanx(data_dir, free_port(), options)
     try:
         service.start()
         service.stock()

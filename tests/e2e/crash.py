@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
 
 from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
+from phalanx.cli.serve import DEPOSED
 from phalanx.cli.settings import stored
 from phalanx.jobs.evidence import verify
 from phalanx.network.capture import Capture
 from phalanx.network.errors import NetworkError
 from phalanx.store.jobs import TrainingJob
+from phalanx.store.leadership import LEASE_SECONDS
 
 VICTIMS = {
     "agent": ("-m phalanx.node",),
@@ -48,6 +50,8 @@ PAUSE = (0.5, 3.0)
 """Seconds between two kills."""
 MERCY = 0.75
 """How often a blow does not fall while the service is being started: a busy host would see nothing but starts."""
+STALLED = 0.2
+"""How often one of several replicas is stopped for longer than it may lead unheard."""
 STARTS = 5
 """How often in a row the service may end by itself while it is started."""
 
@@ -115,29 +119,26 @@ class Watch(threading.Thread):
 class Host:
     """A service that is kept running and has jobs to do."""
 
-    def __init__(self, phalanx: Phalanx, seed: int) -> None:
+    def __init__(self, phalanx: Phalanx, seed: int, replicas: Sequence[Phalanx]) -> None:
         self.phalanx = phalanx
+        self.services = [phalanx, *replicas]
         self.found = Crash()
-        self.ready = threading.Event()
-        """Whether the service answers, as far as is known."""
-        self.ready.set()
         self._chance = random.Random(seed)
 
     def revive(self) -> None:
-        """What a host's init system does: start the service again that has ended."""
-        failed = 0
-        while self.phalanx.process.poll() is not None:
-            self.ready.clear()
-            failed += self.phalanx.process.returncode > 0
-            # It may fail to start where something that it needs is killed meanwhile; but not each time.
-            assert failed < STARTS, (self.phalanx.data_dir.parent / "serve.log").read_text()[-4000:]
-            self.phalanx.spawn()
-            try:
-                self.phalanx.ready()
-            except AssertionError:
-                if self.phalanx.process.poll() is None:
-                    raise
-        self.ready.set()
+        """What a host's init system does: start each service again that has ended."""
+        for service in self.services:
+            failed = 0
+            while service.process.poll() is not None:
+                failed += service.process.returncode > 0 and service.process.returncode != DEPOSED
+                # It may fail to start where something that it needs is killed meanwhile; but not each time.
+                assert failed < STARTS, (service.data_dir.parent / "serve.log").read_text()[-4000:]
+                service.spawn()
+                try:
+                    service.ready()
+                except AssertionError:
+                    if service.process.poll() is None:
+                        raise
 
     def submit(self, name: str, network: dict) -> bool:
         """Ask for a job until the service has acknowledged it."""
@@ -148,7 +149,7 @@ class Host:
         for _ in range(20):
             self.revive()
             try:
-                self.phalanx.create(
+                self._chance.choice(self.services).create(
                     name,
                     instances=2 if encrypted else 1,
                     encrypted=encrypted,
@@ -169,7 +170,7 @@ class Host:
         """Whether a job has not ended, as far as a service can be asked."""
         self.revive()
         try:
-            return self.phalanx.describe(name)["TrainingJobStatus"] in ("InProgress", "Stopping")
+            return self._chance.choice(self.services).describe(name)["TrainingJobStatus"] in ("InProgress", "Stopping")
         except (BotoCoreError, ClientError) as error:
             self._excuse(error)
             return True
@@ -185,13 +186,13 @@ class Killer(threading.Thread):
 
     def __init__(self, host: Host, seed: int, others: Mapping[str, Callable[[], list[int]]]) -> None:
         super().__init__(daemon=True)
-        self._host, self._phalanx, self._found, self._others = host, host.phalanx, host.found, others
+        self._phalanx, self._services, self._found, self._others = host.phalanx, host.services, host.found, others
         self._chance = random.Random(seed)
         self.closing = threading.Event()
 
     def run(self) -> None:
         while not self.closing.wait(self._chance.uniform(*PAUSE)):
-            if self._host.ready.is_set() or self._chance.random() > MERCY:
+            if self._up() or self._chance.random() > MERCY:
                 self._hit()
 
     def _hit(self) -> None:
@@ -199,26 +200,38 @@ class Killer(threading.Thread):
         groups = self._hunted() if self._chance.random() < 0.15 else self._groups()
         if not groups:
             return
-        weights = [CONTAINERS if name == "container" else 1.0 for name in groups]
+        weights = [self._weight(name) for name in groups]
         (name,) = self._chance.choices(list(groups), weights)
         pid = self._chance.choice(groups[name])
         number = signal.SIGSTOP if self._chance.random() < 0.15 else signal.SIGKILL
         if name == "service" and self._chance.random() < 0.25:
             number = signal.SIGTERM
+        seconds = 1.0
+        if pid in self._up() and len(self._services) > 1 and self._chance.random() < STALLED:
+            number, seconds = signal.SIGSTOP, LEASE_SECONDS + 2
         with contextlib.suppress(OSError):
             # Held fast, so that its number cannot go to another before it is hit.
             process = os.pidfd_open(pid)
             try:
                 job = self._job_of(pid)
                 signal.pidfd_send_signal(process, number)
-                self._found.kills[f"{name} by {number.name}"] += 1
+                self._found.kills[f"{name} by {number.name}" + (" for long" if seconds > 1 else "")] += 1
                 if job is not None:
                     self._found.hit.add(job)
                 if number == signal.SIGSTOP:
-                    time.sleep(1)
+                    time.sleep(seconds)
                     signal.pidfd_send_signal(process, signal.SIGCONT)
             finally:
                 os.close(process)
+
+    def _weight(self, name: str) -> float:
+        if name == "container":
+            return CONTAINERS
+        # Of several replicas each is as likely as anything else: it is their doings that are looked at.
+        return 1.0 if name != "service" else float(len(self._services))
+
+    def _up(self) -> list[int]:
+        return [service.process.pid for service in self._services if service.up and service.process.poll() is None]
 
     def _hunted(self) -> dict[str, list[int]]:
         """Those that live for a moment only, if one comes by."""
@@ -239,8 +252,10 @@ class Killer(threading.Thread):
                 if all(word in text for word in words):
                     groups[name].append(pid)
                     break
-        if self._phalanx.process.poll() is None:
-            groups["service"] = [self._phalanx.process.pid]
+        groups["service"] = [service.process.pid for service in self._services if service.process.poll() is None]
+        if len(self._services) > 1 and self._chance.random() < 0.9:
+            # While they start only now and then: else all of them do nothing but start.
+            groups["service"] = self._up()
         for name, find in self._others.items():
             groups[name] = find()
         return {name: pids for name, pids in groups.items() if pids}
@@ -268,11 +283,13 @@ def crash(
     seed: int,
     kills: int = 0,
     others: Mapping[str, Callable[[], list[int]]] = MappingProxyType({}),
+    replicas: Sequence[Phalanx] = (),
 ) -> Crash:
     """Feed jobs and kill processes for so many seconds and until so many kills are done, let all jobs end, and judge.
 
-    `others` finds processes that are none of the service's, by the name of their kind: they are killed as well."""
-    host = Host(phalanx, seed)
+    `others` finds processes that are none of the service's, by the name of their kind: they are killed as well. `replicas` run
+    beside `phalanx`; requests go to any of them."""
+    host = Host(phalanx, seed, replicas)
     found = host.found
     network = phalanx.network(UDP_500, ESP)
     watch = Watch(phalanx.names.router_namespace(phalanx.vpc_of(network)), found.frames)

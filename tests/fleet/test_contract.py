@@ -13,6 +13,7 @@ from phalanx.fleet.base import FleetError, NoRoom, Refused
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Authority
 from phalanx.fleet.ray.fleet import RayFleet
+from phalanx.fleet.ray.ledger import File
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.network.model import Exits, Rule, SecurityGroup
 from phalanx.node.messages import Phase
@@ -89,7 +90,15 @@ class Ray:
 
     def made(self):
         address = self.lan.address(1)
-        fleet = RayFleet(self.directory, address, self.port, self.images, spread=True, reserve=lambda _: 1 << 30)
+        fleet = RayFleet(
+            self.directory,
+            address,
+            self.port,
+            self.images,
+            File(self.directory / "ledger.json"),
+            spread=True,
+            reserve=lambda _: 1 << 30,
+        )
         fleet.open()
         return fleet
 

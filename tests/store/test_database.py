@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
-from phalanx.store import experiments, identity, jobs, keys, metrics, network, tuning  # noqa: F401
+from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import UNAVAILABLE, Database, session_on, sqlite_url
 from phalanx.store.identity import AccessKey
@@ -165,17 +165,6 @@ def test_a_nul_in_a_text_becomes_a_mark(in_postgresql):
         session.add(key("A", "a\0b"))
     with in_postgresql.read() as session:
         assert session.get_one(AccessKey, "A").user_name == "a\ufffdb"
-
-
-def test_a_database_belongs_to_one_service_until_that_ends(in_postgresql, postgresql, monkeypatch):
-    assert in_postgresql.claim()
-    other = Database(postgresql)
-    with monkeypatch.context() as patch:
-        patch.setattr("phalanx.store.database._OWNER_SECONDS", 0.2)
-        assert not other.claim()
-    in_postgresql.close()
-    assert other.claim()
-    other.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import queue
@@ -17,12 +18,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail, stored
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
 from phalanx.fleet.ray.credentials import Authority, Invitation
-from phalanx.fleet.ray.ledger import Ledger
+from phalanx.fleet.ray.ledger import File, Ledger
 from phalanx.fleet.ray.membership import Membership
+from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.node import logging
 from phalanx.node.names import Names
 
@@ -134,7 +136,14 @@ def resume(data_dir: HostDataDir = HOST_DATA_DIR) -> None:
 @host.command("list")
 def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show the hosts of the fleet: on the control plane's machine."""
-    ledger = Ledger(data_dir / "ray" / "ledger.json")
+    with contextlib.ExitStack() as stack:
+        # Where there may be replicas, the store has it.
+        shared = (data_dir / "database").exists()
+        shelf = (
+            StoreShelf(stack.enter_context(stored(data_dir)), RAY_LEDGER) if shared else File(data_dir / "ray" / "ledger.json")
+        )
+        ledger = Ledger(shelf)
+        ledger.load()
     table = Table("Address", "Zone", "CPUs", "Memory", "GPUs", "Instances", "State", box=None)
     for address, facts in sorted(ledger.hosts.items()):
         has = facts.capacity

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import math
 import os
 import signal
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,20 +47,23 @@ from phalanx.data import objects
 from phalanx.data.model import ObjectStore, TlsListener
 from phalanx.data.process import ProcessError
 from phalanx.data.server import S3Server
-from phalanx.fleet.base import FleetError
+from phalanx.fleet.base import FleetError, Unreachable
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray import credentials, runtime
 from phalanx.fleet.ray.fleet import RayFleet
+from phalanx.fleet.ray.ledger import File
 from phalanx.identity import administrator
 from phalanx.identity.authority import Authority
-from phalanx.identity.directory import Directory
+from phalanx.identity.directory import CHANGED, Directory
 from phalanx.identity.seal import Broken, Seal
+from phalanx.identity.signatures import SharedReplays
 from phalanx.identity.trail import Trail
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import census
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
 from phalanx.services.cloudwatch.service import service as cloudwatch
@@ -72,7 +77,9 @@ from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
-from phalanx.store.database import UNAVAILABLE, Database, Unsuitable
+from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Unsuitable
+from phalanx.store.leadership import Leadership, NotLeading
+from phalanx.store.news import News
 from phalanx.wire import heap
 from phalanx.wire.app import application
 
@@ -82,6 +89,14 @@ S3_ANSWER_SECONDS = 30.0
 """How long the S3 server may take to answer before it counts as hanging."""
 STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
+REPLICAS = 8
+"""Services that may run on one data directory, where jobs are in PostgreSQL."""
+CLAIM_SECONDS = 1.0
+"""How long a start takes the lead for free that the service before, which was killed, seems to have still."""
+SCHEMA_SECONDS = 60.0
+"""How long a replica waits until the one that leads has brought the database to this version's schema."""
+DEPOSED = os.EX_TEMPFAIL
+"""Exit status of a replica from which another has taken the lead: it is to be started again."""
 
 
 class FleetKind(StrEnum):
@@ -203,13 +218,9 @@ def serve(
     data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fail(f"Another phalanx serve already uses {data_dir}. Give this one its own: --data-dir DIR")
+    number, lock = _place(data_dir, database)
     # Bound now, so that a taken port is told at once; listened on only when all stands behind it.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -226,6 +237,9 @@ def serve(
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, unwind)
+    # Replicas that start at the same time make what they have in common one after the other.
+    starting = os.open(data_dir / "starting.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(starting, fcntl.LOCK_EX)
     server = _Service(
         host,
         listener,
@@ -241,14 +255,40 @@ def serve(
         ike_profile,
         fleet,
         spread,
+        number,
     )
     try:
-        server.run(stop)
+        server.run(stop, lambda: os.close(starting))
     except (FleetError, KeyringError, ProcessError) as error:
         fail(str(error))
     finally:
         server.close()
         os.close(lock)
+
+
+def _place(data_dir: Path, database: str | None) -> tuple[int, int]:
+    """The number of this service among those that run on the data directory, from 1, and the lock that holds it."""
+    for number in range(1, REPLICAS + 1):
+        try:
+            lock = os.open(data_dir / _numbered("lock", number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number, lock
+        except BlockingIOError:
+            os.close(lock)
+        known = data_dir / "database"
+        if not known.exists() or database not in (None, known.read_text()):
+            fail(
+                f"Another phalanx serve already uses {data_dir}. Give this one its own: --data-dir DIR. (Several share one"
+                " where all keep their jobs in the same PostgreSQL.)"
+            )
+    fail(f"{REPLICAS} services run on {data_dir}, and no more may.")
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}.{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +354,7 @@ class _Service:
         ike_profile: IkeProfile,
         fleet: FleetKind,
         spread: bool,
+        number: int,
     ) -> None:
         self._host = host
         self._listener = listener
@@ -333,24 +374,29 @@ class _Service:
         self._undo = contextlib.ExitStack()
         self._database = Database(database)
         self._undo.callback(self._database.close)
+        self._number = number
+        self._shared = database.get_backend_name() == "postgresql"
+        place = f"{data_dir} on {socket.gethostname()}, {fleet} fleet, {s3_endpoint or 'embedded S3'}"
+        self._leadership = Leadership(self._database, place, _end_deposed, self._closing)
+        self._undo.callback(self._leadership.close)
+        self._news: News | None = None
+        self._waiter: threading.Thread | None = None
+        self._hands_over = False
         try:
-            if not self._database.claim():
-                fail("Another phalanx serve uses this database. Give this one its own: --database URL")
-            self._database.migrate()
-            self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT)
+            self._leads = self._elect()
+            hears = lambda: self._news is None or self._news.fresh()  # noqa: E731
+            self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT, hears)
             self._key = _admin_key(self._directory, data_dir)
         except (*UNAVAILABLE, Unsuitable) as error:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
 
-    def run(self, stop: Sequence[int]) -> None:
-        """Start everything, answer until SIGTERM, SIGINT or SIGHUP. `stop` holds the signals that came meanwhile."""
+    def run(self, stop: Sequence[int], started: Callable[[], None]) -> None:
+        """Start everything, answer until SIGTERM, SIGINT or SIGHUP. `stop` holds the signals that came meanwhile; `started` is
+        called when all is made that replicas have in common."""
         supervisor = os.environ.pop("NOTIFY_SOCKET", None)
         ensure_default_vpc(self._database, REGION)
-        store = self._object_store()
-        objects.ensure_bucket(store, default_bucket(REGION))
+        store, s3_server = self._object_store()
         fleet = self._fleet()
-        self._undo.callback(fleet.close)
-        fleet.open()
         signer = Signer(self._data_dir / "evidence.key")
         keyring = Keyring(self._database, self._root_key)
         manager = Manager(
@@ -365,10 +411,26 @@ class _Service:
         )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
-        manager.open()
-        self._undo.callback(lambda: manager.close(leave=self._leaving))
-        tuner.open()
-        self._undo.callback(tuner.close)
+        if self._shared:
+            self._news = News(self._database, {CHANGED: self._directory.changed, WRITTEN: manager.hear})
+            self._undo.callback(self._news.close)
+            self._news.open()
+
+        def lead() -> None:
+            if s3_server is not None:
+                self._undo.callback(self._stop_s3, s3_server)
+                s3_server.start()
+                threading.Thread(target=self._watch_s3, args=(s3_server,), name="s3", daemon=True).start()
+            objects.ensure_bucket(store, default_bucket(REGION))
+            self._undo.callback(self._stop_fleet, fleet)
+            fleet.open()
+            manager.open()
+            self._undo.callback(lambda: manager.close(leave=self._leaving))
+            tuner.open()
+            self._undo.callback(tuner.close)
+
+        if self._leads:
+            lead()
         port = self._listener.getsockname()[1]
         # Clients elsewhere cannot use the address that means "all of this host's".
         shown = self._host if self._host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
@@ -387,7 +449,7 @@ class _Service:
         metrics.open()
         self._undo.callback(metrics.close)
         routes = [Route("/healthz", _healthy), metrics.route(), *site.routes(region=REGION, s3=s3)]
-        trail = Trail(self._data_dir / "audit", ACCOUNT)
+        trail = Trail(self._data_dir / _numbered("audit", self._number), ACCOUNT)
         self._undo.callback(trail.close)
         app = application(
             services,
@@ -397,6 +459,7 @@ class _Service:
             guard=Authority(self._directory, trail),
             unavailable=UNAVAILABLE,
             store=self._database,
+            replays=SharedReplays(self._database) if self._shared else None,
         )
         endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
@@ -421,14 +484,53 @@ class _Service:
         # Until now it did what SIGKILL does, which leaves instances too. Where somebody has it ignored (nohup), it stays so.
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             signal.signal(signal.SIGHUP, leave)
+        started()
         if stop:
             return
+        if not self._leads:
+            self._waiter = threading.Thread(target=self._follow, args=(lead,), name="replica", daemon=True)
+            self._waiter.start()
         self._listener.listen(1024)
         heap.settle()
         if supervisor is not None:
             _notify(supervisor)
-        log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir))
+        log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir), leads=self._leads)
         server.run(sockets=[self._listener])
+
+    def _elect(self) -> bool:
+        """Whether this replica leads; with the database's schema at its newest."""
+        begun = time.monotonic()
+        while not self._leadership.claim(CLAIM_SECONDS):
+            if self._database.current():
+                if not self._leadership.fits():
+                    fail(
+                        "Another phalanx serve uses this database, with another data directory, fleet or S3. Give this one its"
+                        " own: --database URL"
+                    )
+                return False
+            if time.monotonic() - begun > SCHEMA_SECONDS:
+                fail("Another version of Phalanx leads on this database. Stop it first, or run that version here too.")
+        self._database.migrate()
+        self._leadership.begin()
+        return True
+
+    def _follow(self, lead: Callable[[], None]) -> None:
+        """Wait until the replica that leads is gone, and take its place."""
+        try:
+            while self._leadership.claim(math.inf):
+                try:
+                    self._leadership.begin()
+                    break
+                except UNAVAILABLE as error:
+                    log.warning("this replica cannot lead yet", reason=str(error))
+            else:
+                return
+            self._leads = True
+            lead()
+        except Exception:
+            # Whoever started it starts it again; meanwhile another may lead.
+            log.exception("this replica cannot lead, and ends")
+            os._exit(1)
 
     def close(self) -> None:
         """Stop everything that was started, the rest too where one fails; running jobs go back to the queue, or are left."""
@@ -436,11 +538,16 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._closing.set()
+        if self._waiter is not None:
+            # What it has begun is stopped as a whole.
+            self._waiter.join()
+        self._hands_over = self._leads and self._leadership.others()
+        self._leaving = self._leaving or self._hands_over
         self._undo.close()
 
     def _fleet(self) -> LocalFleet | RayFleet:
         if self._kind == FleetKind.LOCAL:
-            return LocalFleet(self._data_dir, IMAGES, self._registries)
+            return LocalFleet(self._data_dir, IMAGES, self._registries, self._term)
         kept = self._data_dir / "ray"
         credentials.Authority(kept)
         port = _kept_port(kept / "port", self._host)
@@ -451,17 +558,37 @@ class _Service:
             self._host,
             port,
             IMAGES,
+            StoreShelf(self._database, RAY_LEDGER) if self._shared else File(kept / "ledger.json"),
             spread=self._spread,
             reserve=lambda spec: spec.limits.memory if strict else RESERVED_BYTES,
+            term=self._term,
         )
 
-    def _object_store(self) -> ObjectStore:
+    def _term(self) -> int | None:
+        """The term in which the fleet is given orders. Raises Unreachable while this replica does not lead."""
+        try:
+            return self._leadership.term()
+        except NotLeading as error:
+            raise Unreachable(str(error)) from error
+
+    def _stop_fleet(self, fleet: LocalFleet | RayFleet) -> None:
+        # This host's agent serves the next leader as well.
+        if not (self._hands_over and isinstance(fleet, LocalFleet)):
+            fleet.close()
+
+    def _stop_s3(self, server: S3Server) -> None:
+        # Instances that are left running go on reading and writing.
+        if not self._leaving:
+            server.stop()
+
+    def _object_store(self) -> tuple[ObjectStore, S3Server | None]:
+        """S3 as the platform uses it, and the server behind it where that is the service's own: whoever leads runs it."""
         if self._external is not None:
             access_key = os.environ.get("PHALANX_S3_ACCESS_KEY")
             secret_key = os.environ.get("PHALANX_S3_SECRET_KEY")
             if not access_key or not secret_key:
                 fail("An external S3 needs PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY in the environment.")
-            return ObjectStore(self._external, REGION, access_key, secret_key)
+            return ObjectStore(self._external, REGION, access_key, secret_key), None
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
         port, tls = _kept_port(self._data_dir / "s3.port", host), None
@@ -469,16 +596,12 @@ class _Service:
             self._s3_outside = _kept_port(self._data_dir / "s3.tls.port", self._host)
             tls = TlsListener(self._host, self._s3_outside, self._tls.certificate, self._tls.key)
         server = S3Server(self._data_dir / "s3", host, port, self._key.id, self._key.secret, self._data_dir / "s3.log", tls)
-        # Instances that are left running go on reading and writing.
-        self._undo.callback(lambda: None if self._leaving else server.stop())
-        server.start()
-        threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
         if self._kind == FleetKind.RAY and self._tls is not None:
             # As the hosts reach it; what they have to trust comes with their invitations.
             if self._tls.authority is not None:
                 os.environ["AWS_CA_BUNDLE"] = str(self._tls.authority)
-            return ObjectStore(f"https://{self._host}:{self._s3_outside}", REGION, self._key.id, self._key.secret)
-        return ObjectStore(f"http://{host}:{port}", REGION, self._key.id, self._key.secret)
+            return ObjectStore(f"https://{self._host}:{self._s3_outside}", REGION, self._key.id, self._key.secret), server
+        return ObjectStore(f"http://{host}:{port}", REGION, self._key.id, self._key.secret), server
 
     def _shown_s3(self, store: ObjectStore, shown: str) -> str:
         """The URL at which clients reach S3."""
@@ -500,6 +623,12 @@ def _notify(supervisor: str) -> None:
     """Tell systemd that the service is ready (sd_notify(3))."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, contextlib.suppress(OSError):
         sender.sendto(b"READY=1", supervisor.replace("@", "\0", 1) if supervisor.startswith("@") else supervisor)
+
+
+def _end_deposed() -> None:
+    """End at once, with nothing put in order: all there is to put in order is another replica's now."""
+    log.error("another replica has taken the lead from this one, which ends, to be started again")
+    os._exit(DEPOSED)
 
 
 def _healthy(_request: object) -> PlainTextResponse:

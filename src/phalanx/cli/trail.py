@@ -14,15 +14,23 @@ def trail(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     records: Annotated[int | None, typer.Option(help="How many records there were when it was checked before.")] = None,
     last: Annotated[str | None, typer.Option(help="The hash of the last of these, as it was shown then.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Check this trail alone, where replicas keep several: audit, audit.2 and so on.")
+    ] = None,
 ) -> None:
     """Check the audit trail of a service: that no record was changed, removed or inserted. Note what it prints: with --records
     and --last a later check tells as well whether records were cut off at the end, or all of them made anew."""
-    directory = data_dir / "audit"
-    if not directory.is_dir():
+    found = [data_dir / name] if name is not None else sorted(data_dir.glob("audit*"))
+    if not found or not all(directory.is_dir() for directory in found):
         fail(f"No service has run with the data directory {data_dir}.")
     if (records is None) != (last is None):
         fail("--records and --last belong together: give both.")
-    found = verify(directory, noted=None if records is None or last is None else (records, last))
-    if found.fault is not None:
-        fail(f"The audit trail in {directory} is not whole: {found.fault}.")
-    typer.echo(f"records {found.records}\nlast    {found.last}")
+    if records is not None and len(found) > 1:
+        fail("--records and --last are those of one trail: say by --name of which.")
+    for directory in found:
+        verdict = verify(directory, noted=None if records is None or last is None else (records, last))
+        if verdict.fault is not None:
+            fail(f"The audit trail in {directory} is not whole: {verdict.fault}.")
+        if len(found) > 1:
+            typer.echo(f"trail   {directory.name}")
+        typer.echo(f"records {verdict.records}\nlast    {verdict.last}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ import structlog
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError
 from phalanx.network.model import Exits, Overlay, SecurityGroup
+from phalanx.node import protocol
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 
 CALL_SECONDS = 86400.0
@@ -27,7 +28,9 @@ log = structlog.get_logger()
 class Host(ABC):
     """The calls of `Fleet`, to one host. How its agent is reached, and what is done when it is not, subclasses say."""
 
-    def __init__(self) -> None:
+    def __init__(self, term: Callable[[], int | None] = lambda: None) -> None:
+        """`term`: the leader's, where a control plane has replicas; it raises FleetError in one that does not lead."""
+        self._term = term
         self._condition = threading.Condition()
         self._version = 0
         self._newest = 0
@@ -42,6 +45,10 @@ class Host(ABC):
     @abstractmethod
     def _lost(self, reason: FleetError) -> None:
         """The agent does not answer: do what can be done so that it does."""
+
+    def lead(self) -> None:
+        """Have the agent take no more orders of earlier leaders; none of theirs is under way when this returns."""
+        self._call("lead", ANSWER_SECONDS)
 
     def capacity(self) -> Capacity:
         """See Fleet."""
@@ -107,6 +114,10 @@ class Host(ABC):
     def destroy(self, ids: Sequence[str]) -> None:
         """See Fleet."""
         self._call("destroy", ids=tuple(ids))
+
+    def _term_for(self, method: str) -> int | None:
+        """The term that a call is made in. Raises FleetError for one that this replica may not make now."""
+        return None if method in protocol.READING else self._term()
 
     def _refresh(self) -> None:
         self._see(self._call("statuses", ANSWER_SECONDS, seen=-1, timeout=0.0))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
 from phalanx.fleet.host import Host
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
-from phalanx.node.messages import InstanceSpec
+from phalanx.node.messages import InstanceSpec, InstanceStatus
 from phalanx.node.names import Names
 
 START_SECONDS = 60.0
@@ -33,8 +33,14 @@ log = structlog.get_logger()
 class LocalFleet(Host):
     """Starts the agent, keeps it running, and speaks to it. See `Fleet` for what the calls mean."""
 
-    def __init__(self, data_dir: Path, images: Path, registries: Sequence[str] = ()) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        data_dir: Path,
+        images: Path,
+        registries: Sequence[str] = (),
+        term: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        super().__init__(term)
         self._names = Names(data_dir)
         self._images = images
         self._registries = registries
@@ -44,6 +50,7 @@ class LocalFleet(Host):
     def open(self) -> None:
         """Find this service's agent or start one; returns when it answers. Raises FleetError."""
         self._ensure_agent()
+        self.lead()
         self._refresh()
         self._watcher.start()
 
@@ -76,9 +83,17 @@ class LocalFleet(Host):
             raise NoRoom(f"There is one host, for {len(specs)} instances that shall each have a host of their own.", ever=False)
         super().place(specs)
 
+    def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """See Fleet. A replica that does not lead asks each time."""
+        if not self._watcher.is_alive():
+            with contextlib.suppress(FleetError):
+                self._refresh()
+        return super().statuses(ids)
+
     def _call(self, method: str, seconds: float = host.CALL_SECONDS, /, **arguments: object) -> Any:
+        term = self._term_for(method)
         try:
-            return protocol.call(self._names.agent_socket, Agent, method, arguments, seconds)
+            return protocol.call(self._names.agent_socket, Agent, method, arguments, seconds, term)
         except protocol.Hanging as error:
             # It keeps nothing that its successor does not find; calls that wait for it fail now, and are repeated.
             for pid in self._agents():

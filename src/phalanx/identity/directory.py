@@ -1,15 +1,17 @@
 """Who is behind an access key, with all that is allowed to them: read and compiled once, until something changes.
 
-One control plane writes to a store at a time, so a count of changes in memory tells when what was read is out of date.
+A count of changes in memory tells when what was read is out of date: the process's own, and those of other replicas, which tell
+of them. While they cannot be heard, nothing is kept in mind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -33,6 +35,8 @@ from phalanx.store.identity import (
 )
 from phalanx.wire.sigv4 import Principal
 
+CHANGED = "identities"
+"""What replicas are told of a change."""
 _CACHED = 4096
 """Access keys that are kept in mind."""
 _KEY = re.compile(r"[A-Za-z0-9]{1,128}")
@@ -63,8 +67,10 @@ class Identity:
 class Directory:
     """The identities of a store, by access key."""
 
-    def __init__(self, database: Database, seal: Seal, account: str) -> None:
+    def __init__(self, database: Database, seal: Seal, account: str, fresh: Callable[[], bool] = lambda: True) -> None:
+        """`fresh`: whether the changes of other replicas are heard."""
         self.database = database
+        self._fresh = fresh
         self.seal = seal
         self.account = account
         self._lock = threading.Lock()
@@ -79,10 +85,19 @@ class Directory:
             self._known.clear()
             self._trusts.clear()
 
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that may change who is who and may do what."""
+        try:
+            with self.database.write(tell=CHANGED) as transaction:
+                yield transaction
+        finally:
+            self.changed()
+
     def find(self, access_key: str) -> Identity | None:
         """Whom an active access key speaks for. Raises seal.Broken."""
         known = self._known.get(access_key)
-        if known is not None:
+        if known is not None and self._fresh():
             return known
         if not _KEY.fullmatch(access_key):
             return None
@@ -104,7 +119,7 @@ class Directory:
 
     def trust(self, arn: str) -> str | None:
         """The trust policy of a role, by its ARN; None where there is no such role."""
-        if arn in self._trusts:
+        if arn in self._trusts and self._fresh():
             return self._trusts[arn]
         before = self._changes
         with self.database.read() as transaction:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import select
 
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import exits, plan, traffic
+from phalanx.network.model import Exits, SecurityGroup
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 
@@ -26,6 +28,7 @@ class Enforcement:
         self._fleet = fleet
         self._lock = threading.Lock()
         self._owed: set[str] = set()
+        self._in_force: dict[str, tuple[Sequence[SecurityGroup], Exits]] = {}
 
     def enforce(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now. Raises FleetError."""
@@ -40,6 +43,14 @@ class Enforcement:
     def everything(self) -> None:
         """Owe the rules of every VPC that has instances: routes changed, or a service that was killed may have owed them."""
         self._owed.update(self._active())
+        self.settle()
+
+    def refresh(self) -> None:
+        """Another replica may have changed rules: owe those that are no longer what is in force."""
+        with self._database.read() as session:
+            for vpc_id in self._active():
+                if self._in_force.get(vpc_id) != (plan.rules(session, vpc_id), exits.of_vpc(session, vpc_id)):
+                    self._owed.add(vpc_id)
         self.settle()
 
     def settle(self) -> None:
@@ -58,6 +69,7 @@ class Enforcement:
         with self._database.read() as session:
             rules, ways_out = plan.rules(session, vpc_id), exits.of_vpc(session, vpc_id)
         self._fleet.enforce(vpc_id, rules, ways_out)
+        self._in_force[vpc_id] = (rules, ways_out)
         self._tell(vpc_id)
 
     def _tell(self, vpc_id: str) -> None:

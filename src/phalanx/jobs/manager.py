@@ -55,7 +55,10 @@ class Need:
 
 
 class Manager:
-    """Implements JobControl for the AWS services."""
+    """Implements JobControl for the AWS services.
+
+    Until it is opened it answers what the services ask and moves nothing: another replica's leads, and hears of every commit.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,8 @@ class Manager:
         self._fleet = fleet
         self._store = store
         self._closing = threading.Event()
+        self._leads = False
+        self._missed = False
         self._enforcement = Enforcement(database, fleet)
         self._meter = Meter()
         self._world = World(
@@ -91,9 +96,17 @@ class Manager:
 
     def open(self) -> None:
         """Begin: jobs that an earlier service left go on first."""
+        # First: of a change that is made from here on, `everything` does not know.
+        self._leads = True
         self._meter.inherit(job.name for job in self._unfinished() if job.plan is not None)
         self._enforcement.everything()
         self._thread.start()
+
+    def hear(self) -> None:
+        """Another replica has written something: a job, a wish to stop one, rules or routes."""
+        if self._leads:
+            self._missed = True
+            self.wake()
 
     def close(self, *, leave: bool = False) -> None:
         """Stop cleanly: running jobs go back to the queue, and their instances are taken down with all that guards them.
@@ -190,10 +203,15 @@ class Manager:
             return evidence.report(row, made, [], [str(error)], {})
 
     def census(self) -> Measured:
-        """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well."""
+        """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well.
+
+        Of a replica that does not lead, what the fleet has: else all would count the same.
+        """
         capacity = None
         with contextlib.suppress(FleetError):
             capacity = self._fleet.capacity()
+        if not self._leads:
+            return Measured(capacity=capacity)
         with self._lock:
             reserved = [need for _, need in self._runners.values()]
         phases: Counter[str] = Counter()
@@ -225,17 +243,22 @@ class Manager:
         )
 
     def network_changed(self, vpc_id: str) -> None:
-        """See JobControl."""
-        self._enforcement.changed(vpc_id)
+        """See JobControl. Where another replica leads, it has been told by the commit."""
+        if self._leads:
+            self._enforcement.changed(vpc_id)
 
     def routes_changed(self) -> None:
-        """See JobControl."""
-        self._enforcement.everything()
+        """See JobControl. Where another replica leads, it has been told by the commit."""
+        if self._leads:
+            self._enforcement.everything()
 
     def _work(self) -> None:
         while not self._closing.is_set():
             self._awake.clear()
             try:
+                if self._missed:
+                    self._missed = False
+                    self._enforcement.refresh()
                 self._enforcement.settle()
                 self._admit()
             except FleetError as error:

@@ -18,6 +18,7 @@ from phalanx.node import logging
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, LineServer, answer
+from phalanx.node.terms import Terms
 
 log = structlog.get_logger()
 
@@ -49,7 +50,7 @@ def main() -> None:
     # Bound under another name first: whoever finds the socket finds it answering.
     starting = names.agent_socket.with_suffix(".new")
     starting.unlink(missing_ok=True)
-    server = LineServer(starting, partial(answer, agent), LINE_LIMIT)
+    server = LineServer(starting, partial(answer, agent, terms=Terms(names.term)), LINE_LIMIT)
     starting.rename(names.agent_socket)
     serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
     serving.start()

@@ -108,6 +108,9 @@ class Agent:
             zones=(self._names.zone.read_text(),) if self._names.zone.exists() else None,
         )
 
+    def lead(self) -> None:
+        """A replica of the control plane has taken the lead: from here on orders of earlier leaders are refused (`Terms`)."""
+
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
         return self._rooms.may_fetch(image) or self._rooms.images.has(image)

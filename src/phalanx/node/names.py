@@ -32,6 +32,11 @@ class Names:
         return self.run_dir / "agent.sock"
 
     @property
+    def term(self) -> Path:
+        """Where it is kept whose orders this host takes."""
+        return self.data_dir / "term"
+
+    @property
     def draining(self) -> Path:
         """A file that is there while this host takes no more instances, since it is to leave its fleet."""
         return self.run_dir / "draining"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import socket
@@ -12,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from phalanx.node.messages import decode, encode
+from phalanx.node.terms import Terms
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of the longest request or answer."""
+
+READING = frozenset({"capacity", "has_image", "mtu", "statuses", "logs", "measure", "usage"})
+"""Calls that change nothing, which any replica of a control plane may make; all others are the leader's."""
+WHOLE = frozenset({"place", "enforce"})
+"""Calls that must not be under way any more when another leads: what they do late would stand beside what it does."""
 
 
 class CallFailed(Exception):
@@ -50,16 +57,17 @@ class _Connection(socketserver.StreamRequestHandler):
             self.wfile.flush()
 
 
-def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float) -> Any:
+def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float, term: int | None = None) -> Any:
     """Call `method` of the agent behind a socket, for `timeout` seconds at most. Raises CallFailed, Unreachable or Hanging."""
-    return result(agent, method, send(path, request(agent, method, arguments), timeout))
+    return result(agent, method, send(path, request(agent, method, arguments, term), timeout))
 
 
-def request(agent: type, method: str, arguments: Mapping[str, object]) -> bytes:
-    """The line that asks for a call."""
+def request(agent: type, method: str, arguments: Mapping[str, object], term: int | None = None) -> bytes:
+    """The line that asks for a call; `term` is the leader's, where a control plane has replicas."""
     parameters, _ = _signature(agent, method)
     encoded = {name: encode(parameters[name], value) for name, value in arguments.items()}
-    return json.dumps({"method": method, "arguments": encoded}).encode() + b"\n"
+    given = {} if term is None else {"term": term}
+    return json.dumps({"method": method, "arguments": encoded, **given}).encode() + b"\n"
 
 
 def result(agent: type, method: str, line: bytes) -> Any:
@@ -88,13 +96,18 @@ def send(path: Path, line: bytes, timeout: float) -> bytes:
     return answered
 
 
-def answer(agent: Any, line: bytes) -> bytes:
-    """Serve one request line."""
+def answer(agent: Any, line: bytes, terms: Terms | None = None) -> bytes:
+    """Serve one request line. `terms` tell whose orders are taken; without them it is anybody's who can reach the socket."""
     try:
         request = json.loads(line)
-        parameters, returns = _signature(type(agent), request["method"])
+        method = request["method"]
+        parameters, returns = _signature(type(agent), method)
         arguments = {name: decode(parameters[name], value) for name, value in request["arguments"].items()}
-        result = encode(returns, getattr(agent, request["method"])(**arguments))
+        ordered: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if terms is not None and method not in READING:
+            ordered = terms.order(request.get("term"), method in WHOLE)
+        with ordered:
+            result = encode(returns, getattr(agent, method)(**arguments))
         return json.dumps({"result": result}).encode() + b"\n"
     except Exception as error:
         # The caller decides what a failure means; to the agent no request may be fatal.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -24,21 +25,34 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+
+class Deposed(Exception):
+    """Another replica leads: nothing that this one decided while it did is written any more."""
+
+
+UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, Deposed)
 """What a transaction raises where the database cannot be reached, is locked for too long, or has no room: nobody was told that
 it is done, and it may be repeated."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_WRITERS, _OWNER = 0x7068616C616E78, 0x7068616C616E79
-"""PostgreSQL's advisory locks: of the transaction that writes, and of the service that the database belongs to."""
+_WRITERS = 0x7068616C616E78
+"""PostgreSQL's advisory lock of the transaction that writes."""
 _LOCK_SECONDS = 30
 """How long a writer waits for another one."""
-_OWNER_SECONDS = 10.0
-"""How long PostgreSQL may take to notice that the service before was killed."""
 WRITE_SECONDS = Histogram(
     "phalanx_store_write_seconds",
     "From when a transaction that writes asked for its turn until it was on the disk.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
 )
+_STALLED_SECONDS = 8
+"""A writer that leaves its transaction alone for so long loses it, so that others get their turn: its process is stopped."""
+_DEAD_MS = 15_000
+"""A server's host that does not answer for so long is gone."""
+_OLDEST = 14
+"""PostgreSQL's oldest version that knows all that is asked of it."""
+CHANNEL = "phalanx"
+"""On which replicas hear of each other's commits (PostgreSQL's NOTIFY)."""
+WRITTEN = "written"
+"""What is told there of every transaction of a replica that does not lead."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -105,7 +119,11 @@ class Database:
     def __init__(self, url: str | URL) -> None:
         parsed = make_url(url)
         self.url = url
-        self._owner: Connection | None = None
+        self.session_name = f"phalanx {secrets.token_hex(8)}"
+        """What PostgreSQL calls this object's sessions."""
+        self._shared = parsed.get_backend_name() == "postgresql"
+        self._term: int | None = None
+        self._deposed: Callable[[], None] = lambda: None
         if parsed.get_backend_name() == "sqlite":
             self._engine = create_engine(parsed)
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -117,8 +135,10 @@ class Database:
                 # Each statement of a writer sees what was committed before it: of all writers, since it is the only one.
                 isolation_level="READ COMMITTED",
                 connect_args={
-                    "application_name": "phalanx",
+                    "application_name": self.session_name,
                     "connect_timeout": 5,
+                    "keepalives_idle": 5,
+                    "tcp_user_timeout": _DEAD_MS,
                     "options": f"-c lock_timeout={_LOCK_SECONDS}s -c timezone=UTC",
                 },
                 pool_size=8,
@@ -148,41 +168,28 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema to the newest migration; nothing happens when it is there already.
 
-        Raises Unsuitable where the database does not keep texts in UTF-8.
+        Raises Unsuitable where the database does not keep texts in UTF-8, or the server is too old.
         """
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < 10_000 * _OLDEST:
+                    raise Unsuitable(f"PostgreSQL {_OLDEST} or newer is needed")
                 if encoding != "UTF8":
                     raise Unsuitable(f"the database's encoding is {encoding}: make it with ENCODING 'UTF8' TEMPLATE template0")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def claim(self) -> bool:
-        """Make the database this process's until it is closed; whether it was free. A server that is starting is waited for.
+    def current(self) -> bool:
+        """Whether the schema is this version's own."""
+        with self._engine.connect() as connection:
+            return _revision(connection) == ScriptDirectory(str(_MIGRATIONS)).get_current_head()
 
-        Nothing is done for SQLite, whose file lies in a data directory that has one service by its own lock.
-        """
-        if self._engine.dialect.name != "postgresql":
-            return True
-        deadline = time.monotonic() + _OWNER_SECONDS
-        while True:
-            try:
-                if self._owner is None:
-                    # A connection of its own: the lock goes with it, whatever ends the process.
-                    self._owner = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                if self._owner.exec_driver_sql(f"SELECT pg_try_advisory_lock({_OWNER})").scalar_one():
-                    return True
-            except UNAVAILABLE:
-                # The server may be starting.
-                self._disown()
-                if time.monotonic() > deadline:
-                    raise
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
+    def fence(self, term: int, deposed: Callable[[], None]) -> None:
+        """From now on write only while the leader's term is `term`; where a transaction begins later, `deposed` is called."""
+        self._term, self._deposed = term, deposed
 
     def copy(self, path: Path) -> None:
         """Write a copy of a SQLite database into the file `path`, as it is at one moment, while others write on."""
@@ -197,27 +204,37 @@ class Database:
             found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
             if found != "ok":
                 raise Unsuitable(f"the database is damaged: {found}")
-            revision = MigrationContext.configure(connection).get_current_revision()
+            revision = _revision(connection)
         if revision not in {each.revision for each in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
             raise Unsuitable(f"the database has the schema {revision}, which this version of Phalanx does not know")
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, tell: str | None = None) -> Iterator[Session]:
         """A transaction that may change rows; committed at the end, rolled back on an exception, and then on the disk.
+
+        With its commit other replicas are told `tell` (store.news); those that follow tell the leader of each.
 
         There is one at a time: what it reads is still true when it writes. SQLite has a lock for that (BEGIN IMMEDIATE); in
         PostgreSQL it is an advisory one, so that other processes of Phalanx wait for it too.
         """
-        with self.changes() as connection, session_on(connection) as session:
+        with self.changes(tell=tell) as connection, session_on(connection) as session:
             yield session
 
     @contextlib.contextmanager
-    def changes(self, *, may_wait: bool = False) -> Iterator[Connection]:
+    def changes(self, *, may_wait: bool = False, tell: str | None = None) -> Iterator[Connection]:
         """Like `write`, for statements: with every request a session would cost more than the database does. It need not be on
         the disk at the end where it `may_wait` and the thread is `postponing`."""
         begun = time.perf_counter()
         with self._turn, self._writers.connect() as connection, connection.begin():
+            # Nobody takes the lead before this transaction has ended: that is a writer's work, too.
+            if self._term is not None and connection.exec_driver_sql("SELECT term FROM leader").scalar_one() != self._term:
+                self._deposed()
+                raise Deposed
             yield connection
+            if self._shared:
+                for what in (tell, WRITTEN if self._term is None else None):
+                    if what is not None:
+                        connection.exec_driver_sql(f"NOTIFY {CHANNEL}, '{what}'")
         owed: list[Callable[[], None]] | None = getattr(self._postponing, "owed", None)
         if may_wait and owed is not None and self._wal is not None:
             owed.append(partial(_written, begun))
@@ -263,15 +280,11 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self._disown()
         self._engine.dispose()
 
-    def _disown(self) -> None:
-        if self._owner is not None:
-            # Not given back to the pool: it ends here, and the lock with it.
-            self._owner.invalidate()
-            self._owner.close()
-            self._owner = None
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 @contextlib.contextmanager
@@ -320,4 +333,7 @@ def _prepare_postgresql(connection: PostgresConnection, _: ConnectionPoolEntry) 
 
 def _begin_postgresql(connection: Connection) -> None:
     if connection.get_execution_options().get("phalanx_write"):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+        connection.exec_driver_sql(
+            f"SELECT set_config('idle_in_transaction_session_timeout', '{_STALLED_SECONDS}s', true),"
+            f" pg_advisory_xact_lock({_WRITERS})"
+        )

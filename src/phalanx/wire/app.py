@@ -21,7 +21,7 @@ from phalanx.wire import sigv4
 from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
 from phalanx.wire.crew import Crew, Rounds
 from phalanx.wire.errors import AwsError, Denied
-from phalanx.wire.replay import Replays
+from phalanx.wire.replay import Memory, Replays
 from phalanx.wire.service import READING, Caller, Client, Event, Guard, Owed, Service, Store
 from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 
@@ -60,16 +60,17 @@ def application(
     guard: Guard | None = None,
     unavailable: tuple[type[Exception], ...] = (),
     store: Store | None = None,
+    replays: Memory | None = None,
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
     `guard` decides what callers may do and keeps a record of it; without one whoever has a key may do everything. `routes` are
     served besides (such as /console/); everything else is answered with 404. `unavailable` is what `keys`, `guard` and handlers
     raise while what they need is away: clients hear ServiceUnavailable (503), and repeat. `store` is where handlers may leave
-    to the endpoint to wait for the disk. Raises ValueError for a handler without an operation of that name in its service's
-    model.
+    to the endpoint to wait for the disk. `replays` knows the signatures that were used; by default this process remembers its
+    own. Raises ValueError for a handler without an operation of that name in its service's model.
     """
-    endpoint = _Endpoint(services, keys, account, guard, unavailable, store)
+    endpoint = _Endpoint(services, keys, account, guard, unavailable, store, replays or Replays())
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
     app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *routes])
     starlettes_own = app.router.default
@@ -119,6 +120,7 @@ class _Endpoint:
         guard: Guard | None,
         unavailable: tuple[type[Exception], ...],
         store: Store | None,
+        replays: Memory,
     ) -> None:
         made = [one for service in services for one in apis(service)]
         self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
@@ -131,7 +133,7 @@ class _Endpoint:
         self._account = account
         self._guard = guard
         self._unavailable = unavailable
-        self._replays = Replays()
+        self._replays = replays
         self._crew = Crew()
         self._store = store
         self._disk = None if store is None else Rounds(store.sync)

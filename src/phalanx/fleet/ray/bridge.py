@@ -89,9 +89,9 @@ class Bridge:
         found = self._ask({"image": image}, ANSWER_SECONDS)["offer"]
         return None if found is None else decode(Offer, found)
 
-    def call(self, address: str, method: str, seconds: float, arguments: dict[str, object]) -> Any:
-        """Call `method` of a host's agent. Raises Unreachable or Refused."""
-        line = protocol.request(Agent, method, arguments).decode()
+    def call(self, address: str, method: str, seconds: float, arguments: dict[str, object], term: int | None) -> Any:
+        """Call `method` of a host's agent, in the leader's `term`. Raises Unreachable or Refused."""
+        line = protocol.request(Agent, method, arguments, term).decode()
         said = self._ask({"host": address, "line": line, "seconds": seconds}, seconds + ANSWER_SECONDS)
         if "unreachable" in said:
             raise Unreachable(said["unreachable"])

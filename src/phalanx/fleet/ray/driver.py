@@ -34,6 +34,8 @@ from phalanx.node.names import Names
 LOOK_SECONDS = 0.5
 """How often Ray is asked which hosts there are."""
 START_SECONDS = 60.0
+SILENT_SECONDS = 60.0
+"""A control plane that has not asked for the hosts for so long is stopped, or does not lead any more: they are another's."""
 CALLS = 128
 """Calls that a host carries at a time."""
 
@@ -58,6 +60,8 @@ class Hosts:
         self._depot = depot
         self._forwarders: dict[str, tuple[str, Any]] = {}
         self._beginning: set[str] = set()
+        self.asked = time.monotonic()
+        """When the control plane has last asked for them."""
 
     def look(self) -> None:
         """Take up hosts that have come, and let go of those that are gone."""
@@ -80,6 +84,7 @@ class Hosts:
         if "image" in asked:
             said = self._offer(asked["image"])
         elif "host" not in asked:
+            self.asked = time.monotonic()
             said = {"hosts": {address: node for address, (node, _) in list(self._forwarders.items())}}
         else:
             said = self._call(asked["host"], asked["line"].encode(), asked["seconds"])
@@ -179,6 +184,10 @@ def _look(hosts: Hosts, runtime: Runtime, ending: threading.Event) -> None:
             hosts.look()
         except Exception:
             log.exception("cannot look at the hosts")
+        if time.monotonic() - hosts.asked > SILENT_SECONDS:
+            log.error("the control plane does not look after its hosts: they may join another")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         if ending.wait(LOOK_SECONDS):
             return
     # Without its head nothing of it can be saved: the control plane starts another.

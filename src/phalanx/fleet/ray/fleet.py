@@ -18,7 +18,7 @@ from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
 from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
-from phalanx.fleet.ray.ledger import Facts, Ledger, Place
+from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
 from phalanx.fleet.ray.placement import Room, choose
 from phalanx.network.model import ENI_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
@@ -38,8 +38,8 @@ log = structlog.get_logger()
 class RayHost(Host):
     """One host of the fleet, reached through Ray."""
 
-    def __init__(self, address: str, bridge: Bridge, changed: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(self, address: str, bridge: Bridge, changed: Callable[[], None], term: Callable[[], int | None]) -> None:
+        super().__init__(term)
         self.address = address
         self._bridge = bridge
         self._changed = changed
@@ -66,7 +66,7 @@ class RayHost(Host):
         self._call("deliver", instance_id=instance_id, sender=sender, offset=offset, content=content)
 
     def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
-        return self._bridge.call(self.address, method, seconds, arguments)
+        return self._bridge.call(self.address, method, seconds, arguments, self._term_for(method))
 
     def _see(self, statuses: Statuses) -> None:
         super()._see(statuses)
@@ -84,10 +84,20 @@ class RayFleet:
     """
 
     def __init__(
-        self, data_dir: Path, address: str, port: int, images: Path, *, spread: bool, reserve: Callable[[InstanceSpec], int]
+        self,
+        data_dir: Path,
+        address: str,
+        port: int,
+        images: Path,
+        shelf: Shelf,
+        *,
+        spread: bool,
+        reserve: Callable[[InstanceSpec], int],
+        term: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._bridge = Bridge(data_dir, address, port, images)
-        self._ledger = Ledger(data_dir / "ray" / "ledger.json")
+        self._ledger = Ledger(shelf)
+        self._term = term
         self._spread = spread
         self._reserve = reserve
         self._hosts: dict[str, RayHost] = {}
@@ -106,6 +116,7 @@ class RayFleet:
 
     def open(self) -> None:
         """Let hosts join; those of before are waited for while the service runs. Raises FleetError."""
+        self._ledger.load()
         self._bridge.open()
         self._tender.start()
 
@@ -120,6 +131,9 @@ class RayFleet:
 
     def capacity(self) -> Capacity:
         """See Fleet."""
+        if self._tender.ident is None:
+            # Another replica leads, and writes it.
+            self._ledger.load()
         found = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
         if not found:
             raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
@@ -288,6 +302,8 @@ class RayFleet:
         return _together(lambda address: call(self._host(address), by_host[address]), list(by_host))
 
     def _host(self, address: str) -> RayHost:
+        if self._tender.ident is None:
+            raise Unreachable("This replica of the control plane does not lead: the one that does reaches the hosts")
         if address not in self._joined:
             raise Unreachable(f"The host {address} is away")
         return self._hosts[address]
@@ -297,37 +313,46 @@ class RayFleet:
         self._expect(REJOIN_SECONDS, self._ledger.hosts)
         while not self._closing.wait(LOOK_SECONDS):
             try:
-                present = self._bridge.hosts()
+                # A replica that may not lead any more lets go of the hosts: without being asked, the driver ends.
+                self._term()
+                self._look()
             except FleetError as error:
-                log.warning("Ray is away and is started again", reason=str(error))
-                self._joined.clear()
-                with contextlib.suppress(FleetError):
-                    self._bridge.open()
-                self._expect(REJOIN_SECONDS, self._ledger.hosts)
-                continue
-            for address, node in present.items():
-                if self._joined.get(address) != node:
-                    self._take_up(address, node)
-                elif time.monotonic() - self._asked[address] > FACTS_SECONDS:
-                    self._ask(address)
-            for address in [address for address in self._joined if address not in present]:
-                log.warning("a host is away", host=address)
-                del self._joined[address]
-                self._hosts[address].close()
-                self._expect(LOST_SECONDS, [address])
-            for address in [address for address in self._ledger.hosts if address not in self._joined]:
-                if time.monotonic() > self._expected[address]:
-                    log.error("a host is lost", host=address, instances=self._ledger.on(address))
-                    self._ledger.lose(address)
-                    self._bump()
+                log.warning("the hosts cannot be looked after now", reason=str(error))
+
+    def _look(self) -> None:
+        try:
+            present = self._bridge.hosts()
+        except FleetError as error:
+            log.warning("Ray is away and is started again", reason=str(error))
+            self._joined.clear()
+            with contextlib.suppress(FleetError):
+                self._bridge.open()
+            self._expect(REJOIN_SECONDS, self._ledger.hosts)
+            return
+        for address, node in present.items():
+            if self._joined.get(address) != node:
+                self._take_up(address, node)
+            elif time.monotonic() - self._asked[address] > FACTS_SECONDS:
+                self._ask(address)
+        for address in [address for address in self._joined if address not in present]:
+            log.warning("a host is away", host=address)
+            del self._joined[address]
+            self._hosts[address].close()
+            self._expect(LOST_SECONDS, [address])
+        for address in [address for address in self._ledger.hosts if address not in self._joined]:
+            if time.monotonic() > self._expected[address]:
+                log.error("a host is lost", host=address, instances=self._ledger.on(address))
+                self._ledger.lose(address)
+                self._bump()
 
     def _expect(self, seconds: float, addresses: Iterable[str]) -> None:
         """Hosts that are away have so long to come back."""
         self._expected.update(dict.fromkeys(addresses, time.monotonic() + seconds))
 
     def _take_up(self, address: str, node: str) -> None:
-        host = RayHost(address, self._bridge, self._bump)
+        host = RayHost(address, self._bridge, self._bump, self._term)
         try:
+            host.lead()
             facts = host.facts()
             # Jobs have gone on without these, or have ended: they must not run beside what took their place.
             owed = [id_ for id_ in self._ledger.on(address) if self._ledger.places[id_].lost]

@@ -1,4 +1,4 @@
-"""Which instance is on which host: kept in a file, since hosts may be away when the control plane comes back."""
+"""Which instance is on which host: kept where it outlives the control plane, since hosts may be away when that comes back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from phalanx.network.model import Eni
 from phalanx.node.messages import Capacity, decode, encode
@@ -43,13 +44,46 @@ class _Content:
     hosts: dict[str, Facts] = field(default_factory=dict)
 
 
-class Ledger:
-    """Every change is on the disk before it returns. Holds no secret."""
+class Shelf(Protocol):
+    """Where the ledger is kept: one text."""
+
+    def load(self) -> str | None:
+        """What was saved last; None where nothing ever was. Raises FleetError."""
+
+    def save(self, content: str) -> None:
+        """Keep a text instead of the one before, for good when this returns. Raises FleetError."""
+
+
+class File:
+    """A shelf of a control plane that has no replicas."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def load(self) -> str | None:
+        """See Shelf."""
+        return self._path.read_text() if self._path.exists() else None
+
+    def save(self, content: str) -> None:
+        """See Shelf."""
+        partial = self._path.with_suffix(".new")
+        partial.write_text(content)
+        partial.replace(self._path)
+
+
+class Ledger:
+    """Every change is on its shelf before it returns. Holds no secret."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._lock = threading.Lock()
-        self._content = decode(_Content, json.loads(path.read_text())) if path.exists() else _Content()
+        self._content = _Content()
+
+    def load(self) -> None:
+        """Read what is on the shelf. Raises FleetError."""
+        with self._lock:
+            kept = self._shelf.load()
+            self._content = _Content() if kept is None else decode(_Content, json.loads(kept))
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -94,7 +128,5 @@ class Ledger:
             self._save(_Content(places, {address: facts for address, facts in self.hosts.items() if address != host}))
 
     def _save(self, content: _Content) -> None:
-        partial = self._path.with_suffix(".new")
-        partial.write_text(json.dumps(encode(_Content, content)))
-        partial.replace(self._path)
+        self._shelf.save(json.dumps(encode(_Content, content)))
         self._content = content

@@ -22,11 +22,8 @@ def service(directory: Directory) -> Service:
 
     def writing(operation: Operation) -> Handler:
         def handle(caller: Caller, members: Members) -> Members:
-            try:
-                with directory.database.write() as session:
-                    return operation(session, caller, members)
-            finally:
-                directory.changed()
+            with directory.write() as session:
+                return operation(session, caller, members)
 
         return handle
 

@@ -696,6 +696,28 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("job", "host", "number", name=op.f("pk_objective_values")),
     )
+    op.create_table(
+        "leader",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("term", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("place", TEXT, nullable=False),
+        sa.Column("sessions", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_leader")),
+    )
+    op.create_table(
+        "documents",
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("content", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_documents")),
+    )
+    op.create_table(
+        "used_signatures",
+        sa.Column("signature", TEXT, nullable=False),
+        sa.Column("used", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("signature", name=op.f("pk_used_signatures")),
+    )
+    with op.batch_alter_table("used_signatures", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_used_signatures_used"), ["used"], unique=False)
 
 
 def downgrade() -> None:
