@@ -10,7 +10,8 @@ import typer
 import yaml
 
 from phalanx.cli.env import variables
-from phalanx.cli.settings import AdminKey, Endpoints, database_url, default_bucket
+from phalanx.cli.settings import AdminKey, Endpoints, default_bucket
+from phalanx.cli.stored import database_url
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
 

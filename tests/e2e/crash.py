@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
 from phalanx.cli.serve import DEPOSED
-from phalanx.cli.settings import stored
+from phalanx.cli.stored import stored
 from phalanx.jobs.evidence import verify
 from phalanx.network.capture import Capture
 from phalanx.network.errors import NetworkError

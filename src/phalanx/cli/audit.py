@@ -13,7 +13,8 @@ from rich.table import Table
 from sqlalchemy import select
 
 from phalanx import __version__
-from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, DataDir, stored
+from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, DataDir
+from phalanx.cli.stored import stored
 from phalanx.jobs.evidence import Signer, doubt
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob

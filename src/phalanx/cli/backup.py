@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DatabaseError
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, database_url, fail, stored
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.stored import database_url, stored
 from phalanx.identity import trail
 from phalanx.store.database import Unsuitable
 

@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.cli.env import variables
 from phalanx.cli.evidence import load
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.stored import stored, stored_job
 from phalanx.jobs.cost import Cost, estimate
 
 POLL_SECONDS = 0.5

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from phalanx.cli.report import page
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.stored import stored, stored_job
 from phalanx.jobs.cost import estimate
 from phalanx.jobs.evidence import Signer, Tampered, verify
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.stored import stored, stored_job
 from phalanx.jobs.explain import ESP, IKE, Flow, Verdict, ends, rules, verdict
 from phalanx.jobs.interfaces import InterfaceError
 from phalanx.store.jobs import TrainingJob

@@ -18,7 +18,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail, stored
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail
+from phalanx.cli.stored import stored
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
 from phalanx.fleet.ray.credentials import Authority, Invitation
@@ -36,7 +37,7 @@ NEEDS_RAY = "Several hosts need Ray: pip install 'phalanx-train[ray]'"
 
 _ZONE = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[abc]")
 
-host = typer.Typer(help="Hosts of a fleet (`phalanx serve --fleet ray`).", no_args_is_help=True)
+host = typer.Typer(help="Hosts of a fleet (`phalanx serve --fleet ray`).", no_args_is_help=True, add_completion=False)
 log = structlog.get_logger()
 
 

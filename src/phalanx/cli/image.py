@@ -19,7 +19,7 @@ from phalanx.runtime.images import Images
 from phalanx.runtime.model import IdRange
 from phalanx.runtime.podman import ImageError
 
-image = typer.Typer(help="Training images on this host.", no_args_is_help=True)
+image = typer.Typer(help="Training images on this host.", no_args_is_help=True, add_completion=False)
 
 _OWN = re.compile(r"^FROM\s+(?:localhost/)?phalanx/([a-z-]+)", re.MULTILINE)
 

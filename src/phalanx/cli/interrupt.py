@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail, stored, stored_job
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.stored import stored, stored_job
 
 
 def interrupt(

@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
-from phalanx.cli.audit import audit
-from phalanx.cli.backup import backup, restore
-from phalanx.cli.capture import capture
-from phalanx.cli.compare import compare
-from phalanx.cli.decrypt import decrypt
-from phalanx.cli.doctor import doctor
-from phalanx.cli.env import env
-from phalanx.cli.evidence import evidence
-from phalanx.cli.explain import explain
-from phalanx.cli.host import host
-from phalanx.cli.image import image
-from phalanx.cli.interrupt import interrupt
-from phalanx.cli.serve import serve
-from phalanx.cli.trail import trail
+MODULES = {
+    "serve": "serve",
+    "env": "env",
+    "doctor": "doctor",
+    "evidence": "evidence",
+    "compare": "compare",
+    "audit": "audit",
+    "explain": "explain",
+    "capture": "capture",
+    "interrupt": "interrupt",
+    "decrypt": "decrypt",
+    "trail": "trail",
+    "backup": "backup",
+    "restore": "backup",
+    "image": "image",
+    "host": "host",
+}
+"""Every command, and the module of this room that has it under its name."""
 
-app = typer.Typer(
-    help="Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (serve, env, doctor, evidence, compare, audit, explain, capture, interrupt, decrypt, trail, backup, restore):
-    app.command()(command)
-app.add_typer(image, name="image")
-app.add_typer(host, name="host")
+
+class Commands(TyperGroup):
+    """Imports a command with its first use: all of them together take seconds, `env` in a shell's start shall not."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the help."""
+        return list(MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name; None where there is none."""
+        if cmd_name not in MODULES:
+            return None
+        found = getattr(import_module(f"phalanx.cli.{MODULES[cmd_name]}"), cmd_name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances."""

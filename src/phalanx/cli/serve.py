@@ -30,18 +30,8 @@ from starlette.routing import Route
 from phalanx.cli import certificate as own_certificate
 from phalanx.cli.host import NEEDS_RAY
 from phalanx.cli.metrics import Metrics
-from phalanx.cli.settings import (
-    ACCOUNT,
-    DEFAULT_DATA_DIR,
-    IMAGES,
-    REGION,
-    AdminKey,
-    DataDir,
-    Endpoints,
-    database_url,
-    default_bucket,
-    fail,
-)
+from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, IMAGES, REGION, AdminKey, DataDir, Endpoints, default_bucket, fail
+from phalanx.cli.stored import database_url
 from phalanx.console import site
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore, TlsListener
