@@ -11,7 +11,7 @@ demo: setup
 
 # Two files of tests at a time: most of them wait for a daemon, a container or a job.
 test: setup check
-	@.venv/bin/pytest -n 2 --dist loadfile
+	@.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 check: setup
 	@.venv/bin/ruff check .
