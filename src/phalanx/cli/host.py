@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import queue
 import re
 import signal
 import threading
@@ -28,6 +27,7 @@ from phalanx.fleet.ray.membership import Membership
 from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.node import logging
 from phalanx.node.names import Names
+from phalanx.node.signals import Signals
 
 HOST_DATA_DIR = Path("/var/lib/phalanx/host")
 HostDataDir = Annotated[
@@ -103,15 +103,13 @@ def join(
         trusted.write_text(invitation.s3_authority)
         # The agent's, and all that it starts.
         os.environ["AWS_CA_BUNDLE"] = str(trusted)
-    # Queues and threads, since a handler may interrupt whoever holds an Event's lock.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _frame: signals.put(number))
+    # What somebody has ignored (nohup) stays so.
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    signals = Signals(*(number for number in ends if signal.getsignal(number) != signal.SIG_IGN))
     membership = Membership(invitation, data_dir, IMAGES, registry or [], zone)
     try:
         membership.open()
-        if signals.get() != signal.SIGHUP:
+        if signals.wait() != signal.SIGHUP:
             enough = threading.Event()
             threading.Thread(target=_told_again, args=(signals, enough), daemon=True).start()
             membership.drain(enough)
@@ -167,6 +165,6 @@ def _draining(data_dir: Path) -> Path:
     return names.draining
 
 
-def _told_again(signals: queue.SimpleQueue[int], enough: threading.Event) -> None:
-    signals.get()
+def _told_again(signals: Signals, enough: threading.Event) -> None:
+    signals.wait()
     enough.set()

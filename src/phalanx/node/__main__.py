@@ -18,6 +18,7 @@ from phalanx.node import logging
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, LineServer, answer
+from phalanx.node.signals import Signals
 from phalanx.node.terms import Terms
 
 log = structlog.get_logger()
@@ -31,11 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.configure()
     # From the start: what was begun is ended in order, with nothing left mounted.
-    # A pipe, since a handler in Python runs only where the main thread does: one that is just about to wait would never wake.
-    stopping, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    signals = Signals(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     names = Names(options.data_dir)
     _mount(names.run_dir)
@@ -55,7 +52,7 @@ def main() -> None:
     serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="calls")
     serving.start()
     log.info("agent ready", data_dir=str(options.data_dir))
-    os.read(stopping, 1)
+    signals.wait()
     server.shutdown()
     serving.join()
     names.agent_socket.unlink(missing_ok=True)

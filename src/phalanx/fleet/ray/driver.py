@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -30,6 +31,7 @@ from phalanx.node import logging, protocol
 from phalanx.node.depot import Certificates, Depot
 from phalanx.node.messages import Offer, encode
 from phalanx.node.names import Names
+from phalanx.node.signals import Signals
 
 LOOK_SECONDS = 0.5
 """How often Ray is asked which hosts there are."""
@@ -137,7 +139,7 @@ class Hosts:
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input ends, or SIGTERM."""
     logging.configure()
     data_dir, address, port, images = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     names, kept = Names(data_dir), data_dir / "ray"
@@ -152,7 +154,7 @@ def main() -> None:
         runtime.start_head(address, port)
         _connect(head, runtime)
         # Ray has set a handler of its own.
-        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+        signals = Signals(signal.SIGTERM)
         path = directory(names) / "driver.sock"
         depot = _depot(data_dir, address, images)
         depot.open()
@@ -161,7 +163,7 @@ def main() -> None:
         threading.Thread(target=server.serve_forever, name="calls", daemon=True).start()
         threading.Thread(target=_look, args=(hosts, runtime, ending), name="hosts", daemon=True).start()
         log.info("fleet ready", address=head)
-        sys.stdin.read()
+        select.select([sys.stdin, signals], [], [])
     finally:
         ending.set()
         with contextlib.suppress(Exception):

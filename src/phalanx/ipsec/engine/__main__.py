@@ -43,6 +43,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _ends() -> int:
+    """A descriptor that can be read from once the process has been told to end.
+
+    The signal itself writes (signal.set_wakeup_fd): a handler in Python runs only between two steps of the main thread, and one
+    that is just about to wait would wait on.
+    """
+    ends, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    return ends
+
+
 def _open(arguments: argparse.Namespace) -> server.Server:
     """Opens everything, gives up all rights, starts the packet threads."""
     lock = os.open(arguments.rundir / LOCK, os.O_RDWR | os.O_CLOEXEC)  # held until the process ends
@@ -71,9 +85,7 @@ def _open(arguments: argparse.Namespace) -> server.Server:
     names = ("address", "device", "tun", "aead", "udp_port", "mtu")
     settings = {"peers": arguments.peer, **{name: getattr(arguments, name) for name in names}}
     dispatcher = Dispatcher(Tables(arguments.address, core))
-    serving = server.Server(dispatcher, core, xfrm, control, event, settings, _log)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: serving.stop())
+    serving = server.Server(dispatcher, core, xfrm, control, event, _ends(), settings, _log)
     sandbox.drop_privileges()
     core.run(
         Wiring(

@@ -48,7 +48,7 @@ class _Connection:
 
 
 class Server:
-    """Serves one engine from one thread until it is told to stop. `event` is the data plane's eventfd."""
+    """Serves one engine from one thread until `ends` can be read from. `event` is the data plane's eventfd."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Server:
         xfrm: socket.socket,
         control: socket.socket,
         event: int,
+        ends: int,
         settings: Mapping[str, Any],
         log: Callable[[str], None],
     ) -> None:
@@ -71,15 +72,11 @@ class Server:
         self._selector.register(xfrm, selectors.EVENT_READ, self._accept)
         self._selector.register(control, selectors.EVENT_READ, self._report)
         self._selector.register(event, selectors.EVENT_READ, self._noted)
+        self._selector.register(ends, selectors.EVENT_READ, self._leave)
         self._stopping = False
 
-    def stop(self) -> None:
-        """Ends serve after the current event; for a signal handler."""
-        self._stopping = True
-        os.eventfd_write(self._event, 1)
-
     def serve(self) -> None:
-        """Runs until stop is called. Raises EngineError when a packet thread has failed."""
+        """Runs until it is told to end. Raises EngineError when a packet thread has failed."""
         while not self._stopping:
             deadline = self._dispatcher.tables.deadline()
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -110,6 +107,9 @@ class Server:
 
     def _noted(self, event: int) -> None:
         os.eventfd_read(event)
+
+    def _leave(self, _ends: int) -> None:
+        self._stopping = True
 
     def _tell(self) -> None:
         for group, message in self._dispatcher.events(time.monotonic()):
