@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import logging
 import resource
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from sqlalchemy import func, select
 
 from jobs.stub_fleet import Script, StubFleet
@@ -63,7 +65,7 @@ class Hosts(StubFleet):
                 while self._ends and self._ends[0][0] < time.monotonic():
                     ended.append(heapq.heappop(self._ends)[1])
             for id_ in ended:
-                if id_ in self.present:
+                if id_ in self._known:
                     self.exit(id_, 0)
 
 
@@ -78,7 +80,7 @@ def run(jobs: int, hosts: int, seconds: float, directory: Path) -> None:
     database.migrate()
     begun = time.monotonic()
     for number in range(jobs):
-        create(database, f"job-{number:05}", instances=2, encrypted=True)
+        create(database, f"job-{number:05}", instances=2, encrypted=True, StoppingCondition={"MaxRuntimeInSeconds": 86400})
     print(f"{jobs} jobs of two encrypted instances stored in {time.monotonic() - begun:.0f} s", flush=True)
     fleet = Hosts(hosts, seconds)
     manager = Manager(database, fleet, STORE, Signer(directory / "evidence.key"))
@@ -109,6 +111,8 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=60.0, help="for which a job's containers run")
     options = parser.parse_args()
+    # What each stage of each job has to say is not what is measured.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory() as directory:
         run(options.jobs, options.hosts, options.seconds, Path(directory))
 

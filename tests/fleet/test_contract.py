@@ -16,7 +16,7 @@ from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.fleet.ray.ledger import File
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.network.model import Exits, Rule, SecurityGroup
-from phalanx.node.messages import Phase
+from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.node.names import Names
 from phalanx.runtime.images import Images
 from stores import discard, stock
@@ -158,10 +158,13 @@ def reached(fleet, specs, phase):
         seen = fleet.wait(seen, 5.0)
 
 
-def test_capacity_is_that_of_all_hosts(fleet):
+def test_capacity_is_that_of_all_hosts_and_each_has_room_in_its_zone(fleet, hosts):
     capacity = fleet.capacity()
     assert capacity.cpus >= 1
     assert capacity.memory > 2**30
+    rooms = fleet.rooms()
+    assert sum(room.memory for room in rooms) == capacity.memory - HOST_BYTES
+    assert sorted(str(room.zone) for room in rooms) == (["None"] if isinstance(hosts, Local) else list(ZONES))
 
 
 def test_an_image_is_brought_by_its_digest_to_hosts_that_lack_it(fleet, pair, hosts):

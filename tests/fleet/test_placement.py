@@ -1,6 +1,7 @@
 """Which hosts a job's instances go to."""
 
-from phalanx.fleet.ray.placement import Room, choose
+from phalanx.fleet.base import Room
+from phalanx.fleet.ray.placement import choose
 
 GIB = 2**30
 

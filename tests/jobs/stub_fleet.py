@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from phalanx.data.logs import LogLine
-from phalanx.fleet.base import NoRoom, Refused, Unreachable
+from phalanx.fleet.base import NoRoom, Refused, Room, Unreachable
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.network.model import Exits, GuardCounters, SecurityGroup
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
+from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 
 @dataclass
@@ -59,6 +59,10 @@ class StubFleet:
 
     def capacity(self) -> Capacity:
         return Capacity(2, self._memory, self.script.gpus, zones=self.script.zones)
+
+    def rooms(self) -> list[Room]:
+        """A host in each zone."""
+        return [Room(self._memory - HOST_BYTES, self.script.gpus, zone) for zone in self.script.zones or (None,)]
 
     def has_image(self, image: str) -> bool:
         return False

@@ -7,6 +7,7 @@ from jobs.test_runner import STORE, create, database, load, signer, wait_for
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.jobs import TrainingJob
+from phalanx.store.network import SecurityGroup, Subnet, Vpc
 
 __all__ = ["database", "signer"]
 PLACES = 6
@@ -87,6 +88,47 @@ def test_strict_memory_reserves_what_the_type_has(database, signer):
         assert manager.order == ["first"]
     finally:
         manager.close()
+
+
+def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_in_another(database, signer):
+    with database.write() as session:
+        session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
+        session.flush()
+        for number, letter in enumerate("ab"):
+            block, zone = f"10.0.{number}.0/24", f"us-west-2{letter}"
+            session.add(Subnet(id=f"subnet-{letter}", vpc_id="vpc-1", cidr=block, zone=zone, is_default=False))
+        session.add(SecurityGroup(id="sg-1", vpc_id="vpc-1", name="g", description="g"))
+    # Each zone has four places.
+    jobs = (
+        ("a-first", 3, "a"),
+        ("a-never", 5, "a"),
+        ("a-waits", 3, "a"),
+        ("a-behind", 1, "a"),
+        ("b-goes", 3, "b"),
+        ("both-waits", 2, "ab"),
+        ("b-behind", 1, "b"),
+    )
+    for number, (name, instances, subnets) in enumerate(jobs):
+        network = {"Subnets": [f"subnet-{letter}" for letter in subnets], "SecurityGroupIds": ["sg-1"]}
+        create(database, name, instances=instances, encrypted=False, VpcConfig=network)
+        with database.write() as session:
+            session.get_one(TrainingJob, name).created += number
+    fleet = StubFleet(Script(hold=Phase.RUNNING, zones=("us-west-2a", "us-west-2b")), memory=HOST_BYTES + 4 * RESERVED_BYTES)
+    manager = Watched(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "a-never").status == "Failed")
+        wait_for(lambda: load(database, "a-waits").secondary_status == "Pending")
+        wait_for(lambda: any(spec.job == "b-goes" for spec in fleet.specs.values()))
+        assert manager.order == ["a-first", "a-never", "b-goes"]
+        with database.write() as session:
+            session.get_one(TrainingJob, "a-first").stop_requested = True
+        # Those of zone a fill it; there is a place in zone b, for which the older one of the two that want it waits.
+        wait_for(lambda: load(database, "both-waits").secondary_status == "Pending")
+        assert manager.order == ["a-first", "a-never", "b-goes", "a-waits", "a-behind"]
+    finally:
+        manager.close()
+    assert load(database, "a-never").failure_reason.startswith("CapacityError: ")
 
 
 def unfinished(database):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from phalanx.data.logs import LogLine
 from phalanx.network.model import Exits, SecurityGroup
-from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
+from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 
 class FleetError(Exception):
@@ -36,11 +37,37 @@ class NoRoom(FleetError):
         self.ever = ever
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a host has left, or an instance needs: bytes of memory, and GPUs; in which availability zone, None for any."""
+
+    memory: int
+    gpus: int
+    zone: str | None = None
+
+    @classmethod
+    def whole(cls, capacity: Capacity) -> Room:
+        """What a host has for instances while it has none."""
+        return cls(max(capacity.memory - HOST_BYTES, 0), capacity.gpus, capacity.zones[0] if capacity.zones else None)
+
+    def holds(self, need: Room) -> bool:
+        """Whether there is as much, in the right zone."""
+        there = None in (need.zone, self.zone) or need.zone == self.zone
+        return there and need.memory <= self.memory and need.gpus <= self.gpus
+
+    def without(self, need: Room) -> Room:
+        """What is left then."""
+        return Room(self.memory - need.memory, self.gpus - need.gpus, self.zone)
+
+
 class Fleet(Protocol):
     """Hosts that run instances. Every call is idempotent and may be made from any thread; each may raise FleetError."""
 
     def capacity(self) -> Capacity:
         """CPUs and bytes of memory of all hosts, and the availability zones that they are in."""
+
+    def rooms(self) -> list[Room]:
+        """What each host that takes instances has for them while it has none."""
 
     def has_image(self, image: str) -> bool:
         """Whether an image of that name is there to run, or may be fetched."""

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from phalanx.fleet import host
-from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
+from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.host import Host
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
@@ -76,6 +76,10 @@ class LocalFleet(Host):
         for pid in agents:
             log.error("the node agent does not end and is killed; what it leaves the next start clears away", process=pid)
             _signal(pid, signal.SIGKILL)
+
+    def rooms(self) -> list[Room]:
+        """See Fleet."""
+        return [Room.whole(self.capacity())]
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         """See Fleet."""

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import exits, plan, traffic
+from phalanx.jobs.census import UNFINISHED
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
@@ -74,20 +75,22 @@ class Enforcement:
 
     def _tell(self, vpc_id: str) -> None:
         """Tell training jobs in a VPC whose traffic the rules now stop, or let flow again."""
-        training = (TrainingJob.stage == "training", TrainingJob.secondary_status == "Training", TrainingJob.encrypted)
+        training = (
+            TrainingJob.status.in_(UNFINISHED),
+            TrainingJob.stage == "training",
+            TrainingJob.secondary_status == "Training",
+            TrainingJob.encrypted,
+            TrainingJob.plan["vpc"].as_string() == vpc_id,
+        )
         with self._database.read() as session:
-            names = [job.name for job in session.scalars(select(TrainingJob).where(*training)) if _in(job, vpc_id)]
+            names = list(session.scalars(select(TrainingJob.name).where(*training)))
         for name in names:
             with self._database.write() as session:
                 job = session.scalars(select(TrainingJob).where(TrainingJob.name == name, *training)).one_or_none()
-                if job is not None and _in(job, vpc_id):
+                if job is not None:
                     traffic.tell(session, job)
 
     def _active(self) -> set[str]:
         with self._database.read() as session:
-            statement = select(TrainingJob.plan).where(TrainingJob.status.in_(("InProgress", "Stopping")))
+            statement = select(TrainingJob.plan).where(TrainingJob.status.in_(UNFINISHED))
             return {stored["vpc"] for stored in session.scalars(statement) if stored}
-
-
-def _in(job: TrainingJob, vpc_id: str) -> bool:
-    return job.plan is not None and job.plan["vpc"] == vpc_id

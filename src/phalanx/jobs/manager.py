@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
 
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
@@ -23,8 +24,9 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
+from phalanx.jobs.room import Share, Shares, added, contend, fits
 from phalanx.jobs.runner import Runner, World, reconsidered
-from phalanx.node.messages import HOST_BYTES, Capacity
+from phalanx.node.messages import Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import LogStream, TrainingJob
@@ -40,18 +42,6 @@ QUEUE_SECONDS = 1.0
 """How often the queue is looked at without being asked to."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a job's instances take of the fleet, or what there is to take: bytes of memory, and GPUs."""
-
-    memory: int
-    gpus: int
-
-    def fits(self, room: Need) -> bool:
-        """Whether there is as much."""
-        return self.memory <= room.memory and self.gpus <= room.gpus
 
 
 class Manager:
@@ -86,11 +76,11 @@ class Manager:
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)
         self._awake = threading.Event()
-        self._runners: dict[str, tuple[threading.Thread, Need]] = {}
+        self._runners: dict[str, tuple[threading.Thread, Shares]] = {}
         self._lock = threading.Lock()
         # Jobs that would fit into so much room, and wait until it is free: nothing else need be looked at again.
-        self._room: Need | None = None
-        self._patient: set[str] = set()
+        self._room: Shares = {}
+        self._patient: dict[str, Shares] = {}
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
 
@@ -213,7 +203,7 @@ class Manager:
         if not self._leads:
             return Measured(capacity=capacity)
         with self._lock:
-            reserved = [need for _, need in self._runners.values()]
+            reserved = [share for _, need in self._runners.values() for share in need.values()]
         phases: Counter[str] = Counter()
         established = missing = unmeasured = 0
         for job in self._unfinished():
@@ -234,8 +224,8 @@ class Manager:
             missing += len(report["pairs"]) - stands
         return Measured(
             capacity=capacity,
-            reserved_memory=sum(need.memory for need in reserved),
-            reserved_gpus=sum(need.gpus for need in reserved),
+            reserved_memory=sum(share.memory for share in reserved),
+            reserved_gpus=sum(share.gpus for share in reserved),
             instances=phases,
             established=established,
             missing=missing,
@@ -254,6 +244,7 @@ class Manager:
 
     def _work(self) -> None:
         while not self._closing.is_set():
+            begun = time.monotonic()
             self._awake.clear()
             try:
                 if self._missed:
@@ -265,30 +256,36 @@ class Manager:
                 log.warning("the queue waits for the fleet", reason=str(error))
             except Exception:
                 log.exception("the queue cannot be worked on")
+            # Where thousands wait a look takes long, and each job that ends asks for one: those that run must get on as well.
+            self._closing.wait(min(time.monotonic() - begun, QUEUE_SECONDS))
             self._awake.wait(QUEUE_SECONDS)
 
     def _admit(self) -> None:
-        """Start runners for jobs in the order they were created; the first that finds no room makes the later ones wait."""
+        """Start runners for jobs in the order they were created; one that finds no room makes those wait that come later and
+        may want the same hosts."""
         warm = self._warm()
         with self._lock:
             # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits.
             running = set(self._runners)
+            taken = added(need for _, need in self._runners.values())
         waiting = [(name, special) for name, special in self._queued() if name not in running]
         if not waiting:
             return
-        capacity = self._fleet.capacity()
-        room = Need(max(capacity.memory - HOST_BYTES, RESERVED_BYTES), capacity.gpus)
+        room = added({each.zone: Share(max(each.memory, RESERVED_BYTES), each.gpus)} for each in self._fleet.rooms())
         if room != self._room:
-            self._room, self._patient = room, set()
-        full = False
+            self._room, self._patient = room, {}
+        ahead: set[str | None] = set()
         for name, special in waiting:
-            if full and not warm and not special and name in self._patient:
+            known = self._patient.get(name)
+            if known is not None and not warm and not special and contend(known, ahead, room):
+                ahead |= known.keys()
                 continue
             with self._database.read() as session:
                 job = session.get_one(TrainingJob, name)
-            need = self._need(job)
+                need = self._need(session, job, room)
             if job.plan is None and not job.stop_requested and job.outcome is None:
-                if not need.fits(room):
+                behind = contend(need, ahead, room)
+                if not fits(need, {}, room):
                     self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
@@ -296,13 +293,16 @@ class Manager:
                     self._finish(job.name, record.MAX_PENDING)
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
-                elif not (warm and self._reuse(job.name, need, room)) and (full or not self._fits(need, room, warm)):
-                    if not full:
+                elif not (warm and self._reuse(job.name, need, taken, room)) and (
+                    behind or not self._fits(need, taken, room, warm)
+                ):
+                    if not behind:
                         self._queue(job.name)
-                    full = True
-                    self._patient.add(name)
+                    ahead |= need.keys()
+                    self._patient[name] = need
                     continue
-            self._patient.discard(name)
+            self._patient.pop(name, None)
+            taken = added([taken, need])
             self._run(job.name, need)
 
     def _warm(self) -> bool:
@@ -313,9 +313,9 @@ class Manager:
         with self._database.write() as session:
             return bool(warm_pools.available(session))
 
-    def _reuse(self, name: str, need: Need, room: Need) -> bool:
+    def _reuse(self, name: str, need: Shares, taken: Shares, room: Shares) -> bool:
         """Take over a warm pool that fits the job: its place in memory is there, whoever else waits; GPUs are not kept."""
-        if need.gpus > self._free(room).gpus:
+        if not fits(_gpus(need), taken, room):
             return False
         with self._database.write() as session:
             job = session.get_one(TrainingJob, name)
@@ -324,31 +324,38 @@ class Manager:
                 warm_pools.take(pool, job)
         return pool is not None
 
-    def _fits(self, need: Need, room: Need, warm: bool) -> bool:
-        """Whether a job that needs so much may start now. Warm pools give way to it, the oldest first."""
-        free = self._free(room)
-        if warm and need.fits(free):
+    def _fits(self, need: Shares, taken: Shares, room: Shares, warm: bool) -> bool:
+        """Whether a job that needs so much may start now. Warm pools that hold what it may want give way, the oldest first."""
+        free = fits(need, taken, room)
+        if warm and free:
             with self._database.write() as session:
-                pools = warm_pools.available(session)
-                while pools and need.memory > free.memory - sum(self._need(pool).memory for pool in pools):
-                    warm_pools.end(pools.pop(0))
-        return need.fits(free)
+                pools = [(pool, _memory(self._need(session, pool, room))) for pool in warm_pools.available(session)]
+                rivals = [each for each in pools if contend(need, each[1], room)]
+                while rivals and not fits(need, added([taken, *(kept for _, kept in rivals)]), room):
+                    warm_pools.end(rivals.pop(0)[0])
+        return free
 
-    def _free(self, room: Need) -> Need:
-        """What running jobs leave of the room."""
-        with self._lock:
-            taken = [need for _, need in self._runners.values()]
-        return Need(room.memory - sum(need.memory for need in taken), room.gpus - sum(need.gpus for need in taken))
-
-    def _need(self, job: TrainingJob) -> Need:
-        groups = instance_groups.groups(job.request["ResourceConfig"])
-        types = [(group.count, instance_types.capacity(group.instance_type)) for group in groups]
-        return Need(
-            sum(count * (each.memory if self._strict_memory else RESERVED_BYTES) for count, each in types),
-            sum(count * each.gpus for count, each in types),
+    def _need(self, session: Session, job: TrainingJob, room: Shares) -> Shares:
+        """What a job's instances take, in the zones in which the plan will put them; nothing where no host is in any of its
+        zones, which its runner tells."""
+        zones: Sequence[str | None] = ()
+        if "VpcConfig" in job.request:
+            try:
+                there = None if None in room else [zone for zone in room if zone is not None]
+                zones = list(interfaces.within(session, job.request["VpcConfig"]["Subnets"], there).values())
+            except interfaces.NoZone:
+                return {}
+        types = [
+            instance_types.capacity(group.instance_type)
+            for group in instance_groups.groups(job.request["ResourceConfig"])
+            for _ in range(group.count)
+        ]
+        return added(
+            {zone: Share(each.memory if self._strict_memory else RESERVED_BYTES, each.gpus)}
+            for each, zone in zip(types, itertools.cycle(zones or (None,)), strict=False)
         )
 
-    def _run(self, name: str, need: Need) -> None:
+    def _run(self, name: str, need: Shares) -> None:
         def live() -> None:
             try:
                 Runner(name, self._world).run()
@@ -423,3 +430,11 @@ class Manager:
             interfaces.release(session, job.name)
             stored.plan = None
             session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
+
+
+def _memory(need: Shares) -> Shares:
+    return {zone: Share(memory=share.memory) for zone, share in need.items()}
+
+
+def _gpus(need: Shares) -> Shares:
+    return {zone: Share(gpus=share.gpus) for zone, share in need.items()}

@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 from phalanx.data.logs import LogLine
-from phalanx.fleet.base import FleetError, NoRoom, Refused, Unreachable
+from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
 from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
-from phalanx.fleet.ray.placement import Room, choose
+from phalanx.fleet.ray.placement import choose
 from phalanx.network.model import ENI_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
 
@@ -131,12 +131,7 @@ class RayFleet:
 
     def capacity(self) -> Capacity:
         """See Fleet."""
-        if self._tender.ident is None:
-            # Another replica leads, and writes it.
-            self._ledger.load()
-        found = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
-        if not found:
-            raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
+        found = self._open()
         return Capacity(
             cpus=sum(each.cpus for each in found),
             memory=sum(each.memory - HOST_BYTES for each in found) + HOST_BYTES,
@@ -146,6 +141,10 @@ class RayFleet:
             if any(each.zones is None for each in found)
             else tuple(zone for each in found for zone in each.zones or ()),
         )
+
+    def rooms(self) -> list[Room]:
+        """See Fleet."""
+        return [Room.whole(capacity) for capacity in self._open()]
 
     def has_image(self, image: str) -> bool:
         """See Fleet."""
@@ -255,11 +254,21 @@ class RayFleet:
         host.destroy(ids)
         self._ledger.remove(ids)
 
+    def _open(self) -> list[Capacity]:
+        """What the hosts have that take instances. Raises Unreachable where there is none."""
+        if self._tender.ident is None:
+            # Another replica leads, and writes it.
+            self._ledger.load()
+        found = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
+        if not found:
+            raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
+        return found
+
     def _choose(self, specs: Sequence[InstanceSpec]) -> dict[str, Place]:
         rooms = {}
         for address in list(self._joined):
             if not (facts := self._hosts[address].facts()).capacity.draining:
-                rooms[address] = _whole(facts.capacity)
+                rooms[address] = Room.whole(facts.capacity)
                 for place in (self._ledger.places[id_] for id_ in self._ledger.on(address)):
                     rooms[address] = rooms[address].without(Room(place.memory, place.gpus))
                 self._ledger.note(address, facts)
@@ -268,7 +277,7 @@ class RayFleet:
         chosen = choose(needs, rooms, spread)
         if chosen is None:
             known = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
-            whole = {str(number): _whole(capacity) for number, capacity in enumerate(known)}
+            whole = {str(number): Room.whole(capacity) for number, capacity in enumerate(known)}
             raise NoRoom(
                 f"{len(specs)} instances{', each on a host of its own,' if spread else ''} do not fit on {len(known)} hosts.",
                 ever=not known or choose(needs, whole, spread) is not None,
@@ -388,8 +397,3 @@ def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]
         return [call(address) for address in addresses]
     with ThreadPoolExecutor(len(addresses)) as pool:
         return [future.result() for future in [pool.submit(call, address) for address in addresses]]
-
-
-def _whole(capacity: Capacity) -> Room:
-    """What a host has for instances while it has none."""
-    return Room(max(capacity.memory - HOST_BYTES, 0), capacity.gpus, capacity.zones[0] if capacity.zones else None)

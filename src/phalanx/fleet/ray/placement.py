@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a host has left, or an instance needs: bytes of memory, and GPUs; in which availability zone, None for any."""
-
-    memory: int
-    gpus: int
-    zone: str | None = None
-
-    def holds(self, need: Room) -> bool:
-        """Whether there is as much, in the right zone."""
-        there = None in (need.zone, self.zone) or need.zone == self.zone
-        return there and need.memory <= self.memory and need.gpus <= self.gpus
-
-    def without(self, need: Room) -> Room:
-        """What is left then."""
-        return Room(self.memory - need.memory, self.gpus - need.gpus, self.zone)
+from phalanx.fleet.base import Room
 
 
 def choose(needs: Sequence[Room], rooms: Mapping[str, Room], spread: bool) -> list[str] | None:
