@@ -32,7 +32,6 @@ def main() -> int:
                 subprocess.run([*invite, "--data-dir", str(data_dir)], check=True)
                 machine.join()
                 until(service, log, f'"{machine.address}".*"host joined"')
-                machine.mark()
                 print(f"Host {machine.name} has joined as {machine.address}", flush=True)
             status = train(data_dir, lan)
             if status:

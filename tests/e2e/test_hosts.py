@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import tarfile
@@ -66,10 +67,13 @@ class FleetService(Phalanx):
         shown = self.run("host", "invite", machine.address, str(machine.invitation))
         assert shown.returncode == 0, shown.stderr
         machine.join()
-        log = self.data_dir.parent / "serve.log"
-        wait_for(lambda: re.search(rf'"{machine.address}".*"host joined"', log.read_text()), 180, "the host to join")
-        machine.mark()
+        wait_for(lambda: self.joins(machine), 180, "the host to join")
         return machine
+
+    def joins(self, machine) -> int:
+        """How often a host has joined."""
+        log = (self.data_dir.parent / "serve.log").read_text()
+        return len(re.findall(rf'"{machine.address}".*"host joined"', log))
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +96,11 @@ def phalanx(lan):
             service.joined(lan)
         yield service
     finally:
-        for machine in lan.machines:
-            machine.leave()
-        service.stop()
+        try:
+            for machine in lan.machines:
+                machine.leave()
+        finally:
+            service.stop()
         assert service.leftovers() == []
         for machine in lan.machines:
             assert machine.processes() == []
@@ -138,7 +144,7 @@ def test_an_encrypted_job_spans_hosts_and_the_wire_carries_ike_and_esp_in_vxlan_
         phalanx.create("spread", network=phalanx.network(UDP_500, ESP))
         job = phalanx.ended("spread")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert {kind for kind in seen if kind.startswith("VXLAN")} == {"VXLAN: ESP", "VXLAN: IKE"}
+    assert seen == {"VXLAN: ESP", "VXLAN: IKE"}
     evidence = phalanx.evidence("spread")
     assert {(pair["local"], pair["remote"]) for pair in evidence["pairs"]} == {("algo-1", "algo-2"), ("algo-2", "algo-1")}
     for pair in evidence["pairs"]:
@@ -171,7 +177,7 @@ def test_an_encrypted_ddp_job_on_three_hosts_learns_what_one_process_learns(phal
         )
         job = phalanx.ended("ddp")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert {kind for kind in seen if kind.startswith("VXLAN")} == {"VXLAN: ESP", "VXLAN: IKE"}
+    assert seen == {"VXLAN: ESP", "VXLAN: IKE"}
     evidence = phalanx.evidence("ddp")
     assert len(evidence["pairs"]) == HOSTS * (HOSTS - 1)
     assert all(pair["packets"] == pair["packets_received"] > 0 for pair in evidence["pairs"])
@@ -195,23 +201,45 @@ def test_the_same_job_in_the_clear_is_seen_by_the_same_listener(phalanx, lan):
     assert "VXLAN: ESP" not in seen
 
 
-def test_a_lost_host_is_seen_its_job_goes_on_where_one_joins_and_it_may_come_back(phalanx, lan):
-    rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "500"}
+def test_a_job_goes_on_when_its_hosts_are_upgraded_begins_anew_when_one_is_lost_and_that_may_come_back(phalanx, lan):
+    def told() -> list[str]:
+        return [each.get("StatusMessage", "") for each in phalanx.describe("moves")["SecondaryStatusTransitions"]]
+
+    # It trains until it is stopped.
+    rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000000"}
     again = {"RetryStrategy": {"MaximumRetryAttempts": 1}}
     phalanx.create("moves", HOSTS, HyperParameters=rounds, InputDataConfig=[channel("train")], **again)
     phalanx.training("moves")
+    before, upgraded = told(), lan.machines[2]
+    joined = phalanx.joins(upgraded)
+    assert upgraded.leave(signal.SIGHUP) == 0
+    left = set(upgraded.processes())
+    assert left
+    upgraded.join()
+    wait_for(lambda: phalanx.joins(upgraded) > joined, 60, "the upgraded host to join")
+    # What trains is what trained, and it goes on: were one of them missing, no round would end.
+    assert left <= set(upgraded.processes())
+    upgrade, logs = time.time(), {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": "moves/algo-1"}
+    wait_for(
+        lambda: phalanx.client("logs").describe_log_streams(**logs)["logStreams"][0]["lastEventTimestamp"] > 1000 * upgrade,
+        60,
+        "a round after the upgrade",
+    )
+    assert told() == before
+
     lost = lan.machines[1]
     lost.power_off()
     empty = lan.directory / "images"
     phalanx.joined(lan, empty)
-    job = phalanx.ended("moves", 240)
-    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    told = [transition.get("StatusMessage", "") for transition in job["SecondaryStatusTransitions"]]
-    assert any("was lost with its host" in message for message in told)
+    wait_for(lambda: told()[-1].startswith("Training image download completed") and len(told()) > len(before), 240, "the retry")
+    phalanx.client("sagemaker").stop_training_job(TrainingJobName="moves")
+    job = phalanx.ended("moves")
+    assert job["TrainingJobStatus"] == "Stopped", job.get("FailureReason")
+    assert "ModelArtifacts" in job
+    assert any("was lost with its host" in message for message in told())
     # The new one had no image, and was given the control plane's.
-    assert "Downloading the training image" in told
+    assert "Downloading the training image" in told()
     assert len(Images(empty, lan.directory / "look").listing()) == 1
     lost.join()
     # What was on it is owed to it until then.
     wait_for(lambda: json.loads((phalanx.data_dir / "ray" / "ledger.json").read_text())["places"] == {}, 180, "its return")
-    lost.mark()

@@ -22,9 +22,7 @@ MTU = 1500
 # What a host has of its own; the rest of the file system it shares with the others.
 OWN = """
 set -e
-hostname {name}
 for own in /dev/shm /run/netns /run/phalanx; do mkdir -p $own; mount -t tmpfs -o mode=0700 own $own; done
-exec "$@"
 """
 
 
@@ -46,6 +44,8 @@ class Machine:
     """Its own store of images; else it shares that of the machine that the test runs on."""
     zone: str | None = None
     process: subprocess.Popen | None = None
+    _mounts: int | None = None
+    """A handle of its mounts, which are there while it is, whatever runs on it."""
 
     def join(self) -> None:
         """Run `phalanx host join` on it."""
@@ -56,23 +56,45 @@ class Machine:
             self.process = self.start(*command, stdout=log, stderr=log, env=environment)
 
     def start(self, *command: str, **options) -> subprocess.Popen:
-        """Run a command on it."""
-        enter = ["nsenter", f"--net={namespace.path(self.name)}", "unshare", "--mount", "--uts", "--propagation=private"]
-        return subprocess.Popen([*enter, "sh", "-c", OWN.format(name=self.name), "sh", *command], **options)
+        """Run a command on it; it is powered on where it was not."""
+        enter = [*self._enter(), "unshare", "--uts", "sh", "-c", f'hostname {self.name} && exec "$@"', "sh"]
+        return subprocess.Popen([*enter, *command], **options)
 
     def run(self, *arguments: str) -> int:
         """Run `phalanx` on it, beside what runs there; its exit code."""
-        enter = ["nsenter", f"--target={self.process.pid}", "--mount", "--net"]
-        return subprocess.run([*enter, PHALANX, *arguments, "--data-dir", str(self.data_dir)], check=False).returncode
+        command = [*self._enter(), PHALANX, *arguments, "--data-dir", str(self.data_dir)]
+        return subprocess.run(command, check=False).returncode
 
-    def leave(self) -> int:
-        """Ask it to leave; its exit code once it has."""
-        self.process.send_signal(signal.SIGTERM)
+    def listeners(self) -> list[tuple[str, int]]:
+        """Where something on it answers over TCP: addresses and ports."""
+        shown = subprocess.run([*self._enter(), "ss", "-ltnH"], check=True, capture_output=True, text=True).stdout
+        found = [line.split()[3].rpartition(":") for line in shown.splitlines()]
+        return [(address, int(port)) for address, _, port in found]
+
+    def _enter(self) -> list[str]:
+        if self._mounts is None:
+            self._power_on()
+        mounts = f"/proc/{os.getpid()}/fd/{self._mounts}"
+        return ["nsenter", f"--net={namespace.path(self.name)}", f"--mount={mounts}"]
+
+    def _power_on(self) -> None:
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", f"{OWN}echo; read _"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holding:
+            assert holding.stdout.readline()
+            self._mounts = os.open(f"/proc/{holding.pid}/ns/mnt", os.O_RDONLY)
+            self._device = Path(f"/proc/{holding.pid}/root/run/phalanx").stat().st_dev
+            holding.stdin.close()
+
+    def leave(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to leave; its exit code once it has. With SIGHUP its instances stay."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
         return self.process.wait(120)
 
     def processes(self) -> list[int]:
         """All that runs on it, in whatever network namespace."""
-        if self.process is None:
+        if self._mounts is None:
             return []
         found = []
         for path in Path("/proc").glob("[0-9]*"):
@@ -85,17 +107,14 @@ class Machine:
         """Where to find a file of the host's."""
         return Path(f"/proc/{self.process.pid}/root{path}")
 
-    def mark(self) -> None:
-        """Remember the mounts that its processes have."""
-        self._device = Path(f"/proc/{self.process.pid}/root/run/phalanx").stat().st_dev
-
     def power_off(self) -> None:
-        """End everything on it at once, as when its power fails."""
+        """End everything on it at once, as when its power fails. Idempotent."""
         while left := {*self.processes(), *self._contained()}:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self.process.poll()
+            if self.process is not None:
+                self.process.poll()
             time.sleep(0.05)
         # The kernel's memory goes as well; here it is one kernel for all, and nobody else knows of these.
         while left := sorted(self.cgroups(), key=lambda path: len(path.parts), reverse=True):
@@ -103,6 +122,9 @@ class Machine:
                 with contextlib.suppress(OSError):  # what was killed is still going
                     path.rmdir()
             time.sleep(0.05)
+        if self._mounts is not None:
+            os.close(self._mounts)
+            self._mounts = None
 
     def _contained(self) -> list[int]:
         """What runs in its containers, whose root is another."""
@@ -138,28 +160,34 @@ class Lan:
 
     def __enter__(self) -> Lan:
         namespace.create(self.wire)
-        _in(self.wire, "ip", "link", "add", "switch", "type", "bridge")
-        _in(self.wire, "ip", "link", "set", "switch", "mtu", str(MTU), "up")
-        self._plug("1", f"phxu{self.number}", 1)
+        try:
+            _in(self.wire, "ip", "link", "add", "switch", "type", "bridge")
+            _in(self.wire, "ip", "link", "set", "switch", "mtu", str(MTU), "up")
+            self._plug("1", f"phxu{self.number}", 1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for machine in self.machines:
-            machine.power_off()
-            namespace.delete(machine.name)
-            if machine.images is not None:
-                discard(machine.images)
-        subprocess.run(["ip", "link", "del", f"phxu{self.number}"], check=False)
-        namespace.delete(self.wire)
+        with contextlib.ExitStack() as undo:
+            # Each of it, whatever becomes of the rest.
+            undo.callback(namespace.delete, self.wire)
+            undo.callback(subprocess.run, ["ip", "link", "del", f"phxu{self.number}"], check=False)
+            for machine in self.machines:
+                if machine.images is not None:
+                    undo.callback(discard, machine.images)
+                undo.callback(namespace.delete, machine.name)
+                undo.callback(machine.power_off)
 
     def machine(self) -> Machine:
         """A new host on the wire."""
         number = len(self.machines) + 2
         name = f"phxh{self.number}-{number}"
         namespace.create(name)
-        self._plug(namespace.path(name), "wire", number)
         made = Machine(name, self.address(number), self.directory / name, self.directory / f"{name}.invitation")
         self.machines.append(made)
+        self._plug(namespace.path(name), "wire", number)
         return made
 
     def _plug(self, where: str, link: str, host: int) -> None:

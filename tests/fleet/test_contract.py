@@ -14,6 +14,7 @@ from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Authority
 from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.fleet.ray.ledger import File
+from phalanx.fleet.ray.runtime import HOST_PORTS, PORTS
 from phalanx.ipsec.pki import issue_mesh
 from phalanx.network.model import Exits, Rule, SecurityGroup
 from phalanx.node.messages import HOST_BYTES, Phase
@@ -81,8 +82,6 @@ class Ray:
                 authority.invite(head, machine.address, None).save(machine.invitation)
                 machine.join()
             eventually(lambda: len(self.fleet._joined) == 2)
-            for machine in self.lan.machines:
-                machine.mark()
             self.stores = [machine.images for machine in self.lan.machines]
         except BaseException:
             self.lan.__exit__()
@@ -136,6 +135,12 @@ def pair(fleet, request):
     fleet.enforce(specs[0].vpc_id, (GROUP,), Exits())
     yield specs
     fleet.destroy([each.id for each in specs])
+
+
+def answers(address, port):
+    """Whether anything listens there."""
+    with socket.socket() as asking:
+        return asking.connect_ex((address, port)) == 0
 
 
 def eventually(check, seconds=120):
@@ -296,18 +301,27 @@ def test_a_fleet_that_comes_after_finds_what_runs(hosts, pair):
     eventually(lambda: isinstance(hosts, Local) or len(hosts.fleet._joined) == 2)
 
 
-def test_strangers_are_not_spoken_to(hosts):
+def test_strangers_are_not_spoken_to_and_ray_answers_at_the_declared_ports_alone(hosts):
     if isinstance(hosts, Ray):
+        first = int((hosts.directory / "ray" / "ports").read_text())
+        control = [port for port in range(first, first + PORTS - 1) if answers(hosts.lan.address(1), port)]
+        assert len(control) >= 2
+        asked = [(hosts.lan.address(1), port) for port in (hosts.port, *control)]
+        for machine in hosts.lan.machines:
+            ports = {port for address, port in machine.listeners() if not address.startswith("127.")}
+            assert {HOST_PORTS, HOST_PORTS + 1} < ports <= set(range(HOST_PORTS, HOST_PORTS + PORTS))
+            asked += [(machine.address, port) for port in ports - {HOST_PORTS + PORTS - 1}]
         # Neither in the clear nor without a certificate of the fleet's.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         images = int((hosts.directory / "ray" / "images.port").read_text())
-        for port, said in (
-            (hosts.port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
-            (images, b"GET /v2/ HTTP/1.1\r\n\r\n"),
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
+        for where, said in (
+            *((each, preface) for each in asked),
+            ((hosts.lan.address(1), images), b"GET /v2/ HTTP/1.1\r\n\r\n"),
         ):
             for wrap in (lambda plain: plain, context.wrap_socket):
-                with pytest.raises(OSError), wrap(socket.create_connection((hosts.lan.address(1), port), 10)) as opened:
+                with pytest.raises(OSError), wrap(socket.create_connection(where, 10)) as opened:
                     opened.sendall(said)
                     if not opened.recv(1):
                         raise ConnectionResetError

@@ -79,6 +79,15 @@ def join(
             " those without one. By default it stands for all zones.",
         ),
     ] = None,
+    ports: Annotated[
+        int,
+        typer.Option(
+            envvar="PHALANX_PORTS",
+            min=1024,
+            max=65536 - runtime.PORTS,
+            help=f"The first of the {runtime.PORTS} TCP ports at which the control plane reaches this host.",
+        ),
+    ] = runtime.HOST_PORTS,
 ) -> None:
     """Run instances on this host, until SIGTERM: then it takes no more, and leaves when the last has ended (at once when told
     twice). SIGHUP ends it and leaves instances running, guarded, until it joins again: for an upgrade."""
@@ -106,7 +115,7 @@ def join(
     # What somebody has ignored (nohup) stays so.
     ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     signals = Signals(*(number for number in ends if signal.getsignal(number) != signal.SIG_IGN))
-    membership = Membership(invitation, data_dir, IMAGES, registry or [], zone)
+    membership = Membership(invitation, data_dir, IMAGES, registry or [], zone, ports)
     try:
         membership.open()
         if signals.wait() != signal.SIGHUP:

@@ -15,6 +15,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ import structlog
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from phalanx.fleet.ray.runtime import HOST, NAMESPACE, SOCKET, Runtime, directory
+from phalanx.fleet.ray.runtime import HOST, HOST_PORTS, NAMESPACE, PORTS, SOCKET, Runtime, directory
 from phalanx.node import logging, protocol
 from phalanx.node.depot import Certificates, Depot
 from phalanx.node.messages import Offer, encode
@@ -151,7 +152,7 @@ def main() -> None:
     try:
         # What one that was killed has left, its socket above all.
         runtime.stop()
-        runtime.start_head(address, port)
+        runtime.start_head(address, port, _ports(names, kept / "ports"))
         _connect(head, runtime)
         # Ray has set a handler of its own.
         signals = Signals(signal.SIGTERM)
@@ -169,6 +170,31 @@ def main() -> None:
         with contextlib.suppress(Exception):
             ray.shutdown()
         runtime.stop()
+
+
+def _ports(names: Names, file: Path) -> int:
+    """The first of Ray's ports here: those that it had before, so that what firewalls were told stays true; else free ones.
+
+    Other control planes and a host may be on this machine as well: each control plane begins to look somewhere else.
+    """
+    if not file.exists():
+        # Below those that kernels give to whoever asks for any.
+        blocks = range(HOST_PORTS + PORTS, 2 * HOST_PORTS, PORTS)
+        begin = int(names.tag, 16) % len(blocks)
+        partial = file.with_suffix(".new")
+        partial.write_text(str(next(first for first in (*blocks[begin:], *blocks[:begin]) if _free(first))))
+        partial.replace(file)
+    return int(file.read_text())
+
+
+def _free(first: int) -> bool:
+    with contextlib.ExitStack() as opened:
+        try:
+            for port in range(first, first + PORTS):
+                opened.enter_context(socket.create_server(("", port)))
+        except OSError:
+            return False
+    return True
 
 
 def _depot(data_dir: Path, address: str, images: Path) -> Depot:

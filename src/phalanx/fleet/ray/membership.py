@@ -24,10 +24,11 @@ class Membership:
     """Keeps the agent running, and the host in the fleet whenever there is a control plane to join."""
 
     def __init__(
-        self, invitation: Invitation, data_dir: Path, images: Path, registries: Sequence[str], zone: str | None
+        self, invitation: Invitation, data_dir: Path, images: Path, registries: Sequence[str], zone: str | None, ports: int
     ) -> None:
         self._invitation = invitation
         self._zone = zone
+        self._ports = ports
         self._names = Names(data_dir)
         self._agent = LocalFleet(data_dir, images, registries)
         kept = data_dir / "ray"
@@ -68,6 +69,6 @@ class Membership:
             if not self._runtime.runs():
                 self._runtime.stop()
                 log.info("joining", head=invitation.head, address=invitation.address)
-                self._runtime.start_host(invitation.address, invitation.head)
+                self._runtime.start_host(invitation.address, invitation.head, self._ports)
             self._closing.wait(RETRY_SECONDS)
         self._runtime.stop()

@@ -24,6 +24,10 @@ NAMESPACE = "phalanx"
 STORE_BYTES = 80 << 20
 """Memory for what is too long to travel within a call: logs, and pieces of artifacts."""
 END_SECONDS = 15.0
+PORTS = 16
+"""TCP ports that Ray may take on a machine, from the first one on; the last is the machine's own."""
+HOST_PORTS = 10000
+"""The first one on a host, where no other is given."""
 _PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -59,14 +63,13 @@ class Runtime:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start_head(self, address: str, port: int) -> None:
-        """Begin a fleet that hosts join at that address and port."""
-        self._start("--head", f"--node-ip-address={address}", f"--port={port}", "--include-dashboard=false", "--no-monitor")
+    def start_head(self, address: str, port: int, ports: int) -> None:
+        """Begin a fleet that hosts join at that address and port; `ports` is the first of the others."""
+        self._start(address, ports, "--head", f"--port={port}", "--include-dashboard=false", "--no-monitor")
 
-    def start_host(self, address: str, head: str) -> None:
-        """Join the fleet at `head` (ADDRESS:PORT) as the host with that address."""
-        resources = json.dumps({HOST: 1})
-        self._start(f"--address={head}", f"--node-ip-address={address}", f"--resources={resources}")
+    def start_host(self, address: str, head: str, ports: int) -> None:
+        """Join the fleet at `head` (ADDRESS:PORT) as the host with that address, from the port `ports` on."""
+        self._start(address, ports, f"--address={head}", f"--resources={json.dumps({HOST: 1})}")
 
     def runs(self) -> bool:
         """Whether they run, all of them: Ray ends the rest where one is lost."""
@@ -85,11 +88,15 @@ class Runtime:
             self._process = None
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _start(self, *arguments: str) -> None:
+    def _start(self, address: str, ports: int, *arguments: str) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments]
         command += ["--num-cpus=0", "--num-gpus=0", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
-        command += [f"--temp-dir={self._directory}"]
+        command += [f"--temp-dir={self._directory}", f"--node-ip-address={address}"]
+        own = ports + PORTS - 1
+        command += [f"--node-manager-port={ports}", f"--object-manager-port={ports + 1}"]
+        # What listens at the last one speaks with this machine's Ray alone, and in the clear.
+        command += [f"--min-worker-port={ports + 2}", f"--max-worker-port={own - 1}", f"--runtime-env-agent-port={own}"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
