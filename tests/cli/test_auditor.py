@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from phalanx.cli.main import app
+from phalanx.cli.report import page
 from phalanx.jobs.evidence import Signer, verify
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
@@ -51,6 +52,15 @@ REPORT = {
             "interruptions": ["charon is dead"],
             "versions": {"linux": "6.1.0", "strongswan": "5.9.8"},
             "drops": {"integrity": 1},
+            "guards": {
+                "changes": [{"at": 1_790_000_000_500, "since": None, "held_by": ["kernel"], "cause": "<i>"}],
+                "omitted": 0,
+            },
+            "wire": {
+                **{"since": 1_789_999_999_000, "until": 1_790_000_000_000, "esp": 1300, "ike": 4, "neighbour": 0, "clear": 0},
+                "away": [[1_789_999_999_200, 1_789_999_999_700]],
+                "sightings": [],
+            },
         }
     ],
     "pairs": [PAIR],
@@ -62,9 +72,14 @@ REPORT = {
         "dropped_packets": 0,
         "dropped_bytes": 0,
     },
+    "capture": {
+        **{"verdict": "encrypted while watched", "since": 1_789_999_999_000, "until": 1_790_000_000_000},
+        **{"esp": 1300, "ike": 4, "neighbour": 0, "clear": 0, "milliseconds_away": 500},
+    },
     "plaintext_packets_dropped": 3,
     "gaps": [],
 }
+SEEN = {"at": 1_789_999_999_500, "source": "10.0.0.4", "destination": "10.0.0.5", "kind": "TCP", "bytes": 60, "head": "c0ffee"}
 
 
 @pytest.fixture
@@ -119,6 +134,9 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     reasons = {row["job"]: row["doubt"] for row in audited["jobs"]}
     assert set(reasons) == {"proven", "clear", "gaps", "forged", "silent"}
     assert reasons["proven"] is None
+    told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven")
+    assert (told["requested_by"], told["bytes"], told["spis"]) == (REPORT["requested_by"], 567890, ["c0ffee00"])
+    assert told["capture"]["verdict"] == "encrypted while watched"
     assert reasons["clear"] == "encryption was not requested"
     assert "algo-3 was gone" in reasons["gaps"]
     assert "changed after it was signed" in reasons["forged"]
@@ -172,6 +190,10 @@ def test_the_page_for_auditors_says_it_all_and_runs_nothing(service, tmp_path):
         "567,890",
         "charon is dead",
         "dropped: integrity",
+        "Verdict: encrypted while watched",
+        "not watched all the time",
+        "2026-09-21T14:13:19.200+00:00",
+        "&lt;i&gt;",
     ):
         assert words in page
     assert "<script" not in page
@@ -179,3 +201,19 @@ def test_the_page_for_auditors_says_it_all_and_runs_nothing(service, tmp_path):
     missing = phalanx("evidence", "proven", "--html", tmp_path / "no" / "report.html", "--data-dir", service)
     assert missing.exit_code == 1
     assert "Cannot write" in missing.output
+
+
+def test_pages_of_what_was_in_the_clear_and_of_earlier_reports(tmp_path):
+    (instance,) = REPORT["instances"]
+    wire = {**instance["wire"], "clear": 1, "sightings": [SEEN]}
+    capture = {**REPORT["capture"], "verdict": "in the clear", "clear": 1}
+    signer = Signer(tmp_path / "key")
+    shown = page(signer.sign({**REPORT, "instances": [{**instance, "wire": wire}], "capture": capture}))
+    assert 'class="verdict bad"' in shown
+    assert "10.0.0.4 → 10.0.0.5" in shown
+    # Version 1 had neither.
+    earlier = {name: value for name, value in instance.items() if name not in ("wire", "guards")}
+    report = {name: value for name, value in REPORT.items() if name != "capture"}
+    shown = page(signer.sign({**report, "instances": [earlier]}))
+    assert 'class="verdict good"' in shown
+    assert "captured" not in shown

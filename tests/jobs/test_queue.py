@@ -43,7 +43,7 @@ def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, s
     manager = Watched(database, fleet, STORE, signer)
     manager.open()
     try:
-        wait_for(lambda: load(database, names[-1]).stage == "ended" and not unfinished(database), 120)
+        wait_for(lambda: load(database, names[-1]).stage == "ended" and not unfinished(database), 300)
     finally:
         manager.close()
     with database.read() as session:

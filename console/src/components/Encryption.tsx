@@ -4,6 +4,7 @@ import Alert from "@cloudscape-design/components/alert";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
 import Container from "@cloudscape-design/components/container";
+import ExpandableSection from "@cloudscape-design/components/expandable-section";
 import Header from "@cloudscape-design/components/header";
 import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
 import Pagination from "@cloudscape-design/components/pagination";
@@ -52,15 +53,18 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
   const report = JSON.parse(answer.Report) as Report;
   const several = instanceCount(job.ResourceConfig) > 1;
   const extra = overhead(report);
+  const changes = report.instances.flatMap(({ host, guards }) => (guards?.changes ?? []).map((change) => ({ host, ...change })));
   const verdict = !several
     ? ({ type: "info", text: "encryption.single" } as const)
     : !report.encrypted
       ? ({ type: "warning", text: "encryption.off" } as const)
       : report.pairs.length === 0
         ? ({ type: "info", text: "encryption.nothing" } as const)
-        : report.gaps.length > 0
-          ? ({ type: "warning", text: "encryption.gaps" } as const)
-          : ({ type: "success", text: answer.Signed ? "encryption.proven" : "encryption.live" } as const);
+        : (report.capture?.clear ?? 0) > 0
+          ? ({ type: "error", text: "encryption.clear" } as const)
+          : report.gaps.length > 0
+            ? ({ type: "warning", text: "encryption.gaps" } as const)
+            : ({ type: "success", text: answer.Signed ? "encryption.proven" : "encryption.live" } as const);
   return (
     <SpaceBetween size="l">
       <Alert
@@ -81,12 +85,17 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
           <KeyValuePairs
             columns={3}
             items={[
+              { label: t("encryption.captured"), value: report.capture ? number(report.capture.clear) : "–" },
               { label: t("encryption.dropped"), value: number(report.plaintext_packets_dropped) },
               { label: t("encryption.espPackets"), value: number(report.router_guard?.esp_packets ?? 0) },
               { label: t("encryption.espBytes"), value: bytes(report.router_guard?.esp_bytes ?? 0) },
               { label: t("encryption.overhead"), value: extra === undefined ? "–" : t("unit.percent", { count: number(extra, 1) }) },
               { label: t("encryption.plane"), value: report.data_plane ?? "–" },
               { label: t("encryption.measured"), value: moment(report.measured_at) },
+              {
+                label: t("encryption.unwatched"),
+                value: report.capture ? t("unit.seconds", { count: number(report.capture.milliseconds_away / 1000, 1) }) : "–",
+              },
             ]}
           />
           {report.signature !== undefined && (
@@ -98,6 +107,13 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
         interruptions.map((text) => (
           <Alert key={host + text} type="warning" header={t("encryption.interrupted", { host })}>{text}</Alert>
         )),
+      )}
+      {changes.length > 0 && (
+        <ExpandableSection headerText={t("encryption.guards")}>
+          {changes.map(({ host, at, held_by, cause }) => (
+            <Box key={`${host} ${at} ${cause}`}>{`${moment(at)} · ${host} · ${held_by.join(" + ") || "–"} · ${cause}`}</Box>
+          ))}
+        </ExpandableSection>
       )}
       {report.gaps.map((gap) => <Alert key={gap} type="warning" header={t("encryption.gap")}>{gap}</Alert>)}
       {report.pairs.length > 0 && <Pairs report={report} />}

@@ -24,6 +24,8 @@ export interface Instance {
   plaintext_blocked_out: number | null;
   plaintext_blocked_in: number | null;
   interruptions: string[];
+  /** Which guards held, from when on; missing in reports of version 1. */
+  guards?: { changes: { at: number; held_by: string[]; cause: string }[] };
 }
 
 export interface Report {
@@ -36,6 +38,8 @@ export interface Report {
   pairs: Pair[];
   router_guard: { esp_packets: number; esp_bytes: number; ike_packets: number; dropped_packets: number } | null;
   plaintext_packets_dropped: number;
+  /** What was seen on the wires by no guard; missing in reports of version 1, null where nothing was watched. */
+  capture?: { clear: number; milliseconds_away: number } | null;
   gaps: string[];
   signature?: { public_key: string };
 }

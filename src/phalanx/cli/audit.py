@@ -15,7 +15,7 @@ from sqlalchemy import select
 from phalanx import __version__
 from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, DataDir
 from phalanx.cli.stored import stored
-from phalanx.jobs.evidence import Signer, doubt
+from phalanx.jobs.evidence import Signer, doubt, summary
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
 
@@ -42,13 +42,14 @@ def audit(
                 "instances": job.instances,
                 "status": job.status,
                 "doubt": doubt(job),
+                "evidence": summary(job.evidence) if job.evidence is not None else None,
             }
             for job in session.scalars(query.order_by(TrainingJob.created))
         ]
     found = [job for job in jobs if job["doubt"] is not None]
     if as_json:
         report = {
-            "version": 1,
+            "version": 2,
             "phalanx": __version__,
             "account": ACCOUNT,
             "audited_at": now_ms(),
@@ -61,7 +62,7 @@ def audit(
         console = Console() if sys.stdout.isatty() else Console(width=140)
         table = Table("job", "created", "instances", "status", "why")
         for job in found:
-            table.add_row(*(str(value) for value in job.values()))
+            table.add_row(*(str(value) for name, value in job.items() if name != "evidence"))
         if found:
             console.print(table)
         console.print(f"{len(found)} of {len(jobs)} jobs that ran on several instances cannot be shown to have been encrypted.")

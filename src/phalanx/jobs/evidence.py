@@ -94,6 +94,25 @@ def doubt(job: TrainingJob) -> str | None:
     return None
 
 
+def summary(report: Json) -> Json:
+    """What a report says of its job in short, for the report of an account; by its `signature` the whole is known again."""
+    pairs = report["pairs"]
+    return {
+        "requested_by": report.get("requested_by"),
+        "data_plane": report["data_plane"],
+        "algorithms": sorted({f"{pair['algorithm']}-{pair['key_bits']}, {pair['ike']}" for pair in pairs if pair["algorithm"]}),
+        "certificates": sorted({pair[end] for pair in pairs for end in ("local_certificate", "remote_certificate")} - {""}),
+        "spis": sorted(pair["spi"] for pair in pairs if pair["spi"]),
+        "rekeys": sum(pair["rekeys"] for pair in pairs),
+        "packets": sum(pair["packets"] for pair in pairs),
+        "bytes": sum(pair["bytes"] for pair in pairs),
+        "plaintext_packets_dropped": report["plaintext_packets_dropped"],
+        "capture": report.get("capture"),
+        "measured_at": report["measured_at"],
+        "signature": report["signature"]["value"],
+    }
+
+
 def measured(fleet: Fleet, job: TrainingJob, plan: Plan) -> Json:
     """The report, unsigned, of what a job's instances measure now; what one of them refuses to tell is a gap.
 
