@@ -1,33 +1,20 @@
-import socket
-
 import pytest
 
+import embedded_s3
 from phalanx.data import objects
-from phalanx.data.server import S3Server
 
 
 @pytest.fixture(scope="session")
 def free_port():
     """Gives ports of 127.0.0.1 that nobody listens on."""
-
-    def find():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-
-    return find
+    return embedded_s3.free_port
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory, free_port):
-    """The real embedded S3 server."""
-    directory = tmp_path_factory.mktemp("s3")
-    server = S3Server(directory / "s3", "127.0.0.1", free_port(), "AKIATEST", 'sec"ret/+=x', directory / "s3.log")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+def s3(tmp_path_factory):
+    """The real embedded S3."""
+    with embedded_s3.running(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_an_unreachable_store_is_ours_and_a_refused_key_the_users(store, free_po
     nobody = ObjectStore(f"http://127.0.0.1:{free_port()}", "us-east-1", "a", "b")
     with pytest.raises(DataError, match=r"^InternalServerError: .*cannot be reached"):
         objects.list_objects(nobody, "s3://bkt/a")
-    wrong = ObjectStore(store.endpoint, "us-east-1", "AKIATEST", "wrong")
+    wrong = ObjectStore(store.endpoint, "us-east-1", store.access_key, "wrong")
     with pytest.raises(DataError, match=r"^ClientError: Data download failed:SignatureDoesNotMatch"):
         objects.has_objects(wrong, "s3://bkt/a")
 

@@ -30,6 +30,7 @@ from phalanx.store.leadership import LEASE_SECONDS
 VICTIMS = {
     "agent": ("-m phalanx.node",),
     "S3": ("rclone", "serve", "s3"),
+    "door of S3": ("phalanx.cli.door",),
     "charon": ("/usr/lib/ipsec/charon",),
     "engine": ("phalanx.ipsec.engine",),
     "monitor": ("conmon",),

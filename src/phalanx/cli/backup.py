@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DatabaseError
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, S3_TRAIL, DataDir, fail
 from phalanx.cli.stored import database_url, stored
 from phalanx.identity import trail
 from phalanx.store.database import Unsuitable
@@ -49,8 +49,8 @@ def backup(
                 if path.name not in _LEFT_OUT and path.suffix not in (".log", ".new"):
                     archive.add(path, path.name)
             # After the database: of all that is in it, the trail tells.
-            for path in sorted((data_dir / _AUDIT).glob("*.jsonl")):
-                _add_whole_lines(archive, path)
+            for path in sorted((data_dir / _AUDIT).rglob("*.jsonl")):
+                _add_whole_lines(archive, path, str(path.relative_to(data_dir)))
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(file)
@@ -80,8 +80,9 @@ def restore(
             archive.extractall(partial, filter="data")
         with stored(partial) as database:
             database.check()
-        if (partial / _AUDIT).is_dir() and (fault := trail.verify(partial / _AUDIT).fault) is not None:
-            fail(f"{file} cannot be restored: the audit trail in it is not whole: {fault}.")
+        for directory in (partial / _AUDIT, partial / _AUDIT / S3_TRAIL):
+            if directory.is_dir() and (fault := trail.verify(directory).fault) is not None:
+                fail(f"{file} cannot be restored: the audit trail in it is not whole: {fault}.")
         if data_dir.exists():
             data_dir.rmdir()
         partial.replace(data_dir)
@@ -92,10 +93,10 @@ def restore(
     typer.echo(f"{data_dir} is as it was. Copy the buckets back once the service runs: phalanx serve --data-dir {data_dir}")
 
 
-def _add_whole_lines(archive: tarfile.TarFile, path: Path) -> None:
+def _add_whole_lines(archive: tarfile.TarFile, path: Path, name: str) -> None:
     """Add a file that is being appended to, up to its last whole line."""
     content = path.read_bytes()
     content = content[: content.rfind(b"\n") + 1]
-    info = archive.gettarinfo(path, f"{_AUDIT}/{path.name}")
+    info = archive.gettarinfo(path, name)
     info.size = len(content)
     archive.addfile(info, io.BytesIO(content))

@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -43,13 +43,21 @@ def token(path: Path) -> str:
 
 
 class Metrics:
-    """The numbers of one service. `stored` asks its store, `measured` its fleet, which may take long."""
+    """The numbers of one service. `stored` asks its store, `measured` its fleet, which may take long; `others` are counted by
+    its other processes."""
 
-    def __init__(self, data_dir: Path, stored: Callable[[], Stored], measured: Callable[[], Measured]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        stored: Callable[[], Stored],
+        measured: Callable[[], Measured],
+        others: Callable[[], Iterable[Metric]] = tuple,
+    ) -> None:
         self._data_dir = data_dir
         self._token = token(data_dir / "metrics.token").encode()
         self._stored = stored
         self._measured = measured
+        self._others = others
         self._condition = threading.Condition()
         self._asked = 0
         self._looked = 0
@@ -83,6 +91,7 @@ class Metrics:
         yield build
         yield from self._of_the_store()
         yield from self._of_the_fleet()
+        yield from self._others()
         disk = os.statvfs(self._data_dir)
         yield _gauge("phalanx_data_dir_free_bytes", "Bytes free where the data directory lies.", disk.f_bavail * disk.f_frsize)
         yield _gauge("phalanx_data_dir_size_bytes", "Bytes of the disk that it lies on.", disk.f_blocks * disk.f_frsize)

@@ -13,7 +13,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,21 +22,23 @@ from typing import Annotated, Any
 import structlog
 import typer
 import uvicorn
+from prometheus_client.metrics_core import Metric
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from phalanx.cli import certificate as own_certificate
+from phalanx.cli import s3 as embedded
 from phalanx.cli.host import NEEDS_RAY
 from phalanx.cli.metrics import Metrics
+from phalanx.cli.s3 import EmbeddedS3
 from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, IMAGES, REGION, AdminKey, DataDir, Endpoints, default_bucket, fail
 from phalanx.cli.stored import database_url
 from phalanx.console import site
 from phalanx.data import objects
-from phalanx.data.model import ObjectStore, TlsListener
+from phalanx.data.model import ObjectStore
 from phalanx.data.process import ProcessError
-from phalanx.data.server import S3Server
 from phalanx.fleet.base import FleetError, Unreachable
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray import credentials, runtime
@@ -77,6 +79,8 @@ S3_WATCH_SECONDS = 1.0
 """How often the S3 server is looked at."""
 S3_ANSWER_SECONDS = 30.0
 """How long the S3 server may take to answer before it counts as hanging."""
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""What TLS 1.2 may negotiate: forward secrecy and AEAD."""
 STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
 REPLICAS = 8
@@ -362,6 +366,8 @@ class _Service:
         self._leaving = False
         self._closing = threading.Event()
         self._undo = contextlib.ExitStack()
+        self._url = database
+        self._s3_metrics: Callable[[], Iterable[Metric]] = tuple
         self._database = Database(database)
         self._undo.callback(self._database.close)
         self._number = number
@@ -435,7 +441,7 @@ class _Service:
             cloudwatch(self._database),
             phalanx(self._database, manager),
         ]
-        metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census)
+        metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census, lambda: self._s3_metrics())
         metrics.open()
         self._undo.callback(metrics.close)
         routes = [Route("/healthz", _healthy), metrics.route(), *site.routes(region=REGION, s3=s3)]
@@ -566,12 +572,12 @@ class _Service:
         if not (self._hands_over and isinstance(fleet, LocalFleet)):
             fleet.close()
 
-    def _stop_s3(self, server: S3Server) -> None:
+    def _stop_s3(self, server: EmbeddedS3) -> None:
         # Instances that are left running go on reading and writing.
         if not self._leaving:
             server.stop()
 
-    def _object_store(self) -> tuple[ObjectStore, S3Server | None]:
+    def _object_store(self) -> tuple[ObjectStore, EmbeddedS3 | None]:
         """S3 as the platform uses it, and the server behind it where that is the service's own: whoever leads runs it."""
         if self._external is not None:
             access_key = os.environ.get("PHALANX_S3_ACCESS_KEY")
@@ -581,17 +587,22 @@ class _Service:
             return ObjectStore(self._external, REGION, access_key, secret_key), None
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
-        port, tls = _kept_port(self._data_dir / "s3.port", host), None
+        port, outside = _kept_port(self._data_dir / "s3.port", host), None
         if self._tls is not None:
             self._s3_outside = _kept_port(self._data_dir / "s3.tls.port", self._host)
-            tls = TlsListener(self._host, self._s3_outside, self._tls.certificate, self._tls.key)
-        server = S3Server(self._data_dir / "s3", host, port, self._key.id, self._key.secret, self._data_dir / "s3.log", tls)
+            outside = (self._host, self._s3_outside)
+        certificate, key = (None, None) if self._tls is None else (self._tls.certificate, self._tls.key)
+        url = self._url.render_as_string(hide_password=False)
+        told = embedded.settings(self._data_dir, url, ACCOUNT, (host, port), outside, certificate, key, CIPHERS)
+        inside = ObjectStore(f"http://{_bracketed(host)}:{port}", REGION, self._key.id, self._key.secret)
+        server = EmbeddedS3(self._data_dir / "s3", self._data_dir / "s3.log", told, inside)
+        self._s3_metrics = server.metrics
         if self._kind == FleetKind.RAY and self._tls is not None:
             # As the hosts reach it; what they have to trust comes with their invitations.
             if self._tls.authority is not None:
                 os.environ["AWS_CA_BUNDLE"] = str(self._tls.authority)
             return ObjectStore(f"https://{self._host}:{self._s3_outside}", REGION, self._key.id, self._key.secret), server
-        return ObjectStore(f"http://{host}:{port}", REGION, self._key.id, self._key.secret), server
+        return inside, server
 
     def _shown_s3(self, store: ObjectStore, shown: str) -> str:
         """The URL at which clients reach S3."""
@@ -599,7 +610,7 @@ class _Service:
             return f"https://{_bracketed(shown)}:{self._s3_outside}"
         return store.endpoint or ""
 
-    def _watch_s3(self, server: S3Server) -> None:
+    def _watch_s3(self, server: EmbeddedS3) -> None:
         while not self._closing.wait(S3_WATCH_SECONDS):
             if not server.answers(S3_ANSWER_SECONDS) and not self._closing.is_set():
                 log.warning("the S3 server ended or hangs, and is started again")
@@ -642,8 +653,7 @@ def _bracketed(host: str) -> str:
 
 def _over_tls(tls: _Tls) -> dict[str, Any]:
     """uvicorn's settings: TLS 1.2 with forward secrecy and AEAD, or 1.3."""
-    ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20"
-    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key), "ssl_ciphers": ciphers}
+    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key), "ssl_ciphers": CIPHERS}
 
 
 def _kept_port(path: Path, host: str) -> int:

@@ -20,6 +20,8 @@ DataDir = Annotated[
     Path,
     typer.Option("--data-dir", envvar="PHALANX_DATA_DIR", help="Where the service keeps everything.", show_default=True),
 ]
+S3_TRAIL = "s3"
+"""Where in the directory of the audit trail the one of S3 is, which is a chain of its own: a chain has one writer."""
 DEFAULT_DATA_DIR = Path("/var/lib/phalanx/default")
 IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
 """Image store, shared by the services of a host. The built-in images in it can be built again."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, S3_TRAIL, DataDir, fail
 from phalanx.identity.trail import verify
 
 
@@ -31,6 +31,9 @@ def trail(
         verdict = verify(directory, noted=None if records is None or last is None else (records, last))
         if verdict.fault is not None:
             fail(f"The audit trail in {directory} is not whole: {verdict.fault}.")
+        # The one of S3 is a chain of its own.
+        if (directory / S3_TRAIL).is_dir() and (fault := verify(directory / S3_TRAIL).fault) is not None:
+            fail(f"The audit trail in {directory / S3_TRAIL} is not whole: {fault}.")
         if len(found) > 1:
             typer.echo(f"trail   {directory.name}")
         typer.echo(f"records {verdict.records}\nlast    {verdict.last}")

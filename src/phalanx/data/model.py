@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -34,16 +33,6 @@ class ObjectStore:
         """Scheme, host and port of the endpoint."""
         url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
         return url.scheme, url.hostname or "", url.port or {"http": 80}.get(url.scheme, 443)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsListener:
-    """Where the embedded S3 server answers those beyond this host: over TLS, with a certificate (PEM files)."""
-
-    host: str
-    port: int
-    certificate: Path
-    key: Path
 
 
 @dataclass(frozen=True, slots=True)

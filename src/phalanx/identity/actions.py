@@ -86,6 +86,20 @@ _EC2_MADE = {
     "CreateDhcpOptions": "dhcp-options",
     "AllocateAddress": "elastic-ip",
 }
+_S3_ACTIONS = {
+    "ListBuckets": "ListAllMyBuckets",
+    "HeadBucket": "ListBucket",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "HeadObject": "GetObject",
+    "CopyObject": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "ListParts": "ListMultipartUploadParts",
+}
+"""Actions that are not called as the operations are that need them."""
 _EC2_LOOKED_UP = ("AssociationId", "GroupName", "PublicIp")
 
 
@@ -93,6 +107,8 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
     """All that the caller has to be allowed, each action on each resource; nothing where anybody may."""
     if (service, operation) in _FREE:
         return []
+    if service == "s3":
+        return list(_s3(operation, members))
     prefix = PREFIXES.get(service, service)
     action = f"{prefix}:{operation}"
     partition = names.PARTITION
@@ -169,6 +185,16 @@ def _ec2(base: str, operation: str, members: Members, find: Find) -> Iterator[st
         elif name in _EC2_LOOKED_UP and not operation.startswith("Create"):
             for given in ids:
                 yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], '*')}/{each}" for each in find(name, given))
+
+
+def _s3(operation: str, members: Members) -> Iterator[Need]:
+    base = f"arn:{names.PARTITION}:s3:::"
+    name = "*"
+    if "Bucket" in members:
+        name = base + members["Bucket"] + (f"/{members['Key']}" if "Key" in members else "")
+    yield f"s3:{_S3_ACTIONS.get(operation, operation)}", name
+    if operation == "CopyObject":
+        yield "s3:GetObject", base + members["CopySource"]
 
 
 def _logs(base: str, members: Members) -> str:

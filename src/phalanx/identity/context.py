@@ -22,6 +22,14 @@ _FLAGS = {
     "EnableNetworkIsolation": "sagemaker:networkisolation",
 }
 """Members that are false where a request leaves them out."""
+_OF_S3 = {
+    "s3:prefix": "Prefix",
+    "s3:delimiter": "Delimiter",
+    "s3:max-keys": "MaxKeys",
+    "s3:x-amz-acl": "ACL",
+    "s3:x-amz-server-side-encryption": "ServerSideEncryption",
+    "s3:x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+}
 _FLAG_HOLDERS = ("TrainingJobDefinition", "NetworkConfig", "SecurityConfig")
 """Members that hold the flags where the request itself does not."""
 
@@ -149,6 +157,8 @@ def _others(service: str, members: Members) -> dict[str, Value]:
         given = members["EncryptionContext"]
         found["kms:encryptioncontextkeys"] = Value(tuple(given))
         found |= {f"kms:encryptioncontext:{name.lower()}": Value((value,)) for name, value in given.items()}
+    if service == "s3":
+        found |= {key: Value((str(members[member]),)) for key, member in _OF_S3.items() if member in members}
     for key, member in (("sts:externalid", "ExternalId"), ("sts:rolesessionname", "RoleSessionName")):
         if service == "sts" and isinstance(members.get(member), str):
             found[key] = Value((members[member],))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_OWN = ("aws:", "sagemaker:", "ec2:", "logs:", "cloudwatch:", "iam:", "sts:", "kms:", "phalanx:")
+_OWN = ("aws:", "sagemaker:", "ec2:", "logs:", "cloudwatch:", "iam:", "sts:", "kms:", "phalanx:", "s3:")
 """Prefixes of the keys that a request to a service of ours may have. Others never have a value, as on AWS."""
 
 _KNOWN = frozenset(
@@ -29,6 +29,12 @@ _KNOWN = frozenset(
         "iam:passedtoservice",
         "iam:policyarn",
         "kms:encryptioncontextkeys",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:prefix",
+        "s3:x-amz-acl",
+        "s3:x-amz-server-side-encryption",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
         "sagemaker:enableremotedebug",
         "sagemaker:instancetypes",
         "sagemaker:intercontainertrafficencryption",
@@ -50,6 +56,9 @@ _WITH_A_NAME = (
     "sagemaker:resourcetag/",
     "ec2:resourcetag/",
     "kms:encryptioncontext:",
+    # Objects have no tags here: nothing else would AWS say of one without.
+    "s3:existingobjecttag/",
+    "s3:requestobjecttag/",
 )
 
 

@@ -1,6 +1,7 @@
 """Verification of AWS Signature Version 4, in the Authorization header and in presigned queries.
 
 The rules are those of "Signature Version 4 signing process" in the AWS IAM user guide; the texts are the ones AWS answers with.
+S3's own ("Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 API reference) differ: see `verify`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
 MAX_SKEW = timedelta(minutes=5)
+MAX_SKEW_OF_S3 = timedelta(minutes=15)
 MAX_EXPIRES = 7 * 24 * 3600
 """Longest validity of a presigned request, in seconds."""
 
@@ -93,6 +95,11 @@ class Claim:
     """Validity of a presigned request in seconds; None for a signature in the header."""
     token: str | None = field(repr=False)
     """The session token."""
+
+    @property
+    def scope(self) -> str:
+        """What the signature's key is derived for."""
+        return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
 
 
 def claim(request: HttpRequest) -> Claim:
@@ -182,8 +189,14 @@ def _date_header(value: bytes | None) -> str | None:
         return None
 
 
-def verify(request: HttpRequest, claim: Claim, service: str, keys: KeyLookup, now: datetime) -> Principal:
+def verify(
+    request: HttpRequest, claim: Claim, service: str, keys: KeyLookup, now: datetime, payload: str | None = None
+) -> Principal:
     """The principal that signed `request`, which is meant for the service with signing name `service`, at time `now` (UTC).
+
+    `payload` is for S3, whose bodies come later: what the request states of its body, which is signed in the place of its hash,
+    and which the caller holds the body against. Then the path is encoded once, all x-amz- headers have to be signed, and a
+    signature may be 15 minutes old.
 
     Raises Refused for an unknown key, a session token that is not the key's, a scope that is not this service's or no region's,
     a time outside ±5 minutes (or outside the validity of a presigned request), a signature that does not match what came, and
@@ -196,9 +209,9 @@ def verify(request: HttpRequest, claim: Claim, service: str, keys: KeyLookup, no
         raise Refused(Reason.BAD_SIGNATURE, f"Credential should be scoped to correct service: '{service}'.")
     if not _REGION.fullmatch(claim.region):
         raise Refused(Reason.BAD_SIGNATURE, f"Credential should be scoped to a valid region, not '{claim.region[:64]}'.")
-    _check_time(claim, now)
-    _check_signed_headers(request, claim)
-    expected = _signature(request, claim, principal.secret)
+    _check_time(claim, now, MAX_SKEW if payload is None else MAX_SKEW_OF_S3)
+    _check_signed_headers(request, claim, payload is not None)
+    expected = _signature(request, claim, principal.secret, payload)
     if not hmac.compare_digest(expected.encode(), claim.signature.encode("latin-1")):
         raise Refused(
             Reason.BAD_SIGNATURE,
@@ -217,7 +230,7 @@ def _is_its(token: str | None, principal: Principal) -> bool:
     return hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), principal.token)
 
 
-def _check_time(claim: Claim, now: datetime) -> None:
+def _check_time(claim: Claim, now: datetime, skew: timedelta) -> None:
     try:
         signed = datetime.fromisoformat(claim.timestamp) if _BASIC_DATE.fullmatch(claim.timestamp) else None
     except ValueError:
@@ -230,18 +243,18 @@ def _check_time(claim: Claim, now: datetime) -> None:
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{claim.date[:64]}' != '{claim.timestamp[:8]}', from '{claim.timestamp}'.",
         )
-    validity = MAX_SKEW if claim.expires is None else timedelta(seconds=claim.expires)
-    minutes = int(MAX_SKEW.total_seconds() // 60)
+    validity = skew if claim.expires is None else timedelta(seconds=claim.expires)
+    minutes = int(skew.total_seconds() // 60)
     if now - signed > validity:
         raise Refused(
             Reason.EXPIRED,
             f"Signature expired: {_basic(signed)} is now earlier than {_basic(now - validity)} "
             f"({_basic(now)} - {int(validity.total_seconds()) // 60} min.)",
         )
-    if signed - now > MAX_SKEW:
+    if signed - now > skew:
         raise Refused(
             Reason.EXPIRED,
-            f"Signature not yet current: {_basic(signed)} is still later than {_basic(now + MAX_SKEW)} "
+            f"Signature not yet current: {_basic(signed)} is still later than {_basic(now + skew)} "
             f"({_basic(now)} + {minutes} min.)",
         )
 
@@ -250,29 +263,31 @@ def _basic(moment: datetime) -> str:
     return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
-def _check_signed_headers(request: HttpRequest, claim: Claim) -> None:
+def _check_signed_headers(request: HttpRequest, claim: Claim, every: bool) -> None:
     if "host" not in claim.signed_headers:
         raise Refused(Reason.BAD_SIGNATURE, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
-    for name in _MUST_BE_SIGNED:
+    for name in [name for name in request.headers if name.startswith("x-amz-")] if every else _MUST_BE_SIGNED:
         if name in request.headers and name not in claim.signed_headers:
             raise Refused(Reason.BAD_SIGNATURE, f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
 
 
-def _signature(request: HttpRequest, claim: Claim, secret: str) -> str:
-    """The signature (lower-case hex) that `request` should carry. The payload's hash is always computed from what came."""
-    payload = hashlib.sha256(request.body).hexdigest()
-    stated = request.headers.get("x-amz-content-sha256")
-    if stated is not None and stated != payload.encode():
-        raise Refused(Reason.BAD_SIGNATURE, "The provided 'x-amz-content-sha256' header does not match what was computed.")
-    # Every service but S3 encodes the path as it comes once more.
-    path = quote_from_bytes(request.path, safe="/-_.~").encode()
+def _signature(request: HttpRequest, claim: Claim, secret: str, payload: str | None) -> str:
+    """The signature (lower-case hex) that `request` should carry. The payload's hash is computed from what came, but for S3."""
+    if payload is None:
+        payload = hashlib.sha256(request.body).hexdigest()
+        stated = request.headers.get("x-amz-content-sha256")
+        if stated is not None and stated != payload.encode():
+            raise Refused(Reason.BAD_SIGNATURE, "The provided 'x-amz-content-sha256' header does not match what was computed.")
+        # Every service but S3 encodes the path as it comes once more.
+        path = quote_from_bytes(request.path, safe="/-_.~").encode()
+    else:
+        path = quote_from_bytes(unquote_to_bytes(request.path), safe="/-_.~").encode()
     lines = [request.method.encode(), path, _canonical_query(request.query, claim.expires is not None)]
     for name in claim.signed_headers:
         lines.append(name.encode("latin-1") + b":" + b" ".join(request.headers.get(name, b"").split()))
-    lines += [b"", ";".join(claim.signed_headers).encode("latin-1"), payload.encode()]
-    scope = f"{claim.date}/{claim.region}/{claim.service}/{TERMINATOR}"
+    lines += [b"", ";".join(claim.signed_headers).encode("latin-1"), payload.encode("latin-1")]
     canonical = hashlib.sha256(b"\n".join(lines)).hexdigest()
-    to_sign = f"{ALGORITHM}\n{claim.timestamp}\n{scope}\n{canonical}"
+    to_sign = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{canonical}"
     key = signing_key(secret, claim.date, claim.region, claim.service)
     return hmac.new(key, to_sign.encode("latin-1"), hashlib.sha256).hexdigest()
 

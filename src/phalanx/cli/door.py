@@ -1,0 +1,135 @@
+"""The process of S3's door: listens for clients and, on a Unix socket, for the service that watches it.
+
+It is told what to do by PHALANX_S3_GATEWAY in its environment, and works in the directory of the server's Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from phalanx.data.server import SOCKET
+from phalanx.identity.authority import Authority
+from phalanx.identity.directory import Directory
+from phalanx.identity.follower import Follower
+from phalanx.identity.seal import Seal
+from phalanx.identity.trail import Trail
+from phalanx.node import logging
+from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.gateway import Gateway
+from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
+from phalanx.store.database import UNAVAILABLE, Database
+from phalanx.wire import heap
+
+_STOP_SECONDS = 3
+"""How long a stop waits for requests that are being answered."""
+
+
+class _Server(uvicorn.Server):
+    """One of several in a process, which takes its signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    text = os.environ[VARIABLE]
+    settings = Settings.from_json(text)
+    logging.configure()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    database = Database(settings.database)
+    directory = Directory(database, Seal(Path(settings.identity_key)), settings.account)
+    trail = Trail(Path(settings.trail), settings.account)
+    guard = Authority(directory, trail)
+    gateway = Gateway(directory.principal, guard, settings.account, Backend(SOCKET), Follower(directory).look, UNAVAILABLE)
+    Path(CONTROL).unlink(missing_ok=True)
+    control = socket.socket(socket.AF_UNIX)
+    control.bind(CONTROL)
+    listeners = [(_config(gateway), _listen(settings.host, settings.port)), (_config(_control(text)), control)]
+    if settings.tls_port:
+        config = _config(
+            gateway,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+            ssl_ciphers=settings.ciphers,
+        )
+        listeners.append((config, _listen(settings.tls_host, settings.tls_port)))
+    heap.settle()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(listeners))
+    finally:
+        trail.close()
+        database.close()
+
+
+async def _serve(listeners: list[tuple[uvicorn.Config, socket.socket]]) -> None:
+    servers = [_Server(config) for config, _ in listeners]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await asyncio.gather(*(server.serve([listener]) for server, (_, listener) in zip(servers, listeners, strict=True)))
+
+
+def _config(app: Any, **tls: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        # Longer than clients keep a connection that they do not use.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        **tls,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def _control(settings: str) -> Starlette:
+    """What the service asks: with which settings this runs, and its counters."""
+
+    def told(request: Request) -> Response:
+        return PlainTextResponse(settings)
+
+    def counted(request: Request) -> Response:
+        return Response(generate_latest(REGISTRY))
+
+    return Starlette(routes=[Route("/settings", told), Route("/metrics", counted)])
+
+
+if __name__ == "__main__":
+    main()

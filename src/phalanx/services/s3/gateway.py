@@ -1,0 +1,433 @@
+"""The door of the embedded S3 as an ASGI application.
+
+A request goes: who signed it → what it asks for → may they → the server behind, piece by piece, while the body is held against
+what was signed of it → the answer. Looking identities up may wait for the database, and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import structlog
+from prometheus_client import Counter
+from starlette.types import Receive, Scope, Send
+
+from phalanx.services.s3 import deletion
+from phalanx.services.s3.backend import Backend, BackendError, Exchange
+from phalanx.services.s3.payload import Payload, stated
+from phalanx.services.s3.request import Request, possible, understand
+from phalanx.wire import sigv4
+from phalanx.wire.crew import Crew
+from phalanx.wire.errors import AwsError, Denied
+from phalanx.wire.serializer import xml_text
+from phalanx.wire.service import Caller, Client, Event, Guard
+from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
+
+REQUESTS = Counter(
+    "phalanx_s3_requests", "Requests of known callers to S3, by operation and by status.", ["operation", "status"]
+)
+REFUSALS = Counter(
+    "phalanx_s3_refusals", "Requests to S3 that were not from whom they said, or too many, by reason.", ["reason"]
+)
+BYTES = Counter("phalanx_s3_bytes", "Bytes of objects that were taken in and given out.", ["direction"])
+
+MANAGING = frozenset({"CreateBucket", "DeleteBucket"})
+"""Operations that are put on record, as CloudTrail does; those on objects are "data events", which it leaves out by default."""
+_SMALL = 4 << 20
+"""Bytes of a body that is a document."""
+_DRAINED = 32 << 20
+"""Bytes that are taken from a client that sends on after it was refused: one that is cut off sees no error."""
+_PASSED = frozenset(
+    {
+        b"accept-ranges",
+        b"cache-control",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"date",
+        b"etag",
+        b"expires",
+        b"last-modified",
+    }
+)
+"""Headers of the server's answers that are passed on, besides metadata: not what it says of other origins, or of itself."""
+_AWAY = AwsError(
+    "ServiceUnavailable", "What is needed for that cannot be reached now, so nothing is done. Try again later.", 503
+)
+_FAILED = AwsError("InternalError", "We encountered an internal error. Please try again.", 500)
+_NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
+
+_log = structlog.get_logger(__name__)
+
+
+class _Disconnected(Exception):
+    """The client went away before it had sent its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A request of a caller who may make it."""
+
+    caller: Caller
+    claim: Claim
+    secret: str
+    stated: str
+    request: Request
+
+
+class Gateway:
+    """S3 for the access keys that `keys` knows; `guard` decides what callers may do.
+
+    `look` is called before each request, so that what was changed elsewhere is known. `unavailable` is what all of these raise
+    while what they need is away.
+    """
+
+    def __init__(
+        self,
+        keys: KeyLookup,
+        guard: Guard,
+        account: str,
+        backend: Backend,
+        look: Callable[[], None] = lambda: None,
+        unavailable: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._keys = keys
+        self._guard = guard
+        self._account = account
+        self.backend = backend
+        self._look = look
+        self.unavailable: tuple[type[Exception], ...] = (BackendError, *unavailable)
+        self._crew = Crew()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request (ASGI)."""
+        headers: dict[str, bytes] = {}
+        for raw_name, value in scope["headers"]:
+            name = raw_name.decode("latin-1")
+            headers[name] = value if name not in headers else headers[name] + b"," + value
+        http = HttpRequest(scope["method"], scope["query_string"], headers, b"", scope.get("raw_path", b"/"))
+        peer = scope.get("client") or ("",)
+        client = Client(str(peer[0]), scope.get("scheme") == "https", headers.get("user-agent", b"").decode("latin-1"))
+        await _Turn(self, http, client, _Body(receive, headers), send).serve()
+
+    async def known(self, http: HttpRequest, client: Client, request_id: str) -> _Known:
+        """Who asks for what, and that they may. Raises Refused, AwsError, Denied, and what is `unavailable`."""
+        return await self._crew.run(self._known, http, client, request_id)
+
+    async def may(self, caller: Caller, operation: str, bucket: str, key: str, keys: tuple[str, ...] = ()) -> dict[str, str]:
+        """Which of several keys the caller may not do this with, and why."""
+        return await self._crew.run(self._may, caller, operation, bucket, keys or (key,))
+
+    async def record(self, known: _Known, error: tuple[str, str] | None) -> None:
+        """Put a request on record."""
+        await self._crew.run(self._guard.record, _event(known.caller, known.request, error))
+
+    def _known(self, http: HttpRequest, client: Client, request_id: str) -> _Known:
+        claim = None
+        try:
+            self._look()
+            claim = sigv4.claim(http)
+            if not self._guard.admit(client, claim.access_key):
+                raise Refused(Reason.THROTTLED, "Please reduce your request rate.")
+            presigned = claim.expires is not None
+            what = stated(http.headers, presigned, _parameter(http.query, b"X-Amz-Content-Sha256"))
+            principal = sigv4.verify(http, claim, "s3", self._keys, datetime.now(UTC), what)
+        except Refused as refused:
+            self._refused(refused, claim, http, client, request_id)
+            raise
+        self._guard.accepted(client, claim.access_key)
+        caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
+        request = understand(http.method, http.path, http.query, http.headers, self._account)
+        if request.operation in MANAGING and not self._guard.ready():
+            raise _AWAY
+        if request.operation != "DeleteObjects":
+            self._authorize(caller, request)
+        return _Known(caller, claim, principal.secret, what, request)
+
+    def _authorize(self, caller: Caller, request: Request) -> None:
+        try:
+            self._guard.authorize(caller, "s3", request.operation, request.members)
+        except Denied as denied:
+            REQUESTS.labels(request.operation, "403").inc()
+            if request.operation in MANAGING:
+                self._guard.record(_event(caller, request, ("AccessDenied", denied.message)))
+            raise
+
+    def _may(self, caller: Caller, operation: str, bucket: str, keys: tuple[str, ...]) -> dict[str, str]:
+        found = {}
+        for key in keys:
+            try:
+                members = {"Bucket": bucket, "Prefix": key} if operation == "ListObjectsV2" else {"Bucket": bucket, "Key": key}
+                self._guard.authorize(caller, "s3", operation, members)
+            except Denied as denied:
+                found[key] = denied.message
+        return found
+
+    def _refused(self, refused: Refused, claim: Claim | None, http: HttpRequest, client: Client, request_id: str) -> None:
+        """Put a request on record that is not from whom it says, unless it is one of a flood."""
+        REFUSALS.labels(refused.reason.value).inc()
+        access_key = "" if claim is None else claim.access_key
+        if refused.reason is Reason.THROTTLED or not self._guard.refused(client, access_key):
+            return
+        _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
+        if claim is not None:
+            try:
+                name = understand(http.method, http.path, http.query, http.headers, self._account).operation
+            except AwsError:
+                name = ""
+            error = (_refusal(refused, claim).code, refused.message)
+            self._guard.record(Event(request_id, client, None, access_key, claim.region, "s3", name, error=error))
+
+
+class _Body:
+    """What the client sends."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, bytes]) -> None:
+        self._receive = receive
+        self._asked = "100-continue" not in headers.get("expect", b"").decode("latin-1").lower()
+        self._ended = False
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """It, piece by piece. Raises _Disconnected."""
+        while not self._ended:
+            self._asked = True
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _Disconnected
+            self._ended = not message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+
+    async def drain(self) -> bool:
+        """Take what is left of it, where that is little. Returns whether the connection can go on afterwards.
+
+        A client that waits to be asked for its body is not."""
+        if not self._asked:
+            return False
+        taken = 0
+        async for piece in self.pieces():
+            taken += len(piece)
+            if taken > _DRAINED:
+                return False
+        return True
+
+
+class _Turn:
+    """One request, from when its headers are there until it is answered."""
+
+    def __init__(self, gateway: Gateway, http: HttpRequest, client: Client, body: _Body, send: Send) -> None:
+        self._gateway = gateway
+        self._http = http
+        self._client = client
+        self._body = body
+        self._send = send
+        self._request_id = str(uuid.uuid4())
+        self._known: _Known | None = None
+        self._started = False
+        self._checksums: dict[str, str] = {}
+
+    async def serve(self) -> None:
+        """Answer it; never raises."""
+        error: AwsError | None = None
+        try:
+            self._known = await self._gateway.known(self._http, self._client, self._request_id)
+            await self._answer(self._known)
+        except _Disconnected:
+            return
+        except Refused as refused:
+            error = _refusal(refused, None, presigned=b"X-Amz-Signature=" in self._http.query)
+        except Denied as denied:
+            error = AwsError("AccessDenied", denied.message, 403)
+        except AwsError as failed:
+            error = failed
+        except self._gateway.unavailable as away:
+            _log.warning("request cannot be served", request_id=self._request_id, reason=str(away))
+            error = _AWAY
+        except Exception:
+            _log.exception("request failed", request_id=self._request_id)
+            error = _FAILED
+        if error is not None:
+            await self._fail(error)
+
+    async def _answer(self, known: _Known) -> None:
+        request = known.request
+        if request.impossible:
+            if request.operation in ("GetObject", "HeadObject"):
+                raise _NO_KEY
+            if request.operation == "DeleteObject":
+                await self._say(204, b"")
+                return
+            raise AwsError(
+                "NotImplemented", "Keys whose parts between slashes are empty, . or .. are not implemented here.", 501
+            )
+        payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
+        if request.operation == "DeleteObjects":
+            await self._delete(known, await self._document(payload))
+            return
+        headers = list(request.headers)
+        async with self._gateway.backend.ask(
+            self._http.method, request.target, headers, self._content(payload), payload.length
+        ) as exchange:
+            if exchange.status == 404 and request.operation in ("GetObject", "HeadObject"):
+                await self._conceal(known)
+            await self._pass_on(known, exchange)
+
+    async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
+        """The body's content; the last piece comes only when all of it has been verified."""
+        held = b""
+        async for data in self._body.pieces():
+            for piece in payload.feed(data):
+                if held:
+                    yield held
+                held = piece
+        self._checksums = payload.finish()
+        BYTES.labels("in").inc(payload.length)
+        if held:
+            yield held
+
+    async def _document(self, payload: Payload) -> bytes:
+        if payload.length > _SMALL:
+            raise AwsError("MaxMessageLengthExceeded", "Your request was too large.")
+        return b"".join([piece async for piece in self._content(payload)])
+
+    async def _delete(self, known: _Known, document: bytes) -> None:
+        """DeleteObjects: what may be deleted is, the rest is told of."""
+        asked = deletion.read(document)
+        bucket = known.request.members["Bucket"]
+        denied = await self._gateway.may(known.caller, "DeleteObject", bucket, "", asked.keys)
+        failed = {key: ("AccessDenied", message) for key, message in denied.items()}
+        # What cannot be there is deleted.
+        passed = [key for key in asked.keys if key not in failed and possible(key)]
+        if passed:
+            content = deletion.write(passed)
+            async with self._gateway.backend.ask("POST", known.request.target, [], _once(content), len(content)) as exchange:
+                if exchange.status != 200:
+                    await self._pass_on(known, exchange)
+                    return
+                told = deletion.failures(b"".join([piece async for piece in exchange.body()]))
+            if told is None:
+                raise BackendError("the S3 server's answer is none")
+            failed |= told
+        await self._say(200, deletion.answer(asked, failed))
+
+    async def _conceal(self, known: _Known) -> None:
+        """That there is no such object is only for those to know who may list the bucket."""
+        members = known.request.members
+        if await self._gateway.may(known.caller, "ListObjectsV2", members["Bucket"], members["Key"]):
+            raise AwsError("AccessDenied", "Access Denied", 403)
+
+    async def _pass_on(self, known: _Known, exchange: Exchange) -> None:
+        replaced = {name for name, _ in known.request.overrides}
+        headers = [
+            (name, value)
+            for name, value in exchange.headers
+            if (name in _PASSED or name.startswith(b"x-amz-meta-")) and name not in replaced
+        ]
+        if exchange.status in (200, 206):
+            headers += known.request.overrides
+            headers += [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
+        status = exchange.status
+        if status == 200 and any(name == b"content-range" for name, _ in headers):
+            status = 206
+        await self._start(status, headers)
+        given = 0
+        async for piece in exchange.body():
+            given += len(piece)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if known.request.operation == "GetObject":
+            BYTES.labels("out").inc(given)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _say(self, status: int, body: bytes, code: str = "") -> None:
+        headers = [(b"content-length", str(len(body)).encode())] if status != 204 else []
+        if body:
+            headers.append((b"content-type", b"application/xml"))
+        await self._start(status, headers, code)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]], code: str = "") -> None:
+        """Begin the answer, when the client has been heard out."""
+        if not await self._body.drain():
+            headers = [*headers, (b"connection", b"close")]
+        if self._known is not None:
+            REQUESTS.labels(self._known.request.operation, str(status)).inc()
+            if self._known.request.operation in MANAGING:
+                error = None if status < 400 else (code or str(status), "")
+                await self._gateway.record(self._known, error)
+        identity = self._request_id.encode()
+        headers = [*headers, (b"x-amz-request-id", identity), (b"x-amz-id-2", identity)]
+        self._started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _fail(self, error: AwsError) -> None:
+        if self._started:
+            # The answer breaks off, which is all that can be said now.
+            return
+        body = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{xml_text(error.code)}</Code><Message>{xml_text(error.message)}</Message>"
+            f"<RequestId>{self._request_id}</RequestId><HostId>{self._request_id}</HostId></Error>"
+        )
+        try:
+            await self._say(error.status, body.encode(), error.code)
+        except _Disconnected:
+            return
+        except self._gateway.unavailable:
+            return
+
+
+def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> Event:
+    return Event(
+        caller.request_id,
+        caller.client,
+        caller,
+        caller.access_key,
+        caller.region,
+        "s3",
+        request.operation,
+        request.members,
+        error=error,
+    )
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
+
+
+def _parameter(query: bytes, name: bytes) -> str | None:
+    """The value of a parameter of the signature, which is there once or not at all."""
+    for part in query.split(b"&"):
+        found, _, value = part.partition(b"=")
+        if found == name:
+            return unquote(value.decode("latin-1"))
+    return None
+
+
+def _refusal(refused: Refused, claim: Claim | None, presigned: bool = False) -> AwsError:
+    """What S3 answers to a request that is not from whom it says."""
+    presigned = presigned or (claim is not None and claim.expires is not None)
+    code, status, text = {
+        Reason.UNSIGNED: ("AccessDenied", 403, "Access Denied"),
+        Reason.INCOMPLETE: (
+            "AuthorizationQueryParametersError" if presigned else "AuthorizationHeaderMalformed",
+            400,
+            refused.message,
+        ),
+        Reason.UNKNOWN_KEY: ("InvalidAccessKeyId", 403, "The AWS Access Key Id you provided does not exist in our records."),
+        Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, refused.message),
+        Reason.EXPIRED: (
+            ("AccessDenied", 403, "Request has expired")
+            if presigned
+            else ("RequestTimeTooSkewed", 403, "The difference between the request time and the current time is too large.")
+        ),
+        Reason.EXPIRED_TOKEN: ("ExpiredToken", 400, "The provided token has expired."),
+        Reason.THROTTLED: ("SlowDown", 503, "Please reduce your request rate."),
+    }[refused.reason]
+    return AwsError(code, text, status)

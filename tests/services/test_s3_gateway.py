@@ -1,0 +1,582 @@
+"""S3's door with the real server behind it: boto3 unmodified, and requests that no SDK would make."""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import io
+import json
+import re
+import socket
+import time
+import zlib
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+from sqlalchemy import delete
+
+import embedded_s3
+from clients import AwsCli
+from embedded_s3 import REGION, allow
+from phalanx.identity import names
+from phalanx.identity.directory import Directory
+from phalanx.identity.trail import verify
+from phalanx.services.sts.service import service as sts
+from phalanx.store.identity import AccessKey, InlinePolicy, Role
+from phalanx.wire.service import Caller
+
+BUCKET = "shared-bucket"
+ARN = f"arn:aws:s3:::{BUCKET}"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    with embedded_s3.running(tmp_path_factory.mktemp("s3")) as s3:
+        admin = s3.client()
+        admin.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        admin.create_bucket(Bucket="other-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+        admin.put_object(Bucket=BUCKET, Key="secret/plan", Body=b"secret")
+        admin.put_object(Bucket=BUCKET, Key="home/ann/a", Body=b"hers")
+        admin.put_object(Bucket="other-bucket", Key="x", Body=b"x")
+        yield s3
+
+
+@pytest.fixture(scope="module")
+def key(s3):
+    """The key of a user who has a folder, and may list it."""
+    return s3.user(
+        allow("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", on=f"{ARN}/home/ann/*"),
+        allow("s3:ListBucket", on=ARN, StringLike={"s3:prefix": ["home/ann/*", "home/ann/"]}),
+    )
+
+
+@pytest.fixture(scope="module")
+def ann(s3, key):
+    return s3.client(key)
+
+
+def code(call, **arguments):
+    with pytest.raises(ClientError) as error:
+        call(**arguments)
+    return error.value.response["Error"]["Code"]
+
+
+def content(s3, name):
+    return s3.client().get_object(Bucket=BUCKET, Key=name)["Body"].read()
+
+
+def there(s3, name):
+    return any(each["Key"] == name for each in s3.client().list_objects_v2(Bucket=BUCKET, Prefix=name).get("Contents", []))
+
+
+def send(s3, method, target, headers, body=b"", read=True):
+    connection = http.client.HTTPConnection(urlsplit(s3.url).netloc, timeout=30)
+    try:
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if "content-length" not in {name.lower() for name in headers}:
+            connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        found = re.search("<Code>(.*?)</Code>", text)
+        return answer.status, found[1] if found else text
+    finally:
+        connection.close()
+
+
+class _Stated(S3SigV4Auth):
+    """S3's signatures over whatever x-amz-content-sha256 says, at any time."""
+
+    def payload(self, request):
+        return request.headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
+
+    def _modify_request_before_signing(self, request):
+        stated = request.headers.get("x-amz-content-sha256")
+        super()._modify_request_before_signing(request)
+        del request.headers["x-amz-content-sha256"]
+        if stated is not None:
+            request.headers["x-amz-content-sha256"] = stated
+
+
+def signed(s3, key, method, target, stated="UNSIGNED-PAYLOAD", headers=None, service="s3", region=REGION):
+    given = {**({"x-amz-content-sha256": stated} if stated is not None else {}), **(headers or {})}
+    request = AWSRequest(method=method, url=s3.url + target, headers=given)
+    _Stated(Credentials(*key), service, region).add_auth(request)
+    return dict(request.headers.items())
+
+
+# What a user may do, she can, by unmodified clients.
+
+
+def test_a_user_keeps_her_data_and_nobody_elses(s3, ann):
+    ann.put_object(Bucket=BUCKET, Key="home/ann/é +=&?%20", Body=b"hello", Metadata={"a": "b"}, ContentType="text/x")
+    found = ann.get_object(Bucket=BUCKET, Key="home/ann/é +=&?%20")
+    assert (found["Body"].read(), found["Metadata"], found["ContentType"]) == (b"hello", {"a": "b"}, "text/x")
+    listed = ann.list_objects_v2(Bucket=BUCKET, Prefix="home/ann/")
+    assert "home/ann/é +=&?%20" in [each["Key"] for each in listed["Contents"]]
+    assert ann.head_object(Bucket=BUCKET, Key="home/ann/a")["ContentLength"] == 4
+    ann.delete_object(Bucket=BUCKET, Key="home/ann/é +=&?%20")
+    assert code(ann.get_object, Bucket=BUCKET, Key="home/ann/é +=&?%20") == "NoSuchKey"
+
+
+@pytest.mark.parametrize("checksum", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+def test_multipart_uploads_with_every_checksum(s3, ann, checksum):
+    body = bytes(range(256)) * (12 << 12)
+    small = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    extra = {"ChecksumAlgorithm": checksum}
+    if checksum.startswith("CRC") and checksum != "CRC32":
+        # boto3 computes those with awscrt alone, which clients need not have: once by hand.
+        from awscrt import checksums
+
+        value = {"CRC32C": checksums.crc32c(body).to_bytes(4, "big"), "CRC64NVME": checksums.crc64nvme(body).to_bytes(8, "big")}
+        extra = {f"Checksum{checksum}": base64.b64encode(value[checksum]).decode()}
+        put = ann.put_object(Bucket=BUCKET, Key="home/ann/big", Body=body, **extra)
+        assert put[f"Checksum{checksum}"] == extra[f"Checksum{checksum}"]
+    else:
+        ann.upload_fileobj(io.BytesIO(body), BUCKET, "home/ann/big", ExtraArgs=extra, Config=small)
+    back = io.BytesIO()
+    ann.download_fileobj(BUCKET, "home/ann/big", back, Config=small)
+    assert back.getvalue() == body
+
+
+def test_presigned_urls_carry_the_signers_permissions(s3, ann):
+    url = ann.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "home/ann/by-url"})
+    parts = urlsplit(url)
+    assert send(s3, "PUT", f"{parts.path}?{parts.query}", {}, b"by url")[0] == 200
+    parts = urlsplit(ann.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "home/ann/by-url"}))
+    assert send(s3, "GET", f"{parts.path}?{parts.query}", {}) == (200, "by url")
+    parts = urlsplit(ann.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "secret/plan"}))
+    assert send(s3, "GET", f"{parts.path}?{parts.query}", {}) == (403, "AccessDenied")
+
+
+def test_the_overrides_of_a_download_are_obeyed(s3, ann):
+    found = ann.get_object(Bucket=BUCKET, Key="home/ann/a", ResponseContentType="text/plain", Range="bytes=1-2")
+    assert (found["ContentType"], found["Body"].read(), found["ResponseMetadata"]["HTTPStatusCode"]) == (
+        "text/plain",
+        b"er",
+        206,
+    )
+
+
+def test_a_session_of_a_role_may_what_the_role_may_until_it_ends(s3):
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    policy = {"Version": "2012-10-17", "Statement": [allow("s3:GetObject", on=f"{ARN}/home/*")]}
+    with s3.database.write() as session:
+        session.add(Role(name="reader", id=names.unique_id("AROA"), path="/", trust=json.dumps(trust), tags={}, longest=3600))
+        session.add(InlinePolicy(kind="role", owner="reader", name="policy", document=json.dumps(policy)))
+    directory = Directory(s3.database, s3.seal, embedded_s3.ACCOUNT)
+    admin = directory.find(s3.key[0]).principal
+    caller = Caller(embedded_s3.ACCOUNT, REGION, s3.key[0], admin.arn, admin.user_id, "r")
+    arn = f"arn:aws:iam::{embedded_s3.ACCOUNT}:role/reader"
+    members = {"RoleArn": arn, "RoleSessionName": "s", "DurationSeconds": 900}
+    given = sts(directory).handlers["AssumeRole"](caller, members)["Credentials"]
+    pair = given["AccessKeyId"], given["SecretAccessKey"]
+    reader = s3.client(pair, given["SessionToken"])
+    assert reader.get_object(Bucket=BUCKET, Key="home/ann/a")["Body"].read() == b"hers"
+    assert code(reader.get_object, Bucket=BUCKET, Key="secret/plan") == "AccessDenied"
+    assert code(s3.client(pair).get_object, Bucket=BUCKET, Key="home/ann/a") == "InvalidAccessKeyId"
+    assert code(s3.client(pair, "another").get_object, Bucket=BUCKET, Key="home/ann/a") == "InvalidAccessKeyId"
+
+
+def test_what_changes_in_the_store_is_in_force_with_the_next_request(s3):
+    pair = s3.user(allow("s3:GetObject"))
+    client = s3.client(pair)
+    assert client.get_object(Bucket=BUCKET, Key="home/ann/a")["Body"].read() == b"hers"
+    with s3.database.write() as session:
+        denial = {"Version": "2012-10-17", "Statement": [allow("s3:*", effect="Deny")]}
+        owner = session.get(AccessKey, pair[0]).user_name
+        session.add(InlinePolicy(kind="user", owner=owner, name="no", document=json.dumps(denial)))
+    assert code(client.get_object, Bucket=BUCKET, Key="home/ann/a") == "AccessDenied"
+    with s3.database.write() as session:
+        session.execute(delete(AccessKey).where(AccessKey.id == pair[0]))
+    assert code(client.get_object, Bucket=BUCKET, Key="home/ann/a") == "InvalidAccessKeyId"
+
+
+def test_the_aws_cli_copies_lists_syncs_and_removes(s3, key, tmp_path):
+    aws = AwsCli(tmp_path, endpoint=s3.url, region=REGION, access_key=key[0], secret=key[1])
+    (tmp_path / "data").mkdir()
+    for name, size in (("small", 10), ("large", 20 << 20)):
+        (tmp_path / "data" / name).write_bytes(bytes(range(250)) * (size // 250) + b"end")
+    for command in (
+        f"s3 sync {tmp_path}/data s3://{BUCKET}/home/ann/cli",
+        f"s3 sync s3://{BUCKET}/home/ann/cli {tmp_path}/back",
+    ):
+        done = aws.run(f"aws {command}")
+        assert done.returncode == 0, done.stderr
+    for name in ("small", "large"):
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "data" / name).read_bytes()
+    assert "large" in aws.run(f"aws s3 ls s3://{BUCKET}/home/ann/cli/").stdout
+    assert "AccessDenied" in aws.run(f"aws s3 ls s3://{BUCKET}/").stderr
+    assert "AccessDenied" in aws.run(f"aws s3 cp {tmp_path}/data/small s3://{BUCKET}/secret/plan").stderr
+    assert aws.run(f"aws s3 rm --recursive s3://{BUCKET}/home/ann/cli/").returncode == 0
+    assert not there(s3, "home/ann/cli/small")
+
+
+def test_multi_object_deletes_ask_for_each_key(s3, ann):
+    s3.client().put_object(Bucket=BUCKET, Key="home/ann/gone", Body=b"1")
+    wanted = ["home/ann/gone", "secret/plan", "home/ann/never/was", "home/ann/x//y", "home/ann/<&>"]
+    answer = ann.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": name} for name in wanted]})
+    assert {each["Key"] for each in answer["Deleted"]} == {"home/ann/gone", *wanted[2:]}
+    assert [(each["Key"], each["Code"]) for each in answer["Errors"]] == [("secret/plan", "AccessDenied")]
+    assert there(s3, "secret/plan")
+    assert not there(s3, "home/ann/gone")
+
+
+def test_copies_ask_for_the_source_too(s3, ann):
+    ann.copy_object(Bucket=BUCKET, Key="home/ann/copy", CopySource={"Bucket": BUCKET, "Key": "home/ann/a"})
+    assert content(s3, "home/ann/copy") == b"hers"
+    copied = {"Bucket": BUCKET, "Key": "home/ann/stolen"}
+    assert code(ann.copy_object, **copied, CopySource={"Bucket": BUCKET, "Key": "secret/plan"}) == "AccessDenied"
+    assert code(ann.copy_object, **copied, CopySource={"Bucket": "other-bucket", "Key": "x"}) == "AccessDenied"
+    assert not there(s3, "home/ann/stolen")
+
+
+def test_an_upload_is_its_keys_alone(s3, ann):
+    begun = s3.client().create_multipart_upload(Bucket=BUCKET, Key="secret/upload")["UploadId"]
+    mine = {"Bucket": BUCKET, "Key": "home/ann/mine", "UploadId": begun}
+    assert code(ann.upload_part, **mine, PartNumber=1, Body=b"x") == "NoSuchUpload"
+    assert code(ann.abort_multipart_upload, **mine) == "NoSuchUpload"
+    assert code(ann.list_multipart_uploads, Bucket=BUCKET) == "AccessDenied"
+    assert code(ann.list_parts, **mine) == "AccessDenied"
+    s3.client().abort_multipart_upload(Bucket=BUCKET, Key="secret/upload", UploadId=begun)
+
+
+def test_conditions_on_where_a_request_comes_from_hold(s3):
+    here = s3.client(s3.user(allow("s3:GetObject", IpAddress={"aws:SourceIp": "127.0.0.0/8"})))
+    elsewhere = s3.client(s3.user(allow("s3:GetObject", IpAddress={"aws:SourceIp": "10.0.0.0/8"})))
+    assert here.get_object(Bucket=BUCKET, Key="home/ann/a")["Body"].read() == b"hers"
+    assert code(elsewhere.get_object, Bucket=BUCKET, Key="home/ann/a") == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("list_buckets", {}),
+        ("list_objects_v2", {"Bucket": BUCKET}),
+        ("list_objects_v2", {"Bucket": BUCKET, "Prefix": "home/"}),
+        ("list_objects", {"Bucket": BUCKET, "Prefix": "secret/"}),
+        ("list_objects_v2", {"Bucket": "other-bucket", "Prefix": "home/ann/"}),
+        ("get_bucket_location", {"Bucket": BUCKET}),
+        ("create_bucket", {"Bucket": "her-bucket", "CreateBucketConfiguration": {"LocationConstraint": REGION}}),
+        ("delete_bucket", {"Bucket": BUCKET}),
+        ("get_object", {"Bucket": BUCKET, "Key": "secret/plan"}),
+        ("get_object", {"Bucket": BUCKET, "Key": "secret/no-such-key"}),
+        ("get_object", {"Bucket": "no-such-bucket", "Key": "x"}),
+        ("put_object", {"Bucket": BUCKET, "Key": "secret/plan", "Body": b"overwritten"}),
+        ("put_object", {"Bucket": BUCKET, "Key": "home/anna", "Body": b"x"}),
+        ("delete_object", {"Bucket": BUCKET, "Key": "secret/plan"}),
+        ("create_multipart_upload", {"Bucket": BUCKET, "Key": "secret/plan"}),
+        ("get_object", {"Bucket": BUCKET, "Key": "home/ann/a", "ExpectedBucketOwner": "999999999999"}),
+    ],
+)
+def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
+    assert code(getattr(ann, operation), **arguments) == "AccessDenied"
+    assert content(s3, "secret/plan") == b"secret"
+    assert not there(s3, "home/anna")
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "expected"),
+    [
+        ("put_object_tagging", {"Key": "home/ann/a", "Tagging": {"TagSet": [{"Key": "k", "Value": "v"}]}}, "NotImplemented"),
+        ("get_object_tagging", {"Key": "home/ann/a"}, "NotImplemented"),
+        ("get_object_acl", {"Key": "home/ann/a"}, "NotImplemented"),
+        ("get_bucket_policy", {}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": "*"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/a", "Body": b"x", "Tagging": "a=b"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/a", "Body": b"x", "ACL": "public-read"}, "AccessControlListNotSupported"),
+        (
+            "upload_part_copy",
+            {"Key": "home/ann/a", "CopySource": f"{BUCKET}/home/ann/a", "PartNumber": 1, "UploadId": "u"},
+            "NotImplemented",
+        ),
+        ("put_object", {"Key": "home/ann/", "Body": b""}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann//x", "Body": b"x"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/../../secret/plan", "Body": b"x"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/.rclone_temp_x", "Body": b"x"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/" + "x" * 256, "Body": b"x"}, "KeyTooLongError"),
+        ("get_object", {"Key": "home/ann/../../secret/plan"}, "NoSuchKey"),
+        ("get_object", {"Key": "home/ann/a", "VersionId": "1"}, "NoSuchVersion"),
+        ("list_objects_v2", {"Prefix": "home/ann/../../secret/"}, "NotImplemented"),
+        ("list_objects_v2", {"Prefix": "home/ann/", "Delimiter": "n"}, "NotImplemented"),
+    ],
+)
+def test_what_the_server_behind_would_get_wrong_is_refused(s3, ann, operation, arguments, expected):
+    assert code(getattr(ann, operation), Bucket=BUCKET, **arguments) == expected
+    assert content(s3, "home/ann/a") == b"hers"
+    assert content(s3, "secret/plan") == b"secret"
+
+
+# Who asks.
+
+
+def _tampered(headers):
+    signature = headers["Authorization"][-64:]
+    return {**headers, "Authorization": headers["Authorization"][:-64] + ("1" if signature[0] == "0" else "0") + signature[1:]}
+
+
+UNSIGNED = [
+    ("GET", "/", {}, 403, "AccessDenied"),
+    ("GET", f"/{BUCKET}?list-type=2", {}, 403, "AccessDenied"),
+    ("GET", f"/{BUCKET}/secret/plan", {}, 403, "AccessDenied"),
+    ("GET", "/no-such-bucket", {}, 403, "AccessDenied"),
+    ("PUT", f"/{BUCKET}/secret/plan", {}, 403, "AccessDenied"),
+    ("POST", f"/{BUCKET}", {"content-type": "multipart/form-data; boundary=x"}, 403, "AccessDenied"),
+    ("OPTIONS", f"/{BUCKET}", {"origin": "http://x"}, 403, "AccessDenied"),
+    ("DELETE", f"/{BUCKET}", {}, 403, "AccessDenied"),
+    ("GET", "/", {"authorization": "AWS AKIA:x"}, 400, "AuthorizationHeaderMalformed"),
+    ("GET", "/", {"authorization": "AWS4-HMAC-SHA256 Credential=x"}, 400, "AuthorizationHeaderMalformed"),
+    ("GET", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=00", {}, 400, "AuthorizationQueryParametersError"),
+    ("GET", "/%ff/%00?%ff", {}, 403, "AccessDenied"),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "headers", "status", "expected"), UNSIGNED)
+def test_the_unauthenticated_learn_nothing_but_the_error(s3, method, target, headers, status, expected):
+    assert send(s3, method, target, headers) == (status, "" if method == "HEAD" else expected)
+
+
+def change(**changed):
+    return lambda headers: {**headers, **{name.replace("_", "-"): value for name, value in changed.items()}}
+
+
+@pytest.mark.parametrize(
+    ("make", "mend", "expected"),
+    [
+        ({}, _tampered, (403, "SignatureDoesNotMatch")),
+        ({}, change(X_Amz_Date="20200101T000000Z"), (403, "SignatureDoesNotMatch")),
+        ({}, change(x_amz_acl="private"), (403, "SignatureDoesNotMatch")),
+        ({}, change(x_amz_meta_a="b"), (403, "SignatureDoesNotMatch")),
+        ({}, change(x_amz_content_sha256="STREAMING-UNSIGNED-PAYLOAD-TRAILER"), (403, "SignatureDoesNotMatch")),
+        (
+            {"headers": {"x-amz-copy-source": f"/{BUCKET}/home/ann/a"}},
+            change(x_amz_copy_source="/x/y"),
+            (403, "SignatureDoesNotMatch"),
+        ),
+        ({"service": "sagemaker"}, dict, (403, "SignatureDoesNotMatch")),
+        ({"region": "nowhere"}, dict, (403, "SignatureDoesNotMatch")),
+        ({"key": ("AKIANOBODYKNOWSTHIS0", "x")}, dict, (403, "InvalidAccessKeyId")),
+        ({"key": ("../../etc", "x")}, dict, (403, "InvalidAccessKeyId")),
+        ({"headers": {"x-amz-security-token": "x"}}, dict, (403, "InvalidAccessKeyId")),
+        ({"stated": "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"}, dict, (400, "InvalidArgument")),
+        ({"stated": "e3b0"}, dict, (400, "InvalidArgument")),
+        ({"stated": None}, dict, (400, "InvalidRequest")),
+    ],
+)
+def test_what_was_not_signed_so_is_refused(s3, make, mend, expected):
+    arguments = {"key": s3.key, "stated": "UNSIGNED-PAYLOAD", **make}
+    headers = mend(signed(s3, method="PUT", target=f"/{BUCKET}/home/ann/new", **arguments))
+    assert send(s3, "PUT", f"/{BUCKET}/home/ann/new", headers, b"x") == expected
+    assert not there(s3, "home/ann/new")
+
+
+@pytest.mark.parametrize(
+    "target", [f"/{BUCKET}/home/ann/%61x", f"/{BUCKET}//home/ann/a", f"/{BUCKET}/home/./ann/a", f"/{BUCKET}/home/ann/a?uploads"]
+)
+def test_a_signature_is_for_one_target(s3, target):
+    headers = signed(s3, s3.key, "GET", f"/{BUCKET}/home/ann/a")
+    assert send(s3, "GET", target, headers) == (403, "SignatureDoesNotMatch")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"), [(-20, (403, "RequestTimeTooSkewed")), (20, (403, "RequestTimeTooSkewed")), (-10, (200, "hers"))]
+)
+def test_a_clock_may_be_wrong_by_a_quarter_of_an_hour(s3, monkeypatch, minutes, expected):
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: datetime.now(UTC) + timedelta(minutes=minutes))
+    assert send(s3, "GET", f"/{BUCKET}/home/ann/a", signed(s3, s3.key, "GET", f"/{BUCKET}/home/ann/a")) == expected
+
+
+def test_a_presigned_url_ends_and_cannot_be_changed(s3, monkeypatch):
+    def url(minutes):
+        monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: datetime.now(UTC) + timedelta(minutes=minutes))
+        request = AWSRequest(method="GET", url=f"{s3.url}/{BUCKET}/home/ann/a")
+        S3SigV4QueryAuth(Credentials(*s3.key), "s3", REGION, expires=60).add_auth(request)
+        parts = urlsplit(request.url)
+        return f"{parts.path}?{parts.query}"
+
+    assert send(s3, "GET", url(0), {}) == (200, "hers")
+    assert send(s3, "GET", url(-2), {}) == (403, "AccessDenied")
+    assert send(s3, "GET", url(0).replace("Expires=60", "Expires=3600"), {}) == (403, "SignatureDoesNotMatch")
+    assert send(s3, "GET", url(0) + "&response-content-type=text/html", {}) == (403, "SignatureDoesNotMatch")
+    assert send(s3, "PUT", url(0), {}, b"x") == (403, "SignatureDoesNotMatch")
+
+
+# What was signed of the body.
+
+SIZE = 300_000
+BODY = bytes(range(250)) * (SIZE // 250)
+
+
+def chunked(key, headers, chunks, tamper=lambda number, data: data, trailer=None):
+    """A body in signed chunks, as AWS's documentation says."""
+    date = headers["X-Amz-Date"]
+    scope = f"{date[:8]}/{REGION}/s3/aws4_request"
+    secret = b"AWS4" + key[1].encode()
+    for part in scope.split("/"):
+        secret = hmac.new(secret, part.encode(), hashlib.sha256).digest()
+    previous = headers["Authorization"][-64:]
+
+    def sign(kind, *lines):
+        text = "\n".join([f"AWS4-HMAC-SHA256-{kind}", date, scope, previous, *lines])
+        return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+    out = []
+    for number, data in enumerate([*chunks, b""]):
+        previous = sign("PAYLOAD", hashlib.sha256(b"").hexdigest(), hashlib.sha256(data).hexdigest())
+        out.append(f"{len(data):x};chunk-signature={previous}\r\n".encode())
+        if data:
+            out.append(tamper(number, data) + b"\r\n")
+    if trailer:
+        previous = sign("TRAILER", hashlib.sha256(f"{trailer}\n".encode()).hexdigest())
+        out.append(f"{trailer}\r\nx-amz-trailer-signature:{previous}\r\n".encode())
+    return b"".join([*out, b"\r\n"])
+
+
+def upload(s3, key, stated, body, decoded=None, headers=None, name="home/ann/upload"):
+    extra = {**({"x-amz-decoded-content-length": str(decoded)} if decoded is not None else {}), **(headers or {})}
+    made = signed(s3, key, "PUT", f"/{BUCKET}/{name}", stated, extra)
+    if callable(body):
+        body = body(made)
+    return send(s3, "PUT", f"/{BUCKET}/{name}", made, body)
+
+
+CRC = base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode()
+PARTS = [BODY[:65_536], BODY[65_536:200_000], BODY[200_000:]]
+UNSIGNED_TRAILER = b"%x\r\n" % SIZE + BODY + b"\r\n0\r\nx-amz-checksum-crc32:" + CRC.encode() + b"\r\n\r\n"
+SIGNED, WITH_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+TRAILER = {"x-amz-trailer": "x-amz-checksum-crc32"}
+
+
+def flipped(number):
+    return lambda index, data: b"!" + data[1:] if index == number else data
+
+
+def test_every_kind_of_payload_is_taken(s3, key):
+    for stated, body, decoded, headers in [
+        ("UNSIGNED-PAYLOAD", BODY, None, {}),
+        (hashlib.sha256(BODY).hexdigest(), BODY, None, {"x-amz-checksum-crc32": CRC}),
+        (SIGNED, lambda made: chunked(key, made, PARTS), SIZE, {"content-encoding": "aws-chunked"}),
+        (WITH_TRAILER, lambda made: chunked(key, made, PARTS, trailer=f"x-amz-checksum-crc32:{CRC}"), SIZE, TRAILER),
+        ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", UNSIGNED_TRAILER, SIZE, TRAILER),
+    ]:
+        assert upload(s3, key, stated, body, decoded, headers) == (200, "")
+        assert content(s3, "home/ann/upload") == BODY
+        s3.client().delete_object(Bucket=BUCKET, Key="home/ann/upload")
+
+
+@pytest.mark.parametrize("size", [1, 9, SIZE, 3_000_000])
+def test_a_wrong_hash_leaves_no_object_of_any_size_and_disturbs_none(s3, key, size):
+    name = f"home/ann/wrong-{size}"
+    body = b"x" * size
+    assert upload(s3, key, hashlib.sha256(b"another").hexdigest(), body, name=name) == (400, "XAmzContentSHA256Mismatch")
+    assert not there(s3, name)
+    assert upload(s3, key, hashlib.sha256(body).hexdigest(), body, name=name) == (200, "")
+    assert upload(s3, key, hashlib.sha256(b"another").hexdigest(), b"y" * size, name=name) == (400, "XAmzContentSHA256Mismatch")
+    assert content(s3, name) == body
+    assert not list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "body", "decoded", "headers", "expected"),
+    [
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS, flipped(0)), SIZE, {}, "SignatureDoesNotMatch"),
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS, flipped(2)), SIZE, {}, "SignatureDoesNotMatch"),
+        (SIGNED, lambda k: lambda m: chunked((k[0], "wrong"), m, PARTS), SIZE, {}, "SignatureDoesNotMatch"),
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS[:2]), SIZE, {}, "IncompleteBody"),
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS)[:-90], SIZE, {}, "IncompleteBody"),
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS), SIZE - 1, {}, "IncompleteBody"),
+        (SIGNED, lambda k: lambda m: chunked(k, m, PARTS) + b"more\r\n", SIZE, {}, "InvalidRequest"),
+        (SIGNED, lambda k: UNSIGNED_TRAILER, SIZE, {}, "InvalidRequest"),
+        (SIGNED, lambda k: BODY, SIZE, {}, "InvalidRequest"),
+        (SIGNED, lambda k: BODY, None, {}, "MissingContentLength"),
+        (WITH_TRAILER, lambda k: lambda m: chunked(k, m, PARTS), SIZE, TRAILER, "SignatureDoesNotMatch"),
+        (
+            WITH_TRAILER,
+            lambda k: lambda m: chunked(k, m, PARTS, trailer=f"x-amz-checksum-crc32:{CRC}").replace(CRC.encode(), b"AAAAAA=="),
+            SIZE,
+            TRAILER,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+            lambda k: UNSIGNED_TRAILER.replace(CRC.encode(), b"AAAAAA=="),
+            SIZE,
+            TRAILER,
+            "BadDigest",
+        ),
+        ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", lambda k: UNSIGNED_TRAILER, SIZE, {}, "MalformedTrailerError"),
+        ("UNSIGNED-PAYLOAD", lambda k: BODY, None, {"x-amz-checksum-crc32": "AAAAAA=="}, "BadDigest"),
+        ("UNSIGNED-PAYLOAD", lambda k: BODY, None, {"x-amz-checksum-xxhash3": "AAAAAA=="}, "InvalidRequest"),
+        ("UNSIGNED-PAYLOAD", lambda k: BODY, None, TRAILER, "InvalidRequest"),
+    ],
+)
+def test_a_body_that_is_not_what_was_signed_leaves_no_object(s3, key, stated, body, decoded, headers, expected):
+    status, found = upload(s3, key, stated, body(key), decoded, headers, "home/ann/bad")
+    assert (found, status < 500) == (expected, True)
+    assert not there(s3, "home/ann/bad")
+
+
+def test_a_part_with_a_wrong_hash_can_be_sent_again(s3, ann, key):
+    name = "home/ann/parts"
+    begun = ann.create_multipart_upload(Bucket=BUCKET, Key=name)["UploadId"]
+    target = f"/{BUCKET}/{name}?partNumber=1&uploadId={begun}"
+    headers = signed(s3, key, "PUT", target, hashlib.sha256(b"x").hexdigest())
+    assert send(s3, "PUT", target, headers, BODY) == (400, "XAmzContentSHA256Mismatch")
+    part = ann.upload_part(Bucket=BUCKET, Key=name, UploadId=begun, PartNumber=1, Body=BODY)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    ann.complete_multipart_upload(Bucket=BUCKET, Key=name, UploadId=begun, MultipartUpload=parts)
+    assert content(s3, name) == BODY
+
+
+def test_a_client_that_goes_away_in_the_middle_leaves_nothing(s3, key):
+    headers = signed(s3, key, "PUT", f"/{BUCKET}/home/ann/half", "UNSIGNED-PAYLOAD")
+    with socket.create_connection(("127.0.0.1", s3.port)) as client:
+        lines = [f"PUT /{BUCKET}/home/ann/half HTTP/1.1", f"host: 127.0.0.1:{s3.port}", "content-length: 10000000"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        client.sendall("\r\n".join([*lines, "", ""]).encode() + b"x" * 5_000_000)
+    deadline = time.monotonic() + 30
+    while list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not there(s3, "home/ann/half")
+    assert not list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*"))
+
+
+def test_a_refused_upload_is_not_asked_for_its_body(s3, key):
+    headers = signed(s3, key, "PUT", f"/{BUCKET}/secret/plan", "UNSIGNED-PAYLOAD")
+    with socket.create_connection(("127.0.0.1", s3.port)) as client:
+        lines = [f"PUT /{BUCKET}/secret/plan HTTP/1.1", f"host: 127.0.0.1:{s3.port}", "content-length: 10000000"]
+        lines += ["expect: 100-continue", *(f"{name}: {value}" for name, value in headers.items())]
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert b"<Code>AccessDenied</Code>" in answer
+
+
+def test_buckets_made_and_requests_refused_are_on_record_and_objects_are_not(s3, ann):
+    admin = s3.client()
+    admin.create_bucket(Bucket="on-record", CreateBucketConfiguration={"LocationConstraint": REGION})
+    admin.put_object(Bucket="on-record", Key="off-record", Body=b"x")
+    assert code(s3.client((s3.key[0], "wrong")).list_buckets) == "SignatureDoesNotMatch"
+    assert code(ann.delete_bucket, Bucket="on-record") == "AccessDenied"
+    trail = s3.directory / "audit" / "s3"
+    assert verify(trail).fault is None
+    records = [json.loads(line) for path in sorted(trail.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    made = [each for each in records if each["requestParameters"] and each["requestParameters"].get("bucket") == "on-record"]
+    assert [each["eventName"] for each in made] == ["CreateBucket", "DeleteBucket"]
+    assert {each["eventSource"] for each in records} == {"s3.amazonaws.com"}
+    denied = [each for each in records if each.get("errorCode") == "AccessDenied"]
+    assert denied[-1]["eventName"] == "DeleteBucket"
+    assert denied[-1]["userIdentity"]["userName"].startswith("user-")
+    refused = [each for each in records if each.get("errorCode") == "SignatureDoesNotMatch"]
+    assert refused[-1]["eventName"] == "ListBuckets"
+    assert not any("off-record" in json.dumps(each) for each in records)
