@@ -129,3 +129,11 @@ def test_a_report_of_an_earlier_version_still_holds(signer):
     del made["capture"]
     job.evidence = signer.sign({**made, "version": 1})
     assert doubt(job) is None
+
+
+def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, training_started=1)
+    eni = SimpleNamespace(id="eni-1", address="10.0.0.4", groups=())
+    placements = [SimpleNamespace(host=f"algo-{number}", id=f"i-{number}", eni=eni) for number in (1, 2)]
+    made = report(job, SimpleNamespace(placements=placements), [measurement("algo-1", "", 10, 10)], [], {})
+    assert made["gaps"] == ["algo-2 was gone before it was measured."]

@@ -195,6 +195,9 @@ def report(
             "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
             " took the guard's counters away, and with them how much plaintext it had dropped."
         )
+    if encrypted and plan is not None and job.training_started is not None:
+        told = {item.host for item in measurements}
+        gaps += [f"{each.host} was gone before it was measured." for each in plan.placements if each.host not in told]
     gaps += [f"The wire of {host} was not watched." for host in meshes if host not in wires]
     capture = _capture(list(wires.values())) if wires else None
     return {
