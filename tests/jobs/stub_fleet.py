@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import NoRoom, Refused, Room, Unreachable
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.network.model import Exits, GuardCounters, SecurityGroup
+from phalanx.network.model import Exits, GuardCounters, SecurityGroup, Watched
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 
@@ -197,4 +197,4 @@ class StubFleet:
             )
             for peer in spec.mesh.peers
         )
-        return Measurement(spec.id, spec.host, MeshReport("engine", pairs, 1, 0, {}), self.script.guard)
+        return Measurement(spec.id, spec.host, MeshReport("engine", pairs, 1, 0, {}), self.script.guard, watched=Watched(1, 2))
