@@ -79,10 +79,11 @@ class Bridge:
                 self._process.kill()
                 self._process.wait()
 
-    def hosts(self) -> dict[str, str]:
-        """The hosts that answer, by address; the value changes when a host has joined anew. Raises Unreachable."""
-        found: dict[str, str] = self._ask({}, ANSWER_SECONDS)["hosts"]
-        return found
+    def hosts(self) -> tuple[dict[str, str], set[str]]:
+        """The hosts that answer, by address; the value changes when a host has joined anew. And those that have left in order.
+        Raises Unreachable."""
+        found = self._ask({}, ANSWER_SECONDS)
+        return found["hosts"], set(found["left"])
 
     def offer(self, image: str) -> Offer | None:
         """What a job's image is in this machine's store; None where it is not there. Raises Unreachable."""

@@ -39,6 +39,8 @@ LOOK_SECONDS = 0.5
 START_SECONDS = 60.0
 SILENT_SECONDS = 60.0
 """A control plane that has not asked for the hosts for so long is stopped, or does not lead any more: they are another's."""
+_EXPECTED = 1
+"""Ray's NodeDeathInfo.EXPECTED_TERMINATION: a node has taken its leave, instead of being missed."""
 CALLS = 128
 """Calls that a host carries at a time."""
 
@@ -63,21 +65,24 @@ class Hosts:
         self._depot = depot
         self._forwarders: dict[str, tuple[str, Any]] = {}
         self._beginning: set[str] = set()
+        self._left: set[str] = set()
+        """Those that are gone and whose Ray has ended in order: what they run goes on."""
         self.asked = time.monotonic()
         """When the control plane has last asked for them."""
 
     def look(self) -> None:
         """Take up hosts that have come, and let go of those that are gone."""
-        alive = {
-            node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and HOST in node["Resources"]
-        }
+        nodes = ray.nodes()
+        alive = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"] and HOST in node["Resources"]}
+        ended = {node["NodeID"] for node in nodes if node.get("DeathReason") == _EXPECTED}
         known = {node for node, _ in self._forwarders.values()} | self._beginning
         for node in set(alive) - known:
             self._beginning.add(node)
             threading.Thread(target=self._take_up, args=(node, alive[node]), name=node[:8], daemon=True).start()
         for address, (node, _) in list(self._forwarders.items()):
             if node not in alive:
-                log.warning("a host is gone", host=address)
+                log.warning("a host is gone", host=address, in_order=node in ended)
+                (self._left.add if node in ended else self._left.discard)(address)
                 self._forwarders.pop(address, None)
 
     def answer(self, line: bytes) -> bytes:
@@ -88,7 +93,8 @@ class Hosts:
             said = self._offer(asked["image"])
         elif "host" not in asked:
             self.asked = time.monotonic()
-            said = {"hosts": {address: node for address, (node, _) in list(self._forwarders.items())}}
+            present = {address: node for address, (node, _) in list(self._forwarders.items())}
+            said = {"hosts": present, "left": sorted(self._left)}
         else:
             said = self._call(asked["host"], asked["line"].encode(), asked["seconds"])
         return json.dumps(said).encode() + b"\n"

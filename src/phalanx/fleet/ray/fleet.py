@@ -30,7 +30,8 @@ FACTS_SECONDS = 5.0
 LOST_SECONDS = 30.0
 """How long a host may be away until its instances count as lost."""
 REJOIN_SECONDS = 120.0
-"""How long hosts have where it was Ray that was started anew: all that they were part of has ended, and they see so in time."""
+"""How long a host has that has left in order, since what it runs goes on; and hosts where it was Ray that was started anew: all
+that they were part of has ended, and they see so in time."""
 
 log = structlog.get_logger()
 
@@ -330,7 +331,7 @@ class RayFleet:
 
     def _look(self) -> None:
         try:
-            present = self._bridge.hosts()
+            present, left = self._bridge.hosts()
         except FleetError as error:
             log.warning("Ray is away and is started again", reason=str(error))
             self._joined.clear()
@@ -344,10 +345,10 @@ class RayFleet:
             elif time.monotonic() - self._asked[address] > FACTS_SECONDS:
                 self._ask(address)
         for address in [address for address in self._joined if address not in present]:
-            log.warning("a host is away", host=address)
+            log.warning("a host is away", host=address, in_order=address in left)
             del self._joined[address]
             self._hosts[address].close()
-            self._expect(LOST_SECONDS, [address])
+            self._expect(REJOIN_SECONDS if address in left else LOST_SECONDS, [address])
         for address in [address for address in self._ledger.hosts if address not in self._joined]:
             if time.monotonic() > self._expected[address]:
                 log.error("a host is lost", host=address, instances=self._ledger.on(address))

@@ -58,9 +58,10 @@ class Membership:
     def close(self) -> None:
         """Leave the fleet. Instances that are still here stay, guarded, until the host joins again."""
         self._closing.set()
+        # While Ray ends, which may take as long.
+        self._agent.close()
         if self._keeper.is_alive():
             self._keeper.join()
-        self._agent.close()
 
     def _keep(self) -> None:
         invitation = self._invitation
