@@ -36,6 +36,8 @@ PER_HOST = 4
 class Hosts(StubFleet):
     """Containers run for so many seconds."""
 
+    _longest_wait = float("inf")
+
     def __init__(self, hosts: int, seconds: float) -> None:
         super().__init__(Script(hold=Phase.EXITED), memory=HOST_BYTES + hosts * PER_HOST * RESERVED_BYTES)
         self._seconds = seconds
@@ -51,11 +53,6 @@ class Hosts(StubFleet):
             self._set(id_, phase=Phase.RUNNING)
             with self._lock:
                 heapq.heappush(self._ends, (time.monotonic() + self._seconds, id_))
-
-    def wait(self, seen: int, timeout: float) -> int:
-        with self._condition:
-            self._condition.wait_for(lambda: self._version != seen, timeout)
-            return self._version
 
     def _end(self) -> None:
         while True:

@@ -152,7 +152,7 @@ def eventually(check, seconds=120):
 
 def reached(fleet, specs, phase):
     """Wait until all instances have come so far."""
-    seen, deadline = -1, time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while True:
         statuses = fleet.statuses([each.id for each in specs])
         assert len(statuses) == len(specs)
@@ -160,7 +160,7 @@ def reached(fleet, specs, phase):
         if all(status.phase >= phase for status in statuses.values()):
             return
         assert time.monotonic() < deadline
-        seen = fleet.wait(seen, 5.0)
+        fleet.wait(statuses, 5.0)
 
 
 def test_capacity_is_that_of_all_hosts_and_each_has_room_in_its_zone(fleet, hosts):

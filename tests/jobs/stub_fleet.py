@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import NoRoom, Refused, Room, Unreachable
+from phalanx.fleet.waiting import Waiting
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.network.model import Exits, GuardCounters, SecurityGroup, Watched
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
@@ -44,6 +45,8 @@ class Script:
 class StubFleet:
     """Implements Fleet."""
 
+    _longest_wait = 0.05
+
     def __init__(self, script: Script, memory: int = 24 * 1024**3) -> None:
         self.script = script
         self.specs: dict[str, InstanceSpec] = {}
@@ -53,8 +56,8 @@ class StubFleet:
         self.most = 0
         self._known: dict[str, InstanceStatus] = {}
         self._memory = memory
-        self._condition = threading.Condition()
-        self._version = 0
+        self._lock = threading.Lock()
+        self._waiting = Waiting()
         self._looks = 0
 
     def capacity(self) -> Capacity:
@@ -108,10 +111,8 @@ class StubFleet:
             return {}
         return {id_: self._known[id_] for id_ in ids if id_ in self._known}
 
-    def wait(self, seen: int, timeout: float) -> int:
-        with self._condition:
-            self._condition.wait_for(lambda: self._version != seen, min(timeout, 0.05))
-            return self._version
+    def wait(self, known: Mapping[str, InstanceStatus], timeout: float) -> None:
+        self._waiting.until(lambda: self.statuses(list(known)) != known, known, min(timeout, self._longest_wait))
 
     def stop(self, ids: Sequence[str], grace: float) -> None:
         self.stops.append(grace)
@@ -167,10 +168,9 @@ class StubFleet:
             raise Unreachable("the host is away")
 
     def _set(self, id_: str, **changes: object) -> None:
-        with self._condition:
+        with self._lock:
             self._known[id_] = replace(self._known[id_], **changes)
-            self._version += 1
-            self._condition.notify_all()
+        self._waiting.tell([id_])
 
     def _measurement(self, spec: InstanceSpec) -> Measurement:
         if spec.mesh is None:

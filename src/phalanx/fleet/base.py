@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,8 +87,8 @@ class Fleet(Protocol):
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """Last known status of instances; one that is nowhere is absent from the answer."""
 
-    def wait(self, seen: int, timeout: float) -> int:
-        """Return when statuses may have changed since version `seen`, or after `timeout` seconds; the version now."""
+    def wait(self, known: Mapping[str, InstanceStatus], timeout: float) -> None:
+        """Return when the statuses of these instances are no longer as `known`, or after `timeout` seconds."""
 
     def stop(self, ids: Sequence[str], grace: float) -> None:
         """SIGTERM to the training containers, SIGKILL after `grace` seconds."""

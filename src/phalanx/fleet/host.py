@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from phalanx.data.logs import LogLine
 from phalanx.fleet.base import FleetError
+from phalanx.fleet.waiting import Waiting
 from phalanx.network.model import Exits, Overlay, SecurityGroup
 from phalanx.node import protocol
 from phalanx.node.messages import Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
@@ -31,8 +32,8 @@ class Host(ABC):
     def __init__(self, term: Callable[[], int | None] = lambda: None) -> None:
         """`term`: the leader's, where a control plane has replicas; it raises FleetError in one that does not lead."""
         self._term = term
-        self._condition = threading.Condition()
-        self._version = 0
+        self._lock = threading.Lock()
+        self._waiting = Waiting()
         self._newest = 0
         self._statuses: dict[str, InstanceStatus] = {}
         self._closing = threading.Event()
@@ -74,19 +75,17 @@ class Host(ABC):
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """See Fleet."""
-        with self._condition:
+        with self._lock:
             return {id_: self._statuses[id_] for id_ in ids if id_ in self._statuses}
 
     def everything(self) -> list[str]:
         """Ids of all instances of the host."""
-        with self._condition:
+        with self._lock:
             return list(self._statuses)
 
-    def wait(self, seen: int, timeout: float) -> int:
+    def wait(self, known: Mapping[str, InstanceStatus], timeout: float) -> None:
         """See Fleet."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._version != seen, timeout)
-            return self._version
+        self._waiting.until(lambda: self.statuses(list(known)) != known, known, timeout)
 
     def stop(self, ids: Sequence[str], grace: float) -> None:
         """See Fleet."""
@@ -123,14 +122,14 @@ class Host(ABC):
         self._see(self._call("statuses", ANSWER_SECONDS, seen=-1, timeout=0.0))
 
     def _see(self, statuses: Statuses) -> None:
-        with self._condition:
+        with self._lock:
             # Of two answers that cross, the older may come last: it would not know what was placed in between.
             if statuses.version < self._newest:
                 return
             self._newest = statuses.version
-            self._statuses = {status.id: status for status in statuses.instances}
-            self._version += 1
-            self._condition.notify_all()
+            before, self._statuses = self._statuses, {status.id: status for status in statuses.instances}
+            news = {id_ for id_ in before.keys() | self._statuses.keys() if before.get(id_) != self._statuses.get(id_)}
+        self._waiting.tell(news)
 
     def _watch(self) -> None:
         seen = -1

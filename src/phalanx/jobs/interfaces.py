@@ -128,6 +128,9 @@ def rules(session: Session, vpc_id: str) -> dict[str, list[tuple[str, model.Rule
     found: dict[str, list[tuple[str, model.Rule]]] = {
         group: [] for group in session.scalars(select(SecurityGroup.id).filter_by(vpc_id=vpc_id).order_by(SecurityGroup.id))
     }
+    if not found:
+        # A VPC that belongs to a job alone, as most may.
+        return found
     blocks = prefix_lists(session)
     query = select(SecurityGroupRule).join(SecurityGroup, SecurityGroup.id == SecurityGroupRule.group_id)
     for row in session.scalars(query.where(SecurityGroup.vpc_id == vpc_id).order_by(SecurityGroupRule.number)):

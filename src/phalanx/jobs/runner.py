@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -78,6 +77,8 @@ class Runner:
         self._name = name
         self._world = world
         self._fetching = False
+        self._known: Mapping[str, InstanceStatus] = {}
+        """The statuses that were looked at last."""
 
     def run(self) -> None:
         """Work until the job is terminal, or the service closes."""
@@ -224,7 +225,6 @@ class Runner:
         )
         # Decided by an earlier service that was killed before all had ended.
         ending = Outcome(**job.outcome) if job.outcome else None
-        seen = -1
         while True:
             statuses = self._statuses(made)
             behind = journal.pump()
@@ -239,7 +239,7 @@ class Runner:
             if ending is not None:
                 # Each time round: an agent that was killed meanwhile has forgotten it.
                 fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS if ending.status == "Failed" else STOP_GRACE_SECONDS)
-            seen = self._wait(made, statuses, seen, 0.0 if behind else LOG_SECONDS)
+            fleet.wait(self._known, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
         if ending is not None and ending.status in ("Failed", "InProgress"):
@@ -332,7 +332,6 @@ class Runner:
             self._announce("Downloading", "Downloading the training image" if waiting else "Downloading input data")
 
     def _await(self, made: plan.Plan, phase: Phase, tell: Callable[[Sequence[InstanceStatus]], None] = lambda _: None) -> None:
-        seen = -1
         while True:
             statuses = self._statuses(made)
             for status in statuses:
@@ -342,21 +341,11 @@ class Runner:
             if all(status.phase >= phase for status in statuses):
                 return
             self._check(self._load())
-            seen = self._wait(made, statuses, seen, LOG_SECONDS)
+            self._world.fleet.wait(self._known, LOG_SECONDS)
             self._stay()
 
-    def _wait(self, made: plan.Plan, known: list[InstanceStatus], seen: int, seconds: float) -> int:
-        """Until the job's instances are no longer as `known`, or for so many seconds; the fleet's version then. What happens to
-        other jobs' instances, as many as there may be, is no reason to look at this one's logs."""
-        fleet, deadline = self._world.fleet, time.monotonic() + seconds
-        while (version := fleet.wait(seen, max(0.0, deadline - time.monotonic()))) != seen:
-            if self._statuses(made) != known or time.monotonic() >= deadline:
-                break
-            seen = version
-        return version
-
     def _statuses(self, made: plan.Plan) -> list[InstanceStatus]:
-        known = self._world.fleet.statuses(made.ids)
+        self._known = known = self._world.fleet.statuses(made.ids)
         for placement in made.placements:
             if placement.id not in known:
                 raise Ended(failed(f"InternalServerError: Instance {placement.host} was lost with its host."))

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
 from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
 from phalanx.fleet.ray.placement import choose
+from phalanx.fleet.waiting import Waiting
 from phalanx.network.model import ENI_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
-from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Statuses, Usage
+from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 LOOK_SECONDS = 0.5
 """How often it is asked which hosts there are."""
@@ -39,11 +40,11 @@ log = structlog.get_logger()
 class RayHost(Host):
     """One host of the fleet, reached through Ray."""
 
-    def __init__(self, address: str, bridge: Bridge, changed: Callable[[], None], term: Callable[[], int | None]) -> None:
+    def __init__(self, address: str, bridge: Bridge, waiting: Waiting, term: Callable[[], int | None]) -> None:
         super().__init__(term)
         self.address = address
         self._bridge = bridge
-        self._changed = changed
+        self._waiting = waiting
 
     def open(self) -> None:
         """Begin to follow its instances. Raises FleetError."""
@@ -68,10 +69,6 @@ class RayHost(Host):
 
     def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
         return self._bridge.call(self.address, method, seconds, arguments, self._term_for(method))
-
-    def _see(self, statuses: Statuses) -> None:
-        super()._see(statuses)
-        self._changed()
 
     def _lost(self, reason: FleetError) -> None:
         log.warning("a host does not answer", host=self.address, reason=str(reason))
@@ -110,8 +107,7 @@ class RayFleet:
         self._rules: dict[str, tuple[tuple[SecurityGroup, ...], Exits]] = {}
         self._placing = threading.Lock()
         self._pushing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._condition = threading.Condition()
-        self._version = 0
+        self._waiting = Waiting()
         self._closing = threading.Event()
         self._tender = threading.Thread(target=self._tend, name="hosts", daemon=True)
 
@@ -199,11 +195,9 @@ class RayFleet:
                 found[id_] = InstanceStatus(id_, Phase.NEW)
         return found
 
-    def wait(self, seen: int, timeout: float) -> int:
+    def wait(self, known: Mapping[str, InstanceStatus], timeout: float) -> None:
         """See Fleet."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._version != seen, timeout)
-            return self._version
+        self._waiting.until(lambda: self.statuses(list(known)) != known, known, timeout)
 
     def stop(self, ids: Sequence[str], grace: float) -> None:
         """See Fleet."""
@@ -353,14 +347,14 @@ class RayFleet:
             if time.monotonic() > self._expected[address]:
                 log.error("a host is lost", host=address, instances=self._ledger.on(address))
                 self._ledger.lose(address)
-                self._bump()
+                self._waiting.tell_all()
 
     def _expect(self, seconds: float, addresses: Iterable[str]) -> None:
         """Hosts that are away have so long to come back."""
         self._expected.update(dict.fromkeys(addresses, time.monotonic() + seconds))
 
     def _take_up(self, address: str, node: str) -> None:
-        host = RayHost(address, self._bridge, self._bump, self._term)
+        host = RayHost(address, self._bridge, self._waiting, self._term)
         try:
             host.lead()
             facts = host.facts()
@@ -379,17 +373,12 @@ class RayFleet:
         self._hosts[address], self._asked[address] = host, time.monotonic()
         self._joined[address] = node
         log.info("host joined", host=address, mtu=facts.mtu)
-        self._bump()
+        self._waiting.tell_all()
 
     def _ask(self, address: str) -> None:
         self._asked[address] = time.monotonic()
         with contextlib.suppress(FleetError):
             self._ledger.note(address, self._hosts[address].facts())
-
-    def _bump(self) -> None:
-        with self._condition:
-            self._version += 1
-            self._condition.notify_all()
 
 
 def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]:
