@@ -1,6 +1,7 @@
 """PostgreSQL for tests that want it, and for all that have a store: `pytest --postgresql tests/jobs tests/services …`."""
 
 import hashlib
+import signal
 
 import pytest
 
@@ -16,6 +17,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        # Under nohup: what tests start would inherit it, and not hear SIGHUP either. A handler goes with the next program.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     if config.getoption("--postgresql"):
         # Before any test imports it.
         database.sqlite_url = _instead
