@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 import uuid
@@ -15,6 +14,7 @@ from typing import TypeVar
 from phalanx.runtime.containers import Containers
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus, Limits
+from phalanx.runtime.podman import Podman
 
 T = TypeVar("T")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "phalanx" / "test-images"
@@ -109,6 +109,5 @@ def until(look: Callable[[], T | None]) -> T:
 
 
 def podman(*arguments: str) -> None:
-    """podman on the tests' store, as an administrator would use it."""
-    store = ("--root", str(CACHE / "store"), "--runroot", str(CACHE / "admin"), "--storage-driver", "overlay")
-    subprocess.run(["podman", *store, *arguments], check=True)
+    """podman on the tests' store."""
+    Podman(CACHE / "store", CACHE / "run").run(*arguments)

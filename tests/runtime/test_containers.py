@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from runtime_harness import CACHE, CONTEXT, IMAGE, Service, podman, until
+from runtime_harness import CACHE, CONTEXT, IMAGE, Service, until
 
 from phalanx.runtime.containers import ContainerError, Containers, ProgramError
-from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, Limits
+from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, IdRange, Limits
 from phalanx.runtime.podman import ImageError
 
 AGENT = """
@@ -492,13 +492,13 @@ def test_what_an_image_has_in_opt_ml_is_there(service: Service, tmp_path: Path) 
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "script.py").write_text("print('baked in')")
     (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\nCOPY code /opt/ml/code\n")
-    podman("build", "--quiet", "--isolation", "chroot", "--tag", "phalanx-test-own", str(tmp_path))
+    service.images.build_directory("phalanx-test-own", tmp_path, IdRange(), print)
     try:
         code = "exec(open('/opt/ml/code/script.py').read()); open('/opt/ml/code/made', 'w')"
         assert service.run(code, image="phalanx-test-own")[1] == "baked in\n"
         assert sorted(path.name for path in (service.disk / "one").rglob("*")) == ["code", "made", "script.py"]
     finally:
-        podman("image", "rm", "phalanx-test-own")
+        service.images.remove("phalanx-test-own")
 
 
 def test_the_test_image_is_as_the_sdk_needs_it(service: Service) -> None:

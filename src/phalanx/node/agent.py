@@ -66,7 +66,7 @@ class Agent:
     """What one host does for a service. Its methods are the calls that the fleet makes; all may be repeated."""
 
     def __init__(self, names: Names, images: Path, registries: frozenset[str] = frozenset()) -> None:
-        store = Images(images, names.run_dir / "podman")
+        store = Images.of(images)
         logs = names.data_dir / "instances"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._names = names

@@ -59,7 +59,7 @@ class StoredImage:
 
 
 class Images:
-    """podman's image store at `root` (on a disk), which services may share; `runroot` is podman's state on a tmpfs."""
+    """podman's image store at `root` (on a disk), which services may share, and podman's state `runroot` on a tmpfs with it."""
 
     def __init__(self, root: Path, runroot: Path) -> None:
         self._podman = Podman(root, runroot)
@@ -69,7 +69,11 @@ class Images:
 
     @classmethod
     def of(cls, root: Path) -> Images:
-        """A host's store, whose images are no service's own, with a run directory that belongs to its place."""
+        """A host's store, whose images are no service's own, with a run directory that belongs to its place.
+
+        There podman counts what is mounted. With run directories of their own, two would not know of each other's mounts, and
+        whoever ends first would take the other's away, from under a build too.
+        """
         place = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
         return cls(root, Path("/run/phalanx") / f"images-{place}")
 
@@ -202,7 +206,7 @@ class Images:
         The manifest and every blob are checked against their digests. `certificates` holds the registry's authority, our
         certificate and its key (containers-certs.d(5)); `work`, a directory, is emptied. Raises ImageError.
         """
-        if self.has(id):
+        if self.has(id) or cancelled():
             return
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
