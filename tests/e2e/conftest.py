@@ -104,7 +104,7 @@ class Phalanx:
         command = [PHALANX, *arguments]
         if arguments[0] not in ("doctor", "image"):
             command += ["--data-dir", str(self.data_dir)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
 
     def client(self, name: str):
         if name not in self.clients:
@@ -173,8 +173,8 @@ class Phalanx:
         wait_for(lambda: self.describe(name)["TrainingJobStatus"] not in ("InProgress", "Stopping"), seconds, f"{name} to end")
         return self.describe(name)
 
-    def training(self, name: str, rounds: int = 5) -> None:
-        """Wait until the job's hosts have trained a few rounds together."""
+    def training(self, name: str, rounds: int = 5, since: float = 0) -> None:
+        """Wait until the job's hosts have trained a few rounds together, since a time (seconds of the epoch)."""
         logs = self.client("logs")
 
         def lines() -> int:
@@ -187,7 +187,10 @@ class Phalanx:
                 )["logStreams"]
                 for stream in streams:
                     events = logs.get_log_events(
-                        logGroupName="/aws/sagemaker/TrainingJobs", logStreamName=stream["logStreamName"], startFromHead=True
+                        logGroupName="/aws/sagemaker/TrainingJobs",
+                        logStreamName=stream["logStreamName"],
+                        startTime=int(1000 * since),
+                        startFromHead=True,
                     )["events"]
                     found += sum("train-auc" in event["message"] for event in events)
             return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, guard, ipv4, run
+from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, eventually, guard, ipv4, run
 from phalanx.network import namespace, watch
 from phalanx.network.model import Watched
 from phalanx.network.ruleset import device
@@ -132,4 +132,5 @@ def test_a_wire_that_is_made_again_is_watched_from_its_first_frame(vpc: Vpc, pai
 def test_the_watch_keeps_no_router_alive_whose_name_is_gone(vpc: Vpc, pair, watching: Watch):
     namespace.delete(vpc.router_namespace)
     assert watching.look() is not None
-    assert "eth0" not in run(pair[0].namespace, "ip", "link")
+    # The kernel takes a namespace down some time after the last of it is let go.
+    assert eventually(lambda: "eth0" not in run(pair[0].namespace, "ip", "link"))
