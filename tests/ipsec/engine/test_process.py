@@ -106,6 +106,20 @@ def test_the_process_has_no_rights_and_its_command_line_no_keys(testbed):
     assert (testbed.a.engine.xfrm_socket.stat().st_mode & 0o777) == 0o600
 
 
+def turn(task: Path) -> int:
+    """Nanoseconds of a thread's turn on its CPU."""
+    return int(re.search(r"^se\.slice +: +(\d+)$", (task / "sched").read_text(), re.MULTILINE)[1])
+
+
+def test_its_packet_threads_have_shorter_turns_than_who_computes(testbed):
+    testbed.a.start_engine()
+    tasks = Path(f"/proc/{testbed.a.engine_pid()}/task").iterdir()
+    turns = {(task / "comm").read_text().strip(): turn(task) for task in tasks}
+    everybodys = turn(Path("/proc/self"))
+    assert turns.pop("esp-out") == turns.pop("esp-in") == everybodys - everybodys // 8
+    assert list(turns.values()) == [everybodys]
+
+
 def test_sigterm_ends_it_cleanly(testbed):
     testbed.a.start_engine()
     pid = testbed.a.engine_pid()

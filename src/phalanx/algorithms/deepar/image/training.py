@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from torch.distributions import Distribution
 
 _BATCHES = 10
 """An epoch has as many batches, if the series do not fill more."""
+_SHARED = 1_280_000
+"""Rows of a mini-batch times cells squared from which two threads take a network's step sooner than one does. Below, they wait
+for each other thousands of times a step, and one alone takes half the time."""
 
 
 class Module(DeepARLightningModule):
@@ -169,7 +173,11 @@ def train(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ and share * parameters.num_cells**2 < _SHARED:
+        torch.set_num_threads(1)
     trainer.fit(module, estimator.create_training_data_loader(data, module))
+    torch.set_num_threads(threads)
     if progress.best is None:
         raise UserError("No epoch was completed")
     loss, epoch, weights = progress.best

@@ -15,6 +15,9 @@ from torch import distributed as dist
 PORT = 9099
 _PATIENCE = timedelta(days=7)
 """With a slow peer. A dead one is noticed by the cluster."""
+_DIRECT = 256 * 1024
+"""Bytes of all hosts' tensors up to which each host sends its own to every other at once. A ring sends less, in 2 (hosts - 1)
+steps of several messages each, every one of which waits for the one before."""
 
 
 class Mesh:
@@ -47,10 +50,19 @@ class Mesh:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all hosts, in place."""
-        if self.size > 1:
+        """The sum over all hosts, in place; the same on each, to the last bit."""
+        if self.size == 1:
+            return tensor
+        if tensor.nbytes * self.size > _DIRECT:
             dist.all_reduce(tensor)
-        return tensor
+            return tensor
+        parts = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
+        parts[self.rank] = tensor
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        exchanges = [dist.irecv(parts[rank], rank) for rank in others] + [dist.isend(tensor, rank) for rank in others]
+        for exchange in exchanges:
+            exchange.wait()
+        return torch.sum(parts, 0, dtype=tensor.dtype, out=tensor)
 
     def greatest(self, number: float) -> float:
         """The greatest of all hosts' numbers."""
