@@ -150,8 +150,8 @@ class Run:
         losses = self._learner.mean_loss(records, self._best, self._loss) * self._unit
         chosen, limit_of = _index(losses), None
         if given.binary:
-            thresholds, values = self._thresholds(records, self._best)
             if given.binary_classifier_model_selection_criteria not in ("loss_function", "cross_entropy_loss"):
+                thresholds, values = self._thresholds(records, self._best)
                 # Of equally good ones the one with the least loss.
                 ties = torch.where(values >= values[torch.isfinite(losses)].max() - 1e-12, losses, torch.inf)
                 chosen = _index(ties)
@@ -198,13 +198,20 @@ class Run:
         return f"sampled_{name}", -float(values[torch.isfinite(validation)].max()), _least(validation)
 
     def _thresholds(self, records: Records, weights: Tensor) -> tuple[list[float], Tensor]:
-        """Of each model, the threshold that serves the criterion best on all hosts' rows, and the criterion with it."""
-        labels = self._mesh.collect(torch.from_numpy(records.labels))
-        found = []
-        for column in self._outputs(records, weights).squeeze(2).unbind(1):
-            scores = torch.nan_to_num(self._mesh.collect(column.contiguous()))
-            found.append(threshold(scores, labels, self._parameters, self._default_threshold))
-        return [each for each, _ in found], torch.tensor([value for _, value in found], dtype=torch.float64)
+        """Of each model, the threshold that serves the criterion best on all hosts' rows, and the criterion with it.
+
+        Each host finds those of its share of the models.
+        """
+        mesh, labels = self._mesh, self._mesh.collect(torch.from_numpy(records.labels))
+        columns = self._outputs(records, weights).squeeze(2).unbind(1)
+        found = torch.zeros((2, len(columns)), dtype=torch.float64)
+        for first in range(0, len(columns), mesh.size):
+            scores = mesh.deal(columns[first : first + mesh.size])
+            if scores is not None:
+                best = threshold(torch.nan_to_num(scores), labels, self._parameters, self._default_threshold)
+                found[:, first + mesh.rank] = torch.tensor(best)
+        thresholds, values = mesh.sum(found)
+        return thresholds.tolist(), values
 
     def _outputs(self, records: Records, weights: Tensor) -> Tensor:
         """Scores as a user sees them: probabilities where the loss has such."""

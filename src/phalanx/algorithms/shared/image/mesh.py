@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
@@ -58,10 +59,7 @@ class Mesh:
             return tensor
         parts = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
         parts[self.rank] = tensor
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        exchanges = [dist.irecv(parts[rank], rank) for rank in others] + [dist.isend(tensor, rank) for rank in others]
-        for exchange in exchanges:
-            exchange.wait()
+        _wait([dist.irecv(parts[rank], rank) for rank in self._others] + [dist.isend(tensor, rank) for rank in self._others])
         return torch.sum(parts, 0, dtype=tensor.dtype, out=tensor)
 
     def greatest(self, number: float) -> float:
@@ -84,3 +82,31 @@ class Mesh:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+    def deal(self, columns: Sequence[Tensor]) -> Tensor | None:
+        """One column to each host, in their order: all hosts' rows of it, one below another, in the order of `collect`.
+
+        Each host gives its own rows of every column. None where there are fewer columns than hosts, and none for this one.
+        """
+        if self.size == 1:
+            return columns[0]
+        rows = self.collect(torch.tensor([len(columns[0])])).tolist()
+        dealt, exchanges = None, []
+        if self.rank < len(columns):
+            dealt = torch.empty(sum(rows), dtype=columns[0].dtype)
+            parts = dealt.split(rows)
+            parts[self.rank].copy_(columns[self.rank])
+            exchanges += [dist.irecv(parts[rank], rank) for rank in self._others if rows[rank]]
+        if rows[self.rank]:
+            exchanges += [dist.isend(columns[rank].contiguous(), rank) for rank in self._others if rank < len(columns)]
+        _wait(exchanges)
+        return dealt
+
+    @property
+    def _others(self) -> list[int]:
+        return [rank for rank in range(self.size) if rank != self.rank]
+
+
+def _wait(exchanges: Sequence[dist.Work]) -> None:
+    for exchange in exchanges:
+        exchange.wait()
