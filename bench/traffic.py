@@ -12,6 +12,8 @@ from pathlib import Path
 from bench.lab import Host
 
 PORT = 5201
+REST_SECONDS = 2.0
+"""How long the machine is left alone before latency is measured: after a crowd the engine sleeps where it would stay awake."""
 _ECHO = Path(__file__).with_name("echo.py")
 
 
@@ -52,7 +54,8 @@ def throughput(
 
 
 def latency(client: Host, address: str, count: int = 3000) -> float:
-    """Median microseconds from sending one byte over TCP to receiving one."""
+    """Median microseconds from sending one byte over TCP to receiving one, where nothing else is going on."""
+    time.sleep(REST_SECONDS)
     done = client.run(sys.executable, str(_ECHO), "ask", address, str(PORT + 1), str(count), timeout=120)
     return statistics.median(float(line) for line in done.stdout.split())
 

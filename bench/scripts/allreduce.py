@@ -17,3 +17,4 @@ print("joined", flush=True)
 for _ in range(int(sys.argv[2])):
     distributed.all_reduce(tensor)
 print("done", flush=True)
+distributed.destroy_process_group()

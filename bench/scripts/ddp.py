@@ -70,3 +70,4 @@ for step in range(steps + 1):
         print(f"joined: {sum(each.numel() for each in model.parameters())} parameters", flush=True)
 distributed.barrier()
 print(f"loss {loss:.3f}", flush=True)
+distributed.destroy_process_group()
