@@ -205,11 +205,9 @@ class Run:
         mesh, labels = self._mesh, self._mesh.collect(torch.from_numpy(records.labels))
         columns = self._outputs(records, weights).squeeze(2).unbind(1)
         found = torch.zeros((2, len(columns)), dtype=torch.float64)
-        for first in range(0, len(columns), mesh.size):
-            scores = mesh.deal(columns[first : first + mesh.size])
-            if scores is not None:
-                best = threshold(torch.nan_to_num(scores), labels, self._parameters, self._default_threshold)
-                found[:, first + mesh.rank] = torch.tensor(best)
+        for number, scores in zip(range(mesh.rank, len(columns), mesh.size), mesh.deal(columns), strict=True):
+            best = threshold(torch.nan_to_num(scores), labels, self._parameters, self._default_threshold)
+            found[:, number] = torch.tensor(best)
         thresholds, values = mesh.sum(found)
         return thresholds.tolist(), values
 

@@ -59,7 +59,7 @@ class Mesh:
             return tensor
         parts = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
         parts[self.rank] = tensor
-        _wait([dist.irecv(parts[rank], rank) for rank in self._others] + [dist.isend(tensor, rank) for rank in self._others])
+        _exchange([(parts[rank], rank) for rank in self._others], [(tensor, rank) for rank in self._others])
         return torch.sum(parts, 0, dtype=tensor.dtype, out=tensor)
 
     def greatest(self, number: float) -> float:
@@ -74,39 +74,45 @@ class Mesh:
         """The rows of all hosts, one below another; their widths must agree, their numbers need not."""
         if self.size == 1:
             return rows
-        longest = int(self.greatest(len(rows)))
-        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(rows)]))
-        padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype)
+        counts = self._counts(len(rows))
+        padded = torch.zeros((max(counts), *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-    def deal(self, columns: Sequence[Tensor]) -> Tensor | None:
-        """One column to each host, in their order: all hosts' rows of it, one below another, in the order of `collect`.
+    def deal(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """This host's of the columns, which are dealt out to the hosts in turn: all hosts' rows, in the order of `collect`.
 
-        Each host gives its own rows of every column. None where there are fewer columns than hosts, and none for this one.
+        Each host gives its own rows of every column.
         """
-        if self.size == 1:
-            return columns[0]
-        rows = self.collect(torch.tensor([len(columns[0])])).tolist()
-        dealt, exchanges = None, []
-        if self.rank < len(columns):
-            dealt = torch.empty(sum(rows), dtype=columns[0].dtype)
-            parts = dealt.split(rows)
-            parts[self.rank].copy_(columns[self.rank])
-            exchanges += [dist.irecv(parts[rank], rank) for rank in self._others if rows[rank]]
-        if rows[self.rank]:
-            exchanges += [dist.isend(columns[rank].contiguous(), rank) for rank in self._others if rank < len(columns)]
-        _wait(exchanges)
+        counts = self._counts(len(columns[0]))
+        mine = columns[self.rank :: self.size]
+        dealt = [torch.empty(sum(counts), dtype=column.dtype) for column in mine]
+        received: list[tuple[Tensor, int]] = []
+        for column, whole in zip(mine, dealt, strict=True):
+            parts = whole.split(counts)
+            parts[self.rank].copy_(column)
+            received += [(parts[rank], rank) for rank in self._others if counts[rank]]
+        given = self._others if counts[self.rank] else []
+        _exchange(received, [(column.contiguous(), rank) for rank in given for column in columns[rank :: self.size]])
         return dealt
+
+    def _counts(self, rows: int) -> list[int]:
+        """The number of rows of each host."""
+        if self.size == 1:
+            return [rows]
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([rows]))
+        return [int(count) for count in counts]
 
     @property
     def _others(self) -> list[int]:
         return [rank for rank in range(self.size) if rank != self.rank]
 
 
-def _wait(exchanges: Sequence[dist.Work]) -> None:
+def _exchange(received: Sequence[tuple[Tensor, int]], sent: Sequence[tuple[Tensor, int]]) -> None:
+    """Tensors from and to hosts, all at once; what goes from one to another arrives in the order in which it is sent."""
+    exchanges = [dist.irecv(tensor, rank) for tensor, rank in received] + [dist.isend(tensor, rank) for tensor, rank in sent]
     for exchange in exchanges:
         exchange.wait()
