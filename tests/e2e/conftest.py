@@ -104,7 +104,8 @@ class Phalanx:
         command = [PHALANX, *arguments]
         if arguments[0] not in ("doctor", "image"):
             command += ["--data-dir", str(self.data_dir)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        seconds = 300 if arguments[0] == "image" else 120  # an image may have to be built
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds)
 
     def client(self, name: str):
         if name not in self.clients:
