@@ -187,7 +187,8 @@ def test_rekeys_under_a_running_transfer_lose_nothing(mesh):
 
 
 def test_soft_limit_by_packets_rekeys_without_loss(testbed):
-    testbed.establish(rekey_packets="300", life_packets="400", rand_packets="0")
+    """The hard limit is out of reach: a hundred packets take 20 ms here, and a busy charon may need longer for its exchange."""
+    testbed.establish(rekey_packets="300", life_packets="100000", rand_packets="0")
     assert testbed.a.ping(1000) == 1000
     until(lambda: testbed.a.engine.measure().pairs[0].installed >= 4, "three rekeys")
 
