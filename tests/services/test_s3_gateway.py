@@ -8,6 +8,7 @@ import io
 import json
 import re
 import socket
+import subprocess
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -547,6 +548,18 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(s3, key):
         time.sleep(0.01)
     assert not there(s3, "home/ann/half")
     assert not list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*"))
+
+
+def test_a_full_disk_is_said_to_be_for_a_while_and_keeps_nothing(s3, ann):
+    ann.put_object(Bucket=BUCKET, Key="home/ann/full/x", Body=b"x")
+    folder = s3.directory / "s3/buckets" / BUCKET / "home/ann/full"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+    try:
+        assert code(ann.put_object, Bucket=BUCKET, Key="home/ann/full/y", Body=bytes(1 << 20)) == "ServiceUnavailable"
+        assert list(folder.iterdir()) == []
+        ann.put_object(Bucket=BUCKET, Key="home/ann/full/y", Body=b"short")
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_refused_upload_is_not_asked_for_its_body(s3, key):

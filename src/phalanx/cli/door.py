@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from phalanx.data.server import SOCKET
+from phalanx.data.server import BUCKETS, SOCKET
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.follower import Follower
@@ -30,6 +30,7 @@ from phalanx.identity.seal import Seal
 from phalanx.identity.trail import Trail
 from phalanx.node import logging
 from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
 from phalanx.store.database import UNAVAILABLE, Database
@@ -57,7 +58,9 @@ def main() -> None:
     directory = Directory(database, Seal(Path(settings.identity_key)), settings.account)
     trail = Trail(Path(settings.trail), settings.account)
     guard = Authority(directory, trail)
-    gateway = Gateway(directory.principal, guard, settings.account, Backend(SOCKET), Follower(directory).look, UNAVAILABLE)
+    backend = Backend(SOCKET)
+    folders = Folders(backend, Path(BUCKETS))
+    gateway = Gateway(directory.principal, guard, settings.account, backend, folders, Follower(directory).look, UNAVAILABLE)
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)
     control.bind(CONTROL)

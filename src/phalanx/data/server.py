@@ -14,7 +14,7 @@ from phalanx.data.process import Process, ProcessError, last_words
 
 SOCKET = "server.sock"
 _LOCK = "server.lock"
-_BUCKETS = "buckets"
+BUCKETS = "buckets"
 _READY_SECONDS = 20.0
 
 
@@ -28,10 +28,9 @@ class S3Server:
     It knows no keys: it listens on a Unix socket, `directory/server.sock`, which nobody but root and its own user reaches, and
     in front of it stands the door that knows who asks (services.s3).
 
-    Faults of rclone 1.75.2 that reach users: user metadata and content types are kept in memory only; a key that is also a
-    folder of others (`a` and `a/b`) is refused with 500. The door shields them from others: UploadPartCopy writes an empty
-    part, PutObjectTagging overwrites the object, conditions of writes are ignored, a ranged read comes with status 200, and a
-    folder marker `a/` becomes the object `a`.
+    Faults of rclone 1.75.2 that reach users: user metadata and content types are kept in memory only. The door shields them
+    from others: UploadPartCopy writes an empty part, PutObjectTagging overwrites the object, conditions of writes are ignored,
+    a ranged read comes with status 200, a folder marker `a/` becomes the object `a`, and what services.s3.folders tells.
     """
 
     def __init__(self, directory: Path, log: Path) -> None:
@@ -44,7 +43,7 @@ class S3Server:
 
         Raises S3ServerError where the server ends or does not answer in time.
         """
-        (self.directory / _BUCKETS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.directory / BUCKETS).mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.answers(5):
             return
         self.stop()
@@ -72,7 +71,7 @@ class S3Server:
 
     def _sweep(self) -> None:
         """Remove what uploads left behind that a kill cut short; none of it was ever acknowledged."""
-        for folder, _, files in os.walk(self.directory / _BUCKETS):
+        for folder, _, files in os.walk(self.directory / BUCKETS):
             for name in files:
                 if name.startswith(".rclone_temp_"):
                     os.unlink(os.path.join(folder, name))
@@ -82,7 +81,7 @@ class S3Server:
             str(rclone()),
             "serve",
             "s3",
-            str(self.directory / _BUCKETS),
+            str(self.directory / BUCKETS),
             # Relative to the directory: an address has no room for a long path.
             f"--addr=unix://{SOCKET}",
             "--config=",

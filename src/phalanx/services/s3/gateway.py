@@ -18,8 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from phalanx.services.s3 import deletion
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
+from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import Request, possible, understand
+from phalanx.services.s3.request import WRITING, Request, possible, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -95,6 +96,7 @@ class Gateway:
         guard: Guard,
         account: str,
         backend: Backend,
+        folders: Folders,
         look: Callable[[], None] = lambda: None,
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -102,6 +104,7 @@ class Gateway:
         self._guard = guard
         self._account = account
         self.backend = backend
+        self.folders = folders
         self._look = look
         self.unavailable: tuple[type[Exception], ...] = (BackendError, *unavailable)
         self._crew = Crew()
@@ -271,12 +274,33 @@ class _Turn:
         if request.operation == "DeleteObjects":
             await self._delete(known, await self._document(payload))
             return
+        bucket, key, folders = request.members.get("Bucket", ""), request.members.get("Key", ""), self._gateway.folders
+        if request.operation == "DeleteBucket":
+            await folders.clear(bucket)
+        if request.operation not in WRITING and request.operation != "DeleteObject":
+            await self._ask(known, payload)
+            return
+        with folders.held(bucket, [key]):
+            if request.operation in WRITING:
+                await folders.make_room(bucket, key)
+            elif not folders.may_exist(bucket, key):
+                await self._say(204, b"")
+                return
+            if request.operation in ("UploadPart", "CompleteMultipartUpload"):
+                await folders.keep(bucket, key)
+            await self._ask(known, payload)
+
+    async def _ask(self, known: _Known, payload: Payload) -> None:
+        """Have the server do it, and answer what it answers."""
+        request = known.request
         headers = list(request.headers)
         async with self._gateway.backend.ask(
             self._http.method, request.target, headers, self._content(payload), payload.length
         ) as exchange:
             if exchange.status == 404 and request.operation in ("GetObject", "HeadObject"):
                 await self._conceal(known)
+            if exchange.status >= 500:
+                raise BackendError(f"the S3 server answers {exchange.status}")
             await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
@@ -304,14 +328,17 @@ class _Turn:
         denied = await self._gateway.may(known.caller, "DeleteObject", bucket, "", asked.keys)
         failed = {key: ("AccessDenied", message) for key, message in denied.items()}
         # What cannot be there is deleted.
-        passed = [key for key in asked.keys if key not in failed and possible(key)]
+        folders = self._gateway.folders
+        passed = [key for key in asked.keys if key not in failed and possible(key) and folders.may_exist(bucket, key)]
         if passed:
             content = deletion.write(passed)
-            async with self._gateway.backend.ask("POST", known.request.target, [], _once(content), len(content)) as exchange:
-                if exchange.status != 200:
-                    await self._pass_on(known, exchange)
-                    return
-                told = deletion.failures(b"".join([piece async for piece in exchange.body()]))
+            backend, target = self._gateway.backend, known.request.target
+            with folders.held(bucket, passed):
+                async with backend.ask("POST", target, [], _once(content), len(content)) as exchange:
+                    if exchange.status != 200:
+                        await self._pass_on(known, exchange)
+                        return
+                    told = deletion.failures(b"".join([piece async for piece in exchange.body()]))
             if told is None:
                 raise BackendError("the S3 server's answer is none")
             failed |= told

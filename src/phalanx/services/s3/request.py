@@ -159,7 +159,7 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
     return Request(
         operation,
         members,
-        _target(bucket, key, parameters),
+        target(bucket, key, parameters),
         tuple(passed),
         tuple((_OVERRIDES[name], _value(name, value)) for name, value in parameters.items() if name in _OVERRIDES),
         bool(key) and not possible(key),
@@ -235,7 +235,8 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
             members["MaxKeys"] = int(number)
 
 
-def _target(bucket: str, key: str, parameters: Mapping[str, str]) -> bytes:
+def target(bucket: str, key: str, parameters: Mapping[str, str]) -> bytes:
+    """How the server is asked for a bucket or an object, as the first line of a request has it."""
     path = "/" + bucket + ("/" + quote(key, safe="/-_.~") if key else "")
     passed = {name: value for name, value in parameters.items() if name not in _OVERRIDES and name != "versionId"}
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in passed.items())
