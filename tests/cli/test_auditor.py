@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from phalanx.cli.evidence import show
 from phalanx.cli.main import app
 from phalanx.cli.report import page
 from phalanx.jobs.evidence import Signer, verify
@@ -201,6 +202,19 @@ def test_the_page_for_auditors_says_it_all_and_runs_nothing(service, tmp_path):
     missing = phalanx("evidence", "proven", "--html", tmp_path / "no" / "report.html", "--data-dir", service)
     assert missing.exit_code == 1
     assert "Cannot write" in missing.output
+
+
+def test_earlier_attempts_are_told_of_and_decide_the_verdict(tmp_path, capsys):
+    lost = {**REPORT, "gaps": ["algo-2 was gone before it was measured."]}
+    good, bad = (Signer(tmp_path / "key").sign({**REPORT, "earlier_attempts": [each]}) for each in (REPORT, lost))
+    assert [('class="verdict good"' in page(each), "That cannot be shown" in page(each)) for each in (good, bad)] == [
+        (True, False),
+        (False, True),
+    ]
+    show(bad)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "attempt 1, before: encrypted while watched; 567,890 bytes, plaintext packets stopped: 3" in told
+    assert "not measured of attempt 1: algo-2 was gone before it was measured." in told
 
 
 def test_pages_of_what_was_in_the_clear_and_of_earlier_reports(tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.jobs.evidence import Signer, Tampered, doubt, report, verify
+from phalanx.jobs.evidence import Signer, Tampered, doubt, report, summary, verify, with_attempt
 from phalanx.network.model import GuardCounters, Watched
 from phalanx.node.messages import Guards, Measurement
 
@@ -69,7 +69,7 @@ def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, T
 
 @pytest.mark.parametrize(("esp", "gaps"), [((30, 12), 0), ((40, 11), 1), ((19, 40), 1)])
 def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=3)
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=3, attempts=None)
     measured = [
         measurement("algo-1", "10.0.0.2", esp[0], 10),
         measurement("algo-2", "10.0.0.2", esp[0], 10),
@@ -98,7 +98,7 @@ def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
     ],
 )
 def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(signer, negotiated, words):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
     job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
     found = doubt(job)
     assert found is None if words is None else words in found
@@ -114,7 +114,7 @@ def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(s
     ],
 )
 def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
     job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, wire=wire)], [], {}))
     capture = job.evidence["capture"]
     assert (None if capture is None else capture["verdict"]) == verdict
@@ -123,8 +123,33 @@ def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words
     assert found is None if words is None else words in found
 
 
+@pytest.mark.parametrize(
+    ("gaps", "wire", "words"),
+    [
+        ([], Watched(1000, 9000, esp=10), None),
+        (["algo-2 was gone before it was measured."], Watched(1000, 9000, esp=10), "in an earlier attempt: algo-2 was gone"),
+        (
+            [],
+            Watched(1000, 9000, esp=10, clear=3),
+            "3 packets in the clear were seen on the wires of its instances in an",
+        ),
+    ],
+)
+def test_what_was_measured_of_earlier_attempts_counts_too(signer, gaps, wire, words):
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
+    first = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, wire=wire)], gaps, {})
+    job.attempts = with_attempt(with_attempt(None, first), {**first, "earlier_attempts": [first]})
+    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.3", 20, 20)], [], {}))
+    assert [each["pairs"] for each in job.evidence["earlier_attempts"]] == [first["pairs"]] * 2
+    assert not any("earlier_attempts" in each for each in job.evidence["earlier_attempts"])
+    told = summary(job.evidence)
+    assert (told["attempts"], told["packets"], told["plaintext_packets_dropped"]) == (3, 40, 6)
+    found = doubt(job)
+    assert found is None if words is None else words in found
+
+
 def test_a_report_of_an_earlier_version_still_holds(signer):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended")
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
     made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
     del made["capture"]
     job.evidence = signer.sign({**made, "version": 1})
@@ -132,7 +157,7 @@ def test_a_report_of_an_earlier_version_still_holds(signer):
 
 
 def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, training_started=1)
+    job = SimpleNamespace(name="job", arn="arn", caller="me", encrypted=True, instances=2, training_started=1, attempts=None)
     eni = SimpleNamespace(id="eni-1", address="10.0.0.4", groups=())
     placements = [SimpleNamespace(host=f"algo-{number}", id=f"i-{number}", eni=eni) for number in (1, 2)]
     made = report(job, SimpleNamespace(placements=placements), [measurement("algo-1", "", 10, 10)], [], {})

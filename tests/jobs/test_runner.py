@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from jobs.stub_fleet import Script, StubFleet
 from phalanx.data.logs import LogLine
 from phalanx.data.model import ObjectStore
+from phalanx.fleet.base import Unreachable
 from phalanx.jobs import evidence, record
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
@@ -202,6 +203,11 @@ def test_internal_errors_are_retried_as_often_as_asked(database, signer, faults,
     assert fleet.present == set()
     # Every attempt has instances and keys of its own.
     assert len({spec.mesh.credentials.ppk for spec in fleet.specs.values()}) == min(faults, 2) + 1
+    # And what was measured of each is in the evidence.
+    attempts = [*job.evidence["earlier_attempts"], job.evidence]
+    assert [len(attempt["pairs"]) for attempt in attempts] == [2] * (min(faults, 2) + 1)
+    assert {each["id"] for attempt in attempts for each in attempt["instances"]} == set(fleet.specs)
+    assert evidence.doubt(job) is None
 
 
 def test_the_users_own_errors_are_not_retried(database, signer):
@@ -458,6 +464,34 @@ def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer)
     wait_for(lambda: load(database).status == "Failed")
     manager.close()
     assert load(database).failure_reason == "AlgorithmError: , exit code: 3"
+
+
+class Stuck(StubFleet):
+    """One that cannot take instances down at first."""
+
+    refusals = 2
+
+    def destroy(self, ids):
+        if self.refusals:
+            self.refusals -= 1
+            raise Unreachable("the host is away")
+        super().destroy(ids)
+
+
+def test_what_was_measured_of_an_attempt_is_kept_once_however_often_its_instances_are_taken_down(database, signer):
+    create(database)
+    fleet = Stuck(Script(hold=Phase.RUNNING))
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "training")
+    manager.close()
+    assert (fleet.refusals, fleet.present, load(database).plan) == (0, set(), None)
+    fleet.script.hold = None
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database).stage == "ended")
+    manager.close()
+    assert [len(attempt["pairs"]) for attempt in load(database).evidence["earlier_attempts"]] == [2]
 
 
 def test_a_clean_stop_while_a_job_ends_by_a_fault_of_its_host_begins_it_anew(database, signer):

@@ -57,6 +57,8 @@ def test_an_interrupted_job_gives_its_instances_back_and_begins_again(database, 
         assert seen.index("Restarting") == seen.index("Interrupted") + 1
         assert 1000 < job.idle < job.training_ended - job.training_started
     assert job.interrupt is None
+    # Nothing was sent between containers before there were any.
+    assert len(job.evidence["earlier_attempts"]) == (hold == Phase.RUNNING)
 
 
 def test_the_container_gets_its_time_before_it_is_killed(database, manage):

@@ -117,3 +117,11 @@ def show(report: dict[str, Any]) -> None:
             console.print(f"[yellow]interrupted:[/yellow] {instance['host']}: {interruption}")
     for gap in report["gaps"]:
         console.print(f"[yellow]not measured:[/yellow] {gap}")
+    for number, attempt in enumerate(report.get("earlier_attempts", []), 1):
+        verdict = attempt["capture"]["verdict"] if attempt["capture"] else "not captured"
+        console.print(
+            f"attempt {number}, before: {verdict}; {sum(pair['bytes'] for pair in attempt['pairs']):,} bytes,"
+            f" plaintext packets stopped: {attempt['plaintext_packets_dropped']:,}"
+        )
+        for gap in attempt["gaps"]:
+            console.print(f"[yellow]not measured of attempt {number}:[/yellow] {gap}")

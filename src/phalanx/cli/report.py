@@ -101,6 +101,8 @@ def page(report: dict[str, Any]) -> str:
             " sent in the clear.</p>",
             _table("", ("Instance", "What"), interruptions),
         ]
+    if earlier := report.get("earlier_attempts"):
+        parts += ["<h2>Earlier attempts</h2>", _earlier(earlier)]
     if report["gaps"]:
         parts += ["<h2>Not measured</h2>", "<ul>", *(f"<li>{escape(gap)}</li>" for gap in report["gaps"]), "</ul>"]
     parts += [
@@ -126,6 +128,7 @@ def _versions(report: dict[str, Any]) -> str:
 
 def _verdict(report: dict[str, Any]) -> str:
     capture = report.get("capture")
+    earlier = report.get("earlier_attempts", [])
     if not report["encryption_requested"]:
         kind, text = "bad", "Encryption was not requested for this job."
     elif not report["encrypted"]:
@@ -134,6 +137,8 @@ def _verdict(report: dict[str, Any]) -> str:
         kind, text = "bad", f"{report['note']} {capture['clear']:,} packets in the clear: see below."
     elif report["gaps"]:
         kind, text = "bad", f"{report['note']} Not everything could be measured: see below."
+    elif any(each["gaps"] or (each["capture"] or {}).get("clear") for each in earlier):
+        kind, text = "bad", f"{report['note']} That cannot be shown of an earlier attempt: see below."
     else:
         carried = sum(pair["bytes"] for pair in report["pairs"])
         stopped = report["plaintext_packets_dropped"]
@@ -145,6 +150,26 @@ def _verdict(report: dict[str, Any]) -> str:
         if capture is not None and capture["milliseconds_away"]:
             text += " The wires were not watched all the time: see below."
     return f'<p class="verdict {kind}">{escape(text)}</p>'
+
+
+def _earlier(attempts: Sequence[dict[str, Any]]) -> str:
+    columns = ("Attempt", "Measured", "Data plane", "Captured", "Bytes", "In the clear, stopped", "Not measured")
+    return _table(
+        "What was measured at the job's instances before it was given others. All of it is in the signed report.",
+        columns,
+        (
+            (
+                number,
+                _moment(each["measured_at"]),
+                each["data_plane"] or "none",
+                each["capture"]["verdict"] if each["capture"] else "no",
+                sum(pair["bytes"] for pair in each["pairs"]),
+                each["plaintext_packets_dropped"],
+                " ".join(each["gaps"]),
+            )
+            for number, each in enumerate(attempts, 1)
+        ),
+    )
 
 
 def _pairs(pairs: Sequence[dict[str, Any]]) -> str:

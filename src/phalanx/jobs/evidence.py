@@ -85,18 +85,32 @@ def doubt(job: TrainingJob) -> str | None:
         verify(job.evidence)
     except Tampered as error:
         return str(error)
-    # A report of version 1 tells of no capture.
-    capture = job.evidence.get("capture")
-    if capture is not None and capture["clear"]:
-        return f"{capture['clear']} packets in the clear were seen on the wires of its instances"
-    if job.evidence["gaps"]:
-        return f"not all was measured: {job.evidence['gaps'][0]}"
+    for report in _attempts(job.evidence):
+        when = "" if report is job.evidence else " in an earlier attempt"
+        # A report of version 1 tells of no capture.
+        capture = report.get("capture")
+        if capture is not None and capture["clear"]:
+            return f"{capture['clear']} packets in the clear were seen on the wires of its instances{when}"
+        if report["gaps"]:
+            return f"not all was measured{when}: {report['gaps'][0]}"
     return None
+
+
+def _attempts(report: Json) -> list[Json]:
+    """All that were made at the job, the last one first."""
+    return [report, *reversed(report.get("earlier_attempts", []))]
+
+
+def with_attempt(kept: Json | None, report: Json) -> Json:
+    """What `TrainingJob.attempts` holds once an attempt is over whose instances have measured this, and another follows."""
+    earlier = kept["reports"] if kept else []
+    return {"reports": [*earlier, {name: value for name, value in report.items() if name != "earlier_attempts"}]}
 
 
 def summary(report: Json) -> Json:
     """What a report says of its job in short, for the report of an account; by its `signature` the whole is known again."""
-    pairs = report["pairs"]
+    attempts = _attempts(report)
+    pairs = [pair for attempt in attempts for pair in attempt["pairs"]]
     return {
         "requested_by": report.get("requested_by"),
         "data_plane": report["data_plane"],
@@ -106,8 +120,9 @@ def summary(report: Json) -> Json:
         "rekeys": sum(pair["rekeys"] for pair in pairs),
         "packets": sum(pair["packets"] for pair in pairs),
         "bytes": sum(pair["bytes"] for pair in pairs),
-        "plaintext_packets_dropped": report["plaintext_packets_dropped"],
+        "plaintext_packets_dropped": sum(attempt["plaintext_packets_dropped"] for attempt in attempts),
         "capture": report.get("capture"),
+        "attempts": len(attempts),
         "measured_at": report["measured_at"],
         "signature": report["signature"]["value"],
     }
@@ -243,6 +258,7 @@ def report(
         "capture": capture,
         "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
         "gaps": gaps,
+        "earlier_attempts": job.attempts["reports"] if job.attempts else [],
     }
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from phalanx.algorithms import catalog
@@ -18,7 +18,7 @@ from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError
 from phalanx.ipsec.model import Profile
-from phalanx.jobs import evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
+from phalanx.jobs import attempt, evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
@@ -29,7 +29,7 @@ from phalanx.jobs.runner import Runner, World, reconsidered
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
-from phalanx.store.jobs import LogStream, TrainingJob
+from phalanx.store.jobs import TrainingJob
 
 RESERVED_BYTES = 1536 * 1024**2
 """Host memory that admission reserves for an instance, unless it is strict: a type is a ceiling, not a reservation."""
@@ -409,8 +409,7 @@ class Manager:
             job.outcome = outcome.to_json()
 
     def _requeue(self, job: TrainingJob) -> None:
-        ids = plan.Plan.from_json(job.plan or {}).ids
-        known = list(self._fleet.statuses(ids).values())
+        known = list(self._fleet.statuses(plan.Plan.from_json(job.plan or {}).ids).values())
         # Stored first: what is done to the containers here is not how the job ends, though the service be killed in between.
         with self._database.write() as session:
             stored = session.get_one(TrainingJob, job.name)
@@ -424,12 +423,10 @@ class Manager:
             elif stored.stage != "ending":
                 # How it ends showed already, in its midst.
                 record.decide(session, stored, reconsidered(Outcome(**stored.outcome), known))
-        self._fleet.destroy(ids)
-        with self._database.write() as session:
-            stored = session.get_one(TrainingJob, job.name)
-            interfaces.release(session, job.name)
-            stored.plan = None
-            session.execute(update(LogStream).where(LogStream.job == job.name).values(position=0))
+            ending = stored.stage == "ending"
+        if ending:
+            attempt.conclude(self._database, self._fleet, self._world.signer, job.name)
+        attempt.give_up(self._database, self._fleet, job.name)
 
 
 def _memory(need: Shares) -> Shares:

@@ -50,6 +50,8 @@ class Plan:
 
     vpc_id: str
     placements: tuple[Placement, ...]
+    ran: bool = False
+    """Whether containers may have been started."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -65,6 +67,7 @@ class Plan:
         """As the store keeps it."""
         return {
             "vpc": self.vpc_id,
+            "ran": self.ran,
             "instances": [
                 {
                     "id": p.id,
@@ -87,6 +90,7 @@ class Plan:
                 Placement(item["id"], item["host"], Eni(item["eni"], item["address"], tuple(item["groups"])), item["zone"])
                 for item in plan["instances"]
             ),
+            plan["ran"],
         )
 
 

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, NoRoom, Refused
 from phalanx.ipsec.model import Profile
-from phalanx.jobs import evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
+from phalanx.jobs import attempt, evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.meter import Meter
@@ -23,7 +22,7 @@ from phalanx.jobs.record import Outcome, failed
 from phalanx.node.messages import InstanceSpec, InstanceStatus, Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import UNAVAILABLE, Database
-from phalanx.store.jobs import LogStream, TrainingJob
+from phalanx.store.jobs import TrainingJob
 
 STOP_GRACE_SECONDS = 120.0
 """From SIGTERM to SIGKILL when a job is stopped or runs too long (SageMaker's container contract)."""
@@ -125,7 +124,7 @@ class Runner:
                     session.get_one(TrainingJob, self._name).stage = following
 
     def _start(self, job: TrainingJob) -> str:
-        self._abandon(job)
+        attempt.give_up(self._world.database, self._world.fleet, self._name)
         self._check(job)
         zones = self._world.fleet.capacity().zones if "VpcConfig" in job.request else None
         with self._world.database.write() as session:
@@ -217,6 +216,7 @@ class Runner:
             if stored.secondary_status != "Training":
                 record.transition(session, stored, "Training", "Training image download completed. Training in progress.")
             traffic.tell(session, stored)
+            stored.plan = replace(made, ran=True).to_json()
         fleet.advance(made.ids, Phase.RUNNING)
         deadline = (
             (job.training_started or now_ms())
@@ -282,11 +282,7 @@ class Runner:
         database, fleet = self._world.database, self._world.fleet
         made = plan.Plan.from_json(job.plan) if job.plan else None
         if made is not None:
-            if job.evidence is None:
-                fleet.stop(made.ids, 0.0)
-                signed = self._world.signer.sign(evidence.measured(fleet, job, made))
-                with database.write() as session:
-                    session.get_one(TrainingJob, self._name).evidence = signed
+            attempt.conclude(database, fleet, self._world.signer, self._name)
             # All of them, also what a refused call may have left that no status has told of yet.
             fleet.destroy(made.ids)
         with database.write() as session:
@@ -300,7 +296,7 @@ class Runner:
 
     def _wait_for_spot(self, job: TrainingJob) -> str:
         """Give the instances back; the job goes on from the queue, once there are some again."""
-        self._abandon(job)
+        attempt.give_up(self._world.database, self._world.fleet, self._name)
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             stored.stage = "starting"
@@ -314,16 +310,6 @@ class Runner:
             if self._world.require_s3_route and not exits.reaches_s3(session, made):
                 return exits.NO_WAY_TO_S3
         return traffic.fault(session, job)
-
-    def _abandon(self, job: TrainingJob) -> None:
-        """A start that a crash cut short begins anew, with new addresses and new keys."""
-        if job.plan is None:
-            return
-        self._world.fleet.destroy(plan.Plan.from_json(job.plan).ids)
-        with self._world.database.write() as session:
-            interfaces.release(session, self._name)
-            session.get_one(TrainingJob, self._name).plan = None
-            session.execute(update(LogStream).where(LogStream.job == self._name).values(position=0))
 
     def _tell_of_image(self, statuses: Sequence[InstanceStatus]) -> None:
         waiting = any(status.fetching for status in statuses)

@@ -69,6 +69,8 @@ class TrainingJob(Base):
     """S3 URI of the model artifact."""
     metrics: Mapped[Json | None]
     """Final value of each metric: {name: [value, time in ms]}."""
+    attempts: Mapped[Json | None]
+    """{"reports": …} of attempts that were followed by another, the oldest first, until they are in the evidence."""
     evidence: Mapped[Json | None]
     """The signed encryption report, once the job has ended."""
 

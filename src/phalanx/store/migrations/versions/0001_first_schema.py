@@ -245,6 +245,7 @@ def upgrade() -> None:
         sa.Column("plan", sa.JSON(), nullable=True),
         sa.Column("model_uri", TEXT, nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=True),
+        sa.Column("attempts", sa.JSON(), nullable=True),
         sa.Column("evidence", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_training_jobs")),
         sa.UniqueConstraint("arn", name=op.f("uq_training_jobs_arn")),
