@@ -18,6 +18,7 @@ from pathlib import Path
 from phalanx.ipsec import netns, pki
 from phalanx.ipsec.member import Member
 from phalanx.ipsec.model import MeshSpec, PlaneName
+from phalanx.network.model import HOST_MTU
 
 SO_BINDTODEVICE, SO_RCVBUFFORCE = 25, 33
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP = 0x0003, 0x0800, 0x0806
@@ -179,16 +180,14 @@ def wired(count: int = 2) -> Iterator[Wire]:
         router = ["link set lo up"]
         for index, space in enumerate(spaces[1:], 1):
             address = f"10.99.0.{index}"
-            run(
-                *("ip", "-batch", "-"),
-                text=f"link add veth{index} netns {made.space} mtu 9001 type veth peer name eth0 netns {space} mtu 9001\n",
-            )
-            lines = ["link set lo up", f"addr add {address}/32 dev eth0", "link set eth0 up"]
+            ends = f"link add veth{index} netns {made.space} type veth peer name eth0 netns {space}\n"
+            run("ip", "-batch", "-", text=ends)
+            lines = ["link set lo up", f"addr add {address}/32 dev eth0", f"link set eth0 mtu {HOST_MTU} up"]
             lines += ["route add 169.254.1.1 dev eth0 scope link", "route add default via 169.254.1.1 dev eth0"]
             for name in (made.space, space):
                 run("nsenter", f"--net={netns.path(name)}", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
             run("ip", "-n", space, "-batch", "-", text="\n".join(lines) + "\n")
-            router += [f"addr add 169.254.1.1/32 dev veth{index}", f"link set veth{index} up"]
+            router += [f"addr add 169.254.1.1/32 dev veth{index}", f"link set veth{index} mtu {HOST_MTU} up"]
             router += [f"route add {address}/32 dev veth{index}"]
             opened = netns.inside(space, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             opened.bind(("0.0.0.0", PORT))

@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.ipsec import ESP
 from scapy.utils import rdpcap
 
-from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, guard, ipv4
+from network.lab import ALL_IN, ALL_OUT, FRAGMENTED, Instance, Vpc, guard, ipv4
 from phalanx.network.capture import WHOLE, Capture, Flow, classify
 from phalanx.network.errors import NetworkError
 
@@ -74,7 +74,7 @@ def test_interfaces_that_come_later_are_seen(vpc: Vpc, pair: tuple[Instance, Ins
 def test_fragments_are_named(vpc: Vpc, pair: tuple[Instance, Instance]):
     a, b = pair
     with Capture(vpc.router_namespace) as capture, a.udp(500) as sender, b.udp(500):
-        sender.sendto(bytes(20000), (b.address, 500))
+        sender.sendto(bytes(FRAGMENTED), (b.address, 500))
     assert _kinds(capture) == {(a.address, b.address, "fragment of UDP"): 3}
 
 

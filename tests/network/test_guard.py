@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, guard, ipv4
+from network.lab import ALL_IN, ALL_OUT, FRAGMENTED, Instance, Vpc, guard, ipv4
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import GuardCounters, Rule
 
@@ -95,16 +95,16 @@ def test_others_are_untouched(vpc: Vpc, pair: tuple[Instance, Instance]):
 
 def test_fragments_do_not_slip_through(vpc: Vpc, pair: tuple[Instance, Instance]):
     a, b = pair
-    assert a.reaches_protocol(b, 47, payload=bytes(20000))
+    assert a.reaches_protocol(b, 47, payload=bytes(FRAGMENTED))
     _raise(vpc, a, b)
     # Plain data in three fragments, of which only the first has ports; then ESP in as many.
     with b.udp(500) as receiver, a.udp(500) as sender, b.udp(9) as other, a.udp(9) as plain:
-        plain.sendto(bytes(20000), (b.address, 9))
+        plain.sendto(bytes(FRAGMENTED), (b.address, 9))
         with pytest.raises(TimeoutError):
             other.recv(1 << 16)
-        sender.sendto(bytes(20000), (b.address, 500))
-        assert len(receiver.recv(1 << 16)) == 20000
-    assert a.reaches_protocol(b, 50, payload=b"\0\0\x10\1" + bytes(20000))
+        sender.sendto(bytes(FRAGMENTED), (b.address, 500))
+        assert len(receiver.recv(1 << 16)) == FRAGMENTED
+    assert a.reaches_protocol(b, 50, payload=b"\0\0\x10\1" + bytes(FRAGMENTED))
     counters = vpc.router.counters("job-1")
     assert counters.dropped_packets >= 1
     assert (counters.ike_packets, counters.esp_packets) == (1, 1)

@@ -14,7 +14,7 @@ import pytest
 from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, guard
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import Eni, Rule, SecurityGroup, VpcState
+from phalanx.network.model import HOST_MTU, Eni, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.network.ruleset import device
 
@@ -54,10 +54,10 @@ def test_ensure_leaves_a_standing_router_alone(vpc: Vpc):
 def test_link_has_address_mtu_and_only_the_default_route(vpc: Vpc):
     (a,) = _open(vpc, 1)
     shown = _run(a.namespace, "ip", "addr", "show", "dev", "eth0")
-    assert "mtu 9001" in shown
+    assert f"mtu {HOST_MTU}" in shown
     assert f"inet {a.address}/32" in shown
     assert _run(a.namespace, "ip", "route").strip() == "default via 169.254.1.1 dev eth0 proto static onlink"
-    assert "mtu 9001" in _run(vpc.router_namespace, "ip", "link", "show", device(a.eni.id))
+    assert f"mtu {HOST_MTU}" in _run(vpc.router_namespace, "ip", "link", "show", device(a.eni.id))
 
 
 def test_attach_and_detach_repeat(vpc: Vpc):

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 ENI_MTU = 9001
-"""MTU of an ENI in bytes: what EC2 gives an instance inside its VPC."""
+"""MTU of an ENI in bytes whose packets travel between hosts, at most: what EC2 gives an instance inside its VPC."""
+HOST_MTU = 31000
+"""MTU of an ENI in bytes whose job is all on one host: a packet costs a data plane much the same, however long it is. One of
+ESP lies in one piece of the kernel's memory, 32 KiB with headroom and struct skb_shared_info, and eight pages are the longest
+piece that there always is (PAGE_ALLOC_COSTLY_ORDER, linux/mmzone.h)."""
 
 S3_ADDRESS = "198.51.100.1"
 """Where S3 is, for the instances of every VPC: an address of a block that nobody has (RFC 5737)."""
@@ -48,7 +52,7 @@ class Eni:
     id: str
     address: str
     groups: tuple[str, ...]
-    mtu: int = ENI_MTU
+    mtu: int = HOST_MTU
 
 
 EXIT = Eni("exit", "169.254.1.2", ())

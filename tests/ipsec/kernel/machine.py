@@ -23,7 +23,7 @@ EARLY = ("virtio_pci", "virtiofs")
 """What the kernel needs to get at the host's files, and with them at everything else."""
 MEMORY = "1G"
 REPORT = "/run/report.xml"
-LIMIT = 170.0
+LIMIT = 400.0
 """Seconds after which the machine is killed, whatever it does."""
 
 

@@ -21,7 +21,7 @@ from phalanx.fleet.ray.bridge import Bridge
 from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
 from phalanx.fleet.ray.placement import choose
 from phalanx.fleet.waiting import Waiting
-from phalanx.network.model import ENI_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
+from phalanx.network.model import HOST_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 LOOK_SECONDS = 0.5
@@ -167,7 +167,7 @@ class RayFleet:
         for spec in specs:
             by_host.setdefault(self._ledger.places[spec.id].host, []).append(spec)
         # The narrowest way between any two of them: what a peer sends must fit all along.
-        mtu = ENI_MTU if len(by_host) == 1 else min(self._ledger.hosts[address].mtu for address in by_host)
+        mtu = HOST_MTU if len(by_host) == 1 else min(self._ledger.hosts[address].mtu for address in by_host)
         offers = {image: self._bridge.offer(image) for image in {spec.image for spec in specs}}
         for vpc_id in {spec.vpc_id for spec in specs}:
             self._push(vpc_id)
