@@ -34,6 +34,12 @@ def test_created_once_with_loopback_and_without_ipv6(prefix: str):
     assert _inside(name, "ip", "-6", "addr") == ""
 
 
+def test_tcp_in_it_is_cubic_whatever_the_hosts_is(prefix: str):
+    namespace.create(prefix + "a")
+    with namespace.entered(prefix + "a"), socket.socket() as opened:
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"cubic"
+
+
 def test_half_made_name_is_listed_finished_and_deleted(prefix: str):
     half, other = prefix + "half", prefix + "other"
     for name in (half, other):
