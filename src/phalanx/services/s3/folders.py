@@ -35,7 +35,7 @@ class Folders:
     @contextmanager
     def held(self, bucket: str, keys: Iterable[str]) -> Iterator[None]:
         """While this lasts, nobody else changes objects above or below these keys. Raises AwsError where somebody does."""
-        mine = tuple(keys)
+        mine = frozenset(keys)
         held = self._held.setdefault(bucket, Counter())
         if any(above in held for key in mine for above in _above(key)) or any(
             above in mine for other in held for above in _above(other)
@@ -58,10 +58,7 @@ class Folders:
         return self._object_above(bucket, key) is None and not self._is_folder(bucket, key)
 
     async def make_room(self, bucket: str, key: str) -> None:
-        """See to it that the key can be an object's, and has its folder once an upload has begun.
-
-        Raises AwsError where other objects are in its way, and BackendError.
-        """
+        """See to it that the key can be an object's. Raises AwsError where others are in its way, and BackendError."""
         if (above := self._object_above(bucket, key)) is not None:
             raise _in_the_way(above, key)
         if self._is_folder(bucket, key):
