@@ -76,6 +76,14 @@ def run(database, fleet, signer, name="job", closing=None, keys=tuple):
     return load(database, name)
 
 
+def serve(database, fleet, signer, until):
+    """A service that is stopped cleanly once `until()` holds."""
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    wait_for(until)
+    manager.close()
+
+
 def load(database, name="job"):
     with database.read() as session:
         return session.get_one(TrainingJob, name)
@@ -459,10 +467,7 @@ def test_a_clean_stop_while_a_failed_job_ends_keeps_its_reason(database, signer)
     wait_for(lambda: fleet.stops)
     manager.close()
     assert fleet.present == set()
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).status == "Failed")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).status == "Failed")
     assert load(database).failure_reason == "AlgorithmError: , exit code: 3"
 
 
@@ -481,16 +486,10 @@ class Stuck(StubFleet):
 def test_what_was_measured_of_an_attempt_is_kept_once_however_often_its_instances_are_taken_down(database, signer):
     create(database)
     fleet = Stuck(Script(hold=Phase.RUNNING))
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).stage == "training")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).stage == "training")
     assert (fleet.refusals, fleet.present, load(database).plan) == (0, set(), None)
     fleet.script.hold = None
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).stage == "ended")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).stage == "ended")
     assert [len(attempt["pairs"]) for attempt in load(database).evidence["earlier_attempts"]] == [2]
 
 
@@ -505,10 +504,7 @@ def test_a_clean_stop_while_a_job_ends_by_a_fault_of_its_host_begins_it_anew(dat
     manager.close()
     assert fleet.present == set()
     fleet.script.hold = None
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).stage == "ended")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).stage == "ended")
     assert (load(database).status, load(database).retries) == ("Completed", 1), load(database).failure_reason
 
 
@@ -516,10 +512,7 @@ def test_more_jobs_than_memory_wait_their_turn(database, signer):
     for number in range(6):
         create(database, name=f"job-{number}")
     fleet = StubFleet(Script(), memory=2 * 1024**3 + 4 * RESERVED_BYTES)
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: all(load(database, f"job-{number}").status == "Completed" for number in range(6)))
-    manager.close()
+    serve(database, fleet, signer, lambda: all(load(database, f"job-{number}").status == "Completed" for number in range(6)))
     assert fleet.most <= 4
 
 
@@ -557,17 +550,11 @@ def test_a_job_larger_than_the_fleet_is_told_so(database, signer):
 def test_a_clean_stop_takes_instances_down_and_requeues_the_job(database, signer):
     create(database)
     fleet = StubFleet(Script(hold=Phase.RUNNING))
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).stage == "training")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).stage == "training")
     assert fleet.present == set()
     assert (load(database).status, load(database).secondary_status) == ("InProgress", "Restarting")
     fleet.script.hold = None
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).status == "Completed")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).status == "Completed")
 
 
 def test_what_a_stop_does_to_containers_is_no_end_though_the_service_be_killed_in_its_midst(database, signer, monkeypatch):
@@ -589,10 +576,7 @@ def test_what_a_stop_does_to_containers_is_no_end_though_the_service_be_killed_i
         patch.setattr(fleet, "destroy", killed)
         manager.close()
     fleet.script.hold = None
-    manager = Manager(database, fleet, STORE, signer)
-    manager.open()
-    wait_for(lambda: load(database).stage == "ended")
-    manager.close()
+    serve(database, fleet, signer, lambda: load(database).stage == "ended")
     assert load(database).status == "Completed", load(database).failure_reason
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from phalanx.jobs.evidence import fault
+
 CONTROLS = (
     (
         "HIPAA Security Rule, 45 CFR §164.312(e)(1) and (e)(2)(ii)",
@@ -128,7 +130,6 @@ def _versions(report: dict[str, Any]) -> str:
 
 def _verdict(report: dict[str, Any]) -> str:
     capture = report.get("capture")
-    earlier = report.get("earlier_attempts", [])
     if not report["encryption_requested"]:
         kind, text = "bad", "Encryption was not requested for this job."
     elif not report["encrypted"]:
@@ -137,7 +138,7 @@ def _verdict(report: dict[str, Any]) -> str:
         kind, text = "bad", f"{report['note']} {capture['clear']:,} packets in the clear: see below."
     elif report["gaps"]:
         kind, text = "bad", f"{report['note']} Not everything could be measured: see below."
-    elif any(each["gaps"] or (each["capture"] or {}).get("clear") for each in earlier):
+    elif any(map(fault, report.get("earlier_attempts", []))):
         kind, text = "bad", f"{report['note']} That cannot be shown of an earlier attempt: see below."
     else:
         carried = sum(pair["bytes"] for pair in report["pairs"])

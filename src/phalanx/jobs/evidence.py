@@ -85,14 +85,19 @@ def doubt(job: TrainingJob) -> str | None:
         verify(job.evidence)
     except Tampered as error:
         return str(error)
-    for report in _attempts(job.evidence):
-        when = "" if report is job.evidence else " in an earlier attempt"
-        # A report of version 1 tells of no capture.
-        capture = report.get("capture")
-        if capture is not None and capture["clear"]:
-            return f"{capture['clear']} packets in the clear were seen on the wires of its instances{when}"
-        if report["gaps"]:
-            return f"not all was measured{when}: {report['gaps'][0]}"
+    last, *earlier = _attempts(job.evidence)
+    faults = (fault(last), *(fault(report, " in an earlier attempt") for report in earlier))
+    return next(filter(None, faults), None)
+
+
+def fault(report: Json, when: str = "") -> str | None:
+    """Why the report of one attempt does not show that its traffic was encrypted, `when` among the words; None where it does."""
+    # A report of version 1 tells of no capture.
+    capture = report.get("capture")
+    if capture is not None and capture["clear"]:
+        return f"{capture['clear']} packets in the clear were seen on the wires of its instances{when}"
+    if report["gaps"]:
+        return f"not all was measured{when}: {report['gaps'][0]}"
     return None
 
 

@@ -127,6 +127,7 @@ def close(session: Session, job: TrainingJob) -> None:
     job.failure_reason = outcome["failure_reason"]
     job.stage = "ended"
     job.plan = None
+    job.attempts = None  # they are in the evidence
     if job.training_started is not None and job.training_ended is None:
         job.training_ended = last.started
     resume(job)

@@ -16,7 +16,7 @@ CONNECT_SECONDS = 5.0
 
 
 class BackendError(Exception):
-    """The server is not there, or broke off."""
+    """The server is not there, broke off, or says itself that it failed."""
 
 
 class Exchange(asyncio.Protocol):
@@ -164,6 +164,8 @@ class Backend:
                 raise BackendError(f"the S3 server cannot be reached: {error}") from error
             try:
                 await exchange.send(b"".join([*lines, b"\r\n", first]), content)
+                if exchange.status >= 500:
+                    raise BackendError(f"the S3 server answers {exchange.status}")
                 yield exchange
             finally:
                 exchange.abort()

@@ -299,8 +299,6 @@ class _Turn:
         ) as exchange:
             if exchange.status == 404 and request.operation in ("GetObject", "HeadObject"):
                 await self._conceal(known)
-            if exchange.status >= 500:
-                raise BackendError(f"the S3 server answers {exchange.status}")
             await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
