@@ -91,7 +91,7 @@ def doubt(job: TrainingJob) -> str | None:
 
 
 def fault(report: Json, when: str = "") -> str | None:
-    """Why the report of one attempt does not show that its traffic was encrypted, `when` among the words; None where it does."""
+    """Why one attempt's report does not show that its traffic was encrypted, with `when` among the words; or None."""
     # A report of version 1 tells of no capture.
     capture = report.get("capture")
     if capture is not None and capture["clear"]:
