@@ -105,7 +105,7 @@ def test_neither_a_fleet_that_hangs_nor_a_store_that_is_away_keeps_a_scrape(open
     for _ in range(5):
         told = samples(scrape(found, authorization))
         assert told["phalanx_fleet_up",] == told["phalanx_census_fresh",] == told["phalanx_store_up",] == 0
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of earlier tests may end meanwhile
     let_go.set()
     monkeypatch.setattr(metrics, "LOOK_SECONDS", 30)
     assert samples(scrape(found, authorization))["phalanx_fleet_up",] == 1

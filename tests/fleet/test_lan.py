@@ -1,5 +1,7 @@
 """The wire that tests of several hosts use goes as a whole, however a test ends."""
 
+import subprocess
+
 import pytest
 
 from fleet.lan import Lan
@@ -9,9 +11,11 @@ from phalanx.network import namespace
 def test_nothing_is_left_of_hosts_that_never_joined(tmp_path):
     started = []
     with pytest.raises(RuntimeError), Lan(tmp_path) as lan:
-        for command in ([], ["sleep", "600"]):
+        for command in ([], ["sh", "-c", "echo; exec sleep 600"]):
             machine = lan.machine()
-            started += [machine.start(*command)] if command else []
+            if command:
+                started.append(machine.start(*command, stdout=subprocess.PIPE))
+                assert started[0].stdout.readline()  # it is on the machine
         raise RuntimeError
     assert [process.wait(60) for process in started] == [-9]
     assert not any(namespace.exists(name) for name in (lan.wire, *(machine.name for machine in lan.machines)))

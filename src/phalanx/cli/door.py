@@ -35,6 +35,7 @@ from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.wire import heap
+from phalanx.wire.connection import Connection
 
 _STOP_SECONDS = 3
 """How long a stop waits for requests that are being answered."""
@@ -98,7 +99,7 @@ def _config(app: Any, **tls: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         interface="asgi3",
         log_config=None,

@@ -74,6 +74,7 @@ from phalanx.store.leadership import Leadership, NotLeading
 from phalanx.store.news import News
 from phalanx.wire import heap
 from phalanx.wire.app import application
+from phalanx.wire.connection import Connection
 
 S3_WATCH_SECONDS = 1.0
 """How often the S3 server is looked at."""
@@ -463,6 +464,7 @@ class _Service:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=Connection,
                 log_config=None,
                 log_level="warning",
                 access_log=False,

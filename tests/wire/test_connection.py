@@ -1,0 +1,109 @@
+"""What a client receives, write by write."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from phalanx.wire.connection import Connection
+
+FIRST, SECOND = b"a" * 5000, b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with a body; without one; with parts of one, the second after a while."""
+    path = scope["path"]
+    if path == "/received":
+        while (await receive()).get("more_body"):
+            pass
+    length = {"/none": 0, "/parts": len(FIRST + SECOND)}.get(path, len(FIRST))
+    headers = [(b"content-length", str(length).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if path == "/parts":
+        await send({"type": "http.response.body", "body": FIRST, "more_body": True})
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.body", "body": SECOND})
+    else:
+        await send({"type": "http.response.body", "body": b"" if path == "/none" else FIRST})
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[str, int]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(application, http=Connection, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    yield listener.getsockname()
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+@pytest.fixture
+def client(address: tuple[str, int]) -> Iterator[socket.socket]:
+    with socket.create_connection(address, timeout=10) as connected:
+        yield connected
+
+
+def segments(client: socket.socket) -> int:
+    """Segments with data that have come: tcpi_data_segs_in of struct tcp_info (linux/tcp.h)."""
+    return struct.unpack_from("I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152)[0]
+
+
+def test_head_and_body_arrive_together(client: socket.socket) -> None:
+    """Between two writes a process can be killed, and a client that has the head alone need not notice."""
+    for number in range(1, 101):
+        client.sendall(b"GET /whole HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert client.recv(1 << 16).endswith(b"\r\n\r\n" + FIRST)
+        assert segments(client) == number
+
+
+@pytest.mark.parametrize("request_line", [b"GET /none", b"HEAD /whole"])
+def test_an_answer_without_a_body_arrives(client: socket.socket, request_line: bytes) -> None:
+    client.sendall(request_line + b" HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert client.recv(1 << 16).endswith(b"\r\n\r\n")
+
+
+def test_a_body_in_parts_keeps_its_order(client: socket.socket) -> None:
+    client.sendall(b"GET /parts HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert client.recv(1 << 16).endswith(b"\r\n\r\n" + FIRST)
+    assert client.recv(1 << 16) == SECOND
+
+
+def test_answers_to_requests_in_one_go_keep_their_order(client: socket.socket) -> None:
+    last = b"GET /whole HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    client.sendall(b"GET /none HTTP/1.1\r\nhost: a\r\n\r\n" * 3 + last)
+    received = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert received.count(b"HTTP/1.1 200") == 4
+    assert received.endswith(b"\r\n\r\n" + FIRST)
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told_at_once(client: socket.socket) -> None:
+    client.sendall(b"PUT /received HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+    assert client.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.sendall(b"abc")
+    assert client.recv(1 << 16).endswith(FIRST)
+
+
+def test_what_is_no_request_gets_the_whole_refusal(client: socket.socket) -> None:
+    client.sendall(b"\0\r\n\r\n")
+    received = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.endswith(b"Invalid HTTP request received.")
+
+
+def test_a_client_that_is_gone_ends_nothing(address: tuple[str, int], client: socket.socket) -> None:
+    for _ in range(50):
+        with socket.create_connection(address) as gone:
+            gone.sendall(b"GET /parts HTTP/1.1\r\nhost: a\r\n\r\n")
+    time.sleep(0.1)
+    test_head_and_body_arrive_together(client)
