@@ -51,11 +51,11 @@ class Workload:
     timed: str = "training"
 
 
-@functools.cache
-def table(instances: int) -> tuple[str, dict[str, bytes]]:
-    """A million rows of a label that depends on some of 28 features: whole numbers below 1,000, whose text is made fast."""
+@functools.lru_cache(1)
+def table(count: int, instances: int) -> tuple[str, dict[str, bytes]]:
+    """Rows of a label that depends on some of 28 features: whole numbers below 1,000, whose text is made fast."""
     source = np.random.default_rng(7)
-    rows = source.integers(1000, size=(1_000_000, 29), dtype=np.int16)
+    rows = source.integers(1000, size=(count, 29), dtype=np.int16)
     hidden = rows[:, 1] + rows[:, 2] * (rows[:, 3] / 500.0) + source.normal(scale=300, size=len(rows))
     rows[:, 0] = hidden > np.median(hidden)
     text = np.full((*rows.shape, 4), ord(","), np.uint8)
@@ -81,6 +81,7 @@ def series(instances: int) -> tuple[str, dict[str, bytes]]:
     }
 
 
+_BOOSTED = {"objective": "binary:logistic", "max_depth": "6", "eval_metric": "auc"}
 _HOURLY = {"time_freq": "H", "prediction_length": "24", "context_length": "72", "epochs": "60", "mini_batch_size": "64"}
 _BINARY = {"predictor_type": "binary_classifier", "mini_batch_size": "1000", "epochs": "2"}
 
@@ -88,10 +89,18 @@ WORKLOADS = {
     "xgboost": Workload(
         "sagemaker-xgboost",
         "40 trees of 1,000,000 rows",
-        {"objective": "binary:logistic", "num_round": "40", "max_depth": "6", "eval_metric": "auc"},
-        table,
+        {**_BOOSTED, "num_round": "40"},
+        functools.partial(table, 1_000_000),
     ),
-    "linear-learner": Workload("linear-learner", "32 models, 2 epochs of 1,000,000 rows", _BINARY, table),
+    "xgboost-3m": Workload(
+        "sagemaker-xgboost",
+        "30 trees of 3,000,000 rows",
+        {**_BOOSTED, "num_round": "30"},
+        functools.partial(table, 3_000_000),
+    ),
+    "linear-learner": Workload(
+        "linear-learner", "32 models, 2 epochs of 1,000,000 rows", _BINARY, functools.partial(table, 1_000_000)
+    ),
     "deepar": Workload("forecasting-deepar", "60 epochs of 200 series", _HOURLY, series),
     "ddp-cnn": Workload("pytorch-training", "0.4M parameters, 150 steps", script=("ddp.py", "cnn")),
     "ddp-25m": Workload("pytorch-training", "ResNet-50, 25.6M parameters, 8 steps", script=("ddp.py", "resnet"), counts=(2,)),
