@@ -4,9 +4,14 @@ import hashlib
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from phalanx.store import database
 from postgres import Postgres
+
+# How long an example takes says what else the machine does.
+settings.register_profile("phalanx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("phalanx")
 
 _servers = []
 _made = set()

@@ -757,7 +757,7 @@ BODIES = st.binary(max_size=200) | st.sampled_from(
 )
 
 
-@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=REQUESTS, suppress_health_check=list(HealthCheck))
 @given(
     method=METHODS,
     path=PATHS,
@@ -772,7 +772,7 @@ def test_no_request_without_a_signature_gets_more_than_an_error(server, method, 
         assert word not in content
 
 
-@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=REQUESTS, suppress_health_check=list(HealthCheck))
 @given(
     service=st.sampled_from(["sagemaker", "logs", "cloudwatch", "ec2", "iam", "sts", "phalanx"]),
     number=st.integers(0, 200),
@@ -823,7 +823,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=REQUESTS, suppress_health_check=list(HealthCheck))
 @given(parts=st.lists(PARTS | st.binary(max_size=20), min_size=1, max_size=8))
 def test_whatever_comes_over_a_connection_gets_no_more_than_an_error(server, parts):
     host, port = server.url.removeprefix("http://").split(":")

@@ -302,7 +302,6 @@ def test_no_request_breaks_the_service(furnished, service, operation, protocol):
         # The same requests in every run of the tests; a longer search finds its own.
         derandomize="PHALANX_PROPERTY_REQUESTS" not in os.environ,
         database=None,
-        deadline=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )

@@ -60,7 +60,7 @@ headers = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from(["GET", "PUT", "POST", "HEAD", "DELETE", "OPTIONS", "PATCH"]),
     st.one_of(st.lists(words).map(lambda parts: b"/" + b"".join(parts)), st.binary()),
@@ -91,7 +91,7 @@ def test_any_request_is_understood_or_refused(method, path, query, given):
         assert parse_qs(parts.query, keep_blank_values=True).get("prefix", [""]) == [request.members["Prefix"]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(
         f"UNSIGNED-PAYLOAD {'0' * 64} STREAMING-AWS4-HMAC-SHA256-PAYLOAD STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
@@ -120,7 +120,7 @@ def test_any_body_is_taken_or_refused(what, given, pieces):
         assert taken == payload.length
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.binary(), st.text().map(lambda text: f"<Delete><Object><Key>{text}</Key></Object></Delete>".encode(errors="replace"))

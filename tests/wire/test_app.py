@@ -379,7 +379,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(value=st.binary(max_size=64) | JSON_VALUES.map(lambda value: json.dumps({"SearchExpression": value}).encode()))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_json_is_a_server_error(server: Server, value: bytes) -> None:
     assert call_json(server.url, "sagemaker", "SageMaker.Search", value).status in (200, 400)
 
@@ -393,7 +393,7 @@ def test_no_json_is_a_server_error(server: Server, value: bytes) -> None:
         )
     ).map(lambda pairs: "&".join(f"{'.'.join(names)}={text}" for names, text in pairs).encode("utf-8", "surrogatepass"))
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_query_is_a_server_error(server: Server, value: bytes) -> None:
     assert call_query(server.url, "ec2", b"Action=DescribeSecurityGroups&" + value).status in (200, 400)
     assert call_query(server.url, "iam", b"Action=TagRole&RoleName=r&" + value).status in (200, 400)

@@ -65,9 +65,7 @@ def operation(service: str, name: str) -> OperationModel:
 
 
 def modest(examples: int) -> Any:
-    return settings(
-        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-    )
+    return settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @pytest.mark.parametrize(("service", "name"), REQUESTS)

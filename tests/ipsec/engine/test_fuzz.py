@@ -47,7 +47,7 @@ def test_threads_and_control_side_do_not_race(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000, derandomize=True)
 @given(
     st.lists(
         st.one_of(
