@@ -5,16 +5,14 @@ import http.client
 import itertools
 import json
 import re
-import threading
-import time
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-import uvicorn
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from asgi import listening
 from phalanx.identity import administrator, names
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
@@ -143,17 +141,9 @@ def encoded(model, operation, members):
 def running(directory, throttle=None):
     """A live server."""
     server = Server(directory, throttle)
-    live = uvicorn.Server(uvicorn.Config(server.app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=live.run)
-    thread.start()
     try:
-        while not live.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        server.url = f"http://127.0.0.1:{live.servers[0].sockets[0].getsockname()[1]}"
-        yield server
+        with listening(server.app, "critical") as server.url:
+            yield server
     finally:
-        live.should_exit = True
-        thread.join()
         server.trail.close()
         server.database.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,11 +9,11 @@ from typing import Any
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from asgi import listening
 from phalanx.wire.app import application
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members, Service
@@ -151,15 +149,5 @@ def server() -> Iterator[Server]:
     calls = Calls()
     healthz = Route("/healthz", lambda request: PlainTextResponse("ok"))
     app = application(services(calls), keys, ACCOUNT, routes=[healthz])
-    running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        port = running.servers[0].sockets[0].getsockname()[1]
-        yield Server(f"http://127.0.0.1:{port}", calls)
-    finally:
-        running.should_exit = True
-        thread.join()
+    with listening(app) as url:
+        yield Server(url, calls)

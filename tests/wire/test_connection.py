@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 
-from phalanx.wire.connection import Connection
+from asgi import listening
 
 FIRST, SECOND = b"a" * 5000, b"HTTP/1.1 200 OK\r\n\r\n"
 
@@ -37,15 +36,9 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application, http=Connection, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    yield listener.getsockname()
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with listening(application) as url:
+        parts = urlsplit(url)
+        yield parts.hostname, parts.port
 
 
 @pytest.fixture
