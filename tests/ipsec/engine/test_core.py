@@ -82,15 +82,15 @@ class Window:
     """The window under test."""
 
     def __init__(self, window: int, top: int = 0):
-        self.library = library()
-        self.pointer = self.library.phx_replay_new(window, top)
+        self.core = library()
+        self.pointer = self.core.phx_replay_new(window, top)
         assert self.pointer
 
     def accept(self, sequence: int) -> bool:
-        return bool(self.library.phx_replay_accept(self.pointer, sequence))
+        return bool(self.core.phx_replay_accept(self.pointer, sequence))
 
     def __del__(self):
-        self.library.phx_replay_free(self.pointer)
+        self.core.phx_replay_free(self.pointer)
 
 
 @pytest.mark.parametrize("window", [1, 32, 64, 1000, 4096])

@@ -8,7 +8,6 @@ an active exception`, exit code 134, after the last line of a script that did al
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,15 +22,15 @@ def _settle() -> None:
     if "torch.distributed" not in sys.modules:
         return
     end = time.monotonic() + _PATIENCE
-    while _workers():
+    while workers := _workers():
         time.sleep(0.02)
-        if not any(_runs(task) for task in _workers()) or time.monotonic() > end:
+        if not any(map(_runs, workers)) or time.monotonic() > end:
             return
 
 
 def _workers() -> list[Path]:
     """Gloo's worker threads, by the name that PyTorch gives them."""
-    return [_TASKS / task for task in os.listdir(_TASKS) if _read(_TASKS / task / "comm") == "pt_gloo_runloop\n"]
+    return [task for task in _TASKS.iterdir() if _read(task / "comm") == "pt_gloo_runloop\n"]
 
 
 def _runs(task: Path) -> bool:
