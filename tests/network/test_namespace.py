@@ -34,10 +34,34 @@ def test_created_once_with_loopback_and_without_ipv6(prefix: str):
     assert _inside(name, "ip", "-6", "addr") == ""
 
 
-def test_tcp_in_it_is_cubic_whatever_the_hosts_is(prefix: str):
+@pytest.fixture
+def allowed():
+    """The host's list of what its namespaces may choose for TCP, as it was when the test ends."""
+    file = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    before = file.read_text()
+    yield file
+    file.write_text(before)
+
+
+def _congestion_control() -> str:
+    with socket.socket() as opened:
+        return opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+def test_tcp_in_it_is_cubic_where_the_host_allows_it(prefix: str, allowed: Path):
+    if "cubic" not in allowed.read_text().split():
+        allowed.write_text(allowed.read_text().strip() + " cubic")
     namespace.create(prefix + "a")
-    with namespace.entered(prefix + "a"), socket.socket() as opened:
-        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"cubic"
+    with namespace.entered(prefix + "a"):
+        assert _congestion_control() == "cubic"
+
+
+def test_tcp_in_it_is_the_hosts_where_cubic_is_for_the_host_alone(prefix: str, allowed: Path):
+    allowed.write_text("reno")
+    hosts = _congestion_control()
+    namespace.create(prefix + "a")
+    with namespace.entered(prefix + "a"):
+        assert _congestion_control() == hosts
 
 
 def test_half_made_name_is_listed_finished_and_deleted(prefix: str):

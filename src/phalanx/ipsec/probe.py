@@ -10,6 +10,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from phalanx.ipsec import guard, netns
@@ -19,10 +20,11 @@ from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.model import PlaneName
 
-Purpose = Literal["guard", "ike", "kernel", "engine", "volume"]
+Purpose = Literal["guard", "ike", "kernel", "engine", "volume", "speed"]
 
 _DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _TIMEOUT = 10.0
 
 
@@ -78,6 +80,7 @@ def probe() -> Capabilities:
                 _try("kernel ESP", "kernel", _esp, "modprobe esp4; the kernel needs CONFIG_INET_ESP and CONFIG_CRYPTO_GCM"),
                 _try("TUN with offloads", "engine", _tun, "/dev/net/tun must be there; the kernel needs CONFIG_TUN"),
                 _try("raw ESP socket", "engine", lambda: _raw(here), "run as root (CAP_NET_RAW, CAP_NET_ADMIN)"),
+                _try("CUBIC for TCP", "speed", _cubic, "add cubic to the host's net.ipv4.tcp_allowed_congestion_control"),
             ]
         )
     except OSError as error:
@@ -203,6 +206,15 @@ def _raw(here: str) -> str:
     finally:
         guard.down(here, [_PEER])
     return "sends past the guard by a policy of its own"
+
+
+def _cubic() -> str:
+    """Jobs run without it too, only somewhat slower where the host's own choice is BBR."""
+    try:
+        _CONGESTION.write_text("cubic")
+    except OSError as error:
+        raise OSError(f"instances have {_CONGESTION.read_text().strip()}, the host's choice ({error.strerror})") from error
+    return "instances may have it, whatever the host has"
 
 
 def _charon() -> str:

@@ -19,7 +19,6 @@ from phalanx.network.errors import NetworkError
 DIRECTORY = Path("/run/netns")
 """Where `ip netns` keeps its names: one file per namespace, with the namespace bind-mounted on it (ip-netns(8))."""
 
-_CONGESTION = "cubic"
 _CLONE_NEWNET = 0x40000000
 _MNT_DETACH = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -29,7 +28,7 @@ _lock = threading.Lock()
 
 
 def create(name: str) -> None:
-    """Make a namespace with `lo` up, IPv6 off and CUBIC for TCP; one that exists, or is half made, is brought to that state.
+    """Make a namespace with `lo` up, IPv6 off and, where the host allows it, CUBIC for TCP; idempotent, also after a half.
 
     Raises NetworkError.
     """
@@ -45,10 +44,7 @@ def create(name: str) -> None:
         if Path("/proc/sys/net/ipv6").exists():
             sysctl("net/ipv6/conf/all/disable_ipv6", "1")
             sysctl("net/ipv6/conf/default/disable_ipv6", "1")
-        # As instances of EC2 have it. A host's own choice may be BBR, which spreads a burst over the time that it believes a
-        # way to need: between instances that exchange gradients and then compute, that is a guess, and costs timers.
-        if _CONGESTION in Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split():
-            sysctl("net/ipv4/tcp_congestion_control", _CONGESTION)
+        _prefer_cubic()
         with IPRoute() as netlink:
             netlink.link("set", index=1, state="up")
 
@@ -135,6 +131,17 @@ def sysctl(key: str, value: str) -> None:
         Path("/proc/sys", key).write_text(value)
     except OSError as error:
         raise NetworkError(f"cannot set {key} to {value}: {error}; /proc/sys must be writable") from error
+
+
+def _prefer_cubic() -> None:
+    # As instances of EC2 have it. A host's own choice may be BBR, which spreads a burst over the time that it believes a
+    # way to need: between instances that exchange gradients and then compute, that is a guess, and costs timers.
+    try:
+        sysctl("net/ipv4/tcp_congestion_control", "cubic")
+    except NetworkError as error:
+        # A kernel without it, or a host that keeps it to itself (tcp_allowed_congestion_control): its own choice stays.
+        if not isinstance(error.__cause__, FileNotFoundError | PermissionError):
+            raise
 
 
 def _file(name: str) -> Path:
