@@ -274,7 +274,15 @@ int phx_run(struct engine *engine, const struct wiring *wiring) {
     engine->event = wiring->event;
     engine->batch = (int)wiring->batch;
     engine->udp_offload = wiring->udp_offload != 0;
-    engine->sending = (struct net){wiring->net, wiring->address, (uint16_t)wiring->port, wiring->port != 0};
+    int header = 0;
+    socklen_t size = sizeof header;
+    if (wiring->port == 0 && getsockopt(wiring->net, IPPROTO_IP, IP_HDRINCL, &header, &size) != 0)
+        return -errno;
+    engine->sending = (struct net){.fd = wiring->net,
+                                   .address = wiring->address,
+                                   .port = (uint16_t)wiring->port,
+                                   .segments = wiring->port != 0,
+                                   .header = header != 0};
     engine->receiving = engine->sending;
     /* Signals are the control thread's: it sleeps in a call that only a signal of its own interrupts. */
     sigset_t all, before;

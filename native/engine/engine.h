@@ -27,7 +27,7 @@ PHX_API void phx_free(struct engine *engine);
 /* What the packet threads are connected to. Mirrored in core.py. */
 struct wiring {
     int32_t tun;            /* blocking, with IFF_VNET_HDR and a header of 10 bytes */
-    int32_t net;            /* blocking: a raw socket with IP_HDRINCL, or a UDP socket with UDP_GRO and IP_RECVTOS */
+    int32_t net;            /* blocking: a raw socket, with IP_HDRINCL or without, or a UDP socket with UDP_GRO and IP_RECVTOS */
     int32_t event;          /* an eventfd that becomes readable when an SA reached a limit, a flow had no SA, or a thread failed */
     struct in_addr address; /* own */
     uint32_t port;          /* UDP port of both ends (RFC 3948); 0: ESP as an IP protocol */

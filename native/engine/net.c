@@ -56,7 +56,7 @@ static void send_all(struct net *net, struct sending *sendings, int count) {
         firsts[made] = i;
         for (int k = i; k < i + packets; k++) {
             sendings[k].error = 0;
-            if (net->port == 0)
+            if (net->header)
                 outer_put(sendings[k].packet, &sendings[k].outer);
             parts[k] = (struct iovec){sendings[k].packet->data, sendings[k].packet->length};
         }
@@ -69,7 +69,7 @@ static void send_all(struct net *net, struct sending *sendings, int count) {
                                   .msg_control = messages[made].control};
         int traffic_class = first->outer.traffic_class;
         uint16_t size = (uint16_t)first->packet->length;
-        if (net->port != 0 && traffic_class != 0)
+        if (!net->header && traffic_class != 0)
             add_control(header, IPPROTO_IP, IP_TOS, &traffic_class, sizeof traffic_class);
         if (packets > 1)
             add_control(header, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);

@@ -1,5 +1,5 @@
-/* The network's side: ESP as IP protocol 50 through a raw socket that has IP_HDRINCL, or in UDP (RFC 3948) through a socket
- * with UDP_GRO, where up to 64 packets of a train cross the kernel as one. */
+/* The network's side: ESP as IP protocol 50 through a raw socket, or in UDP (RFC 3948) through a socket with UDP_GRO, where up
+ * to 64 packets of a train cross the kernel as one. */
 #ifndef PHX_NET_H
 #define PHX_NET_H
 
@@ -16,6 +16,7 @@ struct net {
     struct in_addr address; /* own */
     uint16_t port;          /* UDP port of both ends; 0: raw */
     bool segments;          /* UDP: the kernel cuts trains */
+    bool header;            /* raw: outer headers are ours to write (IP_HDRINCL), not the kernel's */
 };
 
 /* What became of one packet: 0, or the errno with which the kernel refused it. */

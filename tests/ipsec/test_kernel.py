@@ -13,11 +13,13 @@ import pytest
 
 from ipsec.lab import Host, Wire, eventually, run
 from phalanx.ipsec import guard, ledger, netns, xfrm
+from phalanx.ipsec.engine import devices
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.kernel import KernelPlane
+from phalanx.ipsec.kernel import LONGEST, KernelPlane
 from phalanx.ipsec.ledger import Ledger
 from phalanx.ipsec.member import Member
 from phalanx.ipsec.plane import Totals
+from phalanx.network.model import HOST_MTU
 
 ME, PEER, OTHER = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -72,9 +74,21 @@ def test_a_state_is_read_as_the_kernel_writes_it() -> None:
 @pytest.fixture
 def plane(wire: Wire) -> KernelPlane:
     one, two = wire.hosts
-    made = KernelPlane(one.space, one.rundir, one.address)
+    made = KernelPlane(one.space, one.rundir, one.address, "eth0")
     made.start(one.address, [two.address])
     return made
+
+
+def test_packets_lie_in_a_piece_of_memory_that_there_always_is(wire: Wire, plane: KernelPlane) -> None:
+    one, two = wire.hosts
+
+    def mtu(host: Host) -> int:
+        return netns.inside(host.space, lambda: devices.device_mtu("eth0"))
+
+    assert (mtu(one), mtu(two)) == (LONGEST, HOST_MTU)
+    run("ip", "-n", one.space, "link", "set", "eth0", "mtu", "9001")
+    plane.start(one.address, [two.address])
+    assert mtu(one) == 9001
 
 
 def test_the_ledger_runs_dies_and_is_started_again(wire: Wire, plane: KernelPlane) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from phalanx.network import namespace
-from phalanx.network.model import HOST_MTU, NO_EXITS, Eni, Exits, Guard, Rule, SecurityGroup, VpcState
+from phalanx.network.model import ENI_MTU, NO_EXITS, Eni, Exits, Guard, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.network.ruleset import device
 
@@ -20,8 +20,8 @@ ALL_OUT = Rule("egress", "-1", cidr="0.0.0.0/0")
 ALL_IN = Rule("ingress", "-1", cidr="0.0.0.0/0")
 QUIET = 0.25
 """Seconds after which a packet between two namespaces of one host will not come any more."""
-FRAGMENTED = 2 * HOST_MTU
-"""Bytes of data that need three fragments between two ENIs of one host."""
+FRAGMENTED = 2 * ENI_MTU
+"""Bytes of data that need three fragments where packets are as long as between hosts."""
 
 
 def ipv4(source: str, destination: str, protocol: int, payload: bytes, fragment: int = 0) -> bytes:
@@ -71,6 +71,11 @@ class Instance:
         opened = self.socket(socket.SOCK_DGRAM)
         opened.bind((self.address, port))
         return opened
+
+    def shorten(self) -> None:
+        """Have its packets no longer than between hosts from now on."""
+        with namespace.entered(self.namespace):
+            subprocess.run(["ip", "link", "set", "eth0", "mtu", str(ENI_MTU)], check=True)
 
     def send_raw(self, packet: bytes) -> None:
         with self.socket(socket.SOCK_RAW, socket.IPPROTO_RAW) as opened:

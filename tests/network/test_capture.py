@@ -73,6 +73,7 @@ def test_interfaces_that_come_later_are_seen(vpc: Vpc, pair: tuple[Instance, Ins
 
 def test_fragments_are_named(vpc: Vpc, pair: tuple[Instance, Instance]):
     a, b = pair
+    a.shorten()
     with Capture(vpc.router_namespace) as capture, a.udp(500) as sender, b.udp(500):
         sender.sendto(bytes(FRAGMENTED), (b.address, 500))
     assert _kinds(capture) == {(a.address, b.address, "fragment of UDP"): 3}

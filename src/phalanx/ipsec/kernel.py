@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phalanx.ipsec import guard, ledger
+from phalanx.ipsec import guard, ledger, netns
 from phalanx.ipsec.daemon import Daemon
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm
 
+LONGEST = 31000
+"""The most bytes that a packet of ESP has. What the kernel seals lies in one piece of its memory (skb_cow_data), here of 32 KiB
+with headroom and struct skb_shared_info; eight pages are the longest piece that there always is (PAGE_ALLOC_COSTLY_ORDER)."""
+_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _START_TIMEOUT = 30.0
 _SWEEP_TIMEOUT = 5.0
 _READS = 5
@@ -27,14 +34,19 @@ _NAMES = {("rfc4106(gcm(aes))", 128): "AES_GCM_16"}
 class KernelPlane:
     """The kernel's SAs and policies in one instance's namespace, as a data plane (plane.Plane)."""
 
-    def __init__(self, space: str, rundir: Path, address: str) -> None:
+    def __init__(self, space: str, rundir: Path, address: str, device: str) -> None:
         self._netns = space
         self._rundir = rundir
         self._address = address
+        self._device = device
         self._ledger = Daemon(space, rundir, "ledger")
 
     def start(self, address: str, peers: Sequence[str]) -> None:
         """Start or adopt the ledger. The kernel itself needs no start: charon gives it SAs and policies."""
+        try:
+            netns.inside(self._netns, self._bound_packets)
+        except OSError as error:
+            raise MeshError(f"the MTU of {self._device} in namespace {self._netns} cannot be set: {error}") from error
         if self._ledger.pid() is not None:
             return
         (self._rundir / ledger.FILE).unlink(missing_ok=True)
@@ -45,6 +57,14 @@ class KernelPlane:
             if time.monotonic() > deadline:
                 raise MeshError(f"the ledger of SAs in namespace {self._netns} did not start: {self._ledger.tail()}")
             time.sleep(0.005)
+
+    def _bound_packets(self) -> None:
+        request = struct.Struct("=16si12x")  # struct ifreq
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
+            name = self._device.encode()
+            _, mtu = request.unpack(fcntl.ioctl(plug, _SIOCGIFMTU, request.pack(name, 0)))
+            if mtu > LONGEST:
+                fcntl.ioctl(plug, _SIOCSIFMTU, request.pack(name, LONGEST))
 
     def health(self) -> str | None:
         """None where the ledger runs."""

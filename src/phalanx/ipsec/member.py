@@ -61,7 +61,7 @@ class Member:
         self._addresses = [peer.address for peer in spec.peers]
         self._plane_name = plane
         self._plane: Plane = (
-            KernelPlane(netns, rundir, spec.address) if plane == "kernel" else EnginePlane(netns, rundir, device)
+            KernelPlane(netns, rundir, spec.address, device) if plane == "kernel" else EnginePlane(netns, rundir, device)
         )
         self._charon = Charon(netns, rundir)
         # What was seen once is kept.

@@ -26,8 +26,8 @@ from phalanx.network.errors import NetworkError
 HEADERS = 128
 """Bytes of each frame that counting needs: Ethernet, IPv4 with options, ports."""
 
-WHOLE = 1 << 16
-"""Snap length that keeps every frame whole, also those that segmentation offload made (up to 64 KiB)."""
+WHOLE = 14 + 65535
+"""Snap length that keeps every frame whole: Ethernet's header and the longest packet that IPv4 has."""
 
 _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 5, 6, 10, 23  # linux/if_packet.h

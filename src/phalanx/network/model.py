@@ -7,10 +7,9 @@ from typing import Literal
 
 ENI_MTU = 9001
 """MTU of an ENI in bytes whose packets travel between hosts, at most: what EC2 gives an instance inside its VPC."""
-HOST_MTU = 31000
-"""MTU of an ENI in bytes whose job is all on one host: a packet costs a data plane much the same, however long it is. One of
-ESP lies in one piece of the kernel's memory, 32 KiB with headroom and struct skb_shared_info, and eight pages are the longest
-piece that there always is (PAGE_ALLOC_COSTLY_ORDER, linux/mmzone.h)."""
+HOST_MTU = 65535
+"""MTU of an ENI in bytes whose job is all on one host: a packet costs a data plane much the same, however long it is, and IPv4
+has no longer one."""
 
 S3_ADDRESS = "198.51.100.1"
 """Where S3 is, for the instances of every VPC: an address of a block that nobody has (RFC 5737)."""

@@ -19,9 +19,9 @@ KEYS = {"a": KEY, "b": KEY[::-1]}
 
 
 @contextlib.contextmanager
-def joined(**options):
+def joined(link: int = MTU, **options):
     """Two engines with SAs between them, which last as long as the connections that made them."""
-    bed = Testbed()
+    bed = Testbed(link)
     with contextlib.ExitStack() as stack:
         stack.callback(bed.close)
         for site, other in (bed.sites, bed.sites[::-1]):
@@ -54,8 +54,10 @@ def datagrams(bed: Testbed, count: int, size: int) -> int:
         return sum(receiver.recv(65536) == each for each in sent)
 
 
+LONGEST = 65535
 MODES = {
     "raw": {},
+    "raw-long": {"link": LONGEST},
     "libcrypto": {"aead": "libcrypto"},
     "small": {"mtu": 1400},
     "udp": {"udp_port": 4500},
@@ -85,13 +87,37 @@ def test_streams_datagrams_and_pings_pass_and_both_ends_count_the_same(name):
             {},
         ]
     assert set(kinds) == ({"plain 17"} if "udp" in name else {"esp"})
-    assert all(packet.flags.DF and packet.len <= MTU for packet in outer if UDP not in packet)
+    most = MODES[name].get("link", MTU)
+    assert all(packet.flags.DF and packet.len <= most for packet in outer if UDP not in packet)
+    assert any(packet.len > MTU for packet in outer) == (most > MTU or "udp" in name)
     assert all(packet[UDP].sport == packet[UDP].dport == 4500 for packet in outer if UDP in packet)
 
 
-def test_a_packet_larger_than_the_device_takes_is_dropped_and_counted():
+@pytest.mark.parametrize("name", ["raw", "raw-long", "udp"])
+def test_the_outer_header_is_the_same_whoever_writes_it(name):
+    with joined(**MODES[name]) as bed:
+        capture = bed.capture()
+        with inside(bed.a.netns):
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sender:
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x2A)
+            sender.sendto(b"marked", (bed.b.address, 7777))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0)
+            sender.sendto(b"unmarked", (bed.b.address, 7777))
+        until(lambda: len(capture.kept) >= 2, "both are on the wire")
+        capture.close()
+        seen = [Ether(frame)[IP] for frame in capture.kept if Ether(frame)[IP].src == bed.a.address]
+        assert [packet.tos for packet in seen] == [0x2A, 0]
+        for packet in seen:
+            sum_, packet.chksum = packet.chksum, None
+            assert (packet.dst, packet.ttl, packet.flags.DF, packet.ihl) == (bed.b.address, 64, True, 5)
+            assert IP(bytes(packet)).chksum == sum_
+
+
+@pytest.mark.parametrize("link", [MTU, LONGEST])
+def test_a_packet_larger_than_the_device_takes_is_dropped_and_counted(link):
     """DF is set on every outer packet: where the device's MTU shrinks, nothing is fragmented, and the counter says so."""
-    with joined() as bed:
+    with joined(link) as bed:
         bed.a.run("ip", "link", "set", "eth0", "mtu", "1500")
         assert bed.a.ping(1, size=4000, wait=0.3) == 0
         assert bed.a.engine.measure().drops["out_too_big"] == 1

@@ -81,7 +81,7 @@ class Capture:
         tap.settimeout(0.1)
         while True:
             try:
-                frame, (_, _, kind, _, _) = tap.recvfrom(65536)
+                frame, (_, _, kind, _, _) = tap.recvfrom(1 << 17)
             except (TimeoutError, OSError):  # OSError: the device went away with its testbed
                 if self._stop.is_set():
                     return
@@ -277,7 +277,8 @@ class Testbed:
 
     __test__ = False  # no test class, whatever its name says
 
-    def __init__(self) -> None:
+    def __init__(self, mtu: int = MTU) -> None:
+        self._mtu = str(mtu)
         self._directory = Path(tempfile.mkdtemp(prefix="phx-", dir="/dev/shm"))
         self.router = self._directory / "net-router"
         self._namespaces: list[Path] = []
@@ -294,7 +295,7 @@ class Testbed:
             site = Site(name, self._directory)
             self._add_namespace(site.netns)
             self.sites.append(site)
-            run("ip", "link", "add", f"to-{name}", "mtu", str(MTU), "type", "veth", "peer", "name", "eth0", "mtu", str(MTU),
+            run("ip", "link", "add", f"to-{name}", "mtu", self._mtu, "type", "veth", "peer", "name", "eth0", "mtu", self._mtu,
                 "netns", str(site.netns), netns=self.router)  # fmt: skip
             run("ip", "address", "add", f"{GATEWAYS[name]}/24", "dev", f"to-{name}", netns=self.router)
             run("ip", "link", "set", f"to-{name}", "up", netns=self.router)

@@ -19,6 +19,9 @@ ICV = 16
 TRAILER = 2
 ALIGN = 4
 
+ONE_PIECE = 16384
+"""Outer MTU in bytes up to which outer headers are the engine's to write. A packet that comes with its header lies in one piece
+of the kernel's memory, of 128 KiB if need be; to longer ones the kernel adds the header, and takes them in pages."""
 SOCKET_BUFFER = 8 * 2**20
 QUEUE_PACKETS = 1000
 
@@ -79,7 +82,7 @@ def open_raw(device: str, address: str) -> socket.socket:
     """The raw socket for ESP between `address` and anybody through `device`. Raises EngineError."""
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ESP)
-        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, device_mtu(device) <= ONE_PIECE)
         _set_up(raw, device)
         raw.bind((address, 0))
     except OSError as error:
