@@ -204,12 +204,14 @@ class Phalanx:
         return json.loads(shown.stdout)
 
     def processes(self, *words: str) -> dict[int, str]:
-        """This service's processes in its instances' namespaces and run directory whose command line holds all `words`."""
+        """This service's processes, in its instances' namespaces and its directories, whose command line holds all `words`."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                inside = self._namespace_of(path) or str(self.names.run_dir) in command or str(self.data_dir) in command
+                places = (command, os.readlink(path / "cwd"))
+                named = any(str(own) in place for own in (self.names.run_dir, self.data_dir) for place in places)
+                inside = named or self._namespace_of(path)
                 if inside and all(word in command for word in words):
                     found[int(path.name)] = command
         return found
