@@ -15,6 +15,8 @@ from pathlib import Path
 
 from phalanx.ipsec import guard, ledger, netns
 from phalanx.ipsec.daemon import Daemon
+from phalanx.ipsec.engine.devices import device_mtu
+from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm
@@ -22,7 +24,7 @@ from phalanx.ipsec.xfrm import Xfrm
 LONGEST = 31000
 """The most bytes that a packet of ESP has. What the kernel seals lies in one piece of its memory (skb_cow_data), here of 32 KiB
 with headroom and struct skb_shared_info; eight pages are the longest piece that there always is (PAGE_ALLOC_COSTLY_ORDER)."""
-_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
+_SIOCSIFMTU = 0x8922
 _START_TIMEOUT = 30.0
 _SWEEP_TIMEOUT = 5.0
 _READS = 5
@@ -45,7 +47,7 @@ class KernelPlane:
         """Start or adopt the ledger. The kernel itself needs no start: charon gives it SAs and policies."""
         try:
             netns.inside(self._netns, self._bound_packets)
-        except OSError as error:
+        except (OSError, EngineError) as error:
             raise MeshError(f"the MTU of {self._device} in namespace {self._netns} cannot be set: {error}") from error
         if self._ledger.pid() is not None:
             return
@@ -59,12 +61,9 @@ class KernelPlane:
             time.sleep(0.005)
 
     def _bound_packets(self) -> None:
-        request = struct.Struct("=16si12x")  # struct ifreq
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
-            name = self._device.encode()
-            _, mtu = request.unpack(fcntl.ioctl(plug, _SIOCGIFMTU, request.pack(name, 0)))
-            if mtu > LONGEST:
-                fcntl.ioctl(plug, _SIOCSIFMTU, request.pack(name, LONGEST))
+        if device_mtu(self._device) > LONGEST:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
+                fcntl.ioctl(plug, _SIOCSIFMTU, struct.pack("=16si12x", self._device.encode(), LONGEST))  # struct ifreq
 
     def health(self) -> str | None:
         """None where the ledger runs."""
