@@ -20,6 +20,7 @@ from e2e.test_first_job import capture
 
 UDP = {"IpProtocol": "udp", "FromPort": 0, "ToPort": 65535}
 ENCRYPTED = pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "sanity"])
+BOTH = ["kernel", "router"]
 
 PRELUDE = """
     import collections, errno, json, signal, socket, struct, threading, time
@@ -181,9 +182,12 @@ def test_nothing_arrives_in_the_clear_whatever_is_torn_down(phalanx, encrypted):
     router = phalanx.names.router_namespace(phalanx.vpc_of(network))
     wait_for(lambda: arrived(phalanx, name), 90, "traffic")
     if encrypted:
-        one, _ = instances(phalanx, name)
+        first, _ = instances(phalanx, name)
+        one = phalanx.names.instance_namespace(first)
         inside(router, "nft", "flush", "ruleset")
         wait_for(lambda: "forward-guard" in inside(router, "nft", "list", "ruleset"), 20, "the rules")
+        # The other guard falls once this one was seen to hold again: as long as neither was, none is named.
+        wait_for(lambda: held(phalanx, first)[2:] == [["kernel"], BOTH], 30, "both guards")
         inside(one, "ip", "xfrm", "policy", "flush")
         wait_for(lambda: "action block" in inside(one, "ip", "xfrm", "policy"), 20, "the guard")
         for words in ("route del {0} dev ipsec0", "link set ipsec0 down"):
@@ -210,23 +214,29 @@ def test_nothing_arrives_in_the_clear_whatever_is_torn_down(phalanx, encrypted):
     for words in ("changed the router's rules", "lacks", "is not the way to", "engine is dead"):
         assert any(words in text for text in told), told
     one = evidence["instances"][0]["guards"]["changes"]
-    for held, words in (
+    for guards, words in (
         (["kernel"], "changed the router's rules"),
         (["router"], "lacks"),
-        (["kernel", "router"], "hold again"),
+        (BOTH, "hold again"),
     ):
-        assert any(change["held_by"] == held and words in change["cause"] for change in one), one
-    assert one[-1]["held_by"] == ["kernel", "router"], one
+        assert any(change["held_by"] == guards and words in change["cause"] for change in one), one
+    assert one[-1]["held_by"] == BOTH, one
 
 
 def instances(phalanx, name):
-    """Namespaces of a job's instances, in the order of their hosts."""
+    """Ids of a job's instances, in the order of their hosts."""
     found = {}
     for path in phalanx.names.run_dir.glob("i-*/spec.json"):
         spec = json.loads(path.read_text())["spec"]
         if spec["job"] == name:
-            found[spec["host"]] = phalanx.names.instance_namespace(spec["id"])
+            found[spec["host"]] = spec["id"]
     return [found[host] for host in sorted(found)]
+
+
+def held(phalanx, instance):
+    """The guards that were known to hold an instance shut, from change to change, as far as its agent has written them down."""
+    written = json.loads((phalanx.names.run_dir / instance / "guards").read_text())
+    return [change["held_by"] for change in written["changes"]]
 
 
 def inside(namespace, *command):
