@@ -28,7 +28,7 @@ from phalanx.network.router import Router
 SIZES = (2, 4, 8, 16, 32)
 GROUP = "sg-mesh"
 POLL_SECONDS = 0.02
-"""How often an instance that waits for its peers to initiate looks, as in a job (node/worker.py)."""
+"""How often at most an instance that waits for its peers to initiate looks, as in a job (node/worker.py)."""
 
 
 class Mesh:
@@ -71,8 +71,11 @@ class Mesh:
 
     def _stand(self, member: Member) -> None:
         member.connect()
-        while len(member.established()) < len(self._members) - 1:
-            time.sleep(POLL_SECONDS)
+        while True:
+            asked = time.monotonic()
+            if len(member.established()) == len(self._members) - 1:
+                return
+            time.sleep(max(POLL_SECONDS, 2 * (time.monotonic() - asked)))
 
     def memory(self) -> float:
         """MB that charon and engine take in each instance, shared pages counted by their share."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipsec.lab import PORT, Host, Wire, eventually, run
-from phalanx.ipsec import charon, netns, pki
+from phalanx.ipsec import charon, member, netns, pki
 from phalanx.ipsec.charon import Charon
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.xfrm import Xfrm
@@ -70,6 +70,22 @@ def test_three_instances_make_a_full_mesh(wire: Wire) -> None:
         assert all(host.reaches(other) for other in others)
         assert [pair.remote for pair in host.member.measure().pairs] == [other.name for other in others]
     assert capture.plaintext() == []
+
+
+def test_peers_are_asked_in_turn_and_first_those_that_were_not() -> None:
+    assert member.in_turn("algo-2", {"algo-1", "algo-3", "algo-4"}, set()) == ["algo-3", "algo-4", "algo-1"]
+    assert member.in_turn("algo-2", {"algo-1", "algo-3", "algo-4"}, {"algo-3"}) == ["algo-4", "algo-1", "algo-3"]
+
+
+def test_of_many_peers_no_more_than_sixteen_a_second_are_asked_whether_they_live() -> None:
+    assert [charon.dead_peer_delay(peers) for peers in (1, 40, 64, 999)] == [2, 2, 4, 62]
+
+
+@three
+def test_a_mesh_of_more_peers_than_are_asked_at_once_stands(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "_AT_ONCE", 1)
+    wire.mesh()
+    assert all(len(host.member.established()) == 2 for host in wire.hosts)
 
 
 def test_large_packets_pass(wire: Wire) -> None:

@@ -29,6 +29,10 @@ _NOTED = 16
 """Peers that came to stand before their certificates are read. charon remembers 32 that it has verified, and a mesh may have
 more; to read them costs it as much as an IKE exchange."""
 
+_AT_ONCE = 4
+"""Peers with which one instance begins IKE before the first of them stand. charon gives up a peer that has not answered for
+6.5 s, and begins again: where more are asked at once than their CPUs can answer by then, none ever stand."""
+
 _POLL = 0.005
 _RETRY = 0.5
 
@@ -85,7 +89,7 @@ class Member:
         self._charon.load(self._spec)
 
     def connect(self, names: Iterable[str] | None = None, timeout: float = CONNECT_TIMEOUT) -> None:
-        """Initiate to these peers, all at once, and return when each has a CHILD_SA in the data plane, measured.
+        """Initiate to these peers, some at a time, and return when each has a CHILD_SA in the data plane, measured.
 
         Without `names`: to those that this side of the pair initiates to. Peers that have one are left alone. What fails is
         tried again until for `timeout` seconds no more pair has come up, but not where certificates or PPK are refused.
@@ -93,36 +97,41 @@ class Member:
         """
         pending = {peer.name for peer in self._spec.peers if initiates(self._spec, peer)} if names is None else set(names)
         mark = self._charon.log_size()
-        tried: set[str] = set()
+        tried, begun = set[str](), set[str]()
         look = time.monotonic()
         deadline = look + timeout
         while True:
             asked = time.monotonic()
             if found := pending & self.established():
                 pending -= found
+                begun -= found
                 deadline = asked + timeout
             if not pending:
                 return
             # Asking costs the engine time that IKE needs: in a large mesh ask less often.
             pause = max(_POLL, 2 * (time.monotonic() - asked))
+            # A charon with a large mesh to make answers when it comes to it.
+            with contextlib.suppress(Unanswered):
+                if asked >= look:
+                    begun = self._under_way(pending, tried, mark)
+                if len(begun) < _AT_ONCE and pending - begun:
+                    now = in_turn(self._spec.name, pending - begun, tried)[: _AT_ONCE - len(begun)]
+                    begun.update(now)
+                    tried.update(now)
+                    self._charon.initiate(now)
             if asked >= look:
-                # A charon with a large mesh to make answers when it comes to it.
-                with contextlib.suppress(Unanswered):
-                    self._prompt(pending, tried, mark)
                 if asked > deadline:
                     raise MeshError(self._complaint({name: self._cause(name, mark) for name in pending}))
                 look = time.monotonic() + _RETRY
             time.sleep(pause)
 
-    def _prompt(self, pending: set[str], tried: set[str], mark: int) -> None:
-        """Initiate to those of these peers with which nothing is under way, and note them. Raises MeshError for a refusal."""
-        under_way = {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
-        idle = pending - under_way
-        causes = {name: self._cause(name, mark) for name in tried & idle}
+    def _under_way(self, pending: set[str], tried: set[str], mark: int) -> set[str]:
+        """With which of these peers charon is negotiating. Raises MeshError where one that was tried has refused."""
+        under_way = pending & {sa.name for sa in self._charon.associations() if sa.state == "CONNECTING"}
+        causes = {name: self._cause(name, mark) for name in (pending & tried) - under_way}
         if refused := {name: cause for name, cause in causes.items() if any(word in cause for word in _REFUSED)}:
             raise MeshError(self._complaint(refused))
-        tried |= idle
-        self._charon.initiate(sorted(idle))
+        return under_way
 
     def initiate(self, names: Iterable[str]) -> None:
         """Ask charon for CHILD_SAs with those of these peers that this side initiates to, and return at once.
@@ -267,3 +276,9 @@ class Member:
     def _complaint(self, causes: dict[str, str]) -> str:
         pairs = "; ".join(f"{self._spec.name} to {name}: {cause}" for name, cause in sorted(causes.items()))
         return f"no CHILD_SA in job {self._spec.job}: {pairs}"
+
+
+def in_turn(name: str, peers: set[str], tried: set[str]) -> list[str]:
+    """The order in which an instance asks its peers: from its own name on, so that no peer is asked by all at once; first those
+    that it has not tried, so that one that does not answer keeps nobody waiting for good."""
+    return sorted(peers, key=lambda peer: (peer in tried, peer < name, peer))

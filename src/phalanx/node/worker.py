@@ -170,8 +170,10 @@ class Worker:
                 case Phase.RUNNING:
                     instance.run()
         except NotYet as reason:
+            # From the second time on it only asks, which costs the engine time that IKE needs: in a large mesh ask less often.
+            asking = 0 if self._unconnected_since is None else time.monotonic() - begun
             self._wait_for_mesh(str(reason))
-            self._wake.wait(0.02)
+            self._wake.wait(max(SOONEST_SECONDS, 2 * asking))
             return
         if not self._cancelled.is_set():
             self._unconnected_since = None

@@ -11,9 +11,11 @@ Times (`now`) are seconds of the monotonic clock.
 from __future__ import annotations
 
 import errno
+import itertools
+import math
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6
@@ -169,6 +171,8 @@ class Tables:
         self._random_spi = random_spi
         self._larvae: dict[int, Larva] = {}
         self._associations: dict[tuple[bytes, int], Sa] = {}
+        self._by_reqid: dict[tuple[Direction, int], list[Sa]] = {}
+        self._soonest = math.inf
         self._policies: dict[tuple[int, bytes], Policy] = {}
         self._outbound: list[Policy] = []
         self._totals: dict[tuple[str, str], _Totals] = {}
@@ -196,6 +200,7 @@ class Tables:
         selector = xfrm.parse_selector(xfrm.pack_larval_selector(info.source, info.destination))
         larva = replace(info, selector=selector, spi=spi, limits=limits, replay_window=0, flags=0)
         self._larvae[spi] = Larva(owner, larva, now + ACQUIRE_SECONDS)
+        self._soonest = min(self._soonest, now + ACQUIRE_SECONDS)
         return larva
 
     def add(self, request: xfrm.SaRequest, owner: Owner, now: float) -> None:
@@ -219,6 +224,7 @@ class Tables:
                     raise Refused(errno.EINVAL, f"SA {info.spi:#x} is there with another key")
                 self._check_limits(info.limits)
                 present.info, present.soft_sent = replace(present.info, limits=info.limits), False
+                self._soonest = min(self._soonest, *_ends(present))
                 self._plane.limit(present)
                 _wipe(request)
                 return
@@ -242,6 +248,8 @@ class Tables:
         except OSError as error:
             raise Refused(error.errno or errno.EINVAL, f"the data plane refused SA {info.spi:#x}: {error}") from error
         self._associations[info.destination, info.spi] = sa
+        self._by_reqid.setdefault((direction, info.reqid), []).append(sa)
+        self._soonest = min(self._soonest, *_ends(sa))
         totals = self._totals.setdefault(self._pair(sa), _Totals())
         if direction is Direction.OUT:
             totals.installed += 1
@@ -324,6 +332,7 @@ class Tables:
         usage = self._plane.remove(sa)
         sa.key[:] = bytes(len(sa.key))
         del self._associations[sa.info.destination, sa.info.spi]
+        self._by_reqid[sa.direction, sa.info.reqid].remove(sa)
         totals = self._totals[self._pair(sa)]
         totals.packets[sa.direction] += usage.packets
         totals.bytes[sa.direction] += usage.bytes
@@ -391,11 +400,13 @@ class Tables:
         """The policy of that name. Raises Refused (ENOENT)."""
         if name.direction not in tuple(Direction):
             raise Refused(errno.EINVAL, f"policy direction {name.direction}")
-        for policy in self._policies.values():
-            same = policy.index == name.index if name.index else policy.request.selector.raw == name.selector.raw
-            if same and policy.request.direction == name.direction:
-                return policy
-        raise Refused(errno.ENOENT, "no such policy")
+        if name.index:
+            found = next((policy for policy in self.policies(name.direction) if policy.index == name.index), None)
+        else:
+            found = self._policies.get((name.direction, name.selector.raw))
+        if found is None:
+            raise Refused(errno.ENOENT, "no such policy")
+        return found
 
     def delete_policy(self, name: xfrm.PolicyId) -> None:
         """DELPOLICY. Raises Refused (ENOENT)."""
@@ -416,9 +427,8 @@ class Tables:
 
     def policy_used(self, policy: Policy) -> int:
         """When an SA of the policy last carried a packet; seconds of the wall clock, 0 for never."""
-        reqids = {template.reqid for template in policy.request.templates}
         direction = Direction.OUT if policy.request.direction == Direction.OUT else Direction.IN
-        fitting = [sa for sa in self._associations.values() if sa.direction is direction and sa.info.reqid in reqids]
+        fitting = [sa for template in policy.request.templates for sa in self._by_reqid.get((direction, template.reqid), ())]
         return max((self._plane.usage(sa).last_used for sa in fitting), default=0)
 
     def _push(self, direction: int) -> None:
@@ -433,17 +443,8 @@ class Tables:
     # Time, and what the data plane saw
 
     def deadline(self) -> float | None:
-        """When tick has something to do next, if nothing else happens."""
-        return min(self._deadlines(), default=None)
-
-    def _deadlines(self) -> Iterator[float]:
-        for larva in self._larvae.values():
-            yield larva.expires
-        for sa in self._associations.values():
-            if sa.limits.hard_seconds:
-                yield sa.added + sa.limits.hard_seconds
-            if sa.limits.soft_seconds and not sa.soft_sent:
-                yield sa.added + sa.limits.soft_seconds
+        """When tick may have something to do next, if nothing else happens. It is asked often, and looks through nothing."""
+        return self._soonest if self._soonest < math.inf else None
 
     def tick(self, now: float) -> list[tuple[xfrm.SaInfo, Sa | None, Usage, bool]]:
         """SAs and SPIs whose lifetime has ended: what expired, its SA (None for an SPI), its last usage, whether hard.
@@ -463,6 +464,8 @@ class Tables:
             elif not sa.soft_sent and (usage.soft or (sa.limits.soft_seconds and age >= sa.limits.soft_seconds)):
                 sa.soft_sent = True
                 ended.append((sa.info, sa, usage, False))
+        larvae = (larva.expires for larva in self._larvae.values())
+        self._soonest = min(itertools.chain(larvae, *map(_ends, self._associations.values())), default=math.inf)
         return ended
 
     def acquire(self, now: float) -> list[tuple[Flow, Policy, int]]:
@@ -533,6 +536,12 @@ class Tables:
             if request.direction != Direction.FWD
         )
         return EngineReport(tuple(live), flows, pairs, self._plane.drops(), self._plane.work())
+
+
+def _ends(sa: Sa) -> tuple[float, float]:
+    """When an SA's soft and its hard lifetime end, as far as they have yet to be told."""
+    soft, hard = sa.limits.soft_seconds, sa.limits.hard_seconds
+    return sa.added + soft if soft and not sa.soft_sent else math.inf, sa.added + hard if hard else math.inf
 
 
 def _wipe(request: xfrm.SaRequest) -> None:
