@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -67,6 +68,32 @@ def test_everything_killed_at_once_loses_no_job(own_phalanx):
     # The first job's containers are dead: it ends as a failed job. The second was only acknowledged: it runs.
     assert own_phalanx.ended("second")["TrainingJobStatus"] == "Completed"
     assert own_phalanx.ended("first")["TrainingJobStatus"] in ("Failed", "Completed")
+
+
+STOPPED_IN_A_DESTRUCTOR = """
+import os, signal, sys
+from phalanx.wire import heap
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def settle():
+    Dying()
+
+heap.settle = settle
+sys.argv = sys.argv[1:]
+from phalanx.cli.main import app
+app()
+"""
+"""A service that is told to stop at the worst moment: it listens, its server does not run yet, and an object is destroyed."""
+
+
+def test_a_stop_in_the_last_moment_of_the_start_is_not_lost(own_phalanx):
+    assert own_phalanx.stop() == 0
+    own_phalanx.spawn(sys.executable, "-c", STOPPED_IN_A_DESTRUCTOR)
+    assert own_phalanx.process.wait(60) == 0
+    assert own_phalanx.leftovers() == []
 
 
 @pytest.mark.parametrize("status", ["Starting", "Downloading"])

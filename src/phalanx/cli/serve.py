@@ -223,8 +223,8 @@ def serve(
         listener.bind((host, port))
     except OSError as error:
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
-    # Until the server takes the signal over, a stop in the middle of the start unwinds what stands so far. Said again before
-    # the server begins: what is raised while Python destroys an object is lost.
+    # Until there is a server to tell, a stop in the middle of the start unwinds what stands so far. `stop` says it again then:
+    # what is raised while Python destroys an object is lost.
     stop: list[int] = []
 
     def unwind(number: int, _frame: object) -> None:
@@ -476,9 +476,14 @@ class _Service:
             )
         )
 
+        def end(_number: int, _frame: object) -> None:
+            server.should_exit = True
+
         def leave(_number: int, _frame: object) -> None:
             self._leaving = server.should_exit = True
 
+        # Nothing is raised any more, which would be lost in a destructor; `stop` has what came before.
+        signal.signal(signal.SIGTERM, end)
         # Until now it did what SIGKILL does, which leaves instances too. Where somebody has it ignored (nohup), it stays so.
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             signal.signal(signal.SIGHUP, leave)
