@@ -77,7 +77,7 @@ def test_peers_are_asked_in_turn_and_first_those_that_were_not() -> None:
     assert member.in_turn("algo-2", {"algo-1", "algo-3", "algo-4"}, {"algo-3"}) == ["algo-4", "algo-1", "algo-3"]
 
 
-def test_of_many_peers_no_more_than_sixteen_a_second_are_asked_whether_they_live() -> None:
+def test_many_peers_are_asked_less_often_whether_they_live() -> None:
     assert [charon.dead_peer_delay(peers) for peers in (1, 40, 64, 999)] == [2, 2, 4, 62]
 
 

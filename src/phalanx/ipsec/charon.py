@@ -299,8 +299,8 @@ def plugin(name: str) -> Path:
 
 
 def dead_peer_delay(peers: int) -> int:
-    """After how many seconds of silence a peer is asked whether it lives (RFC 3706): two, but of many peers no more than 16 a
-    second. Each takes a millisecond of CPU at either end, and a peer's host is missed by others as well."""
+    """After how many seconds of silence a peer is asked whether it lives (RFC 3706): two, or of 48 peers and more a sixteenth
+    for each, in whole seconds. It takes a millisecond of CPU at either end, and a peer's host is missed by others as well."""
     return max(2, peers // 16)
 
 
