@@ -28,6 +28,7 @@ from phalanx.store.keys import Key
 from phalanx.store.network import SecurityGroup, Subnet, Vpc
 
 IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
+ROLE = "arn:aws:iam::123456789012:role/SageMakerTraining"
 STORE = ObjectStore("http://127.0.0.1:1", "us-west-2", "key", "secret")
 
 
@@ -53,6 +54,7 @@ def create(database, name="job", instances=2, encrypted=True, **request):
             request={
                 "TrainingJobName": name,
                 "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+                "RoleArn": ROLE,
                 "OutputDataConfig": {"S3OutputPath": "s3://bucket/models"},
                 "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 1},
                 "StoppingCondition": {"MaxRuntimeInSeconds": 60},
@@ -92,6 +94,34 @@ def load(database, name="job"):
 def transitions(database, name="job"):
     with database.read() as session:
         return list(session.scalars(select(Transition).where(Transition.job == name).order_by(Transition.number)))
+
+
+def acting(store, role, seconds):
+    """As a service under --require-roles reaches S3: with a key that says for whom, and for how long."""
+    return replace(store, access_key=f"{role} {seconds}", token="token") if role == ROLE else None
+
+
+def test_a_job_reaches_s3_as_its_role_where_roles_are_required(database, signer):
+    create(database)
+    create(database, "other", RoleArn=ROLE + "2")
+    fleet = StubFleet(Script())
+    for name in ("job", "other"):
+        world = World(database, fleet, Enforcement(database, fleet), STORE, signer, threading.Event(), acting=acting)
+        Runner(name, world).run()
+    assert load(database).status == "Completed"
+    assert {(spec.store.access_key, spec.store.token) for spec in fleet.specs.values()} == {(f"{ROLE} 60", "token")}
+    job = load(database, "other")
+    assert (job.status, job.failure_reason) == (
+        "Failed",
+        f"ClientError: Could not assume role {ROLE}2. It was deleted, or trusts SageMaker no more.",
+    )
+
+
+def test_objects_are_looked_for_as_the_role(database, signer):
+    manager = Manager(database, StubFleet(Script()), STORE, signer, acting=acting)
+    assert not manager.has_objects("s3://bucket/data", ROLE + "2")
+    # Taken, since nobody answers: the job's hosts look again.
+    assert manager.has_objects("s3://bucket/data", ROLE)
 
 
 def test_completes_with_model_evidence_logs_and_chained_transitions(database, signer):

@@ -46,7 +46,7 @@ class Control:
     def knows_image(self, uri):
         return True
 
-    def has_objects(self, uri):
+    def has_objects(self, uri, role):
         return True
 
 

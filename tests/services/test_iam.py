@@ -43,6 +43,18 @@ def test_one_role_is_suggested(call):
     assert call("ListRoles", PathPrefix="/service-role/")["Roles"] == []
 
 
+def test_no_role_is_there_that_nobody_created_where_roles_are_required(live_database, tmp_path):
+    iam = service(Directory(live_database, Seal(tmp_path / "identity.key"), CALLER.account, require_roles=True))
+    assert answered(iam, "ListRoles")["Roles"] == []
+    for operation, members in (
+        ("GetRole", {"RoleName": "SageMakerTraining"}),
+        ("SimulatePrincipalPolicy", {"PolicySourceArn": ROLE, "ActionNames": ["s3:GetObject"]}),
+    ):
+        with pytest.raises(AwsError) as error:
+            answered(iam, operation, **members)
+        assert error.value.code == "NoSuchEntity"
+
+
 @pytest.mark.shows("SimulatePrincipalPolicy")
 def test_every_action_is_allowed_page_by_page(call):
     members = {"PolicySourceArn": ROLE, "ActionNames": ["s3:GetObject", "ecr:BatchGetImage"], "ResourceArns": ["a", "b"]}

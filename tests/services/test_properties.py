@@ -135,7 +135,7 @@ class Control:
     def knows_image(self, uri):
         return True
 
-    def has_objects(self, uri):
+    def has_objects(self, uri, role):
         return True
 
     def metric_fault(self, definitions):

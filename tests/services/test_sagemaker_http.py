@@ -65,7 +65,7 @@ class StubControl:
     def knows_image(self, uri):
         return uri == IMAGE
 
-    def has_objects(self, uri):
+    def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data/")
 
     def metric_fault(self, definitions):

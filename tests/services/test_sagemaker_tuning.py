@@ -46,7 +46,7 @@ class Control:
     def knows_image(self, uri):
         return uri in (XGBOOST, OWN)
 
-    def has_objects(self, uri):
+    def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data")
 
     def metric_fault(self, definitions):

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +47,7 @@ from phalanx.fleet.ray.ledger import File
 from phalanx.identity import administrator
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import CHANGED, Directory
+from phalanx.identity.execution import ExecutionRoles
 from phalanx.identity.seal import Broken, Seal
 from phalanx.identity.signatures import SharedReplays
 from phalanx.identity.trail import Trail
@@ -55,6 +56,7 @@ from phalanx.jobs import census
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.runner import Acting
 from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
@@ -155,6 +157,15 @@ def serve(
             " SageMaker does. By default they train: the platform moves their data itself.",
         ),
     ] = False,
+    require_roles: Annotated[
+        bool,
+        typer.Option(
+            "--require-roles",
+            envvar="PHALANX_REQUIRE_ROLES",
+            help="Take jobs only with roles that were created (CreateRole), and read and write a job's data in S3 with what its"
+            " role's policies allow, as SageMaker does. By default the platform moves it with a key of its own.",
+        ),
+    ] = False,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
@@ -210,6 +221,8 @@ def serve(
     """
     logging.configure()
     _check_fleet(fleet, host, spread)
+    if require_roles and s3_endpoint is not None:
+        fail("--require-roles needs the embedded S3: an external one does not know the roles. Leave one of the two out.")
     data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -244,6 +257,7 @@ def serve(
         registry or [],
         require_encryption,
         require_s3_route,
+        require_roles,
         root_key or data_dir / "root.key",
         _tls(host, data_dir, tls_certificate, tls_key),
         strict_memory,
@@ -343,6 +357,7 @@ class _Service:
         registries: list[str],
         require_encryption: EncryptionPolicy | None,
         require_s3_route: bool,
+        require_roles: bool,
         root_key: Path,
         tls: _Tls | None,
         strict_memory: bool,
@@ -358,6 +373,7 @@ class _Service:
         self._registries = registries
         self._require_encryption = require_encryption
         self._require_s3_route = require_s3_route
+        self._require_roles = require_roles
         self._root_key = root_key
         self._tls = tls
         self._strict_memory = strict_memory
@@ -382,7 +398,8 @@ class _Service:
         try:
             self._leads = self._elect()
             hears = lambda: self._news is None or self._news.fresh()  # noqa: E731
-            self._directory = Directory(self._database, Seal(data_dir / "identity.key"), ACCOUNT, hears)
+            seal = Seal(data_dir / "identity.key")
+            self._directory = Directory(self._database, seal, ACCOUNT, hears, require_roles=require_roles)
             self._key = _admin_key(self._directory, data_dir)
         except (*UNAVAILABLE, Unsuitable) as error:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
@@ -405,6 +422,7 @@ class _Service:
             keys=keyring.data_keys,
             strict_memory=self._strict_memory,
             profile=self._profile,
+            acting=_as_role(ExecutionRoles(self._directory)) if self._require_roles else None,
         )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
@@ -625,6 +643,16 @@ class _Service:
                     server.start()
                 except Exception:
                     log.exception("the S3 server cannot be started")
+
+
+def _as_role(roles: ExecutionRoles) -> Acting:
+    """How jobs reach S3 as their roles."""
+
+    def acting(store: ObjectStore, role: str, seconds: int) -> ObjectStore | None:
+        key = roles.assume(role, seconds)
+        return None if key is None else replace(store, access_key=key.id, secret_key=key.secret, token=key.token)
+
+    return acting
 
 
 def _notify(supervisor: str) -> None:

@@ -120,6 +120,7 @@ def _environment(store: ObjectStore) -> dict[str, str]:
         "RCLONE_S3_REGION": store.region,
         "RCLONE_S3_ACCESS_KEY_ID": store.access_key,
         "RCLONE_S3_SECRET_ACCESS_KEY": store.secret_key,
+        **({"RCLONE_S3_SESSION_TOKEN": store.token} if store.token else {}),
         **({"RCLONE_S3_ENDPOINT": store.endpoint} if store.endpoint else {}),
     }
 

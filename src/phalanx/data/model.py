@@ -20,13 +20,15 @@ class DataKey:
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
-    """How to reach S3. `endpoint` None means AWS's own for the region; `keys` open objects that jobs wrote encrypted."""
+    """How to reach S3. `endpoint` None means AWS's own for the region; `token` belongs to the access key of a session; `keys`
+    open objects that jobs wrote encrypted."""
 
     endpoint: str | None
     region: str
     access_key: str
     secret_key: str = field(repr=False)
     keys: tuple[DataKey, ...] = ()
+    token: str | None = field(default=None, repr=False)
 
     @property
     def location(self) -> tuple[str, str, int]:

@@ -58,7 +58,7 @@ def _client(store: ObjectStore, connections: int, attempts: int, timeout: float)
         request_checksum_calculation="when_required" if own else "when_supported",
     )
     # A session of its own: boto3's default session is shared between threads and reads the environment's profile.
-    session = boto3.session.Session(store.access_key, store.secret_key, region_name=store.region)
+    session = boto3.session.Session(store.access_key, store.secret_key, store.token, region_name=store.region)
     return session.client("s3", endpoint_url=store.endpoint, config=config)
 
 
@@ -86,14 +86,15 @@ def list_objects(store: ObjectStore, uri: str) -> list[S3Object]:
 
 
 def has_objects(store: ObjectStore, uri: str) -> bool:
-    """Whether an object lies under the URI's prefix; False too where the bucket does not exist. Raises DataError."""
+    """Whether an object lies under the URI's prefix; False too where the bucket does not exist, or whoever asks may
+    not list it. Raises DataError."""
     bucket, prefix = parse_uri(uri)
     try:
         for page in client(store).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             if any(not entry["Key"].endswith("/") for entry in page.get("Contents", [])):
                 return True
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("NoSuchBucket", "404"):
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("NoSuchBucket", "404", "AccessDenied"):
             return False
         raise failure("Data download failed", uri, error) from error
     return False

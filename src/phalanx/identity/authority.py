@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Callable
 
 import structlog
 from sqlalchemy import func, select
@@ -15,14 +14,13 @@ from phalanx.identity.directory import Directory, Identity
 from phalanx.identity.policy import Decision, Statement, compiled
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import Trail
+from phalanx.identity.trust import SAGEMAKER, trusts, trusts_sagemaker
 from phalanx.store.identity import Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.network import ElasticAddress, ResourceTag, RouteTableAssociation, SecurityGroup
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
-
-SAGEMAKER = "sagemaker.amazonaws.com"
 
 log = structlog.get_logger()
 
@@ -84,7 +82,7 @@ class Authority:
         if not who.administrator:
             _decide(caller, who, "iam:PassRole", arn, context.of_passing(caller, who))
         trust = self._directory.trust(arn)
-        if trust is not None and _trusts(trust, _concerns_sagemaker, Context({})):
+        if trust is not None and trusts_sagemaker(trust):
             return
         raise AwsError(
             "ValidationException",
@@ -114,12 +112,12 @@ class Authority:
             decision, bounds = _ask(who, "sts:AssumeRole", arn, asked)
             if decision is Decision.EXPLICIT_DENY:
                 raise _denied(caller, "sts:AssumeRole", arn, decision, bounds)
-            by_name = _trusts(trust, lambda each: bool(named.intersection(principals(each))), asked)
+            by_name = trusts(trust, lambda each: bool(named.intersection(principals(each))), asked)
             if by_name and not (who.session and len(who.bounds) > 1):
                 return
             if decision is not Decision.ALLOWED:
                 raise _denied(caller, "sts:AssumeRole", arn, decision, bounds)
-        if not _trusts(trust, lambda each: bool((named | account).intersection(principals(each))), asked):
+        if not trusts(trust, lambda each: bool((named | account).intersection(principals(each))), asked):
             raise refusal
 
     def _find(self, kind: str, name: str) -> list[str]:
@@ -151,22 +149,6 @@ class Authority:
                 of_ec2 = select(ResourceTag).where(ResourceTag.resource_id == arn.rpartition("/")[2])
                 return {tag.key: tag.value for tag in transaction.scalars(of_ec2)}
             return {tag.key: tag.value for tag in transaction.scalars(select(Tag).where(Tag.arn == arn))}
-
-
-def _concerns_sagemaker(statement: Statement) -> bool:
-    principal = statement.principal or {}
-    return SAGEMAKER in principal.get("Service", ()) or "*" in principal.get("AWS", ())
-
-
-def _trusts(trust: str, concerns: Callable[[Statement], bool], asked: Context) -> bool:
-    """Whether a trust policy allows sts:AssumeRole to whom it `concerns`, and nothing in it denies it."""
-    allowed = False
-    for each in compiled(trust, "trust"):
-        if concerns(each) and each.action("sts:assumerole") and each.holds(asked):
-            if each.denies:
-                return False
-            allowed = True
-    return allowed
 
 
 def _ask(who: Identity, action: str, resource: str, asked: Context) -> tuple[Decision, int]:

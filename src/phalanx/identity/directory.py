@@ -67,9 +67,18 @@ class Identity:
 class Directory:
     """The identities of a store, by access key."""
 
-    def __init__(self, database: Database, seal: Seal, account: str, fresh: Callable[[], bool] = lambda: True) -> None:
-        """`fresh`: whether the changes of other replicas are heard."""
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        account: str,
+        fresh: Callable[[], bool] = lambda: True,
+        *,
+        require_roles: bool = False,
+    ) -> None:
+        """`fresh`: whether the changes of other replicas are heard; `require_roles`: no role exists that nobody created."""
         self.database = database
+        self._require_roles = require_roles
         self._fresh = fresh
         self.seal = seal
         self.account = account
@@ -112,6 +121,10 @@ class Directory:
                         self._known.popitem(last=False)
         return found
 
+    def unmanaged(self, transaction: Transaction, name: str) -> bool:
+        """Whether a role exists although nobody created it."""
+        return not self._require_roles and unmanaged.exists(transaction, name)
+
     def principal(self, access_key: str) -> Principal | None:
         """What verifying a signature needs of it (sigv4.KeyLookup)."""
         found = self.find(access_key)
@@ -128,7 +141,7 @@ class Directory:
             if role is not None:
                 found = role.trust if names.role_arn(self.account, role) == arn else None
             else:
-                found = json.dumps(unmanaged.TRUST) if unmanaged.exists(transaction, name) else None
+                found = json.dumps(unmanaged.TRUST) if self.unmanaged(transaction, name) else None
         with self._lock:
             if self._changes == before and len(self._trusts) < _CACHED:
                 self._trusts[arn] = found

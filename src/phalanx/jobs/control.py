@@ -17,8 +17,9 @@ class JobControl(Protocol):
     def knows_image(self, uri: str) -> bool:
         """Whether a training image URI names a built-in algorithm's repository or an image in the store."""
 
-    def has_objects(self, uri: str) -> bool:
-        """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist."""
+    def has_objects(self, uri: str, role: str) -> bool:
+        """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist, or may not be
+        listed with the role (ARN) of the job that asks."""
 
     def gpus(self) -> int:
         """How many GPUs the fleet has."""

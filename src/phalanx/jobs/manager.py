@@ -25,7 +25,7 @@ from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.room import Share, Shares, added, contend, fits
-from phalanx.jobs.runner import Runner, World, reconsidered
+from phalanx.jobs.runner import Acting, Runner, World, reconsidered
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
@@ -61,17 +61,27 @@ class Manager:
         keys: Callable[[], tuple[DataKey, ...]] = tuple,
         strict_memory: bool = False,
         profile: Profile = "standard",
+        acting: Acting | None = None,
     ) -> None:
         self._database = database
         self._fleet = fleet
-        self._store = store
         self._closing = threading.Event()
         self._leads = False
         self._missed = False
         self._enforcement = Enforcement(database, fleet)
         self._meter = Meter()
         self._world = World(
-            database, fleet, self._enforcement, store, signer, self._closing, require_s3_route, keys, self._meter, profile
+            database,
+            fleet,
+            self._enforcement,
+            store,
+            signer,
+            self._closing,
+            require_s3_route,
+            keys,
+            self._meter,
+            profile,
+            acting,
         )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)
@@ -150,10 +160,11 @@ class Manager:
             log.warning("an image cannot be looked up now", image=uri, reason=str(error))
             return True
 
-    def has_objects(self, uri: str) -> bool:
+    def has_objects(self, uri: str, role: str) -> bool:
         """See JobControl."""
+        store = self._world.store_as(role)
         try:
-            return objects.has_objects(self._store, uri)
+            return store is not None and objects.has_objects(store, uri)
         except objects.DataError as error:
             log.warning("S3 cannot be looked at now", uri=uri, reason=str(error))
             return True

@@ -38,6 +38,10 @@ _WORDLESS = "AlgorithmError: , exit code:"
 log = structlog.get_logger()
 
 
+Acting = Callable[[ObjectStore, str, int], ObjectStore | None]
+"""An object store as it is reached with a role (ARN) for so many seconds; None where SageMaker may not assume it."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What a runner needs of the service."""
@@ -55,6 +59,12 @@ class World:
     meter: Meter = field(default_factory=Meter)
     profile: Profile = "standard"
     """What IKE daemons of encrypted jobs negotiate."""
+    acting: Acting | None = None
+    """How S3 is reached as a job's role; without it the platform's own key does for every job."""
+
+    def store_as(self, role: str, seconds: int = 0) -> ObjectStore | None:
+        """How S3 is reached for a job with the role (ARN) that runs `seconds` at most; None where that cannot be assumed."""
+        return self.store if self.acting is None else self.acting(self.store, role, seconds)
 
 
 class Ended(Exception):
@@ -147,7 +157,7 @@ class Runner:
             raise Ended(failed(reason))
         fleet = self._world.fleet
         keys = self._world.keys()
-        store, key = replace(self._world.store, keys=keys), self._output_key(job, keys)
+        store, key = replace(self._store(job), keys=keys), self._output_key(job, keys)
         self._place(plan.specs(job, made, store, key, spread, self._world.profile), status)
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
@@ -182,6 +192,14 @@ class Runner:
                 raise Interrupted
         if waiting:
             self._announce(status, PREPARING)
+
+    def _store(self, job: TrainingJob) -> ObjectStore:
+        """How S3 is reached for the job. Raises Ended where its role has become unusable since the job was created."""
+        role = job.request["RoleArn"]
+        store = self._world.store_as(role, _longest(job))
+        if store is None:
+            raise Ended(failed(f"ClientError: Could not assume role {role}. It was deleted, or trusts SageMaker no more."))
+        return store
 
     def _output_key(self, job: TrainingJob, keys: Sequence[DataKey]) -> DataKey | None:
         """What encrypts the job's output. Raises Ended where its key has become unusable since the job was created."""
@@ -218,11 +236,7 @@ class Runner:
             traffic.tell(session, stored)
             stored.plan = replace(made, ran=True).to_json()
         fleet.advance(made.ids, Phase.RUNNING)
-        deadline = (
-            (job.training_started or now_ms())
-            + job.idle
-            + 1000 * job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400)
-        )
+        deadline = (job.training_started or now_ms()) + job.idle + 1000 * _longest(job)
         # Decided by an earlier service that was killed before all had ended.
         ending = Outcome(**job.outcome) if job.outcome else None
         while True:
@@ -387,6 +401,11 @@ class Runner:
     def _load(self) -> TrainingJob:
         with self._world.database.read() as session:
             return session.get_one(TrainingJob, self._name)
+
+
+def _longest(job: TrainingJob) -> int:
+    """Seconds that the job may run."""
+    return int(job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400))
 
 
 def _failure(broken: list[InstanceStatus]) -> Outcome:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import names, unmanaged
+from phalanx.identity.directory import Directory
 from phalanx.services.iam.entities import (
     checked,
     find_role,
@@ -52,22 +53,22 @@ def create_role(session: Session, caller: Caller, members: Members) -> Members:
     return {"Role": _shown(caller, role)}
 
 
-def get_role(session: Session, caller: Caller, members: Members) -> Members:
+def get_role(directory: Directory, session: Session, caller: Caller, members: Members) -> Members:
     """A role by its name."""
     name = members["RoleName"]
     try:
         return {"Role": _shown(caller, find_role(session, name))}
     except AwsError:
-        if unmanaged.exists(session, name):
+        if directory.unmanaged(session, name):
             return {"Role": _unmanaged(caller, name)}
         raise no_such(f"The role with name {name}") from None
 
 
-def list_roles(session: Session, caller: Caller, members: Members) -> Members:
-    """The roles under a path; the suggested one is always among them."""
+def list_roles(directory: Directory, session: Session, caller: Caller, members: Members) -> Members:
+    """The roles under a path; the suggested one is among them, where it need not be created."""
     prefix = members.get("PathPrefix", "/")
     found = {role.name: _shown(caller, role) for role in session.scalars(select(Role))}
-    if unmanaged.SUGGESTED not in found:
+    if unmanaged.SUGGESTED not in found and directory.unmanaged(session, unmanaged.SUGGESTED):
         found[unmanaged.SUGGESTED] = _unmanaged(caller, unmanaged.SUGGESTED)
     shown = [
         (name, {key: value for key, value in role.items() if key != "Tags"})

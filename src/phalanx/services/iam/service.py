@@ -31,13 +31,13 @@ def service(directory: Directory) -> Service:
         "GetUser": users.get_user,
         "ListUsers": users.list_users,
         "ListAccessKeys": access_keys.list_access_keys,
-        "GetRole": roles.get_role,
-        "ListRoles": roles.list_roles,
+        "GetRole": partial(roles.get_role, directory),
+        "ListRoles": partial(roles.list_roles, directory),
         "GetPolicy": managed.get_policy,
         "ListPolicies": managed.list_policies,
         "GetPolicyVersion": managed.get_policy_version,
         "ListPolicyVersions": managed.list_policy_versions,
-        "SimulatePrincipalPolicy": simulate.simulate_principal_policy,
+        "SimulatePrincipalPolicy": partial(simulate.simulate_principal_policy, directory),
         "SimulateCustomPolicy": simulate.simulate_custom_policy,
     }
     writes: dict[str, Operation] = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from phalanx.identity import names, unmanaged
+from phalanx.identity import names
 from phalanx.identity.conditions import Context, Value
-from phalanx.identity.directory import documents
+from phalanx.identity.directory import Directory, documents
 from phalanx.identity.policy import Decision, Malformed, Policies, compiled
 from phalanx.services import tokens
 from phalanx.services.iam.entities import DEFAULT_MAX_ITEMS, find_role, find_user, no_such, refuse
@@ -34,7 +34,7 @@ class _Asked(Context):
         return found
 
 
-def simulate_principal_policy(session: Session, caller: Caller, members: Members) -> Members:
+def simulate_principal_policy(directory: Directory, session: Session, caller: Caller, members: Members) -> Members:
     """Whether a user or role may do something: each action on each resource."""
     arn = members["PolicySourceArn"]
     found = _PRINCIPAL.fullmatch(arn)
@@ -42,7 +42,7 @@ def simulate_principal_policy(session: Session, caller: Caller, members: Members
         raise AwsError("InvalidInput", f"Invalid Entity Arn: {arn[:256]} does not clearly define entity type and name.")
     if found[2] != caller.account:
         raise AwsError("NoSuchEntity", f"The entity {arn[:256]} is not of this account.", 404)
-    return _simulate(_documents(session, found[3], found[4], arn), members)
+    return _simulate(_documents(directory, session, found[3], found[4], arn), members)
 
 
 def simulate_custom_policy(_: Session, __: Caller, members: Members) -> Members:
@@ -50,7 +50,7 @@ def simulate_custom_policy(_: Session, __: Caller, members: Members) -> Members:
     return _simulate([], members)
 
 
-def _documents(session: Session, kind: str | None, name: str, arn: str) -> Sequence[tuple[str, str]]:
+def _documents(directory: Directory, session: Session, kind: str | None, name: str, arn: str) -> Sequence[tuple[str, str]]:
     if kind is None or (kind, name) == ("user", names.ADMINISTRATOR):
         return [_EVERYTHING]
     if kind == "user":
@@ -60,7 +60,7 @@ def _documents(session: Session, kind: str | None, name: str, arn: str) -> Seque
     try:
         return documents(session, "role", find_role(session, name).name)
     except AwsError:
-        if not unmanaged.exists(session, name):
+        if not directory.unmanaged(session, name):
             raise
         # Nothing is denied to a role that is not managed: the platform does for it what the job asks for.
         return [_EVERYTHING]

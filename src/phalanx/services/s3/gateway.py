@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from phalanx.services.s3 import deletion
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
+from phalanx.services.s3.listing import LISTINGS, completed
 from phalanx.services.s3.payload import Payload, stated
 from phalanx.services.s3.request import WRITING, Request, possible, understand
 from phalanx.wire import sigv4
@@ -299,6 +300,10 @@ class _Turn:
         ) as exchange:
             if exchange.status == 404 and request.operation in ("GetObject", "HeadObject"):
                 await self._conceal(known)
+            if exchange.status == 200 and request.operation in LISTINGS:
+                listed = b"".join([piece async for piece in exchange.body()])
+                await self._say(200, completed(request.operation, listed, request.members.get("MaxKeys")))
+                return
             await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:

@@ -233,6 +233,9 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
         members |= {"Prefix": prefix, "Delimiter": parameters.get("delimiter", "")}
         if "max-keys" in parameters:
             members["MaxKeys"] = int(number)
+            if members["MaxKeys"] == 0:
+                # Which the server takes for no limit (`listing`).
+                parameters["max-keys"] = "1"
 
 
 def target(bucket: str, key: str, parameters: Mapping[str, str]) -> bytes:

@@ -321,7 +321,7 @@ def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
         if _S3_URI.fullmatch(uri) is None:
             raise validation(f'The S3 URI "{uri}" is not valid. Give it as s3://bucket/prefix.')
     for uri in dict.fromkeys(uris):
-        if not control.has_objects(uri):
+        if not control.has_objects(uri, request["RoleArn"]):
             bucket = uri.split("/")[2]
             raise validation(
                 f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists '

@@ -66,7 +66,7 @@ FIELDS: tuple[Field, ...] = (
         "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAuthConfig",
         note="keys for registries are the host's: podman login",
     ),
-    _honoured("RoleArn", note="any role of the account"),
+    _honoured("RoleArn", note="any role of the account, until one is created or `--require-roles`"),
     _honoured("InputDataConfig[].ChannelName"),
     _honoured(
         f"{_S3}.S3DataType",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from phalanx.identity import names
 from phalanx.identity.directory import Directory, document
 from phalanx.identity.policy import Malformed, compiled
-from phalanx.store.base import Json, now_ms
-from phalanx.store.identity import Role, Session
+from phalanx.identity.sessions import Credentials, begin
+from phalanx.store.base import Json
+from phalanx.store.identity import Role
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members, Service
 
@@ -23,8 +21,6 @@ ROLE_SECONDS, USER_SECONDS = 3600, 43_200
 CHAINED_SECONDS = 3600
 """The longest session of a role that was assumed by a session of another."""
 POLICY_CHARACTERS = 2048
-KEPT_MS = 86_400_000
-"""How long a session is remembered after it has ended, so that its user is told that it has expired."""
 _UNSUPPORTED = ("Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts", "SerialNumber", "TokenCode")
 
 
@@ -57,14 +53,13 @@ def assume_role(directory: Directory, caller: Caller, request: Members) -> Membe
             raise AwsError("AccessDenied", f"Role {request['RoleArn']} does not exist.", 403)
         if seconds > role.longest:
             raise _invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
-        credentials = _begin(
-            transaction, directory, "role", role.name, role.id, name, seconds, _session_policies(transaction, request)
-        )
+        bounds = _session_policies(transaction, request)
+        credentials = begin(transaction, directory.seal, "role", role.name, role.id, name, seconds, bounds)
         user = {
             "AssumedRoleId": f"{role.id}:{name}",
             "Arn": f"arn:{names.PARTITION}:sts::{caller.account}:assumed-role/{role.name}/{name}",
         }
-    return {"Credentials": credentials, "AssumedRoleUser": user}
+    return {"Credentials": _shown(credentials), "AssumedRoleUser": user}
 
 
 def get_session_token(directory: Directory, caller: Caller, request: Members) -> Members:
@@ -75,42 +70,15 @@ def get_session_token(directory: Directory, caller: Caller, request: Members) ->
         raise AwsError("AccessDenied", "Cannot call GetSessionToken with session credentials", 403)
     seconds = request.get("DurationSeconds", USER_SECONDS)
     with directory.database.write() as transaction:
-        return {"Credentials": _begin(transaction, directory, "user", who.name, who.owner_id, "", seconds, None)}
+        return {"Credentials": _shown(begin(transaction, directory.seal, "user", who.name, who.owner_id, "", seconds))}
 
 
-def _begin(
-    transaction: Transaction,
-    directory: Directory,
-    kind: str,
-    owner: str,
-    owner_id: str,
-    name: str,
-    seconds: int,
-    policies: Json | None,
-) -> Members:
-    """Store a session, forget those that ended long ago; the credentials as the response has them."""
-    id, secret, token, now = names.access_key_id("ASIA"), names.secret_key(), secrets.token_urlsafe(120), now_ms()
-    expires = now // 1000 * 1000 + seconds * 1000
-    transaction.execute(delete(Session).where(Session.expires < now - KEPT_MS))
-    transaction.add(
-        Session(
-            id=id,
-            secret=directory.seal.close(secret, id),
-            token=hashlib.sha256(token.encode()).hexdigest(),
-            kind=kind,
-            owner=owner,
-            owner_id=owner_id,
-            name=name,
-            policies=policies,
-            created=now,
-            expires=expires,
-        )
-    )
+def _shown(credentials: Credentials) -> Members:
     return {
-        "AccessKeyId": id,
-        "SecretAccessKey": secret,
-        "SessionToken": token,
-        "Expiration": datetime.fromtimestamp(expires / 1000, UTC),
+        "AccessKeyId": credentials.id,
+        "SecretAccessKey": credentials.secret,
+        "SessionToken": credentials.token,
+        "Expiration": credentials.expires,
     }
 
 

@@ -1,0 +1,123 @@
+"""Jobs read and write S3 as their roles, where the service requires roles."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+from e2e.conftest import IMAGE, PHALANX, ROLE, running, wait_for
+
+ROLES = "arn:aws:iam::123456789012:role/"
+BUCKET = "arn:aws:s3:::test-bucket"
+TRUST = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+READING = (("s3:ListBucket", ""), ("s3:GetObject", "/train/*"))
+WRITING = (("s3:PutObject", "/models/*"),)
+CHECKPOINTS = (("s3:GetObject", "/checkpoints/*"), ("s3:PutObject", "/checkpoints/*"), ("s3:DeleteObject", "/checkpoints/*"))
+
+
+@pytest.fixture(scope="module")
+def phalanx(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("phalanx"), "--require-roles") as service:
+        yield service
+
+
+def role(phalanx, name, *allowed):
+    """A role that SageMaker may assume, and that may do each of `allowed` (action, and on what below the bucket)."""
+    statements = [{"Effect": "Allow", "Action": action, "Resource": BUCKET + on} for action, on in allowed]
+    iam = phalanx.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [TRUST]}))
+    if statements:
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_role_policy(RoleName=name, PolicyName="data", PolicyDocument=policy)
+    return ROLES + name
+
+
+def create(phalanx, name, role, script="true", channels=("File",), **members):
+    """A job that is a shell script, with the same data once for each way of reading."""
+    algorithm = {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": ["sh", "-c", script]}
+    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://test-bucket/train/"}
+    data = [{"ChannelName": mode, "InputMode": mode, "DataSource": {"S3DataSource": source}} for mode in channels]
+    phalanx.create(
+        name, 1, encrypted=False, RoleArn=role, AlgorithmSpecification=algorithm, InputDataConfig=data or None, **members
+    )
+
+
+def refused(phalanx, name, role, **members):
+    with pytest.raises(ClientError) as error:
+        create(phalanx, name, role, **members)
+    assert error.value.response["Error"]["Code"] == "ValidationException"
+    return error.value.response["Error"]["Message"]
+
+
+def test_a_role_that_may_read_and_write_is_enough(phalanx):
+    arn = role(phalanx, "enough", *READING, *WRITING, *CHECKPOINTS)
+    script = (
+        "set -e; cd /opt/ml/input/data; cat File/part-0.csv File/part-1.csv > /tmp/all; cat FastFile/* | cmp - /tmp/all;"
+        " cat Pipe_0 | cmp - /tmp/all; echo one > /opt/ml/checkpoints/first; cp /tmp/all /opt/ml/model/"
+    )
+    where = {"S3Uri": "s3://test-bucket/checkpoints"}
+    create(phalanx, "enough", arn, script, ("File", "FastFile", "Pipe"), CheckpointConfig=where)
+    job = phalanx.ended("enough")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    s3 = phalanx.client("s3")
+    assert s3.get_object(Bucket="test-bucket", Key="checkpoints/first")["Body"].read() == b"one\n"
+    assert s3.head_object(Bucket="test-bucket", Key="models/enough/output/model.tar.gz")["ContentLength"] > 0
+    # Its next attempt reads what it has kept.
+    create(phalanx, "goes-on", arn, "grep one /opt/ml/checkpoints/first", (), CheckpointConfig=where)
+    job = phalanx.ended("goes-on")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_roles_that_nobody_created_are_none(phalanx):
+    for arn in (ROLE, ROLES + "nobody"):
+        assert refused(phalanx, "unmade", arn).startswith(f"Could not assume role {arn}.")
+
+
+def test_a_bucket_that_a_role_may_not_list_holds_nothing(phalanx):
+    arn = role(phalanx, "blind", *WRITING, ("s3:GetObject", "/*"))
+    text = refused(phalanx, "blind", arn)
+    assert text.startswith('No S3 objects found under S3 URL "s3://test-bucket/train/"')
+    assert text.endswith(f'that the role "{arn}" has "s3:ListBucket" permissions on bucket "test-bucket".')
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "channels", "what", "denied"),
+    [
+        ("unread", (("s3:ListBucket", ""), *WRITING), ("File",), "Data download failed", "s3:GetObject"),
+        ("unpiped", (("s3:ListBucket", ""), *WRITING), ("Pipe",), "Data download failed", "s3:GetObject"),
+        ("unwritten", READING, ("File",), "Artifact upload failed", "s3:PutObject"),
+        ("elsewhere", (*READING, ("s3:PutObject", "/other/*")), (), "Artifact upload failed", "s3:PutObject"),
+    ],
+)
+def test_a_job_may_in_s3_what_its_role_may(phalanx, name, allowed, channels, what, denied):
+    arn = role(phalanx, name, *allowed)
+    script = "cat /opt/ml/input/data/Pipe_0 > /tmp/read; sleep 60" if "Pipe" in channels else "echo model > /opt/ml/model/m"
+    create(phalanx, name, arn, script, channels)
+    job = phalanx.ended(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    who = f"User: arn:aws:sts::123456789012:assumed-role/{name}/SageMaker is not authorized to perform: {denied} on resource"
+    assert job["FailureReason"].startswith(f"ClientError: {what}:AccessDenied (403): {who}"), job["FailureReason"]
+    stored = phalanx.client("s3").list_objects_v2(Bucket="test-bucket", Prefix=f"models/{name}/")
+    assert "Contents" not in stored
+
+
+def test_what_a_role_may_no_more_its_running_jobs_may_no_more(phalanx):
+    arn = role(phalanx, "revoked", *READING, *WRITING)
+    create(phalanx, "revoked", arn, "sleep 600")
+    wait_for(lambda: phalanx.describe("revoked")["SecondaryStatus"] == "Training", 60, "the job to train")
+    phalanx.client("iam").delete_role_policy(RoleName="revoked", PolicyName="data")
+    # A job that is stopped uploads what it has.
+    phalanx.client("sagemaker").stop_training_job(TrainingJobName="revoked")
+    job = phalanx.ended("revoked")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "because no identity-based policy allows the s3:PutObject action" in job["FailureReason"]
+
+
+def test_another_s3_knows_no_roles(tmp_path):
+    command = [PHALANX, "serve", "--require-roles", "--s3-endpoint", "http://127.0.0.1:1", "--data-dir", str(tmp_path / "data")]
+    shown = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    assert shown.returncode != 0
+    assert "--require-roles needs the embedded S3" in shown.stderr
+    assert not (tmp_path / "data").exists()
