@@ -61,7 +61,8 @@ def main() -> None:
     guard = Authority(directory, trail)
     backend = Backend(SOCKET)
     folders = Folders(backend, Path(BUCKETS))
-    gateway = Gateway(directory.principal, guard, settings.account, backend, folders, Follower(directory).look, UNAVAILABLE)
+    look = Follower(directory).look
+    gateway = Gateway(directory.principal, guard, settings.account, settings.region, backend, folders, look, UNAVAILABLE)
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)
     control.bind(CONTROL)

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from phalanx import __version__
-from phalanx.cli.settings import S3_TRAIL
+from phalanx.cli.settings import REGION, S3_TRAIL
 from phalanx.data import unix_http
 from phalanx.data.model import ObjectStore
 from phalanx.data.objects import client
@@ -140,6 +140,7 @@ def settings(
     return Settings(
         version=__version__,
         account=account,
+        region=REGION,
         database=database,
         identity_key=str(data_dir / "identity.key"),
         trail=str(data_dir / "audit" / S3_TRAIL),

@@ -16,10 +16,9 @@ import structlog
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
-from phalanx.services.s3 import deletion
+from phalanx.services.s3 import answers, conditions, deletion
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
-from phalanx.services.s3.listing import LISTINGS, completed
 from phalanx.services.s3.payload import Payload, stated
 from phalanx.services.s3.request import WRITING, Request, possible, understand
 from phalanx.wire import sigv4
@@ -96,6 +95,7 @@ class Gateway:
         keys: KeyLookup,
         guard: Guard,
         account: str,
+        region: str,
         backend: Backend,
         folders: Folders,
         look: Callable[[], None] = lambda: None,
@@ -104,6 +104,7 @@ class Gateway:
         self._keys = keys
         self._guard = guard
         self._account = account
+        self.region = region
         self.backend = backend
         self.folders = folders
         self._look = look
@@ -298,13 +299,32 @@ class _Turn:
         async with self._gateway.backend.ask(
             self._http.method, request.target, headers, self._content(payload), payload.length
         ) as exchange:
-            if exchange.status == 404 and request.operation in ("GetObject", "HeadObject"):
+            reading = request.operation in ("GetObject", "HeadObject")
+            if exchange.status == 404 and reading:
                 await self._conceal(known)
-            if exchange.status == 200 and request.operation in LISTINGS:
-                listed = b"".join([piece async for piece in exchange.body()])
-                await self._say(200, completed(request.operation, listed, request.members.get("MaxKeys")))
-                return
-            await self._pass_on(known, exchange)
+            if exchange.status >= 400 and self._http.method != "HEAD":
+                raise answers.error(exchange.status, await _whole(exchange))
+            if exchange.status == 200 and request.operation in answers.LISTINGS:
+                listed = answers.listing(request.operation, await _whole(exchange), request.members.get("MaxKeys"))
+                await self._say(200, listed)
+            elif exchange.status == 200 and request.operation == "GetBucketLocation":
+                await self._say(200, answers.location(self._gateway.region))
+            elif reading and exchange.status in (200, 206):
+                await self._give(known, exchange)
+            else:
+                await self._pass_on(known, exchange)
+
+    async def _give(self, known: _Known, exchange: Exchange) -> None:
+        """Answer with an object, where the request's conditions hold."""
+        told = dict(exchange.headers)
+        outcome = conditions.outcome(self._http.headers, told.get(b"etag", b""), told.get(b"last-modified", b""))
+        if outcome == 412:
+            raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        if outcome == 304:
+            await self._start(304, [(name, told[name]) for name in (b"etag", b"last-modified") if name in told])
+            await self._send({"type": "http.response.body", "body": b""})
+            return
+        await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
         """The body's content; the last piece comes only when all of it has been verified."""
@@ -341,7 +361,7 @@ class _Turn:
                     if exchange.status != 200:
                         await self._pass_on(known, exchange)
                         return
-                    told = deletion.failures(b"".join([piece async for piece in exchange.body()]))
+                    told = deletion.failures(await _whole(exchange))
             if told is None:
                 raise BackendError("the S3 server's answer is none")
             failed |= told
@@ -363,6 +383,8 @@ class _Turn:
         if exchange.status in (200, 206):
             headers += known.request.overrides
             headers += [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
+        if known.request.operation == "HeadBucket" and exchange.status == 200:
+            headers.append((b"x-amz-bucket-region", self._gateway.region.encode()))
         status = exchange.status
         if status == 200 and any(name == b"content-range" for name, _ in headers):
             status = 206
@@ -425,6 +447,11 @@ def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> E
         request.members,
         error=error,
     )
+
+
+async def _whole(exchange: Exchange) -> bytes:
+    """An answer that is a document."""
+    return b"".join([piece async for piece in exchange.body()])
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
+from phalanx.services.s3 import conditions
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
 
@@ -110,7 +111,6 @@ _MEMBERS = {
 _ACLS = ("private", "bucket-owner-full-control")
 """The only ones that a bucket with its ACLs disabled takes, as buckets have them unless told otherwise."""
 _DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-md5")
-_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 WRITING = frozenset({"PutObject", "CopyObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
 """Operations that make objects."""
 
@@ -263,7 +263,7 @@ def _headers(
     members |= {member: given[name] for name, member in _MEMBERS.items() if name in given}
     passed = [(name.encode("latin-1"), _value(name, value)) for name, value in given.items() if name.startswith("x-amz-meta-")]
     if operation in WRITING:
-        for name in _CONDITIONS:
+        for name in conditions.NAMES:
             if name in headers:
                 raise _not_implemented(f"The header {name} of {operation}")
         passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers]
@@ -272,7 +272,7 @@ def _headers(
         if codings:
             passed.append((b"content-encoding", b", ".join(codings)))
     elif operation in ("GetObject", "HeadObject"):
-        passed += [(name.encode(), headers[name]) for name in ("range", *_CONDITIONS) if name in headers]
+        passed += [(b"range", headers["range"])] if "range" in headers else []
     if operation == "CopyObject":
         source_bucket, source_key = _source(given["x-amz-copy-source"])
         members["CopySource"] = f"{source_bucket}/{source_key}"

@@ -18,6 +18,7 @@ class Settings:
 
     version: str
     account: str
+    region: str
     database: str
     """SQLAlchemy's URL; a password comes by PGPASSWORD or ~/.pgpass."""
     identity_key: str

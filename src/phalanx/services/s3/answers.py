@@ -1,0 +1,60 @@
+"""The server's answers as S3 gives them: what it leaves out is filled in."""
+
+from __future__ import annotations
+
+import re
+
+from phalanx.wire.errors import AwsError
+
+LISTINGS = frozenset({"ListObjects", "ListObjectsV2"})
+_ETAG = re.compile(rb"<ETag>([^<&\"]*)</ETag>")
+_OF_ONE = re.compile(rb"\s*<(Contents|CommonPrefixes|KeyCount|NextContinuationToken|NextMarker)>.*?</\1>", re.DOTALL)
+"""What a listing of one entry has that one of none has not."""
+_END = b"</ListBucketResult>"
+_CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
+_CODES = {"BucketAlreadyExists": "BucketAlreadyOwnedByYou"}
+"""All buckets are the one account's."""
+_MESSAGES = {
+    "BucketAlreadyOwnedByYou": "Your previous request to create the named bucket succeeded and you already own it.",
+    "BucketNotEmpty": "The bucket you tried to delete is not empty. Delete its objects first.",
+    "EntityTooSmall": "Your proposed upload is smaller than the minimum allowed object size.",
+    "InvalidPart": "One or more of the specified parts could not be found. The part may not have been uploaded, or the"
+    " specified entity tag may not have matched the part's entity tag.",
+    "InvalidPartOrder": "The list of parts was not in ascending order. Parts must be ordered by part number.",
+    "InvalidRange": "The requested range is not satisfiable",
+    "MalformedXML": "The XML you provided was not well-formed or did not validate against our published schema.",
+    "NoSuchBucket": "The specified bucket does not exist",
+    "NoSuchKey": "The specified key does not exist.",
+    "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or"
+    " completed.",
+}
+"""In AWS's words ("Error responses" in the S3 API reference)."""
+
+
+def listing(operation: str, answer: bytes, most: int | None) -> bytes:
+    """A listing (ListBucketResult) with quotes around ETags, and a KeyCount of 0. Where `most` (max-keys) is 0 the server was
+    asked for one entry."""
+    answer = _ETAG.sub(rb"<ETag>&quot;\1&quot;</ETag>", answer)
+    if most == 0:
+        answer = _OF_ONE.sub(b"", answer).replace(b"<MaxKeys>1<", b"<MaxKeys>0<")
+        answer = answer.replace(b"<IsTruncated>true<", b"<IsTruncated>false<")
+    if operation == "ListObjectsV2" and b"<KeyCount>" not in answer:
+        answer = answer.replace(_END, b"  <KeyCount>0</KeyCount>\n" + _END)
+    return answer
+
+
+def error(status: int, answer: bytes) -> AwsError:
+    """What a refusal of the server (4xx) says."""
+    found = _CODE.search(answer)
+    code = "InvalidRequest" if found is None else found[1].decode()
+    code = _CODES.get(code, code)
+    return AwsError(code, _MESSAGES.get(code, "The S3 server refuses the request."), status)
+
+
+def location(region: str) -> bytes:
+    """GetBucketLocation's answer; us-east-1 is the region that has no name there."""
+    name = "" if region == "us-east-1" else region
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{name}</LocationConstraint>'
+    ).encode()

@@ -1,0 +1,121 @@
+"""What S3's door fills in where the server behind leaves something out, as clients read it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+
+import embedded_s3
+from embedded_s3 import REGION
+from phalanx.services.s3 import answers, conditions
+
+BUCKET = "answers-bucket"
+ELSEWHERE = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory):
+    with embedded_s3.running(tmp_path_factory.mktemp("s3")) as s3:
+        admin = s3.client()
+        admin.create_bucket(Bucket=BUCKET, **ELSEWHERE)
+        admin.put_object(Bucket=BUCKET, Key="a/1", Body=b"one")
+        admin.put_object(Bucket=BUCKET, Key="b", Body=b"two")
+        yield admin
+
+
+def test_listings_have_what_clients_read_in_them(admin):
+    etag = admin.head_object(Bucket=BUCKET, Key="a/1")["ETag"]
+    listed = admin.list_objects_v2(Bucket=BUCKET, Prefix="a/")
+    assert (listed["KeyCount"], listed["Contents"][0]["ETag"]) == (1, etag)
+    assert admin.list_objects(Bucket=BUCKET, Prefix="a/")["Contents"][0]["ETag"] == etag
+    none = admin.list_objects_v2(Bucket=BUCKET, Prefix="nothing/")
+    assert (none["KeyCount"], none["IsTruncated"], "Contents" in none) == (0, False, False)
+
+
+def test_a_listing_of_no_more_than_nothing_has_nothing(admin):
+    for listing in (admin.list_objects_v2, admin.list_objects):
+        for delimiter in ("", "/"):
+            none = listing(Bucket=BUCKET, MaxKeys=0, Delimiter=delimiter)
+            assert (none["MaxKeys"], none["IsTruncated"], none.get("KeyCount", 0)) == (0, False, 0)
+            assert none.keys().isdisjoint({"Contents", "CommonPrefixes", "NextContinuationToken", "NextMarker"})
+
+
+def test_a_bucket_is_in_the_services_region(admin):
+    assert admin.get_bucket_location(Bucket=BUCKET)["LocationConstraint"] == REGION
+    assert admin.head_bucket(Bucket=BUCKET)["BucketRegion"] == REGION
+    assert b"LocationConstraint></LocationConstraint" not in answers.location("eu-west-1")
+    assert b"></LocationConstraint" in answers.location("us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "status", "code", "message"),
+    [
+        ("create_bucket", {"Bucket": BUCKET, **ELSEWHERE}, 409, "BucketAlreadyOwnedByYou", "and you already own it"),
+        ("delete_bucket", {"Bucket": BUCKET}, 409, "BucketNotEmpty", "is not empty"),
+        ("get_object", {"Bucket": BUCKET, "Key": "none"}, 404, "NoSuchKey", "key does not exist"),
+        ("get_object", {"Bucket": BUCKET, "Key": "b", "Range": "bytes=9-12"}, 416, "InvalidRange", "not satisfiable"),
+        ("get_object", {"Bucket": "no-such-bucket", "Key": "b"}, 404, "NoSuchBucket", "bucket does not exist"),
+        ("list_objects_v2", {"Bucket": "no-such-bucket"}, 404, "NoSuchBucket", "bucket does not exist"),
+        ("copy_object", {"Bucket": BUCKET, "Key": "c", "CopySource": f"{BUCKET}/none"}, 404, "NoSuchKey", "does not exist"),
+        ("list_parts", {"Bucket": BUCKET, "Key": "m", "UploadId": "none"}, 404, "NoSuchUpload", "upload ID may be invalid"),
+        ("head_object", {"Bucket": BUCKET, "Key": "none"}, 404, "404", "Not Found"),
+    ],
+)
+def test_refusals_say_what_is_wrong(admin, call, arguments, status, code, message):
+    with pytest.raises(ClientError) as error:
+        getattr(admin, call)(**arguments)
+    told = error.value.response
+    assert (told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"]) == (status, code)
+    assert message in told["Error"]["Message"]
+
+
+def test_a_refusal_without_a_code_is_one_all_the_same():
+    told = answers.error(400, b"bad request")
+    assert (told.code, told.status) == ("InvalidRequest", 400)
+
+
+@pytest.mark.parametrize("call", ["get_object", "head_object"])
+def test_conditions_are_heeded(admin, call):
+    known = admin.head_object(Bucket=BUCKET, Key="b")
+    etag, hour = known["ETag"], timedelta(hours=1)
+    before, after = known["LastModified"] - hour, known["LastModified"] + hour
+    for conditions_, expected in (
+        ({"IfMatch": etag}, 200),
+        ({"IfMatch": etag.strip('"')}, 200),
+        ({"IfMatch": "*"}, 200),
+        ({"IfMatch": '"other"'}, 412),
+        ({"IfMatch": '"other"', "Range": "bytes=0-1"}, 412),
+        ({"IfMatch": f'"other", {etag}'}, 200),
+        ({"IfNoneMatch": etag}, 304),
+        ({"IfNoneMatch": "*"}, 304),
+        ({"IfNoneMatch": '"other"'}, 200),
+        ({"IfModifiedSince": before}, 200),
+        ({"IfModifiedSince": known["LastModified"]}, 304),
+        ({"IfModifiedSince": after}, 304),
+        ({"IfUnmodifiedSince": before}, 412),
+        ({"IfUnmodifiedSince": after}, 200),
+        ({"IfMatch": etag, "IfUnmodifiedSince": before}, 200),
+        ({"IfNoneMatch": '"other"', "IfModifiedSince": after}, 200),
+    ):
+        try:
+            status = getattr(admin, call)(Bucket=BUCKET, Key="b", **conditions_)["ResponseMetadata"]["HTTPStatusCode"]
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        assert status == expected, conditions_
+
+
+def test_a_download_in_parts_never_mixes_two_versions(admin):
+    """What clients that read ranges in parallel rely on."""
+    old = admin.head_object(Bucket=BUCKET, Key="b")["ETag"]
+    assert admin.get_object(Bucket=BUCKET, Key="b", IfMatch=old, Range="bytes=0-0")["ResponseMetadata"]["HTTPStatusCode"] == 206
+    admin.put_object(Bucket=BUCKET, Key="b", Body=b"2")
+    with pytest.raises(ClientError) as error:
+        admin.get_object(Bucket=BUCKET, Key="b", IfMatch=old, Range="bytes=0-0")
+    assert error.value.response["Error"]["Code"] == "PreconditionFailed"
+
+
+def test_dates_that_are_none_are_no_conditions():
+    now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").encode()
+    for field in (b"yesterday", b"", b"\xff", b"Sun, 99 Nov 2026 00:00:00 GMT"):
+        assert conditions.outcome({"if-modified-since": field, "if-unmodified-since": field}, b'"e"', now) == 200
+    assert conditions.outcome({"if-modified-since": now}, b'"e"', b"never") == 304
