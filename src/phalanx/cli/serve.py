@@ -92,6 +92,8 @@ CLAIM_SECONDS = 1.0
 """How long a start takes the lead for free that the service before, which was killed, seems to have still."""
 SCHEMA_SECONDS = 60.0
 """How long a replica waits until the one that leads has brought the database to this version's schema."""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+"""What stops a service in order."""
 DEPOSED = os.EX_TEMPFAIL
 """Exit status of a replica from which another has taken the lead: it is to be started again."""
 
@@ -244,7 +246,8 @@ def serve(
         stop.append(number)
         sys.exit(0)
 
-    signal.signal(signal.SIGTERM, unwind)
+    for each in _ENDING:
+        signal.signal(each, unwind)
     # Replicas that start at the same time make what they have in common one after the other.
     starting = os.open(data_dir / "starting.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(starting, fcntl.LOCK_EX)
@@ -501,7 +504,8 @@ class _Service:
             self._leaving = server.should_exit = True
 
         # Nothing is raised any more, which would be lost in a destructor; `stop` has what came before.
-        signal.signal(signal.SIGTERM, end)
+        for each in _ENDING:
+            signal.signal(each, end)
         # Until now it did what SIGKILL does, which leaves instances too. Where somebody has it ignored (nohup), it stays so.
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             signal.signal(signal.SIGHUP, leave)
@@ -556,7 +560,7 @@ class _Service:
     def close(self) -> None:
         """Stop everything that was started, the rest too where one fails; running jobs go back to the queue, or are left."""
         # A second signal, from a person in a hurry, must not leave half of it standing.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (*_ENDING, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._closing.set()
         if self._waiter is not None:

@@ -111,19 +111,24 @@ class Member:
             # Asking costs the engine time that IKE needs: in a large mesh ask less often.
             pause = max(_POLL, 2 * (time.monotonic() - asked))
             # A charon with a large mesh to make answers when it comes to it.
+            due = asked >= look
             with contextlib.suppress(Unanswered):
-                if asked >= look:
+                if due:
                     begun = self._under_way(pending, tried, mark)
-                if len(begun) < _AT_ONCE and pending - begun:
-                    now = in_turn(self._spec.name, pending - begun, tried)[: _AT_ONCE - len(begun)]
-                    begun.update(now)
-                    tried.update(now)
-                    self._charon.initiate(now)
-            if asked >= look:
+                self._begin(pending - begun, begun, tried)
+            if due:
                 if asked > deadline:
                     raise MeshError(self._complaint({name: self._cause(name, mark) for name in pending}))
                 look = time.monotonic() + _RETRY
             time.sleep(pause)
+
+    def _begin(self, waiting: set[str], begun: set[str], tried: set[str]) -> None:
+        """Initiate to as many of the waiting peers as may be begun with at once, and note which."""
+        if now := in_turn(self._spec.name, waiting, tried)[: max(0, _AT_ONCE - len(begun))]:
+            # Noted first: a charon that does not answer yet goes about it all the same.
+            begun.update(now)
+            tried.update(now)
+            self._charon.initiate(now)
 
     def _under_way(self, pending: set[str], tried: set[str], mark: int) -> set[str]:
         """With which of these peers charon is negotiating. Raises MeshError where one that was tried has refused."""
