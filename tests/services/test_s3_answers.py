@@ -1,8 +1,10 @@
 """What S3's door fills in where the server behind leaves something out, as clients read it."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 import embedded_s3
@@ -112,6 +114,70 @@ def test_a_download_in_parts_never_mixes_two_versions(admin):
     with pytest.raises(ClientError) as error:
         admin.get_object(Bucket=BUCKET, Key="b", IfMatch=old, Range="bytes=0-0")
     assert error.value.response["Error"]["Code"] == "PreconditionFailed"
+
+
+def test_an_object_is_copied_in_parts(admin):
+    """As boto3 copies what is larger than 8 MB."""
+    content = os.urandom(21 << 20)
+    admin.put_object(Bucket=BUCKET, Key="large", Body=content)
+    settings = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20)
+    admin.copy({"Bucket": BUCKET, "Key": "large"}, BUCKET, "deep/copy", Config=settings)
+    assert admin.get_object(Bucket=BUCKET, Key="deep/copy")["Body"].read() == content
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ({"CopySourceRange": "bytes=1-3"}, "InvalidArgument"),
+        ({"CopySourceRange": "bytes=5-6"}, "InvalidRange"),
+        ({"CopySourceRange": "bytes=1-0"}, "InvalidArgument"),
+        ({"CopySourceRange": "bytes=1-"}, "InvalidArgument"),
+        ({"CopySourceIfMatch": '"other"'}, "PreconditionFailed"),
+        ({"CopySourceIfModifiedSince": datetime(2100, 1, 1, tzinfo=UTC)}, "PreconditionFailed"),
+        ({"CopySource": f"{BUCKET}/none"}, "NoSuchKey"),
+        ({"UploadId": "none"}, "NoSuchUpload"),
+    ],
+)
+def test_parts_that_cannot_be_copied(admin, what, code):
+    admin.put_object(Bucket=BUCKET, Key="abc", Body=b"abc")
+    whole = {"Bucket": BUCKET, "Key": "parts"}
+    upload = admin.create_multipart_upload(**whole)["UploadId"]
+    asked = {**whole, "UploadId": upload, "PartNumber": 1, "CopySource": f"{BUCKET}/abc", **what}
+    with pytest.raises(ClientError) as error:
+        admin.upload_part_copy(**asked)
+    assert error.value.response["Error"]["Code"] == code
+    assert admin.list_parts(**whole, UploadId=upload).get("Parts", []) == []
+    admin.abort_multipart_upload(**whole, UploadId=upload)
+
+
+def test_a_part_may_be_a_part_of_an_object(admin):
+    admin.put_object(Bucket=BUCKET, Key="abc", Body=b"abc")
+    whole = {"Bucket": BUCKET, "Key": "middle"}
+    upload = admin.create_multipart_upload(**whole)["UploadId"]
+    etag = admin.head_object(Bucket=BUCKET, Key="abc")["ETag"]
+    part = {"PartNumber": 1, "CopySource": f"{BUCKET}/abc", "CopySourceRange": "bytes=1-1", "CopySourceIfMatch": etag}
+    made = admin.upload_part_copy(**whole, UploadId=upload, **part)["CopyPartResult"]["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": made}]}
+    admin.complete_multipart_upload(**whole, UploadId=upload, MultipartUpload=parts)
+    assert admin.get_object(**whole)["Body"].read() == b"b"
+
+
+def test_objects_have_no_tags(admin):
+    assert admin.get_object_tagging(Bucket=BUCKET, Key="a/1")["TagSet"] == []
+    for key in ("none", "a//1"):
+        with pytest.raises(ClientError) as error:
+            admin.get_object_tagging(Bucket=BUCKET, Key=key)
+        assert error.value.response["Error"]["Code"] == "NoSuchKey"
+
+
+def test_conditions_of_a_copy_are_heeded(admin):
+    copied = {"Bucket": BUCKET, "Key": "conditional", "CopySource": f"{BUCKET}/a/1"}
+    with pytest.raises(ClientError) as error:
+        admin.copy_object(**copied, CopySourceIfMatch='"other"')
+    assert error.value.response["Error"]["Code"] == "PreconditionFailed"
+    assert "Contents" not in admin.list_objects_v2(Bucket=BUCKET, Prefix="conditional")
+    admin.copy_object(**copied, CopySourceIfMatch=admin.head_object(Bucket=BUCKET, Key="a/1")["ETag"])
+    assert admin.get_object(Bucket=BUCKET, Key="conditional")["Body"].read() == b"one"
 
 
 def test_dates_that_are_none_are_no_conditions():

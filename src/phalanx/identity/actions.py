@@ -96,6 +96,7 @@ _S3_ACTIONS = {
     "CopyObject": "PutObject",
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
     "CompleteMultipartUpload": "PutObject",
     "ListParts": "ListMultipartUploadParts",
 }
@@ -193,7 +194,7 @@ def _s3(operation: str, members: Members) -> Iterator[Need]:
     if "Bucket" in members:
         name = base + members["Bucket"] + (f"/{members['Key']}" if "Key" in members else "")
     yield f"s3:{_S3_ACTIONS.get(operation, operation)}", name
-    if operation == "CopyObject":
+    if "CopySource" in members:
         yield "s3:GetObject", base + members["CopySource"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from phalanx.wire.errors import AwsError
+from phalanx.wire.serializer import xml_text
 
 LISTINGS = frozenset({"ListObjects", "ListObjectsV2"})
 _ETAG = re.compile(rb"<ETag>([^<&\"]*)</ETag>")
@@ -31,6 +32,10 @@ _MESSAGES = {
 """In AWS's words ("Error responses" in the S3 API reference)."""
 
 
+NO_TAGS = b'<?xml version="1.0" encoding="UTF-8"?>\n<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet></TagSet></Tagging>'
+"""GetObjectTagging's answer."""
+
+
 def listing(operation: str, answer: bytes, most: int | None) -> bytes:
     """A listing (ListBucketResult) with quotes around ETags, and a KeyCount of 0. Where `most` (max-keys) is 0 the server was
     asked for one entry."""
@@ -49,6 +54,14 @@ def error(status: int, answer: bytes) -> AwsError:
     code = "InvalidRequest" if found is None else found[1].decode()
     code = _CODES.get(code, code)
     return AwsError(code, _MESSAGES.get(code, "The S3 server refuses the request."), status)
+
+
+def part_copied(etag: str, modified: str) -> bytes:
+    """UploadPartCopy's answer; `modified` is an ISO 8601 time."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<CopyPartResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LastModified>{xml_text(modified)}</LastModified><ETag>{xml_text(etag)}</ETag></CopyPartResult>"
+    ).encode()
 
 
 def location(region: str) -> bytes:

@@ -169,3 +169,9 @@ class Backend:
                 yield exchange
             finally:
                 exchange.abort()
+
+
+async def nothing() -> AsyncGenerator[bytes, None]:
+    """The content of a request that has none."""
+    return
+    yield b""

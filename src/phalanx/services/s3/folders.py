@@ -12,11 +12,11 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.backend import Backend, nothing
 from phalanx.services.s3.request import target
 from phalanx.wire.errors import AwsError
 
@@ -109,7 +109,7 @@ class Folders:
         return innermost
 
     async def _ask(self, method: str, where: bytes) -> bytes:
-        async with self._backend.ask(method, where, [], _nothing(), 0) as exchange:
+        async with self._backend.ask(method, where, [], nothing(), 0) as exchange:
             return b"".join([piece async for piece in exchange.body()])
 
 
@@ -128,8 +128,3 @@ def _in_the_way(key: str, other: str) -> AwsError:
         " Choose another key, or delete what is in its way.",
         501,
     )
-
-
-async def _nothing() -> AsyncGenerator[bytes, None]:
-    return
-    yield b""

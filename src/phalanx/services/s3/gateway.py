@@ -17,10 +17,10 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from phalanx.services.s3 import answers, conditions, deletion
-from phalanx.services.s3.backend import Backend, BackendError, Exchange
+from phalanx.services.s3.backend import Backend, BackendError, Exchange, nothing
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import WRITING, Request, possible, understand
+from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -64,6 +64,7 @@ _AWAY = AwsError(
 )
 _FAILED = AwsError("InternalError", "We encountered an internal error. Please try again.", 500)
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
+_UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
 _log = structlog.get_logger(__name__)
 
@@ -264,7 +265,7 @@ class _Turn:
     async def _answer(self, known: _Known) -> None:
         request = known.request
         if request.impossible:
-            if request.operation in ("GetObject", "HeadObject"):
+            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging"):
                 raise _NO_KEY
             if request.operation == "DeleteObject":
                 await self._say(204, b"")
@@ -275,6 +276,10 @@ class _Turn:
         payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
         if request.operation == "DeleteObjects":
             await self._delete(known, await self._document(payload))
+            return
+        if request.operation == "GetObjectTagging":
+            await self._document(payload)
+            await self._tell_tags(known)
             return
         bucket, key, folders = request.members.get("Bucket", ""), request.members.get("Key", ""), self._gateway.folders
         if request.operation == "DeleteBucket":
@@ -288,9 +293,12 @@ class _Turn:
             elif not folders.may_exist(bucket, key):
                 await self._say(204, b"")
                 return
-            if request.operation in ("UploadPart", "CompleteMultipartUpload"):
+            if request.operation in ("UploadPart", "UploadPartCopy", "CompleteMultipartUpload"):
                 await folders.keep(bucket, key)
-            await self._ask(known, payload)
+            if request.source is not None:
+                await self._copy(known, request.source, payload)
+            else:
+                await self._ask(known, payload)
 
     async def _ask(self, known: _Known, payload: Payload) -> None:
         """Have the server do it, and answer what it answers."""
@@ -314,14 +322,42 @@ class _Turn:
             else:
                 await self._pass_on(known, exchange)
 
+    async def _copy(self, known: _Known, source: Source, payload: Payload) -> None:
+        if known.request.operation == "UploadPartCopy":
+            await self._document(payload)
+            await self._copy_part(known.request, source)
+            return
+        if source.conditions:
+            async with self._gateway.backend.ask("HEAD", source.target, [], nothing(), 0) as origin:
+                if origin.status == 200 and _outcome(source.conditions, origin) != 200:
+                    raise _UNMET
+        await self._ask(known, payload)
+
+    async def _copy_part(self, request: Request, source: Source) -> None:
+        """UploadPartCopy: the server has no such thing, so what it gives is given to it."""
+        backend, span = self._gateway.backend, source.span
+        headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
+        async with backend.ask("GET", source.target, headers, nothing(), 0) as origin:
+            if origin.status >= 400:
+                raise answers.error(origin.status, await _whole(origin))
+            if _outcome(source.conditions, origin) != 200:
+                raise _UNMET
+            length = int(dict(origin.headers).get(b"content-length", b"0"))
+            if span is not None and length != span[1] - span[0] + 1:
+                raise AwsError("InvalidArgument", "The specified range ends after the source object.")
+            async with backend.ask("PUT", request.target, [], origin.body(), length) as exchange:
+                if exchange.status >= 400:
+                    raise answers.error(exchange.status, await _whole(exchange))
+                etag = dict(exchange.headers).get(b"etag", b"").decode("latin-1")
+        await self._say(200, answers.part_copied(etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
+
     async def _give(self, known: _Known, exchange: Exchange) -> None:
         """Answer with an object, where the request's conditions hold."""
-        told = dict(exchange.headers)
-        outcome = conditions.outcome(self._http.headers, told.get(b"etag", b""), told.get(b"last-modified", b""))
+        outcome = _outcome(self._http.headers, exchange)
         if outcome == 412:
-            raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+            raise _UNMET
         if outcome == 304:
-            await self._start(304, [(name, told[name]) for name in (b"etag", b"last-modified") if name in told])
+            await self._start(304, [(name, value) for name, value in exchange.headers if name in (b"etag", b"last-modified")])
             await self._send({"type": "http.response.body", "body": b""})
             return
         await self._pass_on(known, exchange)
@@ -366,6 +402,17 @@ class _Turn:
                 raise BackendError("the S3 server's answer is none")
             failed |= told
         await self._say(200, deletion.answer(asked, failed))
+
+    async def _tell_tags(self, known: _Known) -> None:
+        """GetObjectTagging, which clients ask for before they copy: objects have no tags here."""
+        members = known.request.members
+        async with self._gateway.backend.ask(
+            "HEAD", target(members["Bucket"], members["Key"], {}), [], nothing(), 0
+        ) as exchange:
+            if exchange.status == 404:
+                await self._conceal(known)
+                raise _NO_KEY
+        await self._say(200, answers.NO_TAGS)
 
     async def _conceal(self, known: _Known) -> None:
         """That there is no such object is only for those to know who may list the bucket."""
@@ -452,6 +499,12 @@ def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> E
 async def _whole(exchange: Exchange) -> bytes:
     """An answer that is a document."""
     return b"".join([piece async for piece in exchange.body()])
+
+
+def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:
+    """What conditions come to for the object that the server tells of."""
+    told = dict(exchange.headers)
+    return conditions.outcome(headers, told.get(b"etag", b""), told.get(b"last-modified", b""))
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -64,6 +64,7 @@ _OPERATIONS: dict[tuple[str, str], dict[str, tuple[str, frozenset[str]]]] = {
     ("bucket", "POST"): {"delete": ("DeleteObjects", _NONE)},
     ("object", "GET"): {
         "uploadId": ("ListParts", frozenset({"max-parts", "part-number-marker", "encoding-type"})),
+        "tagging": ("GetObjectTagging", frozenset({"versionId"})),
         "": ("GetObject", frozenset({"versionId", *_OVERRIDES})),
     },
     ("object", "HEAD"): {"": ("HeadObject", frozenset({"versionId"}))},
@@ -111,8 +112,26 @@ _MEMBERS = {
 _ACLS = ("private", "bucket-owner-full-control")
 """The only ones that a bucket with its ACLs disabled takes, as buckets have them unless told otherwise."""
 _DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-md5")
-WRITING = frozenset({"PutObject", "CopyObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
+COPYING = frozenset({"CopyObject", "UploadPartCopy"})
+_OF_SOURCE = "x-amz-copy-source-"
+"""How the headers begin that say which part of a copy's source is meant, and on what conditions."""
+_SOURCE_HEADERS = {
+    "CopyObject": frozenset(_OF_SOURCE + name for name in conditions.NAMES),
+    "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
+}
+_RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
+WRITING = COPYING | {"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"}
 """Operations that make objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The object that a copy is of: how the server is asked for it, which of its bytes are meant (first and last; None: all),
+    and on what conditions, by the names of the headers that a request for it would have."""
+
+    target: bytes
+    span: tuple[int, int] | None
+    conditions: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +146,7 @@ class Request:
     """Headers that the answer is to have in place of its own."""
     impossible: bool = False
     """Whether no object can have this key here: the server's objects are files."""
+    source: Source | None = None
 
 
 def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, bytes], account: str) -> Request:
@@ -149,13 +169,12 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         operation = "ListObjectsV2"
     if "x-amz-copy-source" in given and operation in ("PutObject", "UploadPart"):
         operation = "CopyObject" if operation == "PutObject" else "UploadPartCopy"
-    if operation == "UploadPartCopy":
-        raise _not_implemented("UploadPartCopy")
     members: Members = {"Bucket": bucket} if bucket else {}
     if key:
         members["Key"] = key
     _check_parameters(operation, parameters, members)
     passed = _headers(operation, headers, given, account, members)
+    source = _source(given, members) if operation in COPYING else None
     return Request(
         operation,
         members,
@@ -163,6 +182,7 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         tuple(passed),
         tuple((_OVERRIDES[name], _value(name, value)) for name, value in parameters.items() if name in _OVERRIDES),
         bool(key) and not possible(key),
+        source,
     )
 
 
@@ -254,6 +274,8 @@ def _headers(
         algorithm = name.removeprefix("x-amz-checksum-")
         if name in _UNDERSTOOD or name.startswith("x-amz-meta-") or (algorithm != name and operation in WITH_CHECKSUM):
             continue
+        if name in _SOURCE_HEADERS.get(operation, ()):
+            continue
         raise _not_implemented(f"The header {name[:64]} of {operation}")
     for name in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
         if given.get(name, account) != account:
@@ -274,8 +296,7 @@ def _headers(
     elif operation in ("GetObject", "HeadObject"):
         passed += [(b"range", headers["range"])] if "range" in headers else []
     if operation == "CopyObject":
-        source_bucket, source_key = _source(given["x-amz-copy-source"])
-        members["CopySource"] = f"{source_bucket}/{source_key}"
+        source_bucket, source_key = _name_of_source(given["x-amz-copy-source"])
         passed.append((b"x-amz-copy-source", f"/{source_bucket}/{quote(source_key, safe='/-_.~')}".encode()))
         directive = given.get("x-amz-metadata-directive", "COPY")
         if directive not in ("COPY", "REPLACE"):
@@ -288,8 +309,26 @@ WITH_CHECKSUM = frozenset({"PutObject", "UploadPart", "DeleteObjects", "CreateBu
 """Operations whose x-amz-checksum- headers are about the request's body."""
 
 
-def _source(text: str) -> tuple[str, str]:
-    """Bucket and key that CopyObject reads."""
+def _source(given: Mapping[str, str], members: Members) -> Source:
+    """What a copy reads. Fills `members` with what policies ask about."""
+    bucket, key = _name_of_source(given["x-amz-copy-source"])
+    members["CopySource"] = f"{bucket}/{key}"
+    span = None
+    if (text := given.get(f"{_OF_SOURCE}range")) is not None:
+        found = _RANGE.fullmatch(text)
+        if found is None or int(found[1]) > int(found[2]):
+            raise AwsError(
+                "InvalidArgument",
+                "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based"
+                " offsets of the first and last bytes to copy",
+            )
+        span = int(found[1]), int(found[2])
+    held = {name: given[_OF_SOURCE + name].encode("latin-1") for name in conditions.NAMES if _OF_SOURCE + name in given}
+    return Source(target(bucket, key, {}), span, held)
+
+
+def _name_of_source(text: str) -> tuple[str, str]:
+    """Bucket and key of a copy's source."""
     name, _, query = text.encode("latin-1").partition(b"?")
     if query not in (b"", b"versionId=null"):
         raise AwsError("NoSuchVersion", "Objects have no versions here.", 404)
