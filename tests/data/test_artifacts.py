@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from phalanx.data import artifacts, tree
+from phalanx.data import artifacts, objects, tree
 from phalanx.data.model import ObjectStore, Output
 from phalanx.data.objects import DataError, list_objects
 
@@ -192,7 +192,8 @@ def test_open_files_are_closed(store, bucket, roots):
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
-def test_a_bucket_that_is_not_there_and_a_store_that_does_not_answer(store, bucket, roots, free_port):
+def test_a_bucket_that_is_not_there_and_a_store_that_does_not_answer(store, bucket, roots, free_port, monkeypatch):
+    monkeypatch.setattr(objects, "PATIENCE", 1)
     (roots[0] / "model/m").write_bytes(os.urandom(40 << 20))
     with pytest.raises(DataError, match=r"^ClientError: Artifact upload failed:NoSuchBucket"):
         send(store, ("no-such-bucket",), roots)

@@ -1,4 +1,8 @@
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
+from botocore.exceptions import ClientError
 
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
@@ -45,13 +49,65 @@ def test_has_objects(store, bucket):
     assert not objects.has_objects(store, "s3://no-such-bucket/a")
 
 
-def test_an_unreachable_store_is_ours_and_a_refused_key_the_users(store, free_port):
+def test_an_unreachable_store_is_ours_and_a_refused_key_the_users(store, free_port, monkeypatch):
+    monkeypatch.setattr(objects, "PATIENCE", 1)
     nobody = ObjectStore(f"http://127.0.0.1:{free_port()}", "us-east-1", "a", "b")
     with pytest.raises(DataError, match=r"^InternalServerError: .*cannot be reached"):
         objects.list_objects(nobody, "s3://bkt/a")
     wrong = ObjectStore(store.endpoint, "us-east-1", store.access_key, "wrong")
     with pytest.raises(DataError, match=r"^ClientError: Data download failed:SignatureDoesNotMatch"):
         objects.has_objects(wrong, "s3://bkt/a")
+
+
+class _Away(BaseHTTPRequestHandler):
+    """A server that fails so many times, and then lists an empty bucket."""
+
+    def do_GET(self):
+        self.server.asked += 1
+        fails = self.server.asked <= self.server.failures
+        body = b"<Error><Code>ServiceUnavailable</Code></Error>" if fails else b"<ListBucketResult></ListBucketResult>"
+        self.send_response(503 if fails else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def away(free_port):
+    """Has a store begin to answer after some seconds, and fail some times then."""
+    servers = []
+
+    def begin(seconds, failures):
+        port = free_port()
+
+        def listen():
+            servers.append(ThreadingHTTPServer(("127.0.0.1", port), _Away))
+            servers[-1].asked, servers[-1].failures = 0, failures
+            servers[-1].serve_forever()
+
+        threading.Timer(seconds, listen).start()
+        return ObjectStore(f"http://127.0.0.1:{port}", "us-east-1", "a", "b")
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_store_that_is_away_is_waited_for(away):
+    """Longer than attempts and botocore's quota of them would do."""
+    store = away(1, failures=4)
+    assert objects.client(store, attempts=1, patience=60).list_objects_v2(Bucket="bkt").get("Contents") is None
+
+
+def test_a_store_that_stays_away_is_given_up(away):
+    store = away(0, failures=1000)
+    with pytest.raises(ClientError) as error:
+        objects.client(store, attempts=1, patience=0.5).list_objects_v2(Bucket="bkt")
+    assert error.value.response["Error"]["Code"] == "ServiceUnavailable"
 
 
 def test_ensure_bucket_twice(store):

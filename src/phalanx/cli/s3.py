@@ -98,7 +98,7 @@ class EmbeddedS3:
     def _refusal(self) -> str | None:
         """Why S3 does not serve the service itself; None where it does."""
         try:
-            client(self.store, attempts=1, timeout=_ASK_SECONDS).list_buckets()
+            client(self.store, attempts=1, timeout=_ASK_SECONDS, patience=0).list_buckets()
         except (ClientError, BotoCoreError) as error:
             return str(error)
         return None

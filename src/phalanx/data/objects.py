@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,9 @@ from botocore.exceptions import ConnectionError as S3ConnectionError
 from phalanx.data import envelope
 from phalanx.data.model import DataKey, ObjectStore
 
+PATIENCE = 60.0
+"""Seconds for which a request is tried again while S3 cannot be reached or fails: as long as its server, and what that needs,
+take to be started again, and more. A job is not to pay for that with an attempt."""
 _PART = 16 << 20
 
 
@@ -33,8 +38,11 @@ class S3Object:
     size: int
 
 
-def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, timeout: float = 60) -> Any:
-    """The boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first.
+def client(
+    store: ObjectStore, *, connections: int = 10, attempts: int = 5, timeout: float = 60, patience: float | None = None
+) -> Any:
+    """The boto3 S3 client for the store. `timeout` is for each read, in seconds; `attempts` includes the first, and does not
+    count those that are made for `patience` seconds (PATIENCE) while S3 is away.
 
     One for all who ask for the same, in whatever thread: making one takes a tenth of a second of CPU.
     Stores other than AWS's own get path-style addresses, and neither send nor check the optional checksums of newer
@@ -42,11 +50,11 @@ def client(store: ObjectStore, *, connections: int = 10, attempts: int = 5, time
     over plain HTTP are still covered by the SHA-256 that SigV4 signs.
     """
     # What opens objects is no part of it, and is not to be kept for longer than its instance.
-    return _client(replace(store, keys=()), connections, attempts, timeout)
+    return _client(replace(store, keys=()), connections, attempts, timeout, PATIENCE if patience is None else patience)
 
 
 @lru_cache(maxsize=16)
-def _client(store: ObjectStore, connections: int, attempts: int, timeout: float) -> Any:
+def _client(store: ObjectStore, connections: int, attempts: int, timeout: float, patience: float) -> Any:
     own = store.endpoint is not None
     config = Config(
         s3={"addressing_style": "path" if own else "auto"},
@@ -59,7 +67,29 @@ def _client(store: ObjectStore, connections: int, attempts: int, timeout: float)
     )
     # A session of its own: boto3's default session is shared between threads and reads the environment's profile.
     session = boto3.session.Session(store.access_key, store.secret_key, store.token, region_name=store.region)
-    return session.client("s3", endpoint_url=store.endpoint, config=config)
+    made = session.client("s3", endpoint_url=store.endpoint, config=config)
+    made.meta.events.register("needs-retry.s3", partial(_again, patience))
+    return made
+
+
+def _again(
+    patience: float,
+    request_dict: dict[str, Any],
+    response: tuple[Any, Any] | None,
+    attempts: int,
+    caught_exception: Exception | None,
+    **_: Any,
+) -> float | None:
+    """After how many seconds botocore shall try again; None: as its own handler says.
+
+    That one gives up after some attempts, of all requests together at that, however long they took.
+    """
+    away = isinstance(caught_exception, HTTPClientError | S3ConnectionError)
+    if not away and (response is None or response[0].status_code < 500):
+        return None
+    now = time.monotonic()
+    began: float = request_dict["context"].setdefault("away_since", now)
+    return min(0.1 * 2**attempts, 2) * random.uniform(0.5, 1) if now - began < patience else None  # noqa: S311
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -90,7 +120,7 @@ def has_objects(store: ObjectStore, uri: str) -> bool:
     not list it. Raises DataError."""
     bucket, prefix = parse_uri(uri)
     try:
-        for page in client(store).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for page in client(store, patience=0).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             if any(not entry["Key"].endswith("/") for entry in page.get("Contents", [])):
                 return True
     except (ClientError, BotoCoreError) as error:
