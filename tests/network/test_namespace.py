@@ -32,6 +32,7 @@ def test_created_once_with_loopback_and_without_ipv6(prefix: str):
     assert "LOOPBACK,UP" in _inside(name, "ip", "link", "show", "lo")
     assert _inside(name, "cat", "/proc/sys/net/ipv6/conf/default/disable_ipv6") == "1\n"
     assert _inside(name, "ip", "-6", "addr") == ""
+    assert _inside(name, "cat", "/proc/sys/net/ipv4/ipfrag_time") == "2\n"
 
 
 @pytest.fixture

@@ -165,6 +165,13 @@ def test_the_longest_packet_passes_and_the_tunnel_never_fragments(lab: Lab):
         sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
         sender.sendto(bytes(mtu - 28), (two.address, 9))
         assert len(receiver.recv(1 << 16)) == mtu - 28
+    # The engine's packets, which are longer and travel in fragments: both routers put them together, for the guard to see.
+    lab.guards = (guard("job", one, two),)
+    lab.apply()
+    for _ in range(3):
+        assert one.reaches_protocol(two, 50, payload=b"\0\0\x10\1" + bytes(65000))
+    assert [host.router.counters("job").esp_packets for host in (lab.a, lab.b)] == [3, 0]
+    assert not one.reaches_protocol(two, 47, payload=bytes(65000))
     run(lab.a.name, "ip", "link", "set", "wire", "mtu", "9100")
     with namespace.entered(lab.a.name):
         assert tunnel.mtu(lab.a.address) == 9001

@@ -200,7 +200,7 @@ def _tun() -> str:
 def _raw(here: str) -> str:
     guard.up(here, [_PEER], _DEVICE)
     try:
-        with devices.open_raw(_DEVICE, _ADDRESS) as raw:
+        with devices.open_raw(_DEVICE, _ADDRESS, devices.device_mtu(_DEVICE)) as raw:
             header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, 50, 0, *map(socket.inet_aton, (_ADDRESS, _PEER)))
             raw.sendto(header + bytes(16), (_PEER, 0))
     finally:

@@ -26,6 +26,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _libc = ctypes.CDLL(None, use_errno=True)
 _lock = threading.Lock()
 
+REASSEMBLY_SECONDS, REASSEMBLY_BYTES = "2", str(64 * 2**20)
+"""How long the rest of a packet is waited for, less than senders take to come to its identification again (16 bits, RFC 4963),
+and the memory for packets of which some is missing: routers reassemble what their rules are to see."""
+
 
 def create(name: str) -> None:
     """Make a namespace with `lo` up, IPv6 off and, where the host allows it, CUBIC for TCP; idempotent, also after a half.
@@ -44,6 +48,9 @@ def create(name: str) -> None:
         if Path("/proc/sys/net/ipv6").exists():
             sysctl("net/ipv6/conf/all/disable_ipv6", "1")
             sysctl("net/ipv6/conf/default/disable_ipv6", "1")
+        # The kernel's own 30 s and 4 MiB are for the internet: what is lost here would be in the way of what comes after it.
+        sysctl("net/ipv4/ipfrag_time", REASSEMBLY_SECONDS)
+        sysctl("net/ipv4/ipfrag_high_thresh", REASSEMBLY_BYTES)
         _prefer_cubic()
         with IPRoute() as netlink:
             netlink.link("set", index=1, state="up")

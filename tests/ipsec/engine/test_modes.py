@@ -1,6 +1,7 @@
 """The engine's modes over real devices, with fixed keys, without IKE: what passes, what the wire shows, what is counted."""
 
 import contextlib
+import re
 import socket
 
 import pytest
@@ -55,8 +56,10 @@ def datagrams(bed: Testbed, count: int, size: int) -> int:
 
 
 LONGEST = 65535
+SHORT = 7000
 MODES = {
     "raw": {},
+    "raw-short": {"link": SHORT},
     "raw-long": {"link": LONGEST},
     "libcrypto": {"aead": "libcrypto"},
     "small": {"mtu": 1400},
@@ -88,12 +91,15 @@ def test_streams_datagrams_and_pings_pass_and_both_ends_count_the_same(name):
         ]
     assert set(kinds) == ({"plain 17"} if "udp" in name else {"esp"})
     most = MODES[name].get("link", MTU)
-    assert all(packet.flags.DF and packet.len <= most for packet in outer if UDP not in packet)
+    fragments = [packet for packet in outer if packet.flags.MF or packet.frag]
+    assert all(packet.len <= most for packet in outer if UDP not in packet)
+    assert all(packet.flags.DF for packet in outer if UDP not in packet and packet not in fragments)
+    assert bool(fragments) == (name in ("raw", "libcrypto"))
     assert any(packet.len > MTU for packet in outer) == (most > MTU or "udp" in name)
     assert all(packet[UDP].sport == packet[UDP].dport == 4500 for packet in outer if UDP in packet)
 
 
-@pytest.mark.parametrize("name", ["raw", "raw-long", "udp"])
+@pytest.mark.parametrize("name", ["raw", "raw-short", "raw-long", "udp"])
 def test_the_outer_header_is_the_same_whoever_writes_it(name):
     with joined(**MODES[name]) as bed:
         capture = bed.capture()
@@ -114,7 +120,7 @@ def test_the_outer_header_is_the_same_whoever_writes_it(name):
             assert IP(bytes(packet)).chksum == sum_
 
 
-@pytest.mark.parametrize("link", [MTU, LONGEST])
+@pytest.mark.parametrize("link", [SHORT, LONGEST])
 def test_a_packet_larger_than_the_device_takes_is_dropped_and_counted(link):
     """DF is set on every outer packet: where the device's MTU shrinks, nothing is fragmented, and the counter says so."""
     with joined(link) as bed:
@@ -131,3 +137,33 @@ def test_a_port_that_is_taken_is_an_error(testbed):
         other.bind((testbed.a.address, 4500))
         with pytest.raises(EngineError, match="UDP port 4500 on eth0"):
             testbed.a.engine.start(testbed.a.address, [testbed.a.peer], udp_port=4500)
+
+
+def test_where_packets_travel_in_fragments_they_go_by_the_path_there_is():
+    with joined() as bed:
+        for site in bed.sites:
+            site.run("ip", "link", "set", "eth0", "mtu", "1500")
+        capture = bed.capture()
+        assert bed.a.ping(1, size=30000) == 1
+        assert bed.a.ping(1) == 1
+        capture.close()
+        outer = [Ether(frame)[IP] for frame in capture.kept if Ether(frame)[IP].src == bed.a.address]
+        assert max(packet.len for packet in outer) <= 1500
+        assert [packet.flags.DF for packet in outer if not (packet.flags.MF or packet.frag)] == [True]
+        assert not any(count for site in bed.sites for count in site.engine.measure().drops.values())
+
+
+def test_a_lost_fragment_costs_its_packet_alone():
+    with joined() as bed:
+        for _ in range(3):
+            # A fragment of a packet whose rest never comes; the kernel forgets it.
+            with inside(bed.a.netns):
+                raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            with raw:
+                lone = IP(src=bed.a.address, dst=bed.b.address, proto=50, flags="MF", id=7) / bytes(1480)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                raw.sendto(bytes(lone), (bed.b.address, 0))
+            transfer(bed, 4 << 20)
+        waiting = lambda: int(re.search(r"FRAG: inuse (\d+)", bed.b.run("cat", "/proc/net/sockstat").stdout)[1])  # noqa: E731
+        assert waiting() <= 1
+        until(lambda: waiting() == 0, "what is not whole is forgotten")

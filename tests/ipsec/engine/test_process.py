@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from phalanx.ipsec.engine.devices import inner_mtu
+from phalanx.ipsec.engine.devices import LONGEST, inner_mtu, packet_size, sealed_size
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.process import Engine
 
-from .testbed import MTU, run, until
+from .testbed import run, until
 
 
 def status(path: Path) -> dict[str, str]:
@@ -26,6 +26,8 @@ def links(site) -> str:
 
 def test_inner_mtu_of_wire_and_giant_frames():
     assert [inner_mtu(outer) for outer in (1500, 9001, 65535)] == [1446, 8946, 65478]
+    assert all(outer - 4 < sealed_size(inner_mtu(outer)) <= outer for outer in (1500, 1501, 1502, 1503, 9001, 65535))
+    assert [packet_size(mtu) for mtu in (1450, 7999, 8000, 8951, 9001, 65535)] == [1450, 7999, *[65535] * 4]
 
 
 def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
@@ -36,7 +38,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
     site.start_engine()
     assert site.engine_pid() == pid
     assert Engine(str(site.netns), site.rundir).alive()  # found by its sockets, not remembered
-    assert f"ipsec0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu {inner_mtu(MTU)}" in links(site)
+    assert f"ipsec0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu {inner_mtu(LONGEST)}" in links(site)
     assert f"{site.peer} dev ipsec0 scope link src {site.address}" in site.run("ip", "route").stdout
     report = site.engine.measure()
     assert (report.associations, report.pairs) == ((), ())

@@ -69,13 +69,15 @@ def _open(arguments: argparse.Namespace) -> server.Server:
     aead = choose_aead(arguments.aead)
     core = Core()
     outer, port = devices.device_mtu(arguments.device), arguments.udp_port
+    if port is None:
+        outer = devices.packet_size(outer)
     mtu = devices.inner_mtu(outer, udp=port is not None)
     if arguments.mtu is not None:
         mtu = min(mtu, arguments.mtu)
     tun, udp_offload = devices.open_tun(arguments.tun)
     devices.configure(arguments.tun, arguments.address, arguments.peer, mtu, arguments.device)
     if port is None:
-        net = devices.open_raw(arguments.device, arguments.address)
+        net = devices.open_raw(arguments.device, arguments.address, devices.sealed_size(mtu))
     else:
         net = devices.open_udp(arguments.device, arguments.address, port)
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -19,8 +19,17 @@ ICV = 16
 TRAILER = 2
 ALIGN = 4
 
+JUMBO = 8000
+"""Outer MTU in bytes from which on ESP packets are longer than it, and travel in fragments (RFC 4303 section 3.3.4): to seal,
+send, queue and wake costs as much for each packet, however long it is. With a smaller MTU there would be so many fragments that
+the loss of one, with which all are lost, would tell."""
+LONGEST = 65535
+"""Bytes of the longest IPv4 packet."""
+REASSEMBLY_SECONDS, REASSEMBLY_BYTES = 2, 32 * 2**20
+"""How long the kernel waits for the rest of a packet, less than senders take to come to its identification again (16 bits, RFC
+4963), and the memory for packets of which some is missing; one takes 140 KB of it."""
 ONE_PIECE = 16384
-"""Outer MTU in bytes up to which outer headers are the engine's to write. A packet that comes with its header lies in one piece
+"""Bytes of a packet up to which outer headers are the engine's to write. A packet that comes with its header lies in one piece
 of the kernel's memory, of 128 KiB if need be; to longer ones the kernel adds the header, and takes them in pages."""
 SOCKET_BUFFER = 8 * 2**20
 QUEUE_PACKETS = 1000
@@ -31,7 +40,8 @@ _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
 _VNET_HEADER = 10
 _SIOCGIFMTU = 0x8921
-_IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_XFRM_POLICY, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 10, 2, 17, 33, 32
+_IP_XFRM_POLICY, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 17, 33, 32
+_IP_MTU_DISCOVER, _IP_PMTUDISC_WANT, _IP_PMTUDISC_DO = 10, 1, 2
 _POLICY_IN, _POLICY_OUT = 0, 1
 _UDP_GRO = 104
 
@@ -44,6 +54,16 @@ def inner_mtu(outer: int, udp: bool = False) -> int:
     """
     sealed = outer - OUTER_HEADER - (UDP_HEADER if udp else 0) - ESP_HEADER_AND_IV - ICV
     return sealed // ALIGN * ALIGN - TRAILER
+
+
+def packet_size(mtu: int) -> int:
+    """The longest ESP packet, in bytes with its outer header, that is sent through a device of this MTU as IP protocol 50."""
+    return LONGEST if mtu >= JUMBO else mtu
+
+
+def sealed_size(inner: int) -> int:
+    """Bytes of the ESP packet, with its outer header, that carries an inner packet of so many."""
+    return OUTER_HEADER + ESP_HEADER_AND_IV + -(-(inner + TRAILER) // ALIGN) * ALIGN + ICV
 
 
 def device_mtu(device: str) -> int:
@@ -78,12 +98,13 @@ def open_tun(name: str) -> tuple[int, bool]:
     return tun, True
 
 
-def open_raw(device: str, address: str) -> socket.socket:
-    """The raw socket for ESP between `address` and anybody through `device`. Raises EngineError."""
+def open_raw(device: str, address: str, longest: int) -> socket.socket:
+    """The raw socket for ESP packets of `longest` bytes at most between `address` and anybody through `device`. Raises
+    EngineError."""
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ESP)
-        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, device_mtu(device) <= ONE_PIECE)
-        _set_up(raw, device)
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, longest <= ONE_PIECE)
+        _set_up(raw, device, fragments=longest > device_mtu(device))
         raw.bind((address, 0))
     except OSError as error:
         raise EngineError(f"the raw ESP socket on {device} ({address}) cannot be opened: {error.strerror}") from error
@@ -96,20 +117,21 @@ def open_udp(device: str, address: str, port: int) -> socket.socket:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
         udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-        _set_up(udp, device)
+        _set_up(udp, device, fragments=False)
         udp.bind((address, port))
     except OSError as error:
         raise EngineError(f"UDP port {port} on {device} ({address}) cannot be opened for ESP: {error.strerror}") from error
     return udp
 
 
-def _set_up(sock: socket.socket, device: str) -> None:
-    """To the device, never fragmented, with room for bursts.
+def _set_up(sock: socket.socket, device: str, *, fragments: bool) -> None:
+    """To the device, with room for bursts; what fits the path has DF set, and what does not is refused where there are no
+    `fragments`.
 
     This socket alone may pass the kernel's XFRM policies, which block plaintext to peers (per-socket policy: IP_XFRM_POLICY).
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_WANT if fragments else _IP_PMTUDISC_DO)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, SOCKET_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER)
     for direction in (_POLICY_IN, _POLICY_OUT):
@@ -141,6 +163,8 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
         ("all", "ignore_routes_with_linkdown", 0),
     ):
         _write(ipv4 / name / key, value)
+    for key, value in (("ipfrag_time", REASSEMBLY_SECONDS), ("ipfrag_high_thresh", REASSEMBLY_BYTES)):
+        _write(Path("/proc/sys/net/ipv4") / key, value)
     ipv6 = Path("/proc/sys/net/ipv6/conf") / tun
     if ipv6.is_dir():
         _write(ipv6 / "disable_ipv6", 1)
