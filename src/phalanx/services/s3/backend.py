@@ -67,6 +67,10 @@ class Exchange(asyncio.Protocol):
             self._change.clear()
             await self._change.wait()
 
+    async def whole(self) -> bytes:
+        """An answer's body that is a document. Raises BackendError where it breaks off."""
+        return b"".join([piece async for piece in self.body()])
+
     def abort(self) -> None:
         """End the connection at once: of an upload that is not complete the server keeps nothing."""
         if self._transport is not None:

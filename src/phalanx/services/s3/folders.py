@@ -110,7 +110,7 @@ class Folders:
 
     async def _ask(self, method: str, where: bytes) -> bytes:
         async with self._backend.ask(method, where, [], nothing(), 0) as exchange:
-            return b"".join([piece async for piece in exchange.body()])
+            return await exchange.whole()
 
 
 def _above(key: str) -> Iterator[str]:

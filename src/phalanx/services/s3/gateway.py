@@ -311,9 +311,9 @@ class _Turn:
             if exchange.status == 404 and reading:
                 await self._conceal(known)
             if exchange.status >= 400 and self._http.method != "HEAD":
-                raise answers.error(exchange.status, await _whole(exchange))
+                raise answers.error(exchange.status, await exchange.whole())
             if exchange.status == 200 and request.operation in answers.LISTINGS:
-                listed = answers.listing(request.operation, await _whole(exchange), request.members.get("MaxKeys"))
+                listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
                 await self._say(200, listed)
             elif exchange.status == 200 and request.operation == "GetBucketLocation":
                 await self._say(200, answers.location(self._gateway.region))
@@ -339,7 +339,7 @@ class _Turn:
         headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
         async with backend.ask("GET", source.target, headers, nothing(), 0) as origin:
             if origin.status >= 400:
-                raise answers.error(origin.status, await _whole(origin))
+                raise answers.error(origin.status, await origin.whole())
             if _outcome(source.conditions, origin) != 200:
                 raise _UNMET
             length = int(dict(origin.headers).get(b"content-length", b"0"))
@@ -347,7 +347,7 @@ class _Turn:
                 raise AwsError("InvalidArgument", "The specified range ends after the source object.")
             async with backend.ask("PUT", request.target, [], origin.body(), length) as exchange:
                 if exchange.status >= 400:
-                    raise answers.error(exchange.status, await _whole(exchange))
+                    raise answers.error(exchange.status, await exchange.whole())
                 etag = dict(exchange.headers).get(b"etag", b"").decode("latin-1")
         await self._say(200, answers.part_copied(etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
 
@@ -397,7 +397,7 @@ class _Turn:
                     if exchange.status != 200:
                         await self._pass_on(known, exchange)
                         return
-                    told = deletion.failures(await _whole(exchange))
+                    told = deletion.failures(await exchange.whole())
             if told is None:
                 raise BackendError("the S3 server's answer is none")
             failed |= told
@@ -494,11 +494,6 @@ def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> E
         request.members,
         error=error,
     )
-
-
-async def _whole(exchange: Exchange) -> bytes:
-    """An answer that is a document."""
-    return b"".join([piece async for piece in exchange.body()])
 
 
 def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:

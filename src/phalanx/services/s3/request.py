@@ -175,6 +175,8 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
     _check_parameters(operation, parameters, members)
     passed = _headers(operation, headers, given, account, members)
     source = _source(given, members) if operation in COPYING else None
+    if operation == "CopyObject" and source is not None:
+        passed.append((b"x-amz-copy-source", source.target))
     return Request(
         operation,
         members,
@@ -254,7 +256,7 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
         if "max-keys" in parameters:
             members["MaxKeys"] = int(number)
             if members["MaxKeys"] == 0:
-                # Which the server takes for no limit (`listing`).
+                # Which the server takes for no limit (`answers.listing`).
                 parameters["max-keys"] = "1"
 
 
@@ -296,8 +298,6 @@ def _headers(
     elif operation in ("GetObject", "HeadObject"):
         passed += [(b"range", headers["range"])] if "range" in headers else []
     if operation == "CopyObject":
-        source_bucket, source_key = _name_of_source(given["x-amz-copy-source"])
-        passed.append((b"x-amz-copy-source", f"/{source_bucket}/{quote(source_key, safe='/-_.~')}".encode()))
         directive = given.get("x-amz-metadata-directive", "COPY")
         if directive not in ("COPY", "REPLACE"):
             raise AwsError("InvalidArgument", "Unknown metadata directive.")
