@@ -195,7 +195,7 @@ static void *run_out(void *argument) {
             return fail(engine, -got);
         if (got > 0 && transmit(transmitter, &offload, data, length, seconds_now()))
             notify(engine);
-        if (got == 0 || transmitter->bytes >= FLUSH_BYTES || transmitter->ready == NET_BATCH)
+        if (got == 0 || transmitter->used >= FLUSH_BYTES || transmitter->ready == NET_BATCH)
             transmit_flush(transmitter);
     }
 }

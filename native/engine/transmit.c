@@ -3,29 +3,45 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+/* Room for what is ready when it has to be sent (FLUSH_BYTES), for what one read of the TUN makes of 64 KiB, and for the longest
+ * packet, so that a train is not cut in two. */
+enum { MEMORY = 3 * NET_SLOT, CACHE_LINE = 64 };
+
 bool transmit_init(struct transmitter *transmitter, struct side *side) {
-    uint8_t *memory =
-        mmap(NULL, (size_t)NET_BATCH * NET_SLOT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return false;
-    for (int i = 0; i < NET_BATCH; i++) {
-        transmitter->slots[i] = (struct packet){.buffer = memory + (size_t)i * NET_SLOT, .capacity = NET_SLOT};
-        transmitter->sendings[i].packet = &transmitter->slots[i];
-    }
+    for (int i = 0; i < NET_BATCH; i++)
+        transmitter->sendings[i].packet = &transmitter->packets[i];
     transmitter->side = side;
+    transmitter->memory = memory;
     transmitter->ready = 0;
-    transmitter->bytes = 0;
+    transmitter->used = 0;
     return true;
 }
 
-void transmit_release(struct transmitter *transmitter) {
-    munmap(transmitter->slots[0].buffer, (size_t)NET_BATCH * NET_SLOT);
+void transmit_release(struct transmitter *transmitter) { munmap(transmitter->memory, MEMORY); }
+
+static bool has_room(const struct transmitter *transmitter) {
+    return transmitter->ready < NET_BATCH && transmitter->used + NET_SLOT <= MEMORY;
+}
+
+/* Seals a packet behind the others that are ready: what is used is small, so that it stays in the cache. */
+static void seal(struct transmitter *transmitter, uint8_t *data, size_t length, uint64_t now) {
+    struct sending *sending = &transmitter->sendings[transmitter->ready];
+    struct packet *packet = sending->packet;
+    *packet = (struct packet){.buffer = transmitter->memory + transmitter->used, .capacity = NET_SLOT};
+    if (outbound_packet(transmitter->side, data, length, packet, &sending->outer, now) != DELIVER)
+        return;
+    size_t end = (size_t)(packet->data - transmitter->memory) + packet->length;
+    transmitter->used = (end + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    transmitter->ready++;
 }
 
 void transmit_flush(struct transmitter *transmitter) {
     int count = transmitter->ready;
     transmitter->ready = 0;
-    transmitter->bytes = 0;
+    transmitter->used = 0;
     if (count == 0)
         return;
     transmitter->send(transmitter->context, transmitter->sendings, count);
@@ -42,18 +58,13 @@ bool transmit(struct transmitter *transmitter, const struct virtio_net_hdr *offl
     if (!more)
         side_count_drop(side, OUT_MALFORMED);
     while (more) {
-        if (transmitter->ready == NET_BATCH)
+        if (!has_room(transmitter))
             transmit_flush(transmitter);
         uint8_t *packet;
         size_t size;
         gate_enter(&side->gate);
-        while (transmitter->ready < NET_BATCH && (more = train_next(&train, &packet, &size))) {
-            struct sending *sending = &transmitter->sendings[transmitter->ready];
-            if (outbound_packet(side, packet, size, sending->packet, &sending->outer, now) == DELIVER) {
-                transmitter->ready++;
-                transmitter->bytes += sending->packet->length;
-            }
-        }
+        while (has_room(transmitter) && (more = train_next(&train, &packet, &size)))
+            seal(transmitter, packet, size, now);
         notable |= side_take_notable(side);
         gate_leave(&side->gate);
     }

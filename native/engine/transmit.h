@@ -8,10 +8,11 @@
 
 struct transmitter {
     struct side *side;
-    struct packet slots[NET_BATCH];
+    struct packet packets[NET_BATCH];
     struct sending sendings[NET_BATCH];
     int ready;
-    size_t bytes; /* that are ready */
+    uint8_t *memory; /* of the packets that are ready, one behind the other */
+    size_t used;     /* of it */
     /* Sends `count` packets and notes errors in them. */
     void (*send)(void *context, struct sending *sendings, int count);
     void *context;

@@ -159,6 +159,13 @@ def test_datagrams_are_cut_and_bundled_and_keep_their_borders(pair, version):
     assert payload(bundle, UDP) == data
 
 
+def test_long_and_short_packets_share_the_senders_memory(pair):
+    sizes = [1, 65000, 100, 65000, 40000, *[9] * 200, 65400, 65400, 65400, 1]
+    data = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    wires = pair.cut(*(offloaded(ip(4) / UDP(sport=9, dport=10) / Raw(each)) for each in data))
+    assert [bytes(packet[UDP].payload) for packet in pair.plain(wires)] == data
+
+
 def test_a_bundle_cut_again_gives_the_same_packets(pair):
     data = random.Random(5).randbytes(30000)
     wires = pair.cut(offloaded(stream(4, data, flags="PA"), TCP4, 1448))
