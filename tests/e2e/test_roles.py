@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -113,6 +114,79 @@ def test_what_a_role_may_no_more_its_running_jobs_may_no_more(phalanx):
     job = phalanx.ended("revoked")
     assert job["TrainingJobStatus"] == "Failed"
     assert "because no identity-based policy allows the s3:PutObject action" in job["FailureReason"]
+
+
+CALLER = """
+import boto3, os, pathlib, time
+from botocore.exceptions import ClientError
+
+s3 = boto3.client("s3")
+who = s3._request_signer._credentials
+assert who.method == "container-role", who.method
+print("read", len(s3.get_object(Bucket="test-bucket", Key="train/part-0.csv")["Body"].read()), flush=True)
+for refused in (lambda: s3.get_object(Bucket="test-bucket", Key="secret/x"), lambda: s3.list_buckets()):
+    try:
+        refused()
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "AccessDenied", error
+    else:
+        raise SystemExit("a container may what its role may not")
+first = who.get_frozen_credentials().access_key
+s3.put_object(Bucket="test-bucket", Key=f"models/inside/from-{os.uname().nodename}", Body=first)
+while not s3.list_objects_v2(Bucket="test-bucket", Prefix="go")["KeyCount"]:
+    time.sleep(0.2)
+# An SDK that asks anew: of a process that was started anew, and while there is no agent.
+assert boto3.Session().get_credentials().get_frozen_credentials().access_key == first
+pathlib.Path("/opt/ml/model/key").write_text(first)
+"""
+"""What a script of a user's does with boto3, which nobody gave a key."""
+
+
+def test_a_container_acts_as_the_jobs_role_whatever_is_killed(phalanx):
+    arn = role(phalanx, "inside", *READING, ("s3:GetObject", "/code/*"), *WRITING)
+    network = phalanx.network({"IpProtocol": "-1"})
+    ec2, s3 = phalanx.client("ec2"), phalanx.client("s3")
+    ec2.authorize_security_group_egress(
+        GroupId=network["SecurityGroupIds"][0],
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+    )
+    vpc = phalanx.vpc_of(network)
+    table = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]["RouteTableId"]
+    service = f"com.amazonaws.{phalanx.env['AWS_REGION']}.s3"
+    ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=service, RouteTableIds=[table])
+    s3.put_object(Bucket="test-bucket", Key="code/main.py", Body=CALLER)
+    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://test-bucket/code/"}
+    entry = ["python3", "/opt/ml/input/data/code/main.py"]
+    members = {
+        "RoleArn": arn,
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": entry},
+        "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
+    }
+    phalanx.create("inside", 2, network=network, **members)
+
+    def written():
+        found = s3.list_objects_v2(Bucket="test-bucket", Prefix="models/inside/from-")
+        return found["KeyCount"] == 2 or phalanx.describe("inside")["TrainingJobStatus"] == "Failed"
+
+    wait_for(written, 120, "both containers to write")
+    assert phalanx.describe("inside").get("FailureReason") is None
+    lenders = set(phalanx.processes("-m", "phalanx.data.lender"))
+    assert len(lenders) == 2
+    for process in lenders:
+        os.kill(process, signal.SIGKILL)
+    wait_for(lambda: len(set(phalanx.processes("-m", "phalanx.data.lender")) - lenders) == 2, 60, "others")
+    for process in phalanx.processes("-m", "phalanx.node"):
+        os.kill(process, signal.SIGKILL)
+    s3.put_object(Bucket="test-bucket", Key="go", Body=b"")
+    job = phalanx.ended("inside")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    key = s3.get_object(Bucket="test-bucket", Key="models/inside/from-algo-2")["Body"].read()
+    assert key.startswith(b"ASIA")
+    # Isolated, a container has neither a way to S3 nor a key.
+    alone = "env | grep -c -e AWS_CONTAINER -e AWS_ENDPOINT; test $? = 1"
+    create(phalanx, "alone", arn, alone, (), VpcConfig=network, EnableNetworkIsolation=True)
+    job = phalanx.ended("alone")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
 
 
 def test_another_s3_knows_no_roles(tmp_path):

@@ -4,11 +4,13 @@ import socket
 import ssl
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from fleet.lan import Lan
 from node.test_protocol import HOSTS, spec
+from phalanx.data.model import RoleCredentials
 from phalanx.fleet.base import FleetError, NoRoom, Refused
 from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray.credentials import Authority
@@ -33,6 +35,7 @@ GROUP = SecurityGroup(
 
 
 IMAGE = "test/tiny:1"
+LENT = RoleCredentials("arn:aws:iam::123456789012:role/a", "ASIAEXAMPLE", "secret", "token", datetime(2030, 1, 1, tzinfo=UTC))
 ZONES = ("us-west-2a", "us-west-2b")
 
 
@@ -50,9 +53,9 @@ class Local:
         fleet.open()
         return fleet
 
-    def residents(self, id_):
+    def residents(self, id_, file="spec.json"):
         """On how many hosts an instance's secrets are."""
-        return int((Names(self.directory).run_dir / id_).exists())
+        return int((Names(self.directory).run_dir / id_ / file).exists())
 
     def close(self):
         self.fleet.close()
@@ -101,8 +104,8 @@ class Ray:
         fleet.open()
         return fleet
 
-    def residents(self, id_):
-        return sum(machine.path(Names(machine.data_dir).run_dir / id_).exists() for machine in self.lan.machines)
+    def residents(self, id_, file="spec.json"):
+        return sum(machine.path(Names(machine.data_dir).run_dir / id_ / file).exists() for machine in self.lan.machines)
 
     def close(self):
         try:
@@ -191,6 +194,7 @@ def test_an_unknown_image_is_not_there(fleet):
 def test_unknown_instances_are_absent_and_harm_nothing(fleet):
     assert fleet.statuses(["i-none"]) == {}
     fleet.advance(["i-none"], Phase.LOADED)
+    fleet.lend(["i-none"], LENT)
     fleet.stop(["i-none"], 1.0)
     fleet.destroy(["i-none"])
     assert fleet.measure(["i-none"]) == fleet.usage(["i-none"]) == []
@@ -255,6 +259,14 @@ def test_a_zones_instances_are_on_its_hosts_and_none_on_one_that_drains(fleet, p
     assert machine.run("host", "resume") == 0
     fleet.place(there)
     assert [place.host for place in fleet._ledger.places.values()] == [machine.address]
+
+
+def test_what_is_lent_is_with_the_instances_that_expect_it(fleet, pair, hosts):
+    expecting, other = (replace(pair[0], mesh=None, credentials="/v2/credentials/1"), replace(pair[1], mesh=None))
+    fleet.place([expecting, other])
+    for _ in range(2):
+        fleet.lend([expecting.id, other.id], LENT)
+    assert [hosts.residents(each.id, "lent") for each in (expecting, other)] == [1, 0]
 
 
 def test_placing_again_changes_nothing_and_goals_never_go_back(fleet, pair):

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from phalanx.identity import names
+from phalanx.identity import execution, names
 from phalanx.identity.directory import Directory
-from phalanx.identity.execution import ExecutionRoles
+from phalanx.identity.execution import LENT, LENT_LEAST, ExecutionRoles
 from phalanx.identity.seal import Seal
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import Role, Session
@@ -48,6 +48,21 @@ def test_a_session_speaks_for_its_role_and_lasts_longer_than_the_job(directory):
     assert (who.arn, who.principal.arn) == (arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/trainer/SageMaker")
     assert who.principal.secret == key.secret
     assert not any(hidden in repr(key) for hidden in (key.secret, key.token))
+
+
+def test_containers_are_lent_a_short_session_of_their_own_and_a_new_one_in_time(directory, monkeypatch):
+    arn = create(directory)
+    roles = ExecutionRoles(directory)
+    platform, lent = roles.assume(arn, DAY), roles.lend(arn)
+    assert lent.id != platform.id
+    assert timedelta(seconds=LENT_LEAST) < lent.expires - datetime.now(UTC) <= timedelta(seconds=LENT)
+    assert directory.find(lent.id).principal.arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/trainer/SageMaker"
+    assert roles.lend(arn) == lent
+    monkeypatch.setattr(execution, "LENT_LEAST", LENT)
+    assert roles.lend(arn).id != lent.id
+    delete(directory)
+    assert roles.lend(arn) is None
+    assert directory.find(lent.id) is None
 
 
 def test_jobs_of_a_role_share_a_session_while_it_lasts_long_enough(directory):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from phalanx.data.logs import LogLine
+from phalanx.data.model import RoleCredentials
 from phalanx.fleet.base import NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.waiting import Waiting
 from phalanx.ipsec.model import MeshReport, PairReport
@@ -53,6 +54,7 @@ class StubFleet:
         self.rules: dict[str, tuple[SecurityGroup, ...]] = {}
         self.exits: dict[str, Exits] = {}
         self.stops: list[float] = []
+        self.lent: list[tuple[tuple[str, ...], RoleCredentials]] = []
         self.most = 0
         self._known: dict[str, InstanceStatus] = {}
         self._memory = memory
@@ -105,6 +107,10 @@ class StubFleet:
                 )
             else:
                 self._set(id_, phase=goal)
+
+    def lend(self, ids: Sequence[str], credentials: RoleCredentials) -> None:
+        self._reach()
+        self.lent.append((tuple(ids), credentials))
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         if self.script.takes is not None:

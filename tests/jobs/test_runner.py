@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select
@@ -11,9 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.stub_fleet import Script, StubFleet
 from phalanx.data.logs import LogLine
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import ObjectStore, RoleCredentials
 from phalanx.fleet.base import Unreachable
-from phalanx.jobs import evidence, record
+from phalanx.jobs import evidence, record, runner
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.keyring import Keyring
@@ -96,6 +97,18 @@ def transitions(database, name="job"):
         return list(session.scalars(select(Transition).where(Transition.job == name).order_by(Transition.number)))
 
 
+def two_zones(database):
+    """A VpcConfig with a subnet in each of two zones."""
+    with database.write() as session:
+        session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
+        session.flush()
+        for letter, third in (("a", 1), ("b", 2)):
+            block, zone = f"10.0.{third}.0/24", f"us-west-2{letter}"
+            session.add(Subnet(id=f"subnet-{letter}", vpc_id="vpc-1", cidr=block, zone=zone, is_default=False))
+        session.add(SecurityGroup(id="sg-1", vpc_id="vpc-1", name="g", description="g"))
+    return {"Subnets": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-1"]}
+
+
 def acting(store, role, seconds):
     """As a service under --require-roles reaches S3: with a key that says for whom, and for how long."""
     return replace(store, access_key=f"{role} {seconds}", token="token") if role == ROLE else None
@@ -115,6 +128,44 @@ def test_a_job_reaches_s3_as_its_role_where_roles_are_required(database, signer)
         "Failed",
         f"ClientError: Could not assume role {ROLE}2. It was deleted, or trusts SageMaker no more.",
     )
+
+
+def lending(role):
+    """As a service lends containers credentials of roles that somebody created."""
+    return RoleCredentials(role, "ASIAEXAMPLE", "secret", "token", datetime.now(UTC)) if role == ROLE else None
+
+
+def test_containers_that_can_reach_s3_are_lent_credentials_of_their_role(database, signer):
+    network = two_zones(database)
+    jobs = {
+        "reaches": {"VpcConfig": network},
+        "nobodys": {"VpcConfig": network, "RoleArn": ROLE + "2"},
+        "isolated": {"VpcConfig": network, "EnableNetworkIsolation": True},
+        "alone": {},
+    }
+    for name, request in jobs.items():
+        create(database, name, encrypted=False, **request)
+        fleet = StubFleet(Script())
+        world = World(database, fleet, Enforcement(database, fleet), STORE, signer, threading.Event(), lending=lending)
+        Runner(name, world).run()
+        assert load(database, name).status == "Completed"
+        expecting = [spec.id for spec in fleet.specs.values() if spec.credentials is not None]
+        assert expecting == (list(fleet.specs) if name == "reaches" else [])
+        assert [(list(ids), lent.role) for ids, lent in fleet.lent] == ([(expecting, ROLE)] if expecting else [])
+
+
+def test_containers_are_lent_new_credentials_from_time_to_time(database, signer, monkeypatch):
+    monkeypatch.setattr(runner, "LEND_SECONDS", 0.0)
+    create(database, encrypted=False, VpcConfig=two_zones(database))
+    fleet, closing = StubFleet(Script(hold=Phase.RUNNING)), threading.Event()
+    world = World(database, fleet, Enforcement(database, fleet), STORE, signer, closing, lending=lending)
+    running = threading.Thread(target=Runner("job", world).run)
+    running.start()
+    while len(fleet.lent) < 3:
+        time.sleep(0.01)
+    closing.set()
+    running.join()
+    assert load(database).stage == "training"
 
 
 def test_objects_are_looked_for_as_the_role(database, signer):
@@ -667,14 +718,7 @@ def test_a_job_waits_for_room_no_longer_than_it_may(database, signer):
 
 
 def test_instances_go_to_the_zones_of_their_subnets_of_those_that_have_hosts(database, signer):
-    network = {"Subnets": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-1"]}
-    with database.write() as session:
-        session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
-        session.flush()
-        for letter, third in (("a", 1), ("b", 2)):
-            block, zone = f"10.0.{third}.0/24", f"us-west-2{letter}"
-            session.add(Subnet(id=f"subnet-{letter}", vpc_id="vpc-1", cidr=block, zone=zone, is_default=False))
-        session.add(SecurityGroup(id="sg-1", vpc_id="vpc-1", name="g", description="g"))
+    network = two_zones(database)
     for name, zones in (("all", None), ("one", ("us-west-2b",)), ("none", ("us-west-2c",))):
         create(database, name, encrypted=False, VpcConfig=network)
         fleet = StubFleet(Script(zones=zones))

@@ -35,6 +35,21 @@ def test_created_once_with_loopback_and_without_ipv6(prefix: str):
     assert _inside(name, "cat", "/proc/sys/net/ipv4/ipfrag_time") == "2\n"
 
 
+def test_an_address_of_its_own_is_reached_from_inside_alone_and_nothing_comes_from_it(prefix: str):
+    name, address = prefix + "a", "169.254.170.2"
+    namespace.create(name)
+    for _ in range(2):
+        namespace.own(name, address)
+    assert _inside(name, "ip", "-o", "-4", "addr", "show", "to", address).split()[1:6] == [
+        *("lo", "inet", f"{address}/32", "scope", "host"),
+    ]
+    with namespace.entered(name):
+        listener = socket.create_server((address, 80))
+        with listener, socket.create_connection((address, 80), timeout=5) as asking:
+            assert asking.getpeername() == (address, 80)
+    assert "169.254" not in _inside(name, "ip", "-4", "route", "show")
+
+
 @pytest.fixture
 def allowed():
     """The host's list of what its namespaces may choose for TCP, as it was when the test ends."""

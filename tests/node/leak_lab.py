@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from network.lab import ALL_IN, ALL_OUT, icmp, ipv4
+from phalanx.data.credentials import ADDRESS
 from phalanx.ipsec import pki
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import Lifetimes
@@ -192,13 +193,15 @@ class Shouter(threading.Thread):
             with contextlib.suppress(OSError):
                 KINDS[name](self)
 
-    def udp(self, port: int = 7777, to: str | None = None, size: int = 100, options: tuple = (), source: int = 0) -> None:
+    def udp(
+        self, port: int = 7777, to: str | None = None, size: int = 100, options: tuple = (), source: int = 0, at: str = ""
+    ) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
             for option in options:
                 plug.setsockopt(*option)
-            if source:
+            if source or at:
                 plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                plug.bind(("", source))
+                plug.bind((at, source))
             plug.sendto((MARK * (size // len(MARK) + 1))[:size], (to or self.peer, port))
 
     def raw(self, protocol: int, payload: bytes = b"") -> None:
@@ -220,6 +223,8 @@ kind("UDP with the wire as its unicast device")(lambda me: me.udp(options=((0, 5
 kind("UDP in fragments")(lambda me: me.udp(size=60000))
 kind("UDP on port 4500")(lambda me: me.udp(4500, source=4500, options=(WIRE,)))
 kind("UDP to IKE's port")(lambda me: me.udp(500, options=(WIRE,)))
+kind("UDP from the address of its credentials")(lambda me: me.udp(at=ADDRESS))
+kind("UDP from there bound to the wire")(lambda me: me.udp(options=(WIRE,), at=ADDRESS))
 kind("UDP with a type of service")(lambda me: me.udp(options=((0, 1, 0x10),)))
 kind("UDP with IP options")(lambda me: me.udp(options=((0, 4, bytes([7, 7, 4, 0, 0, 0, 0, 1])), WIRE)))
 kind("DNS")(lambda me: me.udp(53))
@@ -325,6 +330,7 @@ class Rig:
         for host in self.hosts:
             self.spaces.append(host.space)
             namespace.create(host.space)
+            namespace.own(host.space, ADDRESS)
             if self.encrypted:
                 shutil.copy(clock / "clock.so", host.rundir)
                 host.member = Member(specs[host.name], host.space, host.rundir, "engine")

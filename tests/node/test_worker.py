@@ -55,6 +55,9 @@ class Instance:
     def attach(self):
         self.attached += 1
 
+    def offer(self):
+        pass
+
     def missing_peers(self):
         if self.hit is not None:
             self.asked += 1

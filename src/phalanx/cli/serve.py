@@ -37,7 +37,7 @@ from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, IMAGES, REGION, Admi
 from phalanx.cli.stored import database_url
 from phalanx.console import site
 from phalanx.data import objects
-from phalanx.data.model import ObjectStore
+from phalanx.data.model import ObjectStore, RoleCredentials
 from phalanx.data.process import ProcessError
 from phalanx.fleet.base import FleetError, Unreachable
 from phalanx.fleet.local import LocalFleet
@@ -56,7 +56,7 @@ from phalanx.jobs import census
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
-from phalanx.jobs.runner import Acting
+from phalanx.jobs.runner import Acting, Lending
 from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
@@ -416,6 +416,7 @@ class _Service:
         fleet = self._fleet()
         signer = Signer(self._data_dir / "evidence.key")
         keyring = Keyring(self._database, self._root_key)
+        roles = ExecutionRoles(self._directory)
         manager = Manager(
             self._database,
             fleet,
@@ -425,7 +426,8 @@ class _Service:
             keys=keyring.data_keys,
             strict_memory=self._strict_memory,
             profile=self._profile,
-            acting=_as_role(ExecutionRoles(self._directory)) if self._require_roles else None,
+            acting=_as_role(roles) if self._require_roles else None,
+            lending=_to_containers(roles) if self._external is None else None,
         )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
@@ -657,6 +659,16 @@ def _as_role(roles: ExecutionRoles) -> Acting:
         return None if key is None else replace(store, access_key=key.id, secret_key=key.secret, token=key.token)
 
     return acting
+
+
+def _to_containers(roles: ExecutionRoles) -> Lending:
+    """What containers are lent of their roles."""
+
+    def lending(role: str) -> RoleCredentials | None:
+        key = roles.lend(role)
+        return None if key is None else RoleCredentials(role, key.id, key.secret, key.token, key.expires)
+
+    return lending
 
 
 def _notify(supervisor: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,17 @@ class DataKey:
     arn: str
     wrapped: Base64Bytes
     plaintext: Base64Bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCredentials:
+    """What a training container may act with as its job's role (an ARN), until it `expires`."""
+
+    role: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(repr=False)
+    expires: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,11 @@ class Process:
         directory: Path,
         log: Path,
         prepare: Callable[[], None] = lambda: None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         """Start `command` in `directory` with just this environment, after `prepare()`, which no other starter can disturb.
 
-        Raises ProcessError where one runs already or is being started.
+        It has these `descriptors` under the same numbers. Raises ProcessError where one runs already or is being started.
         """
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -49,7 +50,7 @@ class Process:
             os.ftruncate(lock, 0)
             self._forget()
             prepare()
-            self._spawn(lock, command, environment, directory, log)
+            self._spawn(lock, command, environment, directory, log, descriptors)
         except BlockingIOError as error:
             raise ProcessError(f"another process holds {self._lock}") from error
         finally:
@@ -78,7 +79,13 @@ class Process:
             raise ProcessError(f"a process does not end; find it with: fuser {self._lock}")
 
     def _spawn(
-        self, lock: int, command: Sequence[str], environment: Mapping[str, str], directory: Path, log_path: Path
+        self,
+        lock: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        log_path: Path,
+        descriptors: Sequence[int],
     ) -> None:
         # The shell writes its number, which the program keeps, before the program exists: none can run unrecorded. It gets
         # the lock as its standard input, and reads nothing from it.
@@ -91,6 +98,7 @@ class Process:
                 stderr=log,
                 env=dict(environment),
                 cwd=directory,
+                pass_fds=descriptors,
                 start_new_session=True,
                 umask=0o077,
             )

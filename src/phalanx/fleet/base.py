@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from phalanx.data.logs import LogLine
+from phalanx.data.model import RoleCredentials
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
@@ -83,6 +84,9 @@ class Fleet(Protocol):
 
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
         """Set how far instances shall go; never back."""
+
+    def lend(self, ids: Sequence[str], credentials: RoleCredentials) -> None:
+        """Have instances that expect credentials of their role give these to their containers, from now on."""
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """Last known status of instances; one that is nowhere is absent from the answer."""

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from phalanx.data.logs import LogLine
+from phalanx.data.model import RoleCredentials
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.waiting import Waiting
 from phalanx.network.model import Exits, Overlay, SecurityGroup
@@ -72,6 +73,10 @@ class Host(ABC):
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
         """See Fleet."""
         self._call("advance", ids=tuple(ids), goal=goal)
+
+    def lend(self, ids: Sequence[str], credentials: RoleCredentials) -> None:
+        """See Fleet."""
+        self._call("lend", ids=tuple(ids), credentials=credentials)
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """See Fleet."""

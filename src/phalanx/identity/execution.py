@@ -19,8 +19,12 @@ _SPARE = 30 * 86_400
 """Seconds by which a session outlasts the longest run of the jobs that have it: they wait, download and upload as well."""
 
 
+LENT, LENT_LEAST = 7200, 5400
+"""Seconds that a session for containers lasts, and that it has still to last when it is lent."""
+
+
 class ExecutionRoles:
-    """The platform's sessions of roles: one for each role, for all its jobs. Safe from any thread.
+    """Sessions of roles: of each role one that the platform has, and one that containers are lent. Safe from any thread.
 
     What a session may do follows the role's policies as they are at each request, and it ends with the role.
     """
@@ -28,20 +32,28 @@ class ExecutionRoles:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._sessions: dict[str, Credentials] = {}
+        self._sessions: dict[tuple[str, str], Credentials] = {}
 
     def assume(self, arn: str, seconds: int) -> Credentials | None:
-        """Credentials of a role for a job that runs `seconds` at most; None where there is no such role or it does not trust
-        SageMaker. Raises what the database does while it is away."""
+        """Credentials with which the platform acts as a role for a job that runs `seconds` at most; None where there is no such
+        role or it does not trust SageMaker. Raises what the database does while it is away."""
+        return self._session("platform", arn, seconds + _SPARE, seconds + 2 * _SPARE)
+
+    def lend(self, arn: str) -> Credentials | None:
+        """Credentials of a role for containers, which must ask again before they expire; None as above. Raises as above."""
+        return self._session("container", arn, LENT_LEAST, LENT)
+
+    def _session(self, holder: str, arn: str, least: int, seconds: int) -> Credentials | None:
+        """The session that one kind of holder has of a role, and keeps for `least` seconds; a new one lasts `seconds`."""
         with self._directory.database.read() as transaction:
             role = transaction.scalar(select(Role).where(func.lower(Role.name) == arn.rpartition("/")[2].lower()))
             if role is None or names.role_arn(self._directory.account, role) != arn or not trusts_sagemaker(role.trust):
                 return None
             name, id = role.name, role.id
         with self._lock:
-            known = self._sessions.get(id)
-            if known is None or known.expires < datetime.now(UTC) + timedelta(seconds=seconds + _SPARE):
+            known = self._sessions.get((holder, id))
+            if known is None or known.expires < datetime.now(UTC) + timedelta(seconds=least):
                 with self._directory.database.write() as transaction:
-                    known = begin(transaction, self._directory.seal, "role", name, id, SESSION, seconds + 2 * _SPARE)
-                self._sessions[id] = known
+                    known = begin(transaction, self._directory.seal, "role", name, id, SESSION, seconds)
+                self._sessions[holder, id] = known
             return known

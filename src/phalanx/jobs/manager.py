@@ -25,7 +25,7 @@ from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.room import Share, Shares, added, contend, fits
-from phalanx.jobs.runner import Acting, Runner, World, reconsidered
+from phalanx.jobs.runner import Acting, Lending, Runner, World, reconsidered
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
@@ -62,6 +62,7 @@ class Manager:
         strict_memory: bool = False,
         profile: Profile = "standard",
         acting: Acting | None = None,
+        lending: Lending | None = None,
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -82,6 +83,7 @@ class Manager:
             self._meter,
             profile,
             acting,
+            lending,
         )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)

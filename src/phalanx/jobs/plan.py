@@ -7,6 +7,7 @@ import itertools
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -146,6 +147,11 @@ def rules(session: Session, vpc_id: str) -> tuple[SecurityGroup, ...]:
     return interfaces.security_groups(session, vpc_id) or (platform_group(vpc_id),)
 
 
+def goes_out(job: TrainingJob) -> bool:
+    """Whether the job's containers can reach more than their peers, if their VPC has a way there."""
+    return "VpcConfig" in job.request and not job.request.get("EnableNetworkIsolation", False)
+
+
 def specs(
     job: TrainingJob,
     plan: Plan,
@@ -153,9 +159,11 @@ def specs(
     key: DataKey | None = None,
     spread: bool = False,
     profile: Profile = "standard",
+    lends: bool = False,
 ) -> tuple[InstanceSpec, ...]:
     """What the fleet is told of each instance; makes new keys on every call. `key` encrypts what the job writes; `spread` gives
-    each instance a host of its own; `profile` is what IKE daemons negotiate."""
+    each instance a host of its own; `profile` is what IKE daemons negotiate; `lends`: containers will be lent credentials of
+    their role."""
     request = job.request
     algorithm = request["AlgorithmSpecification"]
     resources = request["ResourceConfig"]
@@ -168,7 +176,7 @@ def specs(
     hyperparameters, source = script.brought(request.get("HyperParameters", {}))
     environment = {
         **backends.environment(encrypted),
-        **(_s3_environment(store) if "VpcConfig" in request and not request.get("EnableNetworkIsolation") else {}),
+        **(_s3_environment(store) if goes_out(job) else {}),
         **request.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,
         "TRAINING_JOB_ARN": job.arn,
@@ -209,6 +217,7 @@ def specs(
             volume=(resources.get("VolumeSizeInGB") or DEFAULT_VOLUME) << 30,
             zone=placement.zone,
             spread=spread,
+            credentials=f"/v2/credentials/{uuid4()}" if lends else None,
         )
         for group in groups
         for placement in plan.placements

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from phalanx.data.model import DataKey, ObjectStore
+from phalanx.data.model import DataKey, ObjectStore, RoleCredentials
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, NoRoom, Refused
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import attempt, evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
@@ -31,6 +32,8 @@ FAILED_PEER_GRACE_SECONDS = 5.0
 LOG_SECONDS = 1.0
 """How often log lines are taken over while nothing else happens."""
 RETRY_SECONDS = 0.5
+LEND_SECONDS = 1800.0
+"""How often containers are lent new credentials of their role: long before the last expire, so that the service may be away."""
 PREPARING = "Preparing the instances for training"
 _WORDLESS = "AlgorithmError: , exit code:"
 """How the FailureReason of an instance that left no words begins."""
@@ -40,6 +43,8 @@ log = structlog.get_logger()
 
 Acting = Callable[[ObjectStore, str, int], ObjectStore | None]
 """An object store as it is reached with a role (ARN) for so many seconds; None where SageMaker may not assume it."""
+Lending = Callable[[str], RoleCredentials | None]
+"""Credentials for containers of a role (ARN); None where nobody created it, or SageMaker may not assume it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,16 @@ class World:
     """What IKE daemons of encrypted jobs negotiate."""
     acting: Acting | None = None
     """How S3 is reached as a job's role; without it the platform's own key does for every job."""
+    lending: Lending | None = None
+    """What containers that can reach S3 are lent of their role; without it nothing."""
 
     def store_as(self, role: str, seconds: int = 0) -> ObjectStore | None:
         """How S3 is reached for a job with the role (ARN) that runs `seconds` at most; None where that cannot be assumed."""
         return self.store if self.acting is None else self.acting(self.store, role, seconds)
+
+    def lent_to(self, job: TrainingJob) -> RoleCredentials | None:
+        """Credentials of its role for a job's containers; None where they are given none."""
+        return self.lending(job.request["RoleArn"]) if self.lending is not None and plan.goes_out(job) else None
 
 
 class Ended(Exception):
@@ -158,7 +169,8 @@ class Runner:
         fleet = self._world.fleet
         keys = self._world.keys()
         store, key = replace(self._store(job), keys=keys), self._output_key(job, keys)
-        self._place(plan.specs(job, made, store, key, spread, self._world.profile), status)
+        lends = self._world.lent_to(job) is not None
+        self._place(plan.specs(job, made, store, key, spread, self._world.profile, lends), status)
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
         self._await(made, Phase.PREPARED)
         # Not before they are attached: the last instance that leaves a VPC on its host takes the VPC's rules along.
@@ -235,6 +247,7 @@ class Runner:
                 record.transition(session, stored, "Training", "Training image download completed. Training in progress.")
             traffic.tell(session, stored)
             stored.plan = replace(made, ran=True).to_json()
+        lent = self._lend(job, made)
         fleet.advance(made.ids, Phase.RUNNING)
         deadline = (job.training_started or now_ms()) + job.idle + 1000 * _longest(job)
         # Decided by an earlier service that was killed before all had ended.
@@ -253,6 +266,8 @@ class Runner:
             if ending is not None:
                 # Each time round: an agent that was killed meanwhile has forgotten it.
                 fleet.stop(made.ids, FAILED_PEER_GRACE_SECONDS if ending.status == "Failed" else STOP_GRACE_SECONDS)
+            if time.monotonic() - lent > LEND_SECONDS:
+                lent = self._lend(job, made)
             fleet.wait(self._known, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
@@ -262,6 +277,13 @@ class Runner:
             stored = session.get_one(TrainingJob, self._name)
             stored.outcome = (ending or record.COMPLETED).to_json()
         return "uploading"
+
+    def _lend(self, job: TrainingJob, made: plan.Plan) -> float:
+        """Have the job's containers be given new credentials of their role, if they are given any; when that was."""
+        credentials = self._world.lent_to(job)
+        if credentials is not None:
+            self._world.fleet.lend(made.ids, credentials)
+        return time.monotonic()
 
     def _ending(self, statuses: list[InstanceStatus], deadline: int) -> Outcome | None:
         """How the job must end before all its containers have ended by themselves; None while it need not."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from phalanx.network.errors import NetworkError
 
@@ -21,6 +22,7 @@ DIRECTORY = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000
 _MNT_DETACH = 2
+_HOST_SCOPE = 254  # RT_SCOPE_HOST, linux/rtnetlink.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,6 +56,18 @@ def create(name: str) -> None:
         _prefer_cubic()
         with IPRoute() as netlink:
             netlink.link("set", index=1, state="up")
+
+
+def own(name: str, address: str) -> None:
+    """Give a namespace an address on `lo`, that it alone can reach and that no packets to others come from. Idempotent.
+
+    Raises NetworkError.
+    """
+    with entered(name), IPRoute() as netlink:
+        try:
+            netlink.addr("replace", index=1, address=address, prefixlen=32, scope=_HOST_SCOPE)
+        except NetlinkError as error:
+            raise NetworkError(f"cannot give network namespace {name} the address {address}: {error}") from error
 
 
 def delete(name: str) -> None:

@@ -19,7 +19,7 @@ from phalanx.data import artifacts, parcel, workspace
 from phalanx.data import logs as container_logs
 from phalanx.data.fastfile import release
 from phalanx.data.logs import LogLine
-from phalanx.data.model import Output
+from phalanx.data.model import Output, RoleCredentials
 from phalanx.ipsec import probe
 from phalanx.ipsec.model import PlaneName
 from phalanx.network import namespace, tunnel
@@ -134,6 +134,11 @@ class Agent:
         """Set the goal of instances. Unknown ids are passed over: their absence shows in `statuses`."""
         for worker in self._known(ids):
             worker.advance(goal)
+
+    def lend(self, ids: tuple[str, ...], credentials: RoleCredentials) -> None:
+        """Give these to the containers of instances that expect credentials. Raises OSError."""
+        for worker in self._known(ids):
+            worker.instance.lend(credentials)
 
     def statuses(self, seen: int, timeout: float) -> Statuses:
         """All instances, as soon as something changed since version `seen`, or after `timeout` seconds."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from pathlib import Path
 import structlog
 
 from phalanx.algorithms import catalog
-from phalanx.data import channels, workspace
+from phalanx.data import channels, credentials, workspace
 from phalanx.data.checkpoints import Sync
+from phalanx.data.credentials import Lender
 from phalanx.data.fastfile import FastFile, release
-from phalanx.data.model import Channel
+from phalanx.data.model import Channel, RoleCredentials
 from phalanx.data.objects import DataError
 from phalanx.data.pipes import Pipes
 from phalanx.data.process import ProcessError
@@ -28,6 +30,7 @@ from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
+from phalanx.network.errors import NetworkError
 from phalanx.network.model import RESOLVER, S3_ADDRESS
 from phalanx.network.watch import Watch
 from phalanx.node import gpus
@@ -98,6 +101,9 @@ class Instance:
         self._watch: Watch | None = None
         if spec.mesh is not None:
             self._watch = Watch(self._run_dir / "watch", [peer.address for peer in spec.mesh.peers])
+        self._lender: Lender | None = None
+        if spec.credentials is not None:
+            self._lender = Lender(spec.credentials, self._directory, self._run_dir)
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
@@ -128,6 +134,11 @@ class Instance:
         partial.touch(mode=0o600)
         partial.write_text(json.dumps({"goal": goal, "spec": encode(InstanceSpec, self.spec)}))
         partial.rename(self._run_dir / "spec.json")
+
+    def lend(self, lent: RoleCredentials) -> None:
+        """Have the container be given these credentials of its role from now on, where it expects any. Raises OSError."""
+        if self._lender is not None:
+            self._lender.lend(lent)
 
     def prepare(self) -> None:
         """PREPARED: namespace, kernel guard, router guard and rules, ENI, then the IKE daemon: in this order."""
@@ -218,6 +229,7 @@ class Instance:
     def run(self) -> None:
         """RUNNING: the container is started; one that has already run is left as it is."""
         spec = self.spec
+        self.offer()
         if self.container().state in ("running", "exited"):
             return
         image = self._image or self._find_image(threading.Event(), lambda _: None)
@@ -229,7 +241,7 @@ class Instance:
             image=image,
             command=spec.command,
             arguments=spec.arguments,
-            environment=spec.environment,
+            environment={**spec.environment, **({credentials.VARIABLE: spec.credentials} if spec.credentials else {})},
             netns=namespace.path(self._namespace),
             hostname=spec.host,
             hosts={**({s3: S3_ADDRESS} if scheme == "https" and not spec.isolated else {}), **spec.hosts},
@@ -243,6 +255,22 @@ class Instance:
             self._rooms.containers.start(container)
         except ProgramError as error:
             raise InstanceError(f"ClientError: {error}") from error
+
+    def offer(self) -> None:
+        """Have the process stand that gives the container its role's credentials, where any were lent."""
+        try:
+            if self._lender is None or not self._lender.idle():
+                return
+            namespace.own(self._namespace, credentials.ADDRESS)
+            with (
+                namespace.entered(self._namespace),
+                socket.create_server((credentials.ADDRESS, credentials.PORT)) as listener,
+            ):
+                self._lender.start(listener)
+        except (ProcessError, NetworkError, OSError) as error:
+            raise InstanceError(
+                f"InternalServerError: The container cannot be given its role's credentials: {error}"
+            ) from error
 
     def _edits(self) -> Edits:
         """What the container needs for the GPUs of its instance."""

@@ -75,6 +75,8 @@ class InstanceSpec:
     """The availability zone that its host must be in, that of its subnet; None for any."""
     spread: bool = False
     """Whether each instance of the job shall have a host of its own."""
+    credentials: str | None = None
+    """The path at which the container is given its role's credentials, once these are lent; None where it is given none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,7 @@ class Worker:
                 )
             if overdue >= 0:
                 self.instance.signal(signal.SIGKILL)
+        self.instance.offer()
         container = self.instance.container()
         # Asked after the container: an end that the early end of its data brought about is none of its own.
         fault = self.instance.data_fault()

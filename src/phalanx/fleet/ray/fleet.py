@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from phalanx.data.logs import LogLine
+from phalanx.data.model import RoleCredentials
 from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
@@ -179,6 +180,10 @@ class RayFleet:
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
         """See Fleet."""
         self._each(ids, lambda host, here: host.advance(here, goal))
+
+    def lend(self, ids: Sequence[str], credentials: RoleCredentials) -> None:
+        """See Fleet."""
+        self._each(ids, lambda host, here: host.lend(here, credentials))
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """See Fleet. While a host is away its instances are as they were last heard of."""

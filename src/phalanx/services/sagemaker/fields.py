@@ -142,7 +142,7 @@ FIELDS: tuple[Field, ...] = (
     _honoured("RetryStrategy.MaximumRetryAttempts"),
     _refused("RemoteDebugConfig.EnableRemoteDebug", False, note="nobody may enter a training container"),
     _refused("InfraCheckConfig.EnableInfraCheck", False, note="there are no GPU health checks"),
-    _refused("SessionChainingConfig.EnableSessionTagChaining", False, note="roles are not assumed: there is no session"),
+    _refused("SessionChainingConfig.EnableSessionTagChaining", False, note="sessions of roles have no tags"),
     _refused("ServerlessJobConfig", note="the service itself trains no foundation models"),
     _refused("MlflowConfig", note="there is no MLflow server"),
     _refused("ModelPackageConfig", note="there is no model registry"),
