@@ -15,7 +15,7 @@ from botocore.credentials import ContainerProvider
 from botocore.utils import ContainerMetadataFetcher
 
 from phalanx.data import credentials
-from phalanx.data.credentials import Lender
+from phalanx.data.credentials import Endpoint
 from phalanx.data.model import RoleCredentials
 
 PATH = "/v2/credentials/0f2a"
@@ -38,12 +38,12 @@ class Instance:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
 
-    def lender(self):
-        return Lender(PATH, self.disk, self.secrets)
+    def endpoint(self):
+        return Endpoint(PATH, self.disk, self.secrets)
 
-    def start(self, lender):
+    def start(self, endpoint):
         with socket.create_server(("127.0.0.1", self.port)) as listener:
-            lender.start(listener)
+            endpoint.start(listener)
 
     def pid(self):
         return int((self.disk / "lender.lock").read_text())
@@ -58,44 +58,55 @@ class Instance:
 def instance(tmp_path):
     made = Instance(tmp_path)
     yield made
-    made.lender().stop()
+    made.endpoint().stop()
 
 
 def test_an_sdk_finds_them_and_finds_new_ones_later(instance, monkeypatch):
-    lender = instance.lender()
-    lender.lend(LENT)
-    instance.start(lender)
+    endpoint = instance.endpoint()
+    endpoint.lend(LENT)
+    instance.start(endpoint)
     monkeypatch.setattr(ContainerMetadataFetcher, "IP_ADDRESS", f"127.0.0.1:{instance.port}")
     found = ContainerProvider({credentials.VARIABLE: PATH}).load()
     frozen = found.get_frozen_credentials()
     assert (frozen.access_key, frozen.secret_key, frozen.token) == ("ASIAEXAMPLE", "secret", "token")
     assert found._expiry_time == LENT.expires
     # Another agent lends, and what it lends is shorter.
-    instance.lender().lend(replace(LENT, access_key="ASIANEXT", token=""))
+    instance.endpoint().lend(replace(LENT, access_key="ASIANEXT", token=""))
     found._expiry_time = datetime.now(UTC)
     assert found.get_frozen_credentials().access_key == "ASIANEXT"
     assert instance.ask()["RoleArn"] == LENT.role
 
 
 def test_nothing_is_given_before_it_was_lent_and_a_process_that_was_killed_is_missed(instance):
-    lender = instance.lender()
-    assert not lender.idle()
-    lender.lend(LENT)
-    assert lender.idle()
-    instance.start(lender)
-    assert not lender.idle()
-    assert not instance.lender().idle(), "who came later finds it too"
+    endpoint = instance.endpoint()
+    assert not endpoint.idle()
+    endpoint.lend(LENT)
+    assert endpoint.idle()
+    instance.start(endpoint)
+    assert not endpoint.idle()
+    assert not instance.endpoint().idle(), "who came later finds it too"
     os.kill(instance.pid(), signal.SIGKILL)
-    while not lender.idle():
+    while not endpoint.idle():
         pass
-    instance.start(instance.lender())
+    instance.start(instance.endpoint())
     assert instance.ask()["AccessKeyId"] == "ASIAEXAMPLE"
 
 
+def test_a_process_that_was_stopped_is_no_zombie(instance):
+    endpoint = instance.endpoint()
+    endpoint.lend(LENT)
+    instance.start(endpoint)
+    instance.ask()
+    endpoint.stop()
+    assert not Path(f"/proc/{instance.pid()}").exists()
+    endpoint.stop()
+    assert endpoint.idle()
+
+
 def test_the_process_may_nothing(instance):
-    lender = instance.lender()
-    lender.lend(LENT)
-    instance.start(lender)
+    endpoint = instance.endpoint()
+    endpoint.lend(LENT)
+    instance.start(endpoint)
     assert instance.ask()["AccessKeyId"] == "ASIAEXAMPLE"
     told = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{instance.pid()}/status").read_text().splitlines() if ":\t" in line
@@ -107,10 +118,10 @@ def test_the_process_may_nothing(instance):
 
 
 def test_what_was_lent_is_read_by_root_alone_and_in_no_log(instance):
-    lender = instance.lender()
-    lender.lend(LENT)
+    endpoint = instance.endpoint()
+    endpoint.lend(LENT)
     assert (instance.secrets / "lent").stat().st_mode & 0o777 == 0o600
-    instance.start(lender)
+    instance.start(endpoint)
     instance.ask()
     assert not any(hidden in repr(LENT) for hidden in ("secret'", "token'"))
     assert (instance.disk / "lender.log").read_text() == ""

@@ -1,6 +1,7 @@
 """What S3's door fills in where the server behind leaves something out, as clients read it."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -114,6 +115,45 @@ def test_a_download_in_parts_never_mixes_two_versions(admin):
     with pytest.raises(ClientError) as error:
         admin.get_object(Bucket=BUCKET, Key="b", IfMatch=old, Range="bytes=0-0")
     assert error.value.response["Error"]["Code"] == "PreconditionFailed"
+
+
+def refused(call, **arguments):
+    """Status and code of a refusal."""
+    with pytest.raises(ClientError) as error:
+        call(**arguments)
+    return error.value.response["ResponseMetadata"]["HTTPStatusCode"], error.value.response["Error"]["Code"]
+
+
+def test_a_write_may_depend_on_what_is_there(admin):
+    thing = {"Bucket": BUCKET, "Key": "lock"}
+    assert refused(admin.put_object, **thing, Body=b"0", IfMatch='"none"') == (404, "NoSuchKey")
+    first = admin.put_object(**thing, Body=b"1", IfNoneMatch="*")["ETag"]
+    assert refused(admin.put_object, **thing, Body=b"2", IfNoneMatch="*") == (412, "PreconditionFailed")
+    second = admin.put_object(**thing, Body=b"2", IfMatch=first)["ETag"]
+    assert refused(admin.put_object, **thing, Body=b"3", IfMatch=first) == (412, "PreconditionFailed")
+    begun = {**thing, "UploadId": admin.create_multipart_upload(**thing)["UploadId"]}
+    part = admin.upload_part(**begun, PartNumber=1, Body=b"4")["ETag"]
+    whole = {**begun, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": part}]}}
+    assert refused(admin.complete_multipart_upload, **whole, IfNoneMatch="*") == (412, "PreconditionFailed")
+    assert admin.get_object(**thing)["Body"].read() == b"2"
+    admin.complete_multipart_upload(**whole, IfMatch=second)
+    assert admin.get_object(**thing)["Body"].read() == b"4"
+    assert refused(admin.put_object, **thing, Body=b"5", IfNoneMatch='"other"') == (501, "NotImplemented")
+
+
+def test_of_many_who_write_where_nothing_is_one_does(admin):
+    def write(number):
+        try:
+            admin.put_object(Bucket=BUCKET, Key="race", Body=str(number).encode() * (1 << 20), IfNoneMatch="*")
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+        return str(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(write, range(8)))
+    (won,) = (each for each in ended if each.isdigit())
+    assert set(ended) - {won} <= {"PreconditionFailed", "ConditionalRequestConflict"}
+    assert admin.get_object(Bucket=BUCKET, Key="race")["Body"].read(1) == won.encode()
 
 
 def test_an_object_is_copied_in_parts(admin):

@@ -231,6 +231,13 @@ def test_multi_object_deletes_ask_for_each_key(s3, ann):
     assert not there(s3, "home/ann/gone")
 
 
+def test_who_may_only_write_does_not_learn_what_is_there(s3):
+    drop = s3.client(s3.user(allow("s3:PutObject", on=f"{ARN}/home/ann/*")))
+    for name in ("a", "none"):
+        assert code(drop.put_object, Bucket=BUCKET, Key=f"home/ann/{name}", Body=b"x", IfMatch='"x"') == "AccessDenied"
+    assert content(s3, "home/ann/a") == b"hers"
+
+
 def test_copies_ask_for_the_source_too(s3, ann):
     ann.copy_object(Bucket=BUCKET, Key="home/ann/copy", CopySource={"Bucket": BUCKET, "Key": "home/ann/a"})
     assert content(s3, "home/ann/copy") == b"hers"
@@ -294,7 +301,10 @@ def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
         ("get_object_tagging", {"Key": "home/ann/a"}, "AccessDenied"),
         ("get_object_acl", {"Key": "home/ann/a"}, "NotImplemented"),
         ("get_bucket_policy", {}, "NotImplemented"),
-        ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": "*"}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": '"x"'}, "NotImplemented"),
+        ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": "*"}, "PreconditionFailed"),
+        ("put_object", {"Key": "home/ann/none", "Body": b"x", "IfMatch": '"x"'}, "NoSuchKey"),
+        ("copy_object", {"Key": "home/ann/b", "CopySource": f"{BUCKET}/home/ann/a", "IfNoneMatch": "*"}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "Tagging": "a=b"}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "ACL": "public-read"}, "AccessControlListNotSupported"),
         ("put_object", {"Key": "home/ann/", "Body": b""}, "NotImplemented"),

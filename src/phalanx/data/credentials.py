@@ -21,8 +21,8 @@ ADDRESS, PORT = "169.254.170.2", 80
 VARIABLE = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 
 
-class Lender:
-    """Gives one container what it was lent last, at `path`. What was lent, and the process that gives it, outlive the lender.
+class Endpoint:
+    """Where one container is given, at `path`, what it was lent last. That, and the process that gives it, outlive the agent.
 
     `directory` is the instance's on the disk, `secrets` one on a tmpfs.
     """
@@ -57,9 +57,9 @@ class Lender:
     def start(self, listener: socket.socket) -> None:
         """Begin to answer those who come to `listener`. Raises ProcessError."""
         command = [sys.executable, "-m", "phalanx.data.lender", str(listener.fileno()), str(self._lent), self._path]
-        self._process.start(
-            command, os.environ, self._directory, self._directory / "lender.log", descriptors=(listener.fileno(),)
-        )
+        log = self._directory / "lender.log"
+        # Nothing of the agent's environment is its business.
+        self._process.start(command, {}, self._directory, log, descriptors=(listener.fileno(),))
 
     def stop(self) -> None:
         """End the process, if there is one. Raises ProcessError."""

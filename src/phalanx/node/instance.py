@@ -20,7 +20,7 @@ import structlog
 from phalanx.algorithms import catalog
 from phalanx.data import channels, credentials, workspace
 from phalanx.data.checkpoints import Sync
-from phalanx.data.credentials import Lender
+from phalanx.data.credentials import Endpoint
 from phalanx.data.fastfile import FastFile, release
 from phalanx.data.model import Channel, RoleCredentials
 from phalanx.data.objects import DataError
@@ -101,9 +101,9 @@ class Instance:
         self._watch: Watch | None = None
         if spec.mesh is not None:
             self._watch = Watch(self._run_dir / "watch", [peer.address for peer in spec.mesh.peers])
-        self._lender: Lender | None = None
+        self._endpoint: Endpoint | None = None
         if spec.credentials is not None:
-            self._lender = Lender(spec.credentials, self._directory, self._run_dir)
+            self._endpoint = Endpoint(spec.credentials, self._directory, self._run_dir)
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
@@ -137,8 +137,8 @@ class Instance:
 
     def lend(self, lent: RoleCredentials) -> None:
         """Have the container be given these credentials of its role from now on, where it expects any. Raises OSError."""
-        if self._lender is not None:
-            self._lender.lend(lent)
+        if self._endpoint is not None:
+            self._endpoint.lend(lent)
 
     def prepare(self) -> None:
         """PREPARED: namespace, kernel guard, router guard and rules, ENI, then the IKE daemon: in this order."""
@@ -259,14 +259,14 @@ class Instance:
     def offer(self) -> None:
         """Have the process stand that gives the container its role's credentials, where any were lent."""
         try:
-            if self._lender is None or not self._lender.idle():
+            if self._endpoint is None or not self._endpoint.idle():
                 return
             namespace.own(self._namespace, credentials.ADDRESS)
             with (
                 namespace.entered(self._namespace),
                 socket.create_server((credentials.ADDRESS, credentials.PORT)) as listener,
             ):
-                self._lender.start(listener)
+                self._endpoint.start(listener)
         except (ProcessError, NetworkError, OSError) as error:
             raise InstanceError(
                 f"InternalServerError: The container cannot be given its role's credentials: {error}"
@@ -364,6 +364,8 @@ class Instance:
     def destroy(self) -> None:
         """Take everything down: user's processes, IKE and data plane, wire, guards, namespace, keys, files: in this order."""
         self._rooms.containers.remove(self.spec.id)
+        if self._endpoint is not None:
+            self._endpoint.stop()
         if namespace.exists(self._namespace):
             try:
                 if self.member is not None:

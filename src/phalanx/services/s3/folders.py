@@ -31,10 +31,14 @@ class Folders:
         self._backend = backend
         self._buckets = buckets
         self._held: dict[str, Counter[str]] = {}
+        self._alone: set[tuple[str, str]] = set()
 
     @contextmanager
-    def held(self, bucket: str, keys: Iterable[str]) -> Iterator[None]:
-        """While this lasts, nobody else changes objects above or below these keys. Raises AwsError where somebody does."""
+    def held(self, bucket: str, keys: Iterable[str], alone: bool = False) -> Iterator[None]:
+        """While this lasts, nobody else changes objects above or below these keys, and where it is `alone`, nor these objects.
+
+        Raises AwsError where somebody does.
+        """
         mine = frozenset(keys)
         held = self._held.setdefault(bucket, Counter())
         if any(above in held for key in mine for above in _above(key)) or any(
@@ -45,10 +49,19 @@ class Folders:
                 "A conflicting operation is currently in progress against this resource. Please try again.",
                 409,
             )
+        if any((bucket, key) in self._alone or (alone and key in held) for key in mine):
+            raise AwsError(
+                "ConditionalRequestConflict",
+                "The conditional request cannot succeed due to a conflicting operation against this resource.",
+                409,
+            )
         held.update(mine)
+        own = {(bucket, key) for key in mine} if alone else set()
+        self._alone |= own
         try:
             yield
         finally:
+            self._alone -= own
             held -= Counter(mine)  # what comes to nothing is left out
             if not held:
                 del self._held[bucket]

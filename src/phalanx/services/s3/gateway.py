@@ -20,7 +20,7 @@ from phalanx.services.s3 import answers, conditions, deletion
 from phalanx.services.s3.backend import Backend, BackendError, Exchange, nothing
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
+from phalanx.services.s3.request import CONDITIONAL, WRITING, Request, Source, possible, target, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -287,7 +287,10 @@ class _Turn:
         if request.operation not in WRITING and request.operation != "DeleteObject":
             await self._ask(known, payload)
             return
-        with folders.held(bucket, [key]):
+        wanted = [name for name in conditions.OF_WRITES if name in self._http.headers and request.operation in CONDITIONAL]
+        with folders.held(bucket, [key], alone=bool(wanted)):
+            if wanted:
+                await self._meet(known, {name: self._http.headers[name] for name in wanted})
             if request.operation in WRITING:
                 await folders.make_room(bucket, key)
             elif not folders.may_exist(bucket, key):
@@ -321,6 +324,18 @@ class _Turn:
                 await self._give(known, exchange)
             else:
                 await self._pass_on(known, exchange)
+
+    async def _meet(self, known: _Known, wanted: Mapping[str, bytes]) -> None:
+        """See to it that the conditions of a write hold. Raises AwsError where they do not."""
+        bucket, key = known.request.members["Bucket"], known.request.members["Key"]
+        # As in S3: else who may only write could find out what is there.
+        if "if-match" in wanted and await self._gateway.may(known.caller, "GetObject", bucket, key):
+            raise AwsError("AccessDenied", "Access Denied", 403)
+        async with self._gateway.backend.ask("HEAD", target(bucket, key, {}), [], nothing(), 0) as there:
+            if there.status == 404 and "if-match" in wanted:
+                raise _NO_KEY
+            if there.status == 200 and _outcome(wanted, there) != 200:
+                raise _UNMET
 
     async def _copy(self, known: _Known, source: Source, payload: Payload) -> None:
         if known.request.operation == "UploadPartCopy":

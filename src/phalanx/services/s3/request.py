@@ -120,6 +120,8 @@ _SOURCE_HEADERS = {
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
+CONDITIONAL = frozenset({"PutObject", "CompleteMultipartUpload"})
+"""Writes that may depend on what is there."""
 WRITING = COPYING | {"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"}
 """Operations that make objects."""
 
@@ -288,8 +290,10 @@ def _headers(
     passed = [(name.encode("latin-1"), _value(name, value)) for name, value in given.items() if name.startswith("x-amz-meta-")]
     if operation in WRITING:
         for name in conditions.NAMES:
-            if name in headers:
+            if name in headers and not (operation in CONDITIONAL and name in conditions.OF_WRITES):
                 raise _not_implemented(f"The header {name} of {operation}")
+        if headers.get("if-none-match", b"*").strip() != b"*":
+            raise _not_implemented(f"The header if-none-match of {operation} with anything but *")
         passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers]
         codings = [each.strip() for each in headers.get("content-encoding", b"").split(b",")]
         codings = [each for each in codings if each not in (b"", b"aws-chunked")]
