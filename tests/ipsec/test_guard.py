@@ -154,6 +154,19 @@ def test_check_names_what_is_missing(wire: Wire) -> None:
     assert "lacks" in guard.check(one.space, [two.address], "eth0")
 
 
+@pytest.mark.parametrize("narrow", ["proto udp", "dev lo", "proto tcp dport 22"])
+def test_a_policy_for_some_packets_alone_is_not_the_guards(wire: Wire, narrow: str) -> None:
+    one, two = wire.hosts
+    guard.up(one.space, [two.address], "eth0")
+    ip = ["ip", "-n", one.space, "xfrm", "policy"]
+    run(*ip, "delete", "dst", f"{two.address}/32", "dir", "out")
+    rest = ["dir", "out", "action", "block", "priority", str(guard.PRIORITY)]
+    run(*ip, "add", "src", "0.0.0.0/0", "dst", f"{two.address}/32", *narrow.split(), *rest)
+    assert "lacks 1 policies, the first: block out" in guard.check(one.space, [two.address], "eth0")
+    guard.up(one.space, [two.address], "eth0")
+    assert guard.check(one.space, [two.address], "eth0") is None
+
+
 def test_no_namespace_no_guard() -> None:
     with pytest.raises(MeshError, match="phxt-never-was"):
         guard.up("phxt-never-was", ["192.0.2.1"], "eth0")

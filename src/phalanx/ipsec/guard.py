@@ -9,15 +9,19 @@ either (`lo` has disable_policy and disable_xfrm).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from phalanx.ipsec import netns, routing
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.xfrm import DIRECTIONS, Policy, Xfrm
+from phalanx.ipsec.netlink import Netlink
+from phalanx.ipsec.xfrm import DIRECTIONS, NETLINK_XFRM, Key, Policy, Xfrm, key
 
 PRIORITY = 2**31 - 1
 """Below strongSwan's policies, which lie under 400000: of two policies that match, the lower number wins."""
@@ -31,8 +35,13 @@ _ANY6 = ipaddress.ip_network("::/0")
 _LOOPBACK6 = ipaddress.ip_network("::1/128")
 
 
-def policies(peers: Sequence[str]) -> list[Policy]:
+def policies(peers: Sequence[str]) -> tuple[Policy, ...]:
     """The policies that guard against these peer addresses, multicast, broadcast, and all IPv6 but ::1 to itself."""
+    return tuple(_policies(tuple(peers), (_SYSCTL / "ipv6").exists()).values())
+
+
+@lru_cache(maxsize=256)  # each instance of a host is looked at twice a second
+def _policies(peers: tuple[str, ...], ipv6: bool) -> dict[Key, Policy]:
     wanted = [Policy("out", _ANY, everybody, "block", PRIORITY) for everybody in _EVERYBODY]
     for peer in map(ipaddress.ip_network, peers):
         wanted += [
@@ -41,11 +50,11 @@ def policies(peers: Sequence[str]) -> list[Policy]:
             Policy("fwd", _ANY, peer, "block", PRIORITY),
             Policy("fwd", peer, _ANY, "block", PRIORITY),
         ]
-    if (_SYSCTL / "ipv6").exists():
+    if ipv6:
         wanted += [Policy(direction, _ANY6, _ANY6, "block", PRIORITY) for direction in DIRECTIONS]
         # IPv6 has no disable_xfrm, so loopback needs a policy of its own.
         wanted += [Policy(direction, _LOOPBACK6, _LOOPBACK6, "allow", LOWEST) for direction in ("in", "out")]
-    return wanted
+    return {key(policy): policy for policy in wanted}
 
 
 def up(name: str, peers: Sequence[str], device: str) -> None:
@@ -72,14 +81,19 @@ def up(name: str, peers: Sequence[str], device: str) -> None:
 
 def check(name: str, peers: Sequence[str], device: str) -> str | None:
     """None where the guard stands complete; else what is missing. Reads the kernel's tables, changes nothing."""
+
+    def look() -> tuple[Xfrm, Netlink, list[str]]:
+        return Xfrm.here(NETLINK_XFRM), Netlink.here(socket.NETLINK_ROUTE), _wrong(device)
+
     try:
-        with Xfrm.kernel(name) as xfrm:
-            present = set(xfrm.policies())
-        off = netns.inside(name, lambda: [key for key, value in _sysctls(device) if key.read_text().strip() != value])
-        bent = routing.check(name)
+        xfrm, routes, off = netns.inside(name, look)
+        with xfrm, routes:
+            present = xfrm.keys()
+            bent = routing.check(name, routes)
     except OSError as error:
         return f"the plaintext guard of namespace {name} cannot be read: {error}"
-    if missing := [policy for policy in policies(peers) if policy not in present]:
+    wanted = _policies(tuple(peers), (_SYSCTL / "ipv6").exists())
+    if missing := [policy for known, policy in wanted.items() if known not in present]:
         first = missing[0]
         return (
             f"the plaintext guard of namespace {name} lacks {len(missing)} policies, "
@@ -111,17 +125,27 @@ def stand_alone(name: str) -> None:
             xfrm.remove_state(state)
 
 
-def _sysctls(device: str) -> list[tuple[Path, str]]:
-    """What the namespace's settings must be for the guard to hold; to be called inside it."""
+@lru_cache(maxsize=16)
+def _sysctls(device: str) -> list[tuple[str, str]]:
+    """What the namespace's settings must be for the guard to hold, where there are such."""
     # A device with disable_xfrm or disable_policy is not looked up in the SPD at all (ip-sysctl.rst). Where the device is
     # not there yet it will get what `default` has.
-    ip4 = [("ipv4", where, key, "0") for where in ("all", "default", device) for key in ("disable_xfrm", "disable_policy")]
+    ip4 = [("ipv4", where, name, "0") for where in ("all", "default", device) for name in ("disable_xfrm", "disable_policy")]
     ip6 = [("ipv6", where, "disable_ipv6", "1") for where in ("default", device)]
-    keys = [(_SYSCTL / family / "conf" / where / key, value) for family, where, key, value in (*ip4, *ip6)]
-    return [(key, value) for key, value in keys if key.exists()]
+    return [(str(_SYSCTL / family / "conf" / where / name), value) for family, where, name, value in (*ip4, *ip6)]
+
+
+def _wrong(device: str) -> list[str]:
+    """Those settings of the namespace that the thread is in that are not as they must be."""
+    found = []
+    for setting, value in _sysctls(device):
+        with contextlib.suppress(FileNotFoundError), open(setting) as file:
+            if file.read().strip() != value:
+                found.append(setting)
+    return found
 
 
 def _set(device: str) -> None:
-    for key, value in _sysctls(device):
-        if key.read_text().strip() != value:
-            key.write_text(value)
+    wanted = dict(_sysctls(device))
+    for setting in _wrong(device):
+        Path(setting).write_text(wanted[setting])

@@ -32,7 +32,12 @@ class Netlink:
     @classmethod
     def connected(cls, space: str, family: int) -> Self:
         """To the kernel's tables of that family (NETLINK_…) in a network namespace."""
-        connection = netns.inside(space, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family))
+        return netns.inside(space, lambda: cls.here(family))
+
+    @classmethod
+    def here(cls, family: int) -> Self:
+        """To the kernel's tables of that family (NETLINK_…) in the network namespace that the thread is in."""
+        connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
         connection.connect((0, 0))
         return cls(connection)
 

@@ -44,10 +44,12 @@ class _Route:
     body: bytes
 
 
-def check(space: str) -> str | None:
-    """None where the namespace's IPv4 routing rules are the kernel's own; else what is wrong. Raises OSError."""
-    with Netlink.connected(space, socket.NETLINK_ROUTE) as kernel:
-        others, missing = _compared(kernel)
+def check(space: str, kernel: Netlink) -> str | None:
+    """None where a namespace's IPv4 routing rules, which `kernel` shows, are the kernel's own; else what is wrong.
+
+    Raises OSError.
+    """
+    others, missing = _compared(kernel)
     if others:
         return f"{len(others)} routing rules in namespace {space} are not ours and may lead past the tunnel"
     if missing:
@@ -102,14 +104,16 @@ def _deciding(routes: _Routes, peer: str) -> Iterator[_Route]:
 def _read(space: str, device: str) -> tuple[int, _Routes]:
     """The device's index, and the IPv4 routes of the local table and, for single addresses, of the main one."""
 
-    def index() -> int:
+    def look() -> tuple[Netlink, int]:
         try:
-            return socket.if_nametoindex(device)
+            index = socket.if_nametoindex(device)
         except OSError:
-            return _NONE
+            index = _NONE
+        return Netlink.here(socket.NETLINK_ROUTE), index
 
     found: _Routes = {}
-    with Netlink.connected(space, socket.NETLINK_ROUTE) as kernel:
+    kernel, index = netns.inside(space, look)
+    with kernel:
         for _, body in kernel.dump(_GETROUTE, _ROUTE.pack(socket.AF_INET, *[0] * 8)):
             _, length, _, tos, table, _, _, kind, _ = _ROUTE.unpack_from(body)
             if table == _LOCAL or (table == _MAIN and length == 32):
@@ -117,7 +121,7 @@ def _read(space: str, device: str) -> tuple[int, _Routes]:
                 plain = (table, tos, kind) == (_MAIN, 0, _UNICAST)
                 route = _Route(plain, _number(values.get(_RTA_OIF), 0), body)
                 found.setdefault(length, {}).setdefault(values.get(_RTA_DST, bytes(4)), []).append(route)
-    return netns.inside(space, index), found
+    return index, found
 
 
 def _compared(kernel: Netlink) -> tuple[list[bytes], dict[int, int]]:
