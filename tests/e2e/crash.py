@@ -21,6 +21,7 @@ from sqlalchemy import select
 from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
 from phalanx.cli.serve import DEPOSED
 from phalanx.cli.stored import stored
+from phalanx.identity.unmanaged import TRUST
 from phalanx.jobs.evidence import verify
 from phalanx.network.capture import Capture
 from phalanx.network.errors import NetworkError
@@ -37,6 +38,7 @@ VICTIMS = {
     "launcher": ("launch.py",),
     "crun": ("crun",),
     "relay": ("phalanx.network.relay",),
+    "lender": ("phalanx.data.lender",),
 }
 """Whom to hit besides the service and what is in containers, and the words of its command line."""
 BRIEF = ("launcher", "crun")
@@ -122,6 +124,9 @@ class Host:
 
     def __init__(self, phalanx: Phalanx, seed: int, replicas: Sequence[Phalanx]) -> None:
         self.phalanx = phalanx
+        # One that somebody created: its credentials are lent to containers.
+        created = phalanx.client("iam").create_role(RoleName="crash", AssumeRolePolicyDocument=json.dumps(TRUST))
+        self._role = created["Role"]["Arn"]
         self.services = [phalanx, *replicas]
         self.found = Crash()
         self._chance = random.Random(seed)
@@ -155,6 +160,7 @@ class Host:
                     instances=2 if encrypted else 1,
                     encrypted=encrypted,
                     network=network if encrypted else None,
+                    RoleArn=self._role,
                     RetryStrategy={"MaximumRetryAttempts": 30},
                     **members,
                 )
