@@ -17,8 +17,6 @@ SESSION = "SageMaker"
 """The name of SageMaker's sessions, in AWS's audit trails too."""
 _SPARE = 30 * 86_400
 """Seconds by which a session outlasts the longest run of the jobs that have it: they wait, download and upload as well."""
-
-
 LENT, LENT_LEAST = 7200, 5400
 """Seconds that a session for containers lasts, and that it has still to last when it is lent."""
 

@@ -37,7 +37,11 @@ _LOOPBACK6 = ipaddress.ip_network("::1/128")
 
 def policies(peers: Sequence[str]) -> tuple[Policy, ...]:
     """The policies that guard against these peer addresses, multicast, broadcast, and all IPv6 but ::1 to itself."""
-    return tuple(_policies(tuple(peers), (_SYSCTL / "ipv6").exists()).values())
+    return tuple(_wanted(peers).values())
+
+
+def _wanted(peers: Sequence[str]) -> dict[Key, Policy]:
+    return _policies(tuple(peers), (_SYSCTL / "ipv6").exists())
 
 
 @lru_cache(maxsize=256)  # each instance of a host is looked at twice a second
@@ -92,8 +96,7 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
             bent = routing.check(name, routes)
     except OSError as error:
         return f"the plaintext guard of namespace {name} cannot be read: {error}"
-    wanted = _policies(tuple(peers), (_SYSCTL / "ipv6").exists())
-    if missing := [policy for known, policy in wanted.items() if known not in present]:
+    if missing := [policy for known, policy in _wanted(peers).items() if known not in present]:
         first = missing[0]
         return (
             f"the plaintext guard of namespace {name} lacks {len(missing)} policies, "
@@ -126,19 +129,19 @@ def stand_alone(name: str) -> None:
 
 
 @lru_cache(maxsize=16)
-def _sysctls(device: str) -> list[tuple[str, str]]:
+def _sysctls(device: str) -> dict[str, str]:
     """What the namespace's settings must be for the guard to hold, where there are such."""
     # A device with disable_xfrm or disable_policy is not looked up in the SPD at all (ip-sysctl.rst). Where the device is
     # not there yet it will get what `default` has.
     ip4 = [("ipv4", where, name, "0") for where in ("all", "default", device) for name in ("disable_xfrm", "disable_policy")]
     ip6 = [("ipv6", where, "disable_ipv6", "1") for where in ("default", device)]
-    return [(str(_SYSCTL / family / "conf" / where / name), value) for family, where, name, value in (*ip4, *ip6)]
+    return {str(_SYSCTL / family / "conf" / where / name): value for family, where, name, value in (*ip4, *ip6)}
 
 
 def _wrong(device: str) -> list[str]:
     """Those settings of the namespace that the thread is in that are not as they must be."""
     found = []
-    for setting, value in _sysctls(device):
+    for setting, value in _sysctls(device).items():
         with contextlib.suppress(FileNotFoundError), open(setting) as file:
             if file.read().strip() != value:
                 found.append(setting)
@@ -146,6 +149,5 @@ def _wrong(device: str) -> list[str]:
 
 
 def _set(device: str) -> None:
-    wanted = dict(_sysctls(device))
     for setting in _wrong(device):
-        Path(setting).write_text(wanted[setting])
+        Path(setting).write_text(_sysctls(device)[setting])

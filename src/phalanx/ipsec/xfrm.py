@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -92,18 +93,8 @@ class Xfrm(Netlink):
 
     def put(self, policy: Policy) -> None:
         """Install the policy, or replace the one with the same selector and direction."""
-        info = _POLICY.pack(
-            _pack_selector(policy),
-            _LIFETIME,
-            b"",
-            policy.priority,
-            0,
-            DIRECTIONS.index(policy.direction),
-            1 if policy.action == "block" else 0,
-            0,
-            0,
-        )
-        self.do(_UPDPOLICY, info, CREATE)
+        selector, direction, action, priority, _ = key(policy)
+        self.do(_UPDPOLICY, _POLICY.pack(selector, _LIFETIME, b"", priority, 0, direction, action, 0, 0), CREATE)
 
     def remove(self, policy: Policy) -> None:
         """Remove the policy with that selector and direction; none there is fine."""
@@ -115,26 +106,24 @@ class Xfrm(Netlink):
 
     def keys(self) -> set[Key]:
         """By what all policies of the namespace are told apart: costs far less than `policies`."""
-        found = set()
-        for kind, body in self.dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
-            if kind == _NEWPOLICY:
-                selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
-                template = any(kind == _TMPL for kind, _ in attributes(body[_POLICY.size :]))
-                found.add((selector, direction, action, priority, template))
-        return found
+        return set(self._dumped())
 
     def policies(self) -> list[Policy]:
         """All policies of the namespace; those of single sockets (IP_XFRM_POLICY) are left out."""
         found: list[Policy] = []
+        for selector, direction, action, priority, template in self._dumped():
+            if direction < len(DIRECTIONS):
+                source, destination = _unpack_selector(selector)
+                verdict: Literal["allow", "block"] = "block" if action else "allow"
+                found.append(Policy(DIRECTIONS[direction], source, destination, verdict, priority, template))
+        return found
+
+    def _dumped(self) -> Iterator[Key]:
         for kind, body in self.dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
             if kind == _NEWPOLICY:
                 selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
-                if direction < len(DIRECTIONS):
-                    source, destination = _unpack_selector(selector)
-                    verdict: Literal["allow", "block"] = "block" if action else "allow"
-                    template = any(key == _TMPL for key, _ in attributes(body[_POLICY.size :]))
-                    found.append(Policy(DIRECTIONS[direction], source, destination, verdict, priority, template))
-        return found
+                template = any(name == _TMPL for name, _ in attributes(body[_POLICY.size :]))
+                yield selector, direction, action, priority, template
 
     def states(self) -> list[State]:
         """All ESP SAs, also SPIs that are only reserved (ALLOCSPI): these have no algorithm."""

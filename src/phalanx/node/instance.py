@@ -365,6 +365,7 @@ class Instance:
         """Take everything down: user's processes, IKE and data plane, wire, guards, namespace, keys, files: in this order."""
         self._rooms.containers.remove(self.spec.id)
         if self._endpoint is not None:
+            # Not by the sweep below: it is a child of this agent, perhaps, that would be left a zombie.
             self._endpoint.stop()
         if namespace.exists(self._namespace):
             try:

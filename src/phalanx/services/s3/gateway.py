@@ -287,10 +287,11 @@ class _Turn:
         if request.operation not in WRITING and request.operation != "DeleteObject":
             await self._ask(known, payload)
             return
-        wanted = [name for name in conditions.OF_WRITES if name in self._http.headers and request.operation in CONDITIONAL]
+        given = self._http.headers if request.operation in CONDITIONAL else {}
+        wanted = {name: given[name] for name in conditions.OF_WRITES if name in given}
         with folders.held(bucket, [key], alone=bool(wanted)):
             if wanted:
-                await self._meet(known, {name: self._http.headers[name] for name in wanted})
+                await self._meet(known, wanted)
             if request.operation in WRITING:
                 await folders.make_room(bucket, key)
             elif not folders.may_exist(bucket, key):
