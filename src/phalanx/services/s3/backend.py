@@ -145,16 +145,16 @@ class Backend:
         self,
         method: str,
         target: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
-        content: AsyncGenerator[bytes, None],
-        length: int,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        content: AsyncGenerator[bytes, None] | None = None,
+        length: int = 0,
     ) -> AsyncIterator[Exchange]:
-        """Ask the server; gives the exchange once it has answered. `content` is `length` bytes long.
+        """Ask the server; gives the exchange once it has answered. `content`, if there is any, is `length` bytes long.
 
         Nothing is sent before there is a first piece of content. Raises BackendError, and what reading `content` raises: then
         the server has not had all of it, and keeps none.
         """
-        async with aclosing(content):
+        async with aclosing(content or _nothing()) as content:
             first = await anext(content, b"")
             lines = [f"{method} ".encode(), target, b" HTTP/1.1\r\nhost: s3\r\nconnection: close\r\n"]
             lines += [part for name, value in headers for part in (name, b": ", value, b"\r\n")]
@@ -175,7 +175,7 @@ class Backend:
                 exchange.abort()
 
 
-async def nothing() -> AsyncGenerator[bytes, None]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     """The content of a request that has none."""
     return
     yield b""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phalanx.services.s3.backend import Backend, nothing
+from phalanx.services.s3.backend import Backend
 from phalanx.services.s3.request import target
 from phalanx.wire.errors import AwsError
 
@@ -122,7 +122,7 @@ class Folders:
         return innermost
 
     async def _ask(self, method: str, where: bytes) -> bytes:
-        async with self._backend.ask(method, where, [], nothing(), 0) as exchange:
+        async with self._backend.ask(method, where) as exchange:
             return await exchange.whole()
 
 

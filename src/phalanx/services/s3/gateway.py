@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from phalanx.services.s3 import answers, conditions, deletion
-from phalanx.services.s3.backend import Backend, BackendError, Exchange, nothing
+from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
 from phalanx.services.s3.request import CONDITIONAL, WRITING, Request, Source, possible, target, understand
@@ -332,7 +332,7 @@ class _Turn:
         # As in S3: else who may only write could find out what is there.
         if "if-match" in wanted and await self._gateway.may(known.caller, "GetObject", bucket, key):
             raise AwsError("AccessDenied", "Access Denied", 403)
-        async with self._gateway.backend.ask("HEAD", target(bucket, key, {}), [], nothing(), 0) as there:
+        async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as there:
             if there.status == 404 and "if-match" in wanted:
                 raise _NO_KEY
             if there.status == 200 and _outcome(wanted, there) != 200:
@@ -344,7 +344,7 @@ class _Turn:
             await self._copy_part(known.request, source)
             return
         if source.conditions:
-            async with self._gateway.backend.ask("HEAD", source.target, [], nothing(), 0) as origin:
+            async with self._gateway.backend.ask("HEAD", source.target) as origin:
                 if origin.status == 200 and _outcome(source.conditions, origin) != 200:
                     raise _UNMET
         await self._ask(known, payload)
@@ -353,7 +353,7 @@ class _Turn:
         """UploadPartCopy: the server has no such thing, so what it gives is given to it."""
         backend, span = self._gateway.backend, source.span
         headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
-        async with backend.ask("GET", source.target, headers, nothing(), 0) as origin:
+        async with backend.ask("GET", source.target, headers) as origin:
             if origin.status >= 400:
                 raise answers.error(origin.status, await origin.whole())
             if _outcome(source.conditions, origin) != 200:
@@ -422,9 +422,7 @@ class _Turn:
     async def _tell_tags(self, known: _Known) -> None:
         """GetObjectTagging, which clients ask for before they copy: objects have no tags here."""
         members = known.request.members
-        async with self._gateway.backend.ask(
-            "HEAD", target(members["Bucket"], members["Key"], {}), [], nothing(), 0
-        ) as exchange:
+        async with self._gateway.backend.ask("HEAD", target(members["Bucket"], members["Key"], {})) as exchange:
             if exchange.status == 404:
                 await self._conceal(known)
                 raise _NO_KEY
