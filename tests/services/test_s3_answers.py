@@ -141,6 +141,41 @@ def test_a_write_may_depend_on_what_is_there(admin):
     assert refused(admin.put_object, **thing, Body=b"5", IfNoneMatch='"other"') == (501, "NotImplemented")
 
 
+def test_a_deletion_may_depend_on_what_is_there(admin):
+    thing = {"Bucket": BUCKET, "Key": "held"}
+    first = admin.put_object(**thing, Body=b"1")["ETag"]
+    admin.put_object(**thing, Body=b"2")
+    assert refused(admin.delete_object, **thing, IfMatch=first) == (412, "PreconditionFailed")
+    assert admin.get_object(**thing)["Body"].read() == b"2"
+    for key in ("none", "held/below", "a//b", "a/"):
+        for tag in ("*", first):
+            assert refused(admin.delete_object, Bucket=BUCKET, Key=key, IfMatch=tag) == (404, "NoSuchKey")
+    admin.delete_object(**thing, IfMatch=admin.head_object(**thing)["ETag"])
+    assert refused(admin.delete_object, **thing, IfMatch="*") == (404, "NoSuchKey")
+    admin.delete_object(**thing)
+    one = {"Bucket": BUCKET, "Key": "other", "Body": b"3"}
+    tag = admin.put_object(**one)["ETag"]
+    entry = {"Objects": [{"Key": "other", "ETag": tag}]}
+    assert refused(admin.delete_objects, Bucket=BUCKET, Delete=entry) == (501, "NotImplemented")
+    assert refused(admin.delete_object, Bucket=BUCKET, Key="other", IfMatchSize=1) == (501, "NotImplemented")
+    admin.delete_object(Bucket=BUCKET, Key="other", IfMatch="*")
+    assert refused(admin.get_object, Bucket=BUCKET, Key="other") == (404, "NoSuchKey")
+
+
+def test_a_copy_may_depend_on_what_it_would_replace(admin):
+    source = {"Bucket": BUCKET, "Key": "copied/from"}
+    thing = {"Bucket": BUCKET, "Key": "copied/to"}
+    admin.put_object(**source, Body=b"1")
+    assert refused(admin.copy_object, **thing, CopySource=source, IfMatch="*") == (404, "NoSuchKey")
+    tag = admin.copy_object(**thing, CopySource=source, IfNoneMatch="*")["CopyObjectResult"]["ETag"]
+    admin.put_object(**source, Body=b"2")
+    assert refused(admin.copy_object, **thing, CopySource=source, IfNoneMatch="*") == (412, "PreconditionFailed")
+    assert refused(admin.copy_object, **thing, CopySource=source, IfMatch='"other"') == (412, "PreconditionFailed")
+    assert admin.get_object(**thing)["Body"].read() == b"1"
+    admin.copy_object(**thing, CopySource=source, IfMatch=tag)
+    assert admin.get_object(**thing)["Body"].read() == b"2"
+
+
 def test_of_many_who_write_where_nothing_is_one_does(admin):
     def write(number):
         try:

@@ -238,6 +238,32 @@ def test_who_may_only_write_does_not_learn_what_is_there(s3):
     assert content(s3, "home/ann/a") == b"hers"
 
 
+def test_who_may_only_delete_does_not_learn_what_is_in_it(s3):
+    clerk = s3.client(s3.user(allow("s3:DeleteObject", on=f"{ARN}/home/ann/*")))
+    s3.client().put_object(Bucket=BUCKET, Key="home/ann/old", Body=b"x")
+    assert code(clerk.delete_object, Bucket=BUCKET, Key="home/ann/old", IfMatch='"x"') == "AccessDenied"
+    assert there(s3, "home/ann/old")
+    clerk.delete_object(Bucket=BUCKET, Key="home/ann/old", IfMatch="*")
+    assert not there(s3, "home/ann/old")
+
+
+def test_a_policy_may_ask_for_conditions(s3):
+    careful = s3.client(
+        s3.user(
+            allow("s3:GetObject", on=f"{ARN}/home/ann/*"),
+            allow("s3:DeleteObject", on=f"{ARN}/home/ann/*", Null={"s3:if-match": "false"}),
+            allow("s3:PutObject", on=f"{ARN}/home/ann/*", StringEquals={"s3:if-none-match": "*"}),
+        )
+    )
+    thing = {"Bucket": BUCKET, "Key": "home/ann/careful"}
+    assert code(careful.put_object, **thing, Body=b"x") == "AccessDenied"
+    tag = careful.put_object(**thing, Body=b"x", IfNoneMatch="*")["ETag"]
+    assert code(careful.delete_object, **thing) == "AccessDenied"
+    assert there(s3, "home/ann/careful")
+    careful.delete_object(**thing, IfMatch=tag)
+    assert not there(s3, "home/ann/careful")
+
+
 def test_copies_ask_for_the_source_too(s3, ann):
     ann.copy_object(Bucket=BUCKET, Key="home/ann/copy", CopySource={"Bucket": BUCKET, "Key": "home/ann/a"})
     assert content(s3, "home/ann/copy") == b"hers"
@@ -304,7 +330,8 @@ def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": '"x"'}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": "*"}, "PreconditionFailed"),
         ("put_object", {"Key": "home/ann/none", "Body": b"x", "IfMatch": '"x"'}, "NoSuchKey"),
-        ("copy_object", {"Key": "home/ann/b", "CopySource": f"{BUCKET}/home/ann/a", "IfNoneMatch": "*"}, "NotImplemented"),
+        ("copy_object", {"Key": "home/ann/a", "CopySource": f"{BUCKET}/home/ann/a", "IfNoneMatch": "*"}, "PreconditionFailed"),
+        ("copy_object", {"Key": "home/ann/b", "CopySource": f"{BUCKET}/home/ann/a", "IfMatch": "*"}, "NoSuchKey"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "Tagging": "a=b"}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "ACL": "public-read"}, "AccessControlListNotSupported"),
         ("put_object", {"Key": "home/ann/", "Body": b""}, "NotImplemented"),

@@ -25,6 +25,8 @@ _FLAGS = {
 _OF_S3 = {
     "s3:prefix": "Prefix",
     "s3:delimiter": "Delimiter",
+    "s3:if-match": "IfMatch",
+    "s3:if-none-match": "IfNoneMatch",
     "s3:max-keys": "MaxKeys",
     "s3:x-amz-acl": "ACL",
     "s3:x-amz-server-side-encryption": "ServerSideEncryption",

@@ -30,6 +30,8 @@ _KNOWN = frozenset(
         "iam:policyarn",
         "kms:encryptioncontextkeys",
         "s3:delimiter",
+        "s3:if-match",
+        "s3:if-none-match",
         "s3:max-keys",
         "s3:prefix",
         "s3:x-amz-acl",

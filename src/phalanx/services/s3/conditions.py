@@ -8,9 +8,6 @@ from email.utils import parsedate_to_datetime
 
 NAMES = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 
-OF_WRITES = ("if-match", "if-none-match")
-"""Those that a write may have: that the object is this one still, or that there is none."""
-
 
 def outcome(headers: Mapping[str, bytes], etag: bytes, modified: bytes) -> int:
     """What a request for an object comes to by its headers (names in lower case): 200 where its conditions hold, else 412

@@ -38,6 +38,13 @@ def read(document: bytes) -> Deletion:
             quiet = (child.text or "").strip().lower() == "true"
         elif _local(child) == "Object":
             members = {_local(each): each.text or "" for each in child}
+            if conditions := members.keys() & {"ETag", "LastModifiedTime", "Size"}:
+                raise AwsError(
+                    "NotImplemented",
+                    f"{min(conditions)} of DeleteObjects is not implemented here, so nothing is done."
+                    " Delete an object on a condition by DeleteObject with IfMatch.",
+                    501,
+                )
             if set(members) - {"Key", "VersionId"} or not members.get("Key"):
                 raise _MALFORMED
             if members.get("VersionId", "null") != "null":

@@ -265,7 +265,7 @@ class _Turn:
     async def _answer(self, known: _Known) -> None:
         request = known.request
         if request.impossible:
-            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging"):
+            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "IfMatch" in request.members:
                 raise _NO_KEY
             if request.operation == "DeleteObject":
                 await self._say(204, b"")
@@ -287,8 +287,8 @@ class _Turn:
         if request.operation not in WRITING and request.operation != "DeleteObject":
             await self._ask(known, payload)
             return
-        given = self._http.headers if request.operation in CONDITIONAL else {}
-        wanted = {name: given[name] for name in conditions.OF_WRITES if name in given}
+        given = self._http.headers
+        wanted = {name: given[name] for name in CONDITIONAL.get(request.operation, ()) if name in given}
         with folders.held(bucket, [key], alone=bool(wanted)):
             if wanted:
                 await self._meet(known, wanted)
@@ -327,10 +327,11 @@ class _Turn:
                 await self._pass_on(known, exchange)
 
     async def _meet(self, known: _Known, wanted: Mapping[str, bytes]) -> None:
-        """See to it that the conditions of a write hold. Raises AwsError where they do not."""
+        """See to it that the conditions of a write or a deletion hold. Raises AwsError where they do not."""
         bucket, key = known.request.members["Bucket"], known.request.members["Key"]
-        # As in S3: else who may only write could find out what is there.
-        if "if-match" in wanted and await self._gateway.may(known.caller, "GetObject", bucket, key):
+        # As in S3: else who may only write could find out what is there. Who may delete finds out that something is.
+        asked = "if-match" in wanted and not (known.request.operation == "DeleteObject" and wanted["if-match"].strip() == b"*")
+        if asked and await self._gateway.may(known.caller, "GetObject", bucket, key):
             raise AwsError("AccessDenied", "Access Denied", 403)
         async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as there:
             if there.status == 404 and "if-match" in wanted:

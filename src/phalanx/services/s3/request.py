@@ -109,6 +109,7 @@ _MEMBERS = {
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
 }
+_CONDITIONS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
 _ACLS = ("private", "bucket-owner-full-control")
 """The only ones that a bucket with its ACLs disabled takes, as buckets have them unless told otherwise."""
 _DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-md5")
@@ -120,8 +121,13 @@ _SOURCE_HEADERS = {
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
-CONDITIONAL = frozenset({"PutObject", "CompleteMultipartUpload"})
-"""Writes that may depend on what is there."""
+CONDITIONAL = {
+    "PutObject": tuple(_CONDITIONS),
+    "CompleteMultipartUpload": tuple(_CONDITIONS),
+    "CopyObject": tuple(_CONDITIONS),
+    "DeleteObject": ("if-match",),
+}
+"""Operations that may depend on what is there, by these headers: that the object is this one still, or that there is none."""
 WRITING = COPYING | {"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"}
 """Operations that make objects."""
 
@@ -288,12 +294,16 @@ def _headers(
         raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
     members |= {member: given[name] for name, member in _MEMBERS.items() if name in given}
     passed = [(name.encode("latin-1"), _value(name, value)) for name, value in given.items() if name.startswith("x-amz-meta-")]
-    if operation in WRITING:
+    if operation in WRITING or operation == "DeleteObject":
         for name in conditions.NAMES:
-            if name in headers and not (operation in CONDITIONAL and name in conditions.OF_WRITES):
+            if name in headers and name not in CONDITIONAL.get(operation, ()):
                 raise _not_implemented(f"The header {name} of {operation}")
         if headers.get("if-none-match", b"*").strip() != b"*":
             raise _not_implemented(f"The header if-none-match of {operation} with anything but *")
+        for name in CONDITIONAL.get(operation, ()):
+            if name in headers:
+                members[_CONDITIONS[name]] = headers[name].decode("latin-1")
+    if operation in WRITING:
         passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers]
         codings = [each.strip() for each in headers.get("content-encoding", b"").split(b",")]
         codings = [each for each in codings if each not in (b"", b"aws-chunked")]
