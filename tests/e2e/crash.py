@@ -182,6 +182,18 @@ class Host:
             self._excuse(error)
             return True
 
+    def serves(self) -> bool:
+        """Whether each service answers, and S3: what was killed last may have been killed while it started."""
+        self.revive()
+        try:
+            for service in self.services:
+                service.client("sagemaker").list_training_jobs()
+            self.phalanx.client("s3").head_bucket(Bucket="test-bucket")
+        except (BotoCoreError, ClientError) as error:
+            self._excuse(error)
+            return False
+        return True
+
     def _excuse(self, error: BotoCoreError | ClientError) -> None:
         """A service that is gone does not answer; one that answers says no 500."""
         if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 500:
@@ -321,6 +333,7 @@ def crash(
     host.revive()
     for name in under_way:
         wait_for(lambda name=name: not host.goes_on(name), 300, f"{name} to end")
+    wait_for(host.serves, 60, "all that was killed to serve again")
     watch.closing.set()
     watch.join()
     if watch.lost:
