@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -439,11 +440,15 @@ class _Service:
         def lead() -> None:
             if s3_server is not None:
                 self._undo.callback(self._stop_s3, s3_server)
-                s3_server.start()
+            self._undo.callback(self._stop_fleet, fleet)
+            # S3 takes about as long to start as the agent: one beside the other.
+            with ThreadPoolExecutor(1, thread_name_prefix="s3") as beside:
+                started = beside.submit(lambda: None if s3_server is None else s3_server.start())
+                fleet.open()
+                started.result()
+            if s3_server is not None:
                 threading.Thread(target=self._watch_s3, args=(s3_server,), name="s3", daemon=True).start()
             objects.ensure_bucket(store, default_bucket(REGION))
-            self._undo.callback(self._stop_fleet, fleet)
-            fleet.open()
             manager.open()
             self._undo.callback(lambda: manager.close(leave=self._leaving))
             tuner.open()
