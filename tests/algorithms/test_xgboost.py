@@ -199,6 +199,7 @@ USER_ERRORS = {
     "regression metric": ({"objective": "reg:gamma", "eval_metric": "accuracy"}, {}, "accuracy is of classification"),
     "header": ({}, {"train": ("text/csv", {"t": "label,age\n1,2\n"})}, "Failed to load csv data of channel train .*no header"),
     "ragged": ({}, {"train": ("text/csv", {"t": "1,2\n1,2,3\n"})}, "Failed to load csv data of channel train"),
+    "short row": ({}, {"train": ("text/csv", {"t": "1,2\n1\n"})}, "Failed to load csv data of channel train .*same number"),
     "files differ": (
         {},
         {"train": ("text/csv", {"t": "1,2\n", "u": "1,2,3\n"})},
@@ -305,6 +306,45 @@ def test_a_host_that_starts_late_is_waited_for(cluster):
     time.sleep(2)
     first = two.start("algo-1")
     assert [first.wait(), second.wait()] == [0, 0], two.output() + two.output("algo-2")
+
+
+READ = """
+import json, sys
+sys.path.insert(0, "/opt/program")
+import contract, hyperparameters, records
+parameters = hyperparameters.parse({"objective": "reg:squarederror", "num_round": "1"})
+table = records.load(contract.channels()["train"], parameters)
+print(json.dumps([[repr(float(value)) for value in [label, *row]] for label, row in zip(table.labels, table.features)]))
+"""
+
+
+def test_csv_is_read_whatever_it_looks_like(cluster):
+    """Spaces, signs, quotes, a byte order mark, lines of Windows, what stands for a missing number, none at the end."""
+    one = cluster(1)
+    wide = ["1", *(f"0.{i:06d}" for i in range(200_000))]
+    texts = {
+        "a": " 1, +2 ,.5\n\n2,-3e2,5.\n",
+        "b": '\ufeff"3",inf,1e-50\r\n\r\n4,-Infinity,3.4028235e38\r\n',
+        "c": "\n5,,NA\n6,nan,None\n7,null,<NA>",
+        "d": "\n\r\n",
+    }
+    one.prepare("algo-1", BINARY, {"train": ("text/csv", texts)})
+    assert one.python(READ) == [
+        ["1.0", "2.0", "0.5"],
+        ["2.0", "-300.0", "5.0"],
+        ["3.0", "inf", "0.0"],
+        ["4.0", "-inf", "3.4028234663852886e+38"],
+        ["5.0", "nan", "nan"],
+        ["6.0", "nan", "nan"],
+        ["7.0", "nan", "nan"],
+    ]
+    other = cluster(1)
+    # A row is longer than what is read at a time, and the first not the longest.
+    rows = [",".join(wide), ",".join([*wide[:-1], "0.1234567890123456789"])]
+    other.prepare("algo-1", BINARY, {"train": ("text/csv", {"t": "\n".join(rows)})})
+    found = other.python(READ)
+    assert [len(row) for row in found] == [200_001, 200_001]
+    assert [float(row[-1]) for row in found] == pytest.approx([0.199999, 0.12345679])
 
 
 def test_parquet_gives_the_model_that_csv_gives(cluster):

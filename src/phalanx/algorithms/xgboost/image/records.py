@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pyarrow as pa  # type: ignore[import-untyped]
 import recordio
 import tables
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
+from pyarrow.csv import ConvertOptions, ReadOptions, read_csv  # type: ignore[import-untyped]
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 CONTENT_TYPES = {
@@ -24,6 +26,9 @@ CONTENT_TYPES = {
     "text/libsvm": "libsvm",
     "text/x-libsvm": "libsvm",
 }
+_MISSING = [*ConvertOptions().null_values, "None", "<NA>"]
+_BLOCK = 1 << 20
+"""Bytes of CSV that are read at a time; a row has to fit."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,53 @@ def _table(channel: Channel, read: Callable[[Channel, Path], Any], weighted: boo
 
 def _csv(channel: Channel, path: Path) -> Any:
     try:
-        return pd.read_csv(path, header=None, dtype=np.float32, skipinitialspace=True).to_numpy()
-    except pd.errors.EmptyDataError:
-        return None
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            first = next((line for line in file if line.strip()), None)
+            if first is None:
+                return None
+            columns = len(next(csv.reader([first.decode("utf-8", "replace")])))
+            found = read_csv(
+                _Resumed(first, file),
+                # Columns without names are called so.
+                ReadOptions(autogenerate_column_names=True, block_size=max(_BLOCK, 4 * len(first))),
+                convert_options=ConvertOptions(
+                    column_types={f"f{i}": pa.float32() for i in range(columns)}, null_values=_MISSING
+                ),
+            )
+        numbers = np.empty((found.num_columns, found.num_rows), np.float32)
+        for i, column in enumerate(found.columns):
+            numbers[i] = column.to_numpy()
+    except (ValueError, csv.Error) as error:
         raise UserError(
             f"Failed to load csv data of channel {channel.name} ({path.name}): {str(error).strip()}."
             " Every row needs the same number of numbers, the label first, and no header"
         ) from error
+    return numbers.T
+
+
+class _Resumed:
+    """A file, or a pipe, from its first line again, which was read before."""
+
+    closed = False
+
+    def __init__(self, first: bytes, file: BinaryIO) -> None:
+        self._first = first
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        if not self._first:
+            return self._file.read(size)
+        head, self._first = self._first[:size], self._first[size:]
+        return head
 
 
 def _parquet(channel: Channel, path: Path) -> Any:
     if channel.piped:
         raise UserError(f"Channel {channel.name}: Parquet files cannot be told apart in a pipe; use File or FastFile mode")
+    # Half a second of a start, which CSV does not need.
+    import pandas as pd  # type: ignore[import-untyped]
+
     try:
         table = pd.read_parquet(path).to_numpy(np.float32)
     except (ValueError, TypeError, OSError) as error:
