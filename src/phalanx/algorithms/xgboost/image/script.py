@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -11,7 +12,9 @@ from sagemaker_training.cli import train
 
 def main() -> None:
     """Run the program; ends the process, with the cause in /opt/ml/output/failure where it fails."""
+    # As any program begins, and not as the algorithm does.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    gc.enable()
     os.environ["SAGEMAKER_TRAINING_MODULE"] = f"{__name__}:run"
     train.main()
 

@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import program
+
+# isort: split
 import hyperparameters
 import metrics
 import numpy as np
-import program
 import records
 import xgboost
 from cluster import Cluster, own_address
