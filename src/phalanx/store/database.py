@@ -1,4 +1,8 @@
-"""The database: one engine, transactions, and migrations to the newest schema."""
+"""The database: one engine, transactions, and migrations to the newest schema.
+
+What only a start needs, or PostgreSQL, is imported then: every command and S3's door open a database, and Alembic and psycopg
+take a fifth of a second.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from prometheus_client import Histogram
-from psycopg import Connection as PostgresConnection
-from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
@@ -33,9 +30,6 @@ class Deposed(Exception):
 UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, Deposed)
 """What a transaction raises where the database cannot be reached, is locked for too long, or has no room: nobody was told that
 it is done, and it may be repeated."""
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_WRITERS = 0x7068616C616E78
-"""PostgreSQL's advisory lock of the transaction that writes."""
 _LOCK_SECONDS = 30
 """How long a writer waits for another one."""
 WRITE_SECONDS = Histogram(
@@ -43,8 +37,6 @@ WRITE_SECONDS = Histogram(
     "From when a transaction that writes asked for its turn until it was on the disk.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
 )
-_STALLED_SECONDS = 8
-"""A writer that leaves its transaction alone for so long loses it, so that others get their turn: its process is stopped."""
 _DEAD_MS = 15_000
 """A server's host that does not answer for so long is gone."""
 _OLDEST = 14
@@ -130,6 +122,8 @@ class Database:
             event.listen(self._engine, "begin", _begin_sqlite)
             self._readers = self._engine
         elif parsed.get_backend_name() == "postgresql":
+            from phalanx.store import postgresql
+
             self._engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 # Each statement of a writer sees what was committed before it: of all writers, since it is the only one.
@@ -146,8 +140,8 @@ class Database:
                 # Connections that a restart of the server has cut are seen before they are used.
                 pool_pre_ping=True,
             )
-            event.listen(self._engine, "connect", _prepare_postgresql)
-            event.listen(self._engine, "begin", _begin_postgresql)
+            event.listen(self._engine, "connect", postgresql.prepare)
+            event.listen(self._engine, "begin", postgresql.begin)
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
@@ -170,8 +164,8 @@ class Database:
 
         Raises Unsuitable where the database does not keep texts in UTF-8, or the server is too old.
         """
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        from phalanx.store import schema
+
         with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
@@ -179,13 +173,14 @@ class Database:
                     raise Unsuitable(f"PostgreSQL {_OLDEST} or newer is needed")
                 if encoding != "UTF8":
                     raise Unsuitable(f"the database's encoding is {encoding}: make it with ENCODING 'UTF8' TEMPLATE template0")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            schema.upgrade(connection)
 
     def current(self) -> bool:
         """Whether the schema is this version's own."""
+        from phalanx.store import schema
+
         with self._engine.connect() as connection:
-            return _revision(connection) == ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+            return schema.revision(connection) == schema.newest()
 
     def fence(self, term: int, deposed: Callable[[], None]) -> None:
         """From now on write only while the leader's term is `term`; where a transaction begins later, `deposed` is called."""
@@ -200,12 +195,14 @@ class Database:
 
     def check(self) -> None:
         """Raises Unsuitable for a SQLite database that is damaged, or that a newer version of Phalanx has written."""
+        from phalanx.store import schema
+
         with self._engine.connect() as connection:
             found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
             if found != "ok":
                 raise Unsuitable(f"the database is damaged: {found}")
-            revision = _revision(connection)
-        if revision not in {each.revision for each in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
+            revision = schema.revision(connection)
+        if revision not in schema.known():
             raise Unsuitable(f"the database has the schema {revision}, which this version of Phalanx does not know")
 
     @contextlib.contextmanager
@@ -283,10 +280,6 @@ class Database:
         self._engine.dispose()
 
 
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 @contextlib.contextmanager
 def session_on(connection: Connection) -> Iterator[Session]:
     """A session that is part of a connection's transaction: what it has to write is written at its end, and committed with the
@@ -318,22 +311,3 @@ def _begin_sqlite(connection: Connection) -> None:
         driver.execute(words)
     except sqlite3.Error as error:
         raise exc.DBAPIError.instance(words, None, error, sqlite3.Error) from error
-
-
-class _Text(StrDumperUnknown):
-    """Texts as PostgreSQL takes them: it has no NUL, which programs may write to their logs."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\ufffd"))
-
-
-def _prepare_postgresql(connection: PostgresConnection, _: ConnectionPoolEntry) -> None:
-    connection.adapters.register_dumper(str, _Text)
-
-
-def _begin_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get("phalanx_write"):
-        connection.exec_driver_sql(
-            f"SELECT set_config('idle_in_transaction_session_timeout', '{_STALLED_SECONDS}s', true),"
-            f" pg_advisory_xact_lock({_WRITERS})"
-        )
