@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 MODULES = {
     "serve": "serve",
@@ -30,7 +33,17 @@ MODULES = {
 
 
 class Commands(TyperGroup):
-    """Imports a command with its first use: all of them together take seconds, `env` in a shell's start shall not."""
+    """Imports a command with its first use: all of them take two seconds, the help and a shell's `env` a fifth of one."""
+
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help, which wants of every command no more than what it is for."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""
@@ -40,6 +53,8 @@ class Commands(TyperGroup):
         """The command of that name; None where there is none."""
         if cmd_name not in MODULES:
             return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=_purpose(cmd_name))
         # What modules are made of stays. The collector would look through it again and again: a third of a service's start.
         gc.disable()
         try:
@@ -55,6 +70,19 @@ class Commands(TyperGroup):
         command = typer.main.get_command(found)
         command.name = cmd_name
         return command
+
+
+def _purpose(name: str) -> str | None:
+    """What a command says it is for, read from its module's source: a function's first paragraph, or the help of a Typer."""
+    spec = find_spec(f"phalanx.cli.{MODULES[name]}")
+    if spec is None or spec.origin is None:
+        return None
+    for node in ast.parse(Path(spec.origin).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.get_docstring(node)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.targets[0]) == name:
+            return next((ast.literal_eval(each.value) for each in node.value.keywords if each.arg == "help"), None)
+    return None
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
