@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -92,6 +93,18 @@ app()
 def test_a_stop_in_the_last_moment_of_the_start_is_not_lost(own_phalanx):
     assert own_phalanx.stop() == 0
     own_phalanx.spawn(sys.executable, "-c", STOPPED_IN_A_DESTRUCTOR)
+    assert own_phalanx.process.wait(60) == 0
+    assert own_phalanx.leftovers() == []
+
+
+@pytest.mark.parametrize("begun", ["phalanx.cli.door", "-m phalanx.node"])
+def test_a_stop_said_twice_in_mid_start_leaves_nothing(own_phalanx, begun):
+    assert own_phalanx.stop() == 0
+    own_phalanx.spawn()
+    wait_for(lambda: own_phalanx.processes(begun), 60, begun)
+    for _ in range(2):
+        own_phalanx.process.terminate()
+        time.sleep(0.05)
     assert own_phalanx.process.wait(60) == 0
     assert own_phalanx.leftovers() == []
 

@@ -245,7 +245,9 @@ def serve(
 
     def unwind(number: int, _frame: object) -> None:
         stop.append(number)
-        sys.exit(0)
+        # A second signal, from a person in a hurry, must not break off what waits for a process that is being started.
+        if len(stop) == 1:
+            sys.exit(0)
 
     for each in _ENDING:
         signal.signal(each, unwind)
@@ -443,9 +445,9 @@ class _Service:
             self._undo.callback(self._stop_fleet, fleet)
             # S3 takes about as long to start as the agent: one beside the other.
             with ThreadPoolExecutor(1, thread_name_prefix="s3") as beside:
-                started = beside.submit(lambda: None if s3_server is None else s3_server.start())
+                storage = beside.submit(lambda: None if s3_server is None else s3_server.start())
                 fleet.open()
-                started.result()
+                storage.result()
             if s3_server is not None:
                 threading.Thread(target=self._watch_s3, args=(s3_server,), name="s3", daemon=True).start()
             objects.ensure_bucket(store, default_bucket(REGION))

@@ -133,7 +133,7 @@ class _Resumed:
 def _parquet(channel: Channel, path: Path) -> Any:
     if channel.piped:
         raise UserError(f"Channel {channel.name}: Parquet files cannot be told apart in a pipe; use File or FastFile mode")
-    # Half a second of a start, which CSV does not need.
+    # A quarter of a second, which CSV does not need.
     import pandas as pd  # type: ignore[import-untyped]
 
     try:
