@@ -52,12 +52,18 @@ def test_config_is_what_sagemaker_writes(root):
 
 
 def test_everything_belongs_to_the_container_and_nothing_else_is_left(root, tmp_path):
-    for folder in ("input/config", "input/data/train", "input/data/validation", "model", "output/data", "code", "checkpoints"):
+    for folder in ("input/config", "input/data/train", "input/data/validation", "model", "output/data", "code"):
         assert (root / folder).is_dir()
     for path in (root, *root.rglob("*")):
         assert (path.stat().st_uid, path.stat().st_gid) == OWNER
         assert path.stat().st_mode & 0o700 >= 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["ml"]
+
+
+def test_only_who_keeps_checkpoints_has_a_folder_for_them(root, tmp_path):
+    assert not (root / "checkpoints").exists()
+    workspace.create(tmp_path / "other", SPEC, OWNER, checkpoints=True)
+    assert (tmp_path / "other/checkpoints").is_dir()
 
 
 def test_create_does_not_touch_a_tree_that_a_container_may_have_had(root, tmp_path):

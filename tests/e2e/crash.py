@@ -149,7 +149,7 @@ class Host:
     def submit(self, name: str, network: dict) -> bool:
         """Ask for a job until the service has acknowledged it."""
         encrypted = self._chance.random() < 0.7
-        members = {"HyperParameters": {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "150"}}
+        members = {"HyperParameters": {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "300"}}
         if not encrypted:
             members["InputDataConfig"] = [channel("train")]
         for _ in range(20):

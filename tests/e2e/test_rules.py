@@ -15,7 +15,7 @@ from phalanx.network import namespace
 from phalanx.network.capture import Capture
 from phalanx.network.model import S3_ADDRESS
 
-LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "800"}
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "2500"}
 GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from e2e.conftest import ESP, UDP_500, wait_for
 from e2e.test_first_job import capture, kinds
 
-LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000"}
+LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "2500"}
 
 
 @pytest.mark.parametrize("victim", [["charon"], ["phalanx.ipsec.engine"]])
@@ -44,7 +44,7 @@ def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):
 
 
 def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
-    own_phalanx.create("survivor", HyperParameters={**LONG, "num_round": "2000"})
+    own_phalanx.create("survivor", HyperParameters={**LONG, "num_round": "5000"})
     own_phalanx.training("survivor")
     for pid in own_phalanx.processes("-m phalanx.node"):
         os.kill(pid, signal.SIGKILL)

@@ -8,14 +8,17 @@ import stat
 import subprocess
 from pathlib import Path
 
+from phalanx.data.checkpoints import FOLDER
 from phalanx.data.model import Workspace
 
 _FAILURE_CHARACTERS = 1024
 _INTERFACE = "eth0"
 
 
-def create(root: Path, workspace: Workspace, owner: tuple[int, int]) -> None:
+def create(root: Path, workspace: Workspace, owner: tuple[int, int], checkpoints: bool = False) -> None:
     """Make the tree of SageMaker's container contract at `root`; all of it belongs to `owner` (uid, gid on the host).
+
+    Only a job that keeps its `checkpoints` has a folder for them: where there is none, algorithms need not write any.
 
     Nothing happens where `root` exists: it appears complete, in one step, and from then on a container may have changed
     it, so that writing into it again would follow links that the container set.
@@ -24,8 +27,10 @@ def create(root: Path, workspace: Workspace, owner: tuple[int, int]) -> None:
         return
     draft = root.with_name(f".{root.name}.new")
     destroy(draft)
-    for folder in ("input/config", "input/data", "model", "output/data", "code", "checkpoints"):
+    for folder in ("input/config", "input/data", "model", "output/data", "code"):
         (draft / folder).mkdir(parents=True)
+    if checkpoints:
+        (draft / FOLDER).mkdir()
     for channel in workspace.channels:
         if channel.mode == "Pipe":
             os.mkfifo(draft / "input/data" / f"{channel.name}_0", 0o600)

@@ -211,7 +211,7 @@ class Instance:
         if done.exists():
             return
         owner = self._rooms.containers.owner()
-        workspace.create(self.opt_ml, self.spec.workspace, owner)
+        workspace.create(self.opt_ml, self.spec.workspace, owner, self.checkpoints is not None)
         try:
             for channel in self._channels("File"):
                 channels.download(self.spec.store, channel, self.opt_ml / _DATA / channel.name, owner, cancelled.is_set)

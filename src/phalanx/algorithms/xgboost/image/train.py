@@ -29,6 +29,8 @@ from xgboost.tracker import RabitTracker
 TRACKER_PORT = 9099
 _COLLECTIVE_SECONDS = 7 * 24 * 3600
 """XGBoost's patience with a slow peer. A dead one is noticed by the cluster."""
+_FEW_CELLS = 200_000
+"""Rows times features from which two threads train sooner than one. Below, they wait for each other at every step of a tree."""
 _CHECKPOINT = "xgboost-checkpoint"
 _CHECKPOINTS_KEPT = 5
 _LOSSES = (
@@ -150,8 +152,9 @@ def _boost(
         callbacks.append(_SaveEveryRound())
     if leader and CHECKPOINTS.is_dir():
         callbacks.append(_Checkpoints(done))
+    few = train.rows * train.columns < _FEW_CELLS
     return xgboost.train(
-        dict(parameters.parameters),
+        ({"nthread": 1} if few else {}) | dict(parameters.parameters),
         matrices[0][0],
         num_boost_round=max(parameters.num_round - done, 0),
         evals=matrices,
