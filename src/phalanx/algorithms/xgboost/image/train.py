@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 import warnings
@@ -152,7 +153,7 @@ def _boost(
         callbacks.append(_SaveEveryRound())
     if leader and CHECKPOINTS.is_dir():
         callbacks.append(_Checkpoints(done))
-    few = train.rows * train.columns < _FEW_CELLS
+    few = train.rows * train.columns < _FEW_CELLS and "OMP_NUM_THREADS" not in os.environ
     return xgboost.train(
         ({"nthread": 1} if few else {}) | dict(parameters.parameters),
         matrices[0][0],
