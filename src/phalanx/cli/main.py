@@ -73,7 +73,7 @@ class Commands(TyperGroup):
 
 
 def _purpose(name: str) -> str | None:
-    """What a command says it is for, read from its module's source: a function's first paragraph, or the help of a Typer."""
+    """What a command says it is for, read from its module's source: a function's docstring, or the help of a Typer."""
     spec = find_spec(f"phalanx.cli.{MODULES[name]}")
     if spec is None or spec.origin is None:
         return None

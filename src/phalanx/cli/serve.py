@@ -440,16 +440,16 @@ class _Service:
             self._news.open()
 
         def lead() -> None:
-            if s3_server is not None:
-                self._undo.callback(self._stop_s3, s3_server)
-            self._undo.callback(self._stop_fleet, fleet)
             # S3 takes about as long to start as the agent: one beside the other.
             with ThreadPoolExecutor(1, thread_name_prefix="s3") as beside:
-                storage = beside.submit(lambda: None if s3_server is None else s3_server.start())
+                storage = None
+                if s3_server is not None:
+                    self._undo.callback(self._stop_s3, s3_server)
+                    storage = beside.submit(self._run_s3, s3_server)
+                self._undo.callback(self._stop_fleet, fleet)
                 fleet.open()
-                storage.result()
-            if s3_server is not None:
-                threading.Thread(target=self._watch_s3, args=(s3_server,), name="s3", daemon=True).start()
+                if storage is not None:
+                    storage.result()
             objects.ensure_bucket(store, default_bucket(REGION))
             manager.open()
             self._undo.callback(lambda: manager.close(leave=self._leaving))
@@ -647,6 +647,10 @@ class _Service:
         if self._external is None and self._tls is not None:
             return f"https://{_bracketed(shown)}:{self._s3_outside}"
         return store.endpoint or ""
+
+    def _run_s3(self, server: EmbeddedS3) -> None:
+        server.start()
+        threading.Thread(target=self._watch_s3, args=(server,), name="s3", daemon=True).start()
 
     def _watch_s3(self, server: EmbeddedS3) -> None:
         while not self._closing.wait(S3_WATCH_SECONDS):

@@ -20,7 +20,7 @@ from phalanx.services.s3 import answers, conditions, deletion
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import CONDITIONAL, WRITING, Request, Source, possible, target, understand
+from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -265,7 +265,7 @@ class _Turn:
     async def _answer(self, known: _Known) -> None:
         request = known.request
         if request.impossible:
-            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "IfMatch" in request.members:
+            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "if-match" in request.conditions:
                 raise _NO_KEY
             if request.operation == "DeleteObject":
                 await self._say(204, b"")
@@ -287,11 +287,9 @@ class _Turn:
         if request.operation not in WRITING and request.operation != "DeleteObject":
             await self._ask(known, payload)
             return
-        given = self._http.headers
-        wanted = {name: given[name] for name in CONDITIONAL.get(request.operation, ()) if name in given}
-        with folders.held(bucket, [key], alone=bool(wanted)):
-            if wanted:
-                await self._meet(known, wanted)
+        with folders.held(bucket, [key], alone=bool(request.conditions)):
+            if request.conditions:
+                await self._meet(known)
             if request.operation in WRITING:
                 await folders.make_room(bucket, key)
             elif not folders.may_exist(bucket, key):
@@ -326,9 +324,9 @@ class _Turn:
             else:
                 await self._pass_on(known, exchange)
 
-    async def _meet(self, known: _Known, wanted: Mapping[str, bytes]) -> None:
+    async def _meet(self, known: _Known) -> None:
         """See to it that the conditions of a write or a deletion hold. Raises AwsError where they do not."""
-        bucket, key = known.request.members["Bucket"], known.request.members["Key"]
+        bucket, key, wanted = known.request.members["Bucket"], known.request.members["Key"], known.request.conditions
         # As in S3: else who may only write could find out what is there. Who may delete finds out that something is.
         asked = "if-match" in wanted and not (known.request.operation == "DeleteObject" and wanted["if-match"].strip() == b"*")
         if asked and await self._gateway.may(known.caller, "GetObject", bucket, key):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from phalanx.services.s3 import conditions
@@ -121,7 +121,7 @@ _SOURCE_HEADERS = {
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
-CONDITIONAL = {
+_CONDITIONAL = {
     "PutObject": tuple(_CONDITIONS),
     "CompleteMultipartUpload": tuple(_CONDITIONS),
     "CopyObject": tuple(_CONDITIONS),
@@ -154,6 +154,8 @@ class Request:
     """Headers that the answer is to have in place of its own."""
     impossible: bool = False
     """Whether no object can have this key here: the server's objects are files."""
+    conditions: Mapping[str, bytes] = field(default_factory=dict)
+    """On what is there, by their headers' names: for a write or a deletion."""
     source: Source | None = None
 
 
@@ -182,6 +184,8 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         members["Key"] = key
     _check_parameters(operation, parameters, members)
     passed = _headers(operation, headers, given, account, members)
+    wanted = {name: headers[name] for name in _CONDITIONAL.get(operation, ()) if name in headers}
+    members |= {_CONDITIONS[name]: value.decode("latin-1") for name, value in wanted.items()}
     source = _source(given, members) if operation in COPYING else None
     if operation == "CopyObject" and source is not None:
         passed.append((b"x-amz-copy-source", source.target))
@@ -192,6 +196,7 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         tuple(passed),
         tuple((_OVERRIDES[name], _value(name, value)) for name, value in parameters.items() if name in _OVERRIDES),
         bool(key) and not possible(key),
+        wanted,
         source,
     )
 
@@ -296,13 +301,10 @@ def _headers(
     passed = [(name.encode("latin-1"), _value(name, value)) for name, value in given.items() if name.startswith("x-amz-meta-")]
     if operation in WRITING or operation == "DeleteObject":
         for name in conditions.NAMES:
-            if name in headers and name not in CONDITIONAL.get(operation, ()):
+            if name in headers and name not in _CONDITIONAL.get(operation, ()):
                 raise _not_implemented(f"The header {name} of {operation}")
         if headers.get("if-none-match", b"*").strip() != b"*":
             raise _not_implemented(f"The header if-none-match of {operation} with anything but *")
-        for name in CONDITIONAL.get(operation, ()):
-            if name in headers:
-                members[_CONDITIONS[name]] = headers[name].decode("latin-1")
     if operation in WRITING:
         passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers]
         codings = [each.strip() for each in headers.get("content-encoding", b"").split(b",")]
