@@ -26,6 +26,8 @@ ROLE = "arn:aws:iam::123456789012:role/SageMakerTraining"
 UDP_500 = {"IpProtocol": "udp", "FromPort": 500, "ToPort": 500}
 ESP = {"IpProtocol": "50"}
 TCP = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535}
+SOURCE = Path(__file__).parent / "source"
+ROUND = re.compile(r"\[(\d+)\]\s")
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Phalanx:
         for part in range(2):
             rows = "".join(f"{(row * 7 + part) % 2},{row % 13},{row % 7 + part}\n" for row in range(200))
             s3.put_object(Bucket="test-bucket", Key=f"train/part-{part}.csv", Body=rows.encode())
+        s3.put_object(Bucket="test-bucket", Key="steady/steady.py", Body=(SOURCE / "steady.py").read_bytes())
 
     def network(self, *permissions: dict) -> dict:
         """A VpcConfig in a VPC of its own, whose group allows just `permissions` to itself, both ways."""
@@ -166,6 +169,20 @@ class Phalanx:
         given = {name: value for name, value in request.items() if value is not None}
         self.client("sagemaker").create_training_job(**given)
 
+    def create_steady(self, name: str, instances: int = 2, **members) -> None:
+        """A job that trains until it is `finished`, whatever it may be put through (source/steady.py)."""
+        entry = ["python3", "/opt/ml/input/data/steady/steady.py", name]
+        algorithm = {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": entry}
+        data = [channel("steady")]
+        self.create(name, instances, AlgorithmSpecification=algorithm, HyperParameters=None, InputDataConfig=data, **members)
+
+    def finished(self, name: str) -> dict:
+        """Let a steady job train its last round, and DescribeTrainingJob then."""
+        for pid, command in self.processes("steady.py", name).items():
+            if command.startswith("python3"):
+                os.kill(pid, signal.SIGUSR1)
+        return self.ended(name)
+
     def describe(self, name: str) -> dict:
         return self.client("sagemaker").describe_training_job(TrainingJobName=name)
 
@@ -175,7 +192,7 @@ class Phalanx:
         return self.describe(name)
 
     def training(self, name: str, rounds: int = 5, since: float = 0) -> None:
-        """Wait until the job's hosts have trained a few rounds together, since a time (seconds of the epoch)."""
+        """Wait until a job has trained a few rounds, XGBoost's or a steady job's, since a time (seconds of the epoch)."""
         logs = self.client("logs")
 
         def lines() -> int:
@@ -193,7 +210,7 @@ class Phalanx:
                         startTime=int(1000 * since),
                         startFromHead=True,
                     )["events"]
-                    found += sum("train-auc" in event["message"] for event in events)
+                    found += sum(bool(ROUND.search(event["message"])) for event in events)
             return found
 
         wait_for(lambda: lines() >= rounds, 120, f"{name} to train")
@@ -272,7 +289,7 @@ def running(directory: Path, *options: str):
         if service.process is not None:
             if service.process.poll() is None:
                 service.stop()
-            else:
+            elif service.leftovers():
                 # The test killed it: a fresh one takes up what is left and clears it away.
                 with contextlib.suppress(Exception):
                     service.start()

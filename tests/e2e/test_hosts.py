@@ -208,10 +208,7 @@ def test_a_job_goes_on_when_its_hosts_are_upgraded_begins_anew_when_one_is_lost_
     def told() -> list[str]:
         return [each.get("StatusMessage", "") for each in phalanx.describe("moves")["SecondaryStatusTransitions"]]
 
-    # It trains until it is stopped.
-    rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "1000000"}
-    again = {"RetryStrategy": {"MaximumRetryAttempts": 1}}
-    phalanx.create("moves", HOSTS, HyperParameters=rounds, InputDataConfig=[channel("train")], **again)
+    phalanx.create_steady("moves", HOSTS, RetryStrategy={"MaximumRetryAttempts": 1})
     phalanx.training("moves")
     before, upgraded = told(), lan.machines[2]
     joined = phalanx.joins(upgraded)

@@ -11,9 +11,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 import phalanx
-from e2e.conftest import ESP, UDP_500, wait_for
+from e2e.conftest import ESP, ROUND, UDP_500, wait_for
 from e2e.test_first_job import capture, kinds
-from e2e.test_survival import LONG
 
 
 def scrape(service) -> str:
@@ -31,7 +30,7 @@ def samples(service) -> dict[tuple, float]:
 
 
 def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx, tmp_path):
-    own_phalanx.create("watched", network=own_phalanx.network(UDP_500, ESP), HyperParameters=LONG)
+    own_phalanx.create_steady("watched", network=own_phalanx.network(UDP_500, ESP))
     own_phalanx.training("watched")
     during = samples(own_phalanx)
     assert during["phalanx_training_jobs", "InProgress"] == during["phalanx_training_jobs_unfinished", "Training"] == 1
@@ -40,7 +39,7 @@ def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx, t
     assert during["phalanx_ipsec_pairs", "missing"] == during["phalanx_unmeasured_jobs",] == during["phalanx_queue_jobs",] == 0
     assert during["phalanx_reserved_memory_bytes",] > 0
     assert during["phalanx_esp_packets_total", "sent"] > 0
-    assert own_phalanx.ended("watched")["TrainingJobStatus"] == "Completed"
+    assert own_phalanx.finished("watched")["TrainingJobStatus"] == "Completed"
     evidence = own_phalanx.evidence("watched")
     wait_for(lambda: samples(own_phalanx).get(("phalanx_training_jobs_ended_total", "", "Completed")) == 1, 10, "the end")
     text = scrape(own_phalanx)
@@ -56,7 +55,7 @@ def test_metrics_tell_of_an_encrypted_job_what_its_evidence_tells(own_phalanx, t
     assert after["phalanx_api_request_seconds_count", "CreateTrainingJob", "sagemaker"] == 1
     assert after["phalanx_store_write_seconds_count",] > 10
     # Nothing that a user has chosen, and nothing that grows with jobs.
-    for word in ("watched", "num_round", "algo-1", "i-", "vpc-", own_phalanx.env["AWS_ACCESS_KEY_ID"]):
+    for word in ("watched", "steady", "algo-1", "i-", "vpc-", own_phalanx.env["AWS_ACCESS_KEY_ID"]):
         assert not re.search(rf'"{word}', text), word
     # One object a line, and what is about an instance says about which.
     for file, wanted in ((own_phalanx.data_dir / "agent.log", "instance reached"), (tmp_path / "serve.log", "stage ended")):
@@ -85,7 +84,7 @@ def rounds(service, job: str) -> list[int]:
         if not page["events"]:
             return found
         token = page["nextForwardToken"]
-        found += [int(each) for event in page["events"] for each in re.findall(r"\[(\d+)\].*train-auc", event["message"])]
+        found += [int(each) for event in page["events"] for each in ROUND.findall(event["message"])]
 
 
 def confined() -> list[str]:
@@ -102,7 +101,7 @@ def test_a_running_encrypted_job_outlives_the_upgrade_to_a_new_version(own_phala
     (new / "phalanx" / "__init__.py").write_text('"""The next version."""\n\n__version__ = "9.9.9"\n')
     network = own_phalanx.network(UDP_500, ESP)
     watching = capture(own_phalanx, own_phalanx.vpc_of(network))
-    own_phalanx.create("long", network=network, HyperParameters={**LONG, "num_round": "100000"})
+    own_phalanx.create_steady("long", network=network)
     own_phalanx.training("long")
     own_phalanx.create("later")
     instances = {word: set(own_phalanx.processes(word)) for word in ("charon", "phalanx.ipsec.engine", "conmon")}

@@ -1,11 +1,12 @@
 """A service whose jobs are kept in PostgreSQL, and what becomes of them when that goes away."""
 
+import time
+
 import pytest
 from botocore.exceptions import ClientError
 
 from e2e.conftest import running
 from e2e.crash import crash
-from e2e.test_survival import LONG
 from postgres import Postgres
 
 
@@ -24,7 +25,7 @@ def service(tmp_path, server):
 
 
 def test_a_job_outlives_its_database_and_requests_meanwhile_are_to_be_repeated(service, server):
-    service.create("job", HyperParameters=LONG)
+    service.create_steady("job")
     service.training("job")
     server.stop()
     asked = [
@@ -42,7 +43,8 @@ def test_a_job_outlives_its_database_and_requests_meanwhile_are_to_be_repeated(s
     assert shown.returncode == 1
     assert "database cannot be reached" in shown.stderr
     server.start()
-    job = service.ended("job")
+    service.training("job", since=time.time())
+    job = service.finished("job")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert all(pair["established"] for pair in service.evidence("job")["pairs"])
     assert not (service.data_dir / "phalanx.db").exists()

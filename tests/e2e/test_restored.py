@@ -2,15 +2,15 @@
 
 import shutil
 import socket
+import time
 
 from e2e.conftest import Phalanx
-from e2e.test_survival import LONG
 
 
 def test_a_restored_service_knows_its_jobs_and_begins_again_what_was_under_way(own_phalanx, tmp_path):
     own_phalanx.create("done")
     assert own_phalanx.ended("done")["TrainingJobStatus"] == "Completed"
-    own_phalanx.create("going", HyperParameters=LONG, RetryStrategy={"MaximumRetryAttempts": 1})
+    own_phalanx.create_steady("going", RetryStrategy={"MaximumRetryAttempts": 1})
     own_phalanx.training("going")
     file, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
     taken = own_phalanx.run("backup", str(file))
@@ -28,7 +28,8 @@ def test_a_restored_service_knows_its_jobs_and_begins_again_what_was_under_way(o
         assert restored.env["AWS_SECRET_ACCESS_KEY"] == before["AWS_SECRET_ACCESS_KEY"]
         assert restored.describe("done")["TrainingJobStatus"] == "Completed"
         assert all(pair["packets"] for pair in restored.evidence("done")["pairs"])
-        going = restored.ended("going")
+        restored.training("going", since=time.time())
+        going = restored.finished("going")
         assert going["TrainingJobStatus"] == "Completed", going.get("FailureReason")
         checked = restored.run("trail")
         assert checked.returncode == 0, checked.stderr

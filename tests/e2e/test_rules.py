@@ -15,7 +15,6 @@ from phalanx.network import namespace
 from phalanx.network.capture import Capture
 from phalanx.network.model import S3_ADDRESS
 
-LONG = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "2500"}
 GROUPS = int(os.environ.get("CHURN_GROUPS", "32"))
 
 
@@ -163,7 +162,7 @@ def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx):
     (group,) = network["SecurityGroupIds"]
     rule = {"GroupId": group, "IpPermissions": [{**ESP, "UserIdGroupPairs": [{"GroupId": group}]}]}
     process = capture(phalanx, phalanx.vpc_of(network))
-    phalanx.create(name, network=network, HyperParameters=LONG)
+    phalanx.create_steady(name, network=network)
     phalanx.training(name)
     assert received(phalanx, network) > 0
 
@@ -178,7 +177,8 @@ def test_esp_revoked_in_mid_job_stops_within_a_second_and_flows_again(phalanx):
     ec2.authorize_security_group_ingress(**rule)
     assert told(phalanx, name) == ("Training", "Traffic between the instances flows again.")
     wait_for(lambda: received(phalanx, network) > 0, 30, "ESP to flow again")
-    job = phalanx.ended(name)
+    phalanx.training(name, since=time.time())
+    job = phalanx.finished(name)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert kinds(process) == {"UDP 500", "ESP"}
     assert phalanx.run("explain", name).stdout.count(": allowed\n") == 2

@@ -33,22 +33,26 @@ def test_killed_ike_daemon_or_engine_lets_nothing_through_in_the_clear(phalanx, 
 
 
 def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):
-    own_phalanx.create("survivor", HyperParameters=LONG)
+    own_phalanx.create_steady("survivor")
     own_phalanx.training("survivor")
     own_phalanx.kill()
     own_phalanx.start()
-    job = own_phalanx.ended("survivor")
+    own_phalanx.training("survivor", since=time.time())
+    job = own_phalanx.finished("survivor")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert own_phalanx.stop() == 0
     assert own_phalanx.leftovers() == []
 
 
 def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
-    own_phalanx.create("survivor", HyperParameters={**LONG, "num_round": "5000"})
+    own_phalanx.create_steady("survivor")
     own_phalanx.training("survivor")
-    for pid in own_phalanx.processes("-m phalanx.node"):
+    killed = own_phalanx.processes("-m phalanx.node")
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    job = own_phalanx.ended("survivor")
+    wait_for(lambda: set(own_phalanx.processes("-m phalanx.node")) - set(killed), 60, "another agent")
+    own_phalanx.training("survivor", since=time.time())
+    job = own_phalanx.finished("survivor")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     evidence = own_phalanx.evidence("survivor")
     assert evidence["capture"]["verdict"] == "encrypted while watched"
@@ -58,7 +62,7 @@ def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
 
 
 def test_everything_killed_at_once_loses_no_job(own_phalanx):
-    own_phalanx.create("first", HyperParameters=LONG)
+    own_phalanx.create_steady("first")
     own_phalanx.training("first")
     own_phalanx.create("second")
     own_phalanx.process.kill()
@@ -120,10 +124,11 @@ def test_killed_before_training_the_job_still_completes(own_phalanx, status):
 
 
 def test_sigterm_in_mid_job_takes_everything_down_and_the_next_start_runs_it_again(own_phalanx):
-    own_phalanx.create("again", HyperParameters=LONG)
+    own_phalanx.create_steady("again")
     own_phalanx.training("again")
     assert own_phalanx.stop() == 0
     assert own_phalanx.leftovers() == []
     own_phalanx.start()
-    job = own_phalanx.ended("again")
+    own_phalanx.training("again", since=time.time())
+    job = own_phalanx.finished("again")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
