@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, Table, select
 import phalanx.store
 from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base
-from phalanx.store.database import Database, sqlite_url
+from phalanx.store.database import REVISION, Database, sqlite_url
 
 MIGRATIONS = str(Path(phalanx.store.__file__).parent / "migrations")
 REVISIONS = [each.revision for each in ScriptDirectory(MIGRATIONS).walk_revisions()]
@@ -26,6 +26,10 @@ def database(request, tmp_path):
     database = Database(sqlite_url(tmp_path / "phalanx.db") if on_disk else request.getfixturevalue("postgresql"))
     yield database
     database.close()
+
+
+def test_the_last_is_this_versions():
+    assert ScriptDirectory(MIGRATIONS).get_current_head() == REVISION
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

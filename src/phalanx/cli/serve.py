@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -74,10 +74,12 @@ from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sts.service import service as sts
 from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Unsuitable
 from phalanx.store.leadership import Leadership, NotLeading
-from phalanx.store.news import News
 from phalanx.wire import heap
 from phalanx.wire.app import application
 from phalanx.wire.connection import Connection
+
+if TYPE_CHECKING:
+    from phalanx.store.news import News
 
 S3_WATCH_SECONDS = 1.0
 """How often the S3 server is looked at."""
@@ -435,6 +437,9 @@ class _Service:
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
         if self._shared:
+            # With it comes psycopg.
+            from phalanx.store.news import News
+
             self._news = News(self._database, {CHANGED: self._directory.changed, WRITTEN: manager.hear})
             self._undo.callback(self._news.close)
             self._news.open()

@@ -143,7 +143,9 @@ class LocalFleet(Host):
             said = None
             if self._process is not None and self._process.poll() not in (None, 0, -signal.SIGKILL):
                 said = _last_line(output)
-            if os.geteuid() == 0 and not self._agents() and not self._closing.is_set():
+            # To look for it among all processes takes long, and this is asked every 20 ms until it answers.
+            own = self._process is not None and self._process.poll() is None
+            if os.geteuid() == 0 and not own and not self._agents() and not self._closing.is_set():
                 # A session of its own: a signal to the control plane's terminal must not reach the data plane's keeper.
                 with output.open("ab") as file:
                     self._process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """The database: one engine, transactions, and migrations to the newest schema.
 
-What only a start needs, or PostgreSQL, is imported then: every command and S3's door open a database, and Alembic and psycopg
-take a fifth of a second.
+What only a new schema needs, or PostgreSQL, is imported then: each start, each command and S3's door open a database, and
+Alembic and psycopg take half a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from prometheus_client import Histogram
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -41,10 +41,19 @@ _DEAD_MS = 15_000
 """A server's host that does not answer for so long is gone."""
 _OLDEST = 14
 """PostgreSQL's oldest version that knows all that is asked of it."""
+REVISION = "0001"
+"""The schema of this version: the last of `migrations`."""
 CHANNEL = "phalanx"
 """On which replicas hear of each other's commits (PostgreSQL's NOTIFY)."""
 WRITTEN = "written"
 """What is told there of every transaction of a replica that does not lead."""
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema that a database has, where Alembic keeps it; None where it is empty."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
 
 
 def sqlite_url(path: Path) -> str:
@@ -164,8 +173,6 @@ class Database:
 
         Raises Unsuitable where the database does not keep texts in UTF-8, or the server is too old.
         """
-        from phalanx.store import schema
-
         with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
@@ -173,14 +180,15 @@ class Database:
                     raise Unsuitable(f"PostgreSQL {_OLDEST} or newer is needed")
                 if encoding != "UTF8":
                     raise Unsuitable(f"the database's encoding is {encoding}: make it with ENCODING 'UTF8' TEMPLATE template0")
-            schema.upgrade(connection)
+            if _revision(connection) != REVISION:
+                from phalanx.store import schema
+
+                schema.upgrade(connection)
 
     def current(self) -> bool:
         """Whether the schema is this version's own."""
-        from phalanx.store import schema
-
         with self._engine.connect() as connection:
-            return schema.revision(connection) == schema.newest()
+            return _revision(connection) == REVISION
 
     def fence(self, term: int, deposed: Callable[[], None]) -> None:
         """From now on write only while the leader's term is `term`; where a transaction begins later, `deposed` is called."""
@@ -201,7 +209,7 @@ class Database:
             found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
             if found != "ok":
                 raise Unsuitable(f"the database is damaged: {found}")
-            revision = schema.revision(connection)
+            revision = _revision(connection)
         if revision not in schema.known():
             raise Unsuitable(f"the database has the schema {revision}, which this version of Phalanx does not know")
 

@@ -431,8 +431,13 @@ def apis(service: Service) -> list[Api]:
 @functools.cache
 def service_model(name: str) -> ServiceModel:
     """The newest model of a service, botocore's or our own. Models that a user keeps in ~/.aws are not looked at."""
-    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, OWN_MODELS], include_default_search_paths=False)
-    return ServiceModel(loader.load_service_model(name, "service-2"), name)
+    return ServiceModel(_loader().load_service_model(name, "service-2"), name)
+
+
+@functools.cache
+def _loader() -> Loader:
+    # One for all models: each looks through the directories of 400 services once.
+    return Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, OWN_MODELS], include_default_search_paths=False)
 
 
 def _modelled_errors(model: ServiceModel) -> dict[str, ModelledError]:

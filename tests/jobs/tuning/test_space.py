@@ -4,8 +4,10 @@ import math
 
 import pytest
 
+from phalanx.jobs.tuning.search import Search
 from phalanx.jobs.tuning.space import Categorical, Continuous, Integer, Space, SpaceError
-from phalanx.jobs.tuning.strategy import Search, propose
+from phalanx.jobs.tuning.strategy import propose
+from phalanx.jobs.tuning.study import distribution
 
 
 def integer(low, high, scaling=None, name="p"):
@@ -55,7 +57,7 @@ def test_what_was_written_is_read_back_into_the_range(parameter):
         text = propose(Search("Random", space, True, 0, 50), number, [])
         encoded = space.encode(text)
         assert encoded is not None
-        assert parameter.distribution._contains(parameter.distribution.to_internal_repr(encoded["p"]))
+        assert distribution(parameter)._contains(distribution(parameter).to_internal_repr(encoded["p"]))
     assert space.encode({"p": "7000"}) is None
     assert space.encode({}) is None
 

@@ -5,8 +5,9 @@ import statistics
 import pytest
 
 from jobs.tuning.functions import FUNCTIONS, ranges, value
+from phalanx.jobs.tuning.search import Evaluation, Prior, Search
 from phalanx.jobs.tuning.space import Space
-from phalanx.jobs.tuning.strategy import Evaluation, Prior, Search, propose
+from phalanx.jobs.tuning.strategy import propose
 
 EVALUATIONS = 40
 

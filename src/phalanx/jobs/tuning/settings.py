@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phalanx.algorithms import catalog
+from phalanx.jobs.tuning.search import Prior, Search, Strategy
 from phalanx.jobs.tuning.space import Space
-from phalanx.jobs.tuning.strategy import Prior, Search, Strategy
 from phalanx.store.base import Json
 
 OBJECTIVE = "_tuning_objective_metric"

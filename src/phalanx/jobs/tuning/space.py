@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
 from phalanx.store.base import Json
 
 LARGEST_INTEGER = 2**53
@@ -32,11 +30,6 @@ class Integer:
     low: int
     high: int
     logarithmic: bool
-
-    @property
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
-        return IntDistribution(self.low, self.high, log=self.logarithmic)
 
     @property
     def size(self) -> float:
@@ -71,13 +64,6 @@ class Continuous:
     high: float
     logarithmic: bool
     reverse: bool
-
-    @property
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
-        if self.reverse:
-            return FloatDistribution(1 - self.high, 1 - self.low, log=True)
-        return FloatDistribution(self.low, self.high, log=self.logarithmic)
 
     @property
     def size(self) -> float:
@@ -115,11 +101,6 @@ class Categorical:
 
     name: str
     choices: tuple[str, ...]
-
-    @property
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
-        return CategoricalDistribution(self.choices)
 
     @property
     def size(self) -> float:
@@ -177,11 +158,6 @@ class Space:
     def size(self) -> float:
         """How many combinations there are; infinite with a continuous range."""
         return math.prod((each.size for each in self.parameters), start=1.0)
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """As Optuna has them."""
-        return {each.name: each.distribution for each in self.parameters}
 
     def encode(self, values: Mapping[str, str]) -> dict[str, int | float | str] | None:
         """A combination as Optuna's values; None where one is missing or not in its range."""

@@ -17,8 +17,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import load_only
 
 from phalanx.jobs.tuning import completion, stopping, warm
+from phalanx.jobs.tuning.search import Evaluation
 from phalanx.jobs.tuning.settings import Settings
-from phalanx.jobs.tuning.strategy import Evaluation, propose
+from phalanx.jobs.tuning.strategy import propose
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob

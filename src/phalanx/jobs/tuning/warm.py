@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs.tuning.search import Evaluation, Prior
 from phalanx.jobs.tuning.settings import Definition, training_job_definitions
-from phalanx.jobs.tuning.strategy import Evaluation, Prior
 from phalanx.store.base import Json
 from phalanx.store.tuning import TuningChild, TuningJob
 

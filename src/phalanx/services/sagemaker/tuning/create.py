@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.tuning import warm
+from phalanx.jobs.tuning.search import Search
 from phalanx.jobs.tuning.settings import (
     MOST_TRAINING_JOBS,
     OBJECTIVE,
@@ -25,7 +26,7 @@ from phalanx.jobs.tuning.settings import (
 )
 from phalanx.jobs.tuning.space import Categorical, Space, SpaceError
 from phalanx.jobs.tuning.stopping import MAX_RESOURCE
-from phalanx.jobs.tuning.strategy import Search, propose
+from phalanx.jobs.tuning.strategy import propose
 from phalanx.services.sagemaker import algorithms, names, tags
 from phalanx.services.sagemaker.create import Policy, accepted, check_network
 from phalanx.services.sagemaker.errors import missing, validation
