@@ -199,12 +199,15 @@ def test_a_presigned_url_is_good_for_as_often_as_one_likes(server):
 def test_a_recorded_request_is_not_taken_again(server, monkeypatch):
     changing, changes = server.signed(server.key, "ec2", "CreateInternetGateway")
     reading, reads = server.signed(server.key, "ec2", "DescribeVpcs")
-    assert server.send("POST", "/", changing, changes).status == server.send("POST", "/", reading, reads).status == 200
+    giving, gives = server.signed(server.user(allow("sts:*")), "sts", "GetSessionToken")
+    for headers, body in ((changing, changes), (reading, reads), (giving, gives)):
+        assert server.send("POST", "/", headers, body).status == 200
     replays = server.app._endpoint._replays
     later = replays._clock() + 10
     monkeypatch.setattr(replays, "_clock", lambda: later)
     assert server.send("POST", "/", changing, changes).error[0] == "AuthFailure"
     assert server.send("POST", "/", reading, reads).status == 200
+    assert server.send("POST", "/", giving, gives).error[0] == "SignatureDoesNotMatch"
 
 
 def test_keys_end(server):

@@ -40,6 +40,8 @@ Handler = Callable[[Caller, Members], Members]
 
 READING = ("Describe", "List", "Get", "Search", "Simulate", "BatchGet", "BatchDescribe", "Filter", "Lookup", "Query")
 """How the names of operations begin that change nothing."""
+GIVING = frozenset({"GetSessionToken"})
+"""Those of them whose answer is a new key, which nobody is to get by a request that was recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ _PATIENCE = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    # A host sees by this alone that Ray's head is a new one; for as long (a minute, by default) it asks that again and again.
+    "RAY_raylet_liveness_self_check_interval_ms": "3000",
     # Whoever stops Ray has seen to what runs, which is not Ray's.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
