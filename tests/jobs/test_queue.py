@@ -131,6 +131,33 @@ def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_
     assert load(database, "a-never").failure_reason.startswith("CapacityError: ")
 
 
+def test_a_job_that_has_run_waits_for_lost_hosts_and_nobody_waits_for_it(database, signer):
+    create(database, "ran", instances=3, encrypted=False)
+    manager = Manager(database, StubFleet(Script(hold=Phase.RUNNING), HOST_BYTES + 4 * RESERVED_BYTES), STORE, signer)
+    manager.open()
+    wait_for(lambda: load(database, "ran").secondary_status == "Training")
+    manager.close()
+    create(database, "small", instances=2, encrypted=False)
+    create(database, "large", instances=3, encrypted=False)
+    manager = Manager(database, StubFleet(Script(), HOST_BYTES + 2 * RESERVED_BYTES), STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "small").stage == load(database, "large").stage == "ended")
+    finally:
+        manager.close()
+    assert load(database, "small").status == "Completed"
+    assert load(database, "large").failure_reason.startswith("CapacityError")
+    waiting = load(database, "ran")
+    assert (waiting.status, waiting.secondary_status) == ("InProgress", "Pending")
+    manager = Manager(database, StubFleet(Script(), HOST_BYTES + 4 * RESERVED_BYTES), STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "ran").stage == "ended")
+    finally:
+        manager.close()
+    assert load(database, "ran").status == "Completed"
+
+
 def unfinished(database):
     with database.read() as session:
         return session.scalar(select(TrainingJob.name).where(TrainingJob.stage != "ended").limit(1))

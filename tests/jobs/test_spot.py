@@ -6,6 +6,7 @@ import pytest
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, run, signer, transitions, wait_for
+from phalanx.fleet.base import Refused
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.node.messages import Phase
 from phalanx.store.base import now_ms
@@ -59,6 +60,27 @@ def test_an_interrupted_job_gives_its_instances_back_and_begins_again(database, 
     assert job.interrupt is None
     # Nothing was sent between containers before there were any.
     assert len(job.evidence["earlier_attempts"]) == (hold == Phase.RUNNING)
+
+
+def test_instances_that_cannot_be_taken_down_yet_are_not_how_the_job_ends(database, manage):
+    """A service that was killed asks again while its agent still does what it was asked before."""
+    create(database, **SPOT)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    manage(fleet)
+    wait_for(lambda: load(database).secondary_status == "Training")
+    destroy, refusals = fleet.destroy, iter([Refused("[Errno 2] No such file or directory: 'notes'")])
+
+    def refused_once(ids):
+        for refusal in refusals:
+            raise refusal
+        destroy(ids)
+
+    fleet.destroy = refused_once
+    interrupt(database)
+    fleet.script.hold = None
+    wait_for(lambda: load(database).stage == "ended")
+    assert next(refusals, None) is None
+    assert load(database).status == "Completed", load(database).failure_reason
 
 
 def test_the_container_gets_its_time_before_it_is_killed(database, manage):

@@ -173,3 +173,4 @@ def test_the_exit_stands_while_something_leads_out_and_is_mended(vpcs, names):
     for each in (one, isolated):
         again.leave(each)
     assert namespace.listing(names.router_namespace("vpc-1")) == []
+    assert (again._routers, again._exits) == ({}, {})

@@ -149,6 +149,37 @@ def test_a_container_that_starts_while_it_is_stopped_is_told(live):
     assert instance.signals == [signal.SIGTERM]
 
 
+def test_what_cannot_be_kept_of_an_instance_that_goes_ends_nobody(live):
+    instance = Instance()
+    worker = live(instance)
+
+    def gone(_text):
+        raise FileNotFoundError("notes")
+
+    instance.note = gone
+    worker.note("somebody changed the rules")
+    assert worker.status.notes == ()
+
+
+def test_an_instance_is_destroyed_once_at_a_time(live):
+    instance, at_work, most = Instance(), [], []
+
+    def destroy():
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        at_work.pop()
+
+    instance.destroy = destroy
+    worker = live(instance)
+    threads = [threading.Thread(target=worker.destroy) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert most == [1, 1, 1]
+
+
 def test_a_container_that_outlives_sigkill_fails_the_instance(live, monkeypatch):
     monkeypatch.setattr(module, "KILL_SECONDS", 0.1)
     instance = Instance()

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +265,19 @@ def test_an_image_is_fetched_from_a_registry_by_what_its_tag_means(
 ) -> None:
     with registry(tmp_path) as (address, store):
         fetch(images, saved, service, address, store)
+
+
+def test_what_a_silent_registry_keeps_waiting_can_be_cancelled(images: Images) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = threading.Event()
+
+        def cancelled() -> bool:
+            if not asked.is_set():
+                silent.accept()
+                asked.set()
+            return True
+
+        assert images.pull(f"127.0.0.1:{silent.getsockname()[1]}/team/own:1", cancelled) is None
 
 
 def fetch(images: Images, saved: Path, service: Service, address: str, store: Path) -> None:

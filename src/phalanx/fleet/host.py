@@ -140,12 +140,21 @@ class Host(ABC):
         seen = -1
         while not self._closing.is_set():
             try:
-                statuses: Statuses = self._call("statuses", WATCH_SECONDS + ANSWER_SECONDS, seen=seen, timeout=WATCH_SECONDS)
-                if statuses.version != seen:
-                    seen = statuses.version
-                    self._see(statuses)
-            except FleetError as error:
-                if self._closing.is_set():
-                    return
+                seen = self._follow(seen)
+            except Exception:
+                # Nobody else would hear of the instances.
+                log.exception("the instances cannot be watched now")
                 seen = -1
+                self._closing.wait(1.0)
+
+    def _follow(self, seen: int) -> int:
+        """Hear of what is newer than the statuses `seen`; what has been seen then, and -1 where that was lost."""
+        try:
+            statuses: Statuses = self._call("statuses", WATCH_SECONDS + ANSWER_SECONDS, seen=seen, timeout=WATCH_SECONDS)
+        except FleetError as error:
+            if not self._closing.is_set():
                 self._lost(error)
+            return -1
+        if statuses.version != seen:
+            self._see(statuses)
+        return statuses.version

@@ -147,15 +147,19 @@ class LocalFleet(Host):
             own = self._process is not None and self._process.poll() is None
             if os.geteuid() == 0 and not own and not self._agents() and not self._closing.is_set():
                 # A session of its own: a signal to the control plane's terminal must not reach the data plane's keeper.
-                with output.open("ab") as file:
-                    self._process = subprocess.Popen(
-                        [sys.executable, "-m", "phalanx.node", *self._arguments()],
-                        stdin=subprocess.DEVNULL,
-                        stdout=file,
-                        stderr=file,
-                        env={**os.environ, REGISTRIES: " ".join(self._registries)},
-                        start_new_session=True,
-                    )
+                try:
+                    with output.open("ab") as file:
+                        self._process = subprocess.Popen(
+                            [sys.executable, "-m", "phalanx.node", *self._arguments()],
+                            stdin=subprocess.DEVNULL,
+                            stdout=file,
+                            stderr=file,
+                            env={**os.environ, REGISTRIES: " ".join(self._registries)},
+                            start_new_session=True,
+                        )
+                except OSError as error:
+                    # No process, memory or room on the disk for it now.
+                    said = f"The node agent cannot be started: {error}"
             return said
 
     def _arguments(self) -> list[str]:

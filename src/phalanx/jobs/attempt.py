@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
-from phalanx.fleet.base import Fleet
+from phalanx.fleet.base import Fleet, FleetError, Refused
 from phalanx.jobs import evidence, interfaces
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.plan import Plan
@@ -28,24 +28,32 @@ def conclude(database: Database, fleet: Fleet, signer: Signer, job: str) -> None
 def give_up(database: Database, fleet: Fleet, job: str) -> None:
     """Take the job's instances down, where it has any: others follow, with new addresses and keys, or it has its evidence.
 
-    May be repeated after a crash. Raises FleetError.
+    May be repeated after a crash. Raises FleetError, but never Refused: that an earlier attempt cannot be taken down yet is not
+    how the job ends.
     """
     row, made = _load(database, job)
     if made is None:
         return
-    if made.ran and row.encrypted and row.instances > 1 and row.evidence is None:
-        fleet.stop(made.ids, 0.0)
-        report = evidence.measured(fleet, row, made)
-        with database.write() as session:
-            stored = session.get_one(TrainingJob, job)
-            stored.attempts = evidence.with_attempt(stored.attempts, report)
-            # So that it is kept once, whenever the service is killed.
-            stored.plan = replace(made, ran=False).to_json()
-    fleet.destroy(made.ids)
+    try:
+        _take_down(database, fleet, row, made)
+    except Refused as error:
+        raise FleetError(str(error)) from error
     with database.write() as session:
         interfaces.release(session, job)
         session.get_one(TrainingJob, job).plan = None
         session.execute(update(LogStream).where(LogStream.job == job).values(position=0))
+
+
+def _take_down(database: Database, fleet: Fleet, row: TrainingJob, made: Plan) -> None:
+    if made.ran and row.encrypted and row.instances > 1 and row.evidence is None:
+        fleet.stop(made.ids, 0.0)
+        report = evidence.measured(fleet, row, made)
+        with database.write() as session:
+            stored = session.get_one(TrainingJob, row.name)
+            stored.attempts = evidence.with_attempt(stored.attempts, report)
+            # So that it is kept once, whenever the service is killed.
+            stored.plan = replace(made, ran=False).to_json()
+    fleet.destroy(made.ids)
 
 
 def _load(database: Database, job: str) -> tuple[TrainingJob, Plan | None]:

@@ -59,12 +59,21 @@ class Enforcement:
         with self._lock:
             active = self._active() if self._owed else set()
             for vpc_id in list(self._owed):
+                # Before the rules are read: who changes them from then on owes them anew, and that must not be forgotten.
+                self._owed.discard(vpc_id)
                 try:
                     if vpc_id in active:
                         self._enforce(vpc_id)
-                    self._owed.discard(vpc_id)
                 except FleetError as error:
+                    self._owed.add(vpc_id)
                     log.error("a change of rules is not in force yet and will be repeated", vpc=vpc_id, reason=str(error))
+                except BaseException:
+                    self._owed.add(vpc_id)
+                    raise
+
+    def forget(self, vpc_id: str) -> None:
+        """A job in a VPC has ended: what is in force there for others is looked up when it is wanted."""
+        self._in_force.pop(vpc_id, None)
 
     def _enforce(self, vpc_id: str) -> None:
         with self._database.read() as session:

@@ -327,6 +327,8 @@ class Runner:
                 stored.evidence = self._world.signer.sign(evidence.report(stored, None, [], [], {}))
             interfaces.release(session, self._name)
             record.close(session, stored)
+        if made is not None:
+            self._world.enforcement.forget(made.vpc_id)
         self._world.meter.end(stored)
         return "ended"
 

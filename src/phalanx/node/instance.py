@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -402,16 +402,30 @@ class Instance:
         if algorithm is not None:
             return rooms.images.build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
         if rooms.may_fetch(uri):
-            with rooms.fetching:
-                if self.spec.job not in rooms.fetched:
+            with self._turn_to_fetch(cancelled) as mine:
+                if mine and self.spec.job not in rooms.fetched:
                     try:
-                        rooms.fetched[self.spec.job] = rooms.images.pull(uri)
+                        fetched = rooms.images.pull(uri, cancelled.is_set)
                     except ImageError as error:
                         raise InstanceError(f"ClientError: Cannot fetch the training image {uri}: {error}") from error
-                return rooms.fetched[self.spec.job]
+                    if fetched is not None:
+                        rooms.fetched[self.spec.job] = fetched
+                return rooms.fetched.get(self.spec.job, uri)
         if not rooms.images.has(uri):
             raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
         return uri
+
+    @contextlib.contextmanager
+    def _turn_to_fetch(self, cancelled: threading.Event) -> Iterator[bool]:
+        """One at a time: instances of a host want the same, most often. False where it is cancelled while another fetches."""
+        while not cancelled.is_set():
+            if self._rooms.fetching.acquire(timeout=RETRY_SECONDS):
+                try:
+                    yield True
+                finally:
+                    self._rooms.fetching.release()
+                return
+        yield False
 
     def _receive(self, offer: Offer, cancelled: threading.Event) -> None:
         """Have the control plane's image. It may be away for a while, as when it is started again. Raises InstanceError."""
@@ -419,9 +433,9 @@ class Instance:
         deadline = time.monotonic() + RECEIVE_SECONDS
         while not cancelled.is_set():
             try:
-                # One at a time: instances of a host want the same, most often.
-                with rooms.fetching:
-                    rooms.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
+                with self._turn_to_fetch(cancelled) as mine:
+                    if mine:
+                        rooms.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
                 return
             except ImageError as error:
                 if MISSING in str(error):

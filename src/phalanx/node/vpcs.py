@@ -89,10 +89,10 @@ class Vpcs:
                 self._apply(spec.vpc_id)
             else:
                 self._members.pop(spec.vpc_id, None)
-                self._routers.pop(spec.vpc_id, None)
                 self._exit(spec.vpc_id).destroy()
                 self._exits.pop(spec.vpc_id, None)
                 router.destroy()
+                self._routers.pop(spec.vpc_id, None)
                 self._path(spec.vpc_id).unlink(missing_ok=True)
 
     def counters(self, spec: InstanceSpec) -> GuardCounters | None:

@@ -58,6 +58,7 @@ class Worker:
         self._cancelled = threading.Event()
         self._wake = threading.Event()
         self._exited = threading.Event()
+        self._destroying = threading.Lock()
         self._follower: threading.Thread | None = None
         self._kill_at: float | None = None
         self._terminated = False
@@ -88,7 +89,12 @@ class Worker:
 
     def note(self, text: str) -> None:
         """Remember something that happened to the instance's network, for the evidence."""
-        self._update(notes=self.instance.note(text))
+        try:
+            self._update(notes=self.instance.note(text))
+        except OSError as error:
+            # It is being destroyed, or memory is short: who looks after all instances must not end by that.
+            spec = self.instance.spec
+            log.warning("what happened to an instance cannot be kept", note=text, instance=spec.id, reason=str(error))
 
     def seen(self, at: int, fault: str | None) -> None:
         """The router's guard over the instance was looked at; what crossed the wire is looked at with it."""
@@ -105,7 +111,8 @@ class Worker:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        with bound_contextvars(**self._identity()):
+        # A control plane that was killed asks again, while what it asked before is still being done.
+        with self._destroying, bound_contextvars(**self._identity()):
             self.instance.destroy()
 
     def detach(self) -> None:

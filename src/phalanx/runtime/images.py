@@ -186,13 +186,42 @@ class Images:
         self._podman.run("tag", "--", id, name)
         return name
 
-    def pull(self, name: str) -> str:
-        """Fetches an image from its registry, unless the store has all of what its name means there now; the image's id.
+    def pull(self, name: str, cancelled: Callable[[], bool] = lambda: False) -> str | None:
+        """Fetches an image from its registry, unless the store has all of what its name means there now. The image's id, or
+        None where it is cancelled.
 
         The manifest and every blob are checked against their digests, and the image against the host's policy.json
         (containers-policy.json(5)). Keys for registries are those of `podman login`. Raises ImageError.
         """
-        return "sha256:" + self._podman.run("pull", "--quiet", "--", name).split()[-1]
+        pulled = self._pull(["--", name], self._podman.environment(), cancelled)
+        if pulled is None:
+            return None
+        if pulled.returncode != 0:
+            said = "\n".join(pulled.stderr.strip().splitlines()[-12:])
+            raise ImageError(f"podman pull {name} … ended with code {pulled.returncode}:\n{said}")
+        return "sha256:" + pulled.stdout.split()[-1]
+
+    @staticmethod
+    def _pull(
+        arguments: Sequence[str], environment: Mapping[str, str], cancelled: Callable[[], bool]
+    ) -> subprocess.CompletedProcess[str] | None:
+        """`podman pull ARGUMENTS`, which waits as long as a registry keeps silent; None where it is cancelled."""
+        process = subprocess.Popen(
+            ["podman", "pull", "--quiet", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        while True:
+            try:
+                printed, said = process.communicate(timeout=_LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if cancelled():
+                    process.terminate()
+        return None if cancelled() else subprocess.CompletedProcess(process.args, process.returncode, printed, said)
 
     def export(self, id: str, directory: Path) -> None:
         """Writes an image, its manifest and its blobs as they are in a registry, to `directory`, which is made (`dir:` in
@@ -211,31 +240,18 @@ class Images:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         host = name.partition("/")[0].rpartition(":")[0]
-        process = subprocess.Popen(
-            ["podman", "pull", "--quiet", "--tls-verify", "--cert-dir", str(certificates), "--", name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # No proxy knows a host of the fleet.
-            env={**self._podman.environment(), "TMPDIR": str(work), "NO_PROXY": host, "no_proxy": host},
-        )
+        # No proxy knows a host of the fleet.
+        environment = {**self._podman.environment(), "TMPDIR": str(work), "NO_PROXY": host, "no_proxy": host}
         try:
-            while True:
-                try:
-                    printed, said = process.communicate(timeout=_LOOK_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    if cancelled():
-                        process.terminate()
+            pulled = self._pull(["--tls-verify", "--cert-dir", str(certificates), "--", name], environment, cancelled)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        if cancelled():
+        if pulled is None:
             return
-        if process.returncode != 0:
-            raise ImageError("\n".join(said.strip().splitlines()[-3:]))
-        if "sha256:" + printed.split()[-1] != id:
-            raise ImageError(f"{name} is another image: {printed.split()[-1]}")
+        if pulled.returncode != 0:
+            raise ImageError("\n".join(pulled.stderr.strip().splitlines()[-3:]))
+        if "sha256:" + pulled.stdout.split()[-1] != id:
+            raise ImageError(f"{name} is another image: {pulled.stdout.split()[-1]}")
 
     def listing(self) -> list[StoredImage]:
         """What the store holds, by name."""

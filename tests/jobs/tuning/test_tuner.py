@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from jobs.tuning.functions import FUNCTIONS, ranges, value
 from phalanx.jobs.tuning import tuner as tuners
-from phalanx.jobs.tuning.tuner import Refused, Tuner
+from phalanx.jobs.tuning.tuner import NotNow, Refused, Tuner
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
@@ -29,13 +29,15 @@ class World:
         self.database = database
         self.created = []
         self.stopped = []
-        self.refuse = None
+        self.refuse = self.away = None
         self.killed_before = self.killed_after = False
         self.tuner = Tuner(database, self)
 
     def create(self, job, child):
         if self.refuse:
             raise Refused(self.refuse)
+        if self.away:
+            raise NotNow(self.away)
         if self.killed_before:
             raise Killed
         with self.database.write() as session:
@@ -229,6 +231,21 @@ def test_fails_with_the_reason_when_training_jobs_are_refused(world):
         world.advance()
     assert (world.job.status, len(world.children)) == ("Failed", 5)
     assert "encryption is required" in world.job.failure_reason
+
+
+def test_what_cannot_be_created_now_costs_no_attempt(world):
+    world.tune(most=6, parallel=2)
+    world.advance()
+    world.end(world.created[0], loss=1.0)
+    world.away = "ResourceLimitExceeded: no host with GPUs is there"
+    for _ in range(20):
+        world.advance()
+    assert (world.job.status, len(world.children)) == ("InProgress", 3)
+    assert [each.counted for each in world.children if each.settled is not None] == ["Completed"]
+    world.away = None
+    assert world.run().status == "Completed"
+    assert {each.counted for each in world.children} == {"Completed"}
+    assert len(world.children) == 6
 
 
 def test_a_stop_stops_the_children_and_starts_no_more(world):

@@ -327,6 +327,9 @@ class RayFleet:
                 self._look()
             except FleetError as error:
                 log.warning("the hosts cannot be looked after now", reason=str(error))
+            except Exception:
+                # Nobody else would see that a host has come, or is lost.
+                log.exception("the hosts cannot be looked after now")
 
     def _look(self) -> None:
         try:
@@ -368,13 +371,13 @@ class RayFleet:
             if owed:
                 host.destroy(owed)
                 self._ledger.remove(owed)
+            self._ledger.note(address, facts)
             host.open()
         except FleetError as error:
             log.warning("a host cannot be taken up yet", host=address, reason=str(error))
             return
         if (before := self._hosts.get(address)) is not None:
             before.close()
-        self._ledger.note(address, facts)
         self._hosts[address], self._asked[address] = host, time.monotonic()
         self._joined[address] = node
         log.info("host joined", host=address, mtu=facts.mtu)

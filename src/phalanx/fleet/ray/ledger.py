@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from phalanx.fleet.base import Unreachable
 from phalanx.network.model import Eni
 from phalanx.node.messages import Capacity, decode, encode
 
@@ -62,13 +63,19 @@ class File:
 
     def load(self) -> str | None:
         """See Shelf."""
-        return self._path.read_text() if self._path.exists() else None
+        try:
+            return self._path.read_text() if self._path.exists() else None
+        except OSError as error:
+            raise Unreachable(f"Where instances are cannot be read: {error}") from error
 
     def save(self, content: str) -> None:
         """See Shelf."""
         partial = self._path.with_suffix(".new")
-        partial.write_text(content)
-        partial.replace(self._path)
+        try:
+            partial.write_text(content)
+            partial.replace(self._path)
+        except OSError as error:
+            raise Unreachable(f"Where instances are cannot be kept: {error}") from error
 
 
 class Ledger:

@@ -37,11 +37,16 @@ class Refused(Exception):
     """A training job cannot be created; the text says why."""
 
 
+class NotNow(Exception):
+    """A training job cannot be created at the moment; the text says why."""
+
+
 class Children(Protocol):
     """How a tuner creates and stops training jobs: as a client would, by the same checks."""
 
     def create(self, job: TuningJob, child: TuningChild) -> None:
-        """Create the training job of a child. Raises Refused where it can never be created."""
+        """Create the training job of a child. Raises Refused where it can never be created, NotNow where
+        it may be later."""
 
     def stop(self, name: str) -> None:
         """Ask a training job to stop; nothing happens where it has ended."""
@@ -287,6 +292,10 @@ class Tuner:
         try:
             if not exists:
                 self._children.create(job, child)
+        except NotNow as error:
+            # Its turn comes with the next look.
+            log.warning("training job cannot be created yet", tuning_job=job.name, job=child.name, reason=str(error))
+            return True
         except Refused as error:
             log.warning("training job refused", tuning_job=job.name, job=child.name, reason=str(error))
             with self._database.write() as session:

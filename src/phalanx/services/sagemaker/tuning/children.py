@@ -7,7 +7,7 @@ from typing import Any
 from phalanx.jobs import instance_types
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.tuning.settings import training_job_definitions
-from phalanx.jobs.tuning.tuner import Refused
+from phalanx.jobs.tuning.tuner import NotNow, Refused
 from phalanx.services.sagemaker import tags
 from phalanx.services.sagemaker.create import Policy, create
 from phalanx.services.sagemaker.stop import stop
@@ -52,7 +52,9 @@ class TrainingJobs:
         try:
             create(self._database, self._control, self._policy, caller, members, job.arn)
         except AwsError as error:
-            raise Refused(f"{error.code}: {error.message}") from error
+            # A host with what it needs may be away.
+            away = error.code == "ResourceLimitExceeded" or error.status >= 500
+            raise (NotNow if away else Refused)(f"{error.code}: {error.message}") from error
 
     def stop(self, name: str) -> None:
         """See Children."""
