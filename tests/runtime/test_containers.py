@@ -501,6 +501,34 @@ def test_what_an_image_has_in_opt_ml_is_there(service: Service, tmp_path: Path) 
         service.images.remove("phalanx-test-own")
 
 
+def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service, tmp_path: Path) -> None:
+    """Neither to write by what is copied over a link, nor to read what a link stands for."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    targets = [outside / f"made-{number}" for number in range(8)]
+    (outside / "secret").write_text("of the host")
+    links = " ".join(f"/opt/ml/.f{number}.partial:{target}" for number, target in enumerate(targets))
+    script = (
+        f"RUN mkdir -p /opt/ml/deep /opt/ml/.adopting && for pair in {links}; do ln -s ${{pair#*:}} ${{pair%%:*}}; done"
+        f" && for n in 0 1 2 3 4 5 6 7; do echo planted > /opt/ml/f$n; done && mkfifo /opt/ml/pipe"
+        f" && ln -s {outside}/secret /opt/ml/secret && ln -s {outside} /opt/ml/deep/out && chmod 4755 /opt/ml/f0\n"
+    )
+    (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\n{script}")
+    service.images.build_directory("phalanx-test-own", tmp_path, IdRange(), print)
+    try:
+        code = "import os; print(*sorted(os.listdir('/opt/ml'))); print(os.path.exists('/opt/ml/secret'))"
+        code += "; print(oct(os.stat('/opt/ml/f0').st_mode), open('/opt/ml/f0').read())"
+        _, text = service.run(code, image="phalanx-test-own")
+    finally:
+        service.images.remove("phalanx-test-own")
+    names, secret, planted, *_ = text.splitlines()
+    files = [f"f{number}" for number in range(8)]
+    assert names.split() == sorted([*(f".{name}.partial" for name in files), *files, "deep", "secret"])
+    assert (secret, planted) == ("False", "0o100755 planted")
+    assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+    assert (service.disk / "one" / "secret").is_symlink()
+
+
 def test_the_test_image_is_as_the_sdk_needs_it(service: Service) -> None:
     """SDK v3's drivers want bash, python3 and pip on PATH."""
     _, text = service.run("", command=("/bin/bash", "-c"), arguments=("command -v bash python3 pip train",))

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -149,25 +150,80 @@ def _within(path: str, directory: str) -> bool:
 
 
 def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
-    """Copies what the image has in /opt/ml (by custom /opt/ml/code) to the directory that will hide it, unless it is there."""
-    if not any(os.path.isdir(f"{layer}/opt/ml") for layer in layers):
-        return
-    import shutil  # costs milliseconds that most images save
+    """Copies what the image has in /opt/ml (by custom /opt/ml/code) to the directory that will hide it, unless it is there.
 
-    for name in os.listdir("rootfs/opt/ml"):
-        source, target, partial = f"rootfs/opt/ml/{name}", f"opt_ml/{name}", f"opt_ml/.{name}.partial"
-        if os.path.lexists(target):
-            continue
-        if os.path.isdir(source) and not os.path.islink(source):
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(source, partial, symlinks=True)
-        else:
-            shutil.copy2(source, partial, follow_symlinks=False)
-        for parent, directories, files in os.walk(partial):
-            for child in (*directories, *files):
-                os.chown(f"{parent}/{child}", owner, owner, follow_symlinks=False)
-        os.chown(partial, owner, owner, follow_symlinks=False)
-        os.rename(partial, target)
+    Links in an image may lead anywhere. So a child does it to which the image's root is all there is, and which writes relative
+    to the directory's descriptor, and never through a link.
+    """
+    if not any(os.path.lexists(f"{layer}/opt") for layer in layers):
+        return
+    into = os.open("opt_ml", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chroot("rootfs")
+            os.chdir("/")
+            if os.path.isdir("/opt/ml"):
+                _adopt(into, owner)
+            os._exit(0)
+        except OSError as fault:
+            os.write(2, f"/opt/ml of the image cannot be copied: {fault}\n".encode())
+        finally:
+            os._exit(1)
+    os.close(into)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        raise RuntimeError("/opt/ml of the image cannot be copied")
+
+
+def _adopt(into: int, owner: int) -> None:
+    # Whole entries alone count as there: a launcher may be killed in mid-copy.
+    partial = ".adopting"
+    there = {*os.listdir(into), partial}
+    if partial in os.listdir(into):
+        _remove(into, partial)
+    for name in os.listdir("/opt/ml"):
+        if name not in there and _copy(f"/opt/ml/{name}", into, partial, owner):
+            os.rename(partial, name, src_dir_fd=into, dst_dir_fd=into)
+
+
+def _copy(source: str, into: int, name: str, owner: int) -> bool:
+    """Copies a file, a link or a directory with all in it to the new entry `name` of a directory. False for anything else."""
+    known = os.lstat(source)
+    if stat.S_ISLNK(known.st_mode):
+        os.symlink(os.readlink(source), name, dir_fd=into)
+        os.chown(name, owner, owner, dir_fd=into, follow_symlinks=False)
+        return True
+    if stat.S_ISDIR(known.st_mode):
+        os.mkdir(name, 0o700, dir_fd=into)
+        made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=into)
+        for each in os.listdir(source):
+            _copy(f"{source}/{each}", made, each, owner)
+    elif stat.S_ISREG(known.st_mode):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        made = os.open(name, flags, 0o600, dir_fd=into)
+        read = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        while os.sendfile(made, read, None, 1 << 30):
+            pass
+        os.close(read)
+    else:
+        return False
+    os.fchown(made, owner, owner)
+    os.fchmod(made, stat.S_IMODE(known.st_mode) & 0o777)
+    os.utime(made, ns=(known.st_atime_ns, known.st_mtime_ns))
+    os.close(made)
+    return True
+
+
+def _remove(directory: int, name: str) -> None:
+    """Removes an entry with all in it, through no link."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=directory)
+        return
+    within = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    for each in os.listdir(within):
+        _remove(within, each)
+    os.close(within)
+    os.rmdir(name, dir_fd=directory)
 
 
 def _find_program(program: str, path: str, workdir: str) -> None:
