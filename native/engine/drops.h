@@ -7,7 +7,7 @@ enum drop {
 
     /* TUN -> net */
     OUT_MALFORMED, /* not an IPv4 or IPv6 packet of the length its header says */
-    OUT_NO_POLICY, /* no outbound policy matches: the default */
+    OUT_NO_POLICY, /* no outbound policy matches: the default; or it is IKE, which has no place in a tunnel */
     OUT_BLOCKED,   /* a block policy matches */
     OUT_NO_SA,     /* a policy matches, its SA is not there (yet) */
     OUT_LIFETIME,  /* the SA's hard limit of packets or bytes is reached */
@@ -25,7 +25,7 @@ enum drop {
     IN_LIFETIME,    /* the SA's hard limit of packets or bytes is reached */
     IN_DUMMY,       /* next header 59: traffic flow confidentiality (RFC 4303 section 2.6) */
     IN_PROTOCOL,    /* next header is neither 4 (IPv4) nor 41 (IPv6) */
-    IN_NO_POLICY,   /* authenticated, but no inbound policy allows these inner addresses on this SA (RFC 4301 section 5.2) */
+    IN_NO_POLICY,   /* authenticated, but no inbound policy allows these inner addresses on this SA (RFC 4301 section 5.2); or IKE */
     IN_TUN,         /* the TUN device refused the packet */
 
     DROP_CAUSES

@@ -2,8 +2,12 @@
 
 #include "transport.h"
 
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+
+/* The two ports of a charon of ours (charon.py). */
+enum { IKE_PORT = 500, IKE_NAT_PORT = 501 };
 
 enum { ECN_MASK = 3, ECN_NOT_CAPABLE = 0, ECN_CONGESTION = 3 };
 
@@ -27,6 +31,15 @@ bool inner_parse(const uint8_t *data, size_t available, struct inner *inner) {
         return true;
     }
     return false;
+}
+
+bool inner_is_ike(const uint8_t *data, const struct inner *inner) {
+    /* Daemons have no socket of IPv6. Fragments are of no use to whoever lacks the first, which has the ports. */
+    if (inner->family != AF_INET || data[IPV4_PROTOCOL] != IPPROTO_UDP || (get16(data + IPV4_FRAGMENT) & 0x1fff) != 0)
+        return false;
+    size_t header = (size_t)(data[0] & 15) * 4;
+    uint16_t port = inner->length >= header + UDP_HEADER ? get16(data + header + 2) : 0;
+    return port == IKE_PORT || port == IKE_NAT_PORT;
 }
 
 void inner_mark_congestion(uint8_t *data, const struct inner *inner, uint8_t outer_traffic_class) {

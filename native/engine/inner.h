@@ -1,4 +1,4 @@
-/* What the data plane reads of an inner packet: addresses, length, traffic class. Nothing else of it is trusted or needed. */
+/* What the data plane reads of an inner packet: addresses, length, traffic class, and whether it is IKE. Nothing else of it is trusted or needed. */
 #ifndef PHX_INNER_H
 #define PHX_INNER_H
 
@@ -19,6 +19,9 @@ bool inner_parse(const uint8_t *data, size_t available, struct inner *inner);
 
 /* RFC 4301 section 5.1.2.1: congestion that routers marked on the outer header is shown to an ECN-capable inner flow. */
 void inner_mark_congestion(uint8_t *data, const struct inner *inner, uint8_t outer_traffic_class);
+
+/* Whether a packet is for a peer's IKE daemon. That would answer it outside of the tunnel, with bytes that a container chose. */
+bool inner_is_ike(const uint8_t *data, const struct inner *inner);
 
 /* Whether the first `prefix` bits of two addresses agree. */
 bool prefix_matches(const uint8_t *a, const uint8_t *b, unsigned prefix);

@@ -194,7 +194,7 @@ static enum drop try_outbound(struct side *side, uint8_t *plain, size_t length, 
     if (!inner_parse(plain, length, &inner) || inner.length != length)
         return OUT_MALFORMED;
     struct bound_policy *bound = first_match(side, &inner);
-    if (bound == NULL)
+    if (bound == NULL || inner_is_ike(plain, &inner))
         return OUT_NO_POLICY;
     if (bound->policy.action != POLICY_PROTECT)
         return OUT_BLOCKED;
@@ -246,7 +246,7 @@ static enum drop try_inbound(struct side *side, struct packet *packet, const str
         side->notable = true;
     if (verdict != DELIVER)
         return verdict;
-    if (!inbound_allowed(side, sa, inner))
+    if (!inbound_allowed(side, sa, inner) || inner_is_ike(packet->data, inner))
         return IN_NO_POLICY;
     side->notable |= sa_count(sa, inner->length, now);
     return DELIVER;

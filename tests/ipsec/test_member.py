@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,34 @@ def test_two_instances_exchange_esp_and_ike_on_port_500_only(wire: Wire) -> None
     assert pair.local_certificate == mirror.remote_certificate == specs["algo-1"].fingerprint
     assert pair.remote_certificate == mirror.local_certificate == specs["algo-2"].fingerprint
     assert pair.rekeys == 0
+
+
+@pytest.mark.parametrize("port", [500, 501])
+def test_a_peers_daemon_repeats_nothing_that_a_container_says(wire: Wire, port: int) -> None:
+    """It would answer outside of the tunnel, with the SPI of who asked: eight bytes of the container's choice."""
+    one, two = wire.hosts
+    capture = wire.capture()
+    wire.mesh()
+    with two.open() as program:
+        program.bind(("0.0.0.0", 40000))
+        for word in (b"PATIENT7", b"SECRET!!"):
+            marker = b"" if port == 500 else bytes(4)
+            program.sendto(marker + begin_of_ike(word), (one.address, port))
+    assert two.reaches(one)
+    assert capture.plaintext() == []
+    assert not any(word in packet.data for packet in capture.packets() for word in (b"PATIENT7", b"SECRET!!"))
+    assert two.member.measure().drops["out_no_policy"] == 2
+
+
+def begin_of_ike(spi: bytes) -> bytes:
+    """An IKE_SA_INIT that a charon of ours answers: AES-GCM-16-256, PRF-HMAC-SHA2-384, P-384 (RFC 7296 section 3)."""
+    transforms = struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 20, 0x800E, 256)
+    transforms += struct.pack(">BBHBBH", 3, 0, 8, 2, 0, 6) + struct.pack(">BBHBBH", 0, 0, 8, 4, 0, 20)
+    proposal = struct.pack(">BBHBBBB", 0, 0, 8 + len(transforms), 1, 1, 0, 3) + transforms
+    association = struct.pack(">BBH", 34, 0, 4 + len(proposal)) + proposal
+    exchange = struct.pack(">BBHHH", 40, 0, 8 + 96, 20, 0) + os.urandom(96)
+    body = association + exchange + struct.pack(">BBH", 0, 0, 4 + 32) + os.urandom(32)
+    return spi + bytes(8) + struct.pack(">BBBBII", 33, 0x20, 34, 8, 0, 28 + len(body)) + body
 
 
 def test_the_capture_sees_plaintext_where_there_is_no_mesh(wire: Wire) -> None:

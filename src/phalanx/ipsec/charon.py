@@ -347,6 +347,8 @@ def connection(spec: MeshSpec, peer: Peer, hybrid: bool = False) -> dict[str, An
         "children": {
             peer.name: {
                 "mode": "tunnel",
+                # Six bits of each packet that a container could say anything by.
+                "copy_dscp": "no",
                 "esp_proposals": esp,
                 "local_ts": [f"{spec.address}/32"],
                 "remote_ts": [f"{peer.address}/32"],

@@ -108,6 +108,23 @@ def test_nothing_leaves_without_policy_or_sa(instance):
     assert instance.drops() == {"out_no_policy": 1, "out_no_sa": 3, "out_blocked": 1}
 
 
+@pytest.mark.parametrize("port", [500, 501])
+@pytest.mark.parametrize("options", [b"", b"\x01" * 4])
+def test_ike_has_no_place_in_the_tunnel(pair, port, options):
+    """A peer's daemon would answer it in the clear, with what the container that sent it chose."""
+
+    def datagram(source, destination, **fields):
+        ports = {"sport": 40000, "dport": port, **fields}
+        return bytes(IP(src=source, dst=destination, options=options) / UDP(**ports) / Raw(b"SECRET!!" * 4))
+
+    assert pair.core.pass_packet(Direction.OUT, datagram(OWN, PEER)) == "out_no_policy"
+    assert pair.core.pass_packet(Direction.IN, sealed(datagram(PEER, OWN))) == "in_no_policy"
+    for number, other in enumerate(({"sport": port, "dport": 40000}, {"dport": 502}), 2):
+        assert not isinstance(pair.core.pass_packet(Direction.OUT, datagram(OWN, PEER, **other)), str)
+        assert pair.core.pass_packet(Direction.IN, sealed(datagram(PEER, OWN, **other), sequence=number)) is not None
+    assert pair.drops() == {"out_no_policy": 1, "in_no_policy": 1}
+
+
 def test_policy_decides_by_source_too_and_by_priority(pair):
     assert pair.core.pass_packet(Direction.OUT, bytes(IP(src="10.0.0.9", dst=PEER) / ICMP())) == "out_no_policy"
     pair.do(policy(Direction.OUT, sel=selector(OWN, PEER, (32, 24)), priority=1, action=1, templates=[]))
