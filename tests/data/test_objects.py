@@ -23,7 +23,7 @@ def test_parse_uri(uri, expected):
     assert objects.parse_uri(uri) == expected
 
 
-@pytest.mark.parametrize("uri", ["", "b/a", "http://b/a", "s3:///a", "s3:b"])
+@pytest.mark.parametrize("uri", ["", "b/a", "http://b/a", "s3:///a", "s3:b", "s3://[x/y"])
 def test_what_is_no_s3_uri_is_refused(uri):
     with pytest.raises(DataError, match=r"ClientError: .*is not an S3 URI"):
         objects.parse_uri(uri)

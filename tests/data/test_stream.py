@@ -167,6 +167,39 @@ def test_too_long_a_record_is_refused(store, bucket, monkeypatch):
         epoch(store, bucket, "d/", record_wrapper="RecordIO")
 
 
+def test_what_unpacks_to_more_than_a_record_is_not_written_first(store, bucket, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stream, "_RECORD", 1 << 20)
+    fill(bucket, {"d/a": gzip.compress(bytes(64 << 20))})
+    most, opened = 0, stream.tempfile.TemporaryFile
+
+    def watched(**options):
+        file = opened(**options)
+        write = file.write
+
+        class Watched:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+            def tell(self):
+                return file.tell()
+
+            def write(self, data):
+                nonlocal most
+                most = max(most, file.tell() + len(data))
+                return write(data)
+
+        return Watched()
+
+    monkeypatch.setattr(stream.tempfile, "TemporaryFile", watched)
+    with pytest.raises(DataError, match="longer than a RecordIO record"):
+        epoch(store, bucket, "d/", compression="Gzip", record_wrapper="RecordIO")
+    assert most <= 1 << 20
+
+
 def test_shares_are_disjoint_and_together_everything():
     items = list(range(11))
     for seed in (None, 3):

@@ -49,6 +49,7 @@ MALFORMED = {
     document({**STATEMENT, "Principal": "*"}): "should not specify a principal",
     document({**STATEMENT, "Reason": "none"}): "Syntax errors",
     document({**STATEMENT, "Condition": []}): "Syntax errors",
+    document({**STATEMENT, "Resource": "arn:aws:s3:::\ud800"}): "Syntax errors",
     document({**STATEMENT, "Condition": {"StringEquals": "a"}}): "Syntax errors",
     document({**STATEMENT, "Condition": {"Equals": {"aws:SourceIp": "a"}}}): "Invalid Condition type",
     document({**STATEMENT, "Condition": {"ForSomeValues:StringEquals": {"aws:SourceIp": "a"}}}): "Invalid Condition type",

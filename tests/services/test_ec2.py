@@ -267,6 +267,11 @@ def test_group_names_and_descriptions(ec2, vpc, name, description, message):
     assert refusal.startswith(message)
 
 
+def test_a_group_has_a_description(ec2, vpc):
+    said = ec2.refused("MissingParameter", "CreateSecurityGroup", GroupName="g", Description="", VpcId=vpc)
+    assert said == "The request must contain the parameter GroupDescription"
+
+
 def test_a_group_is_deleted_with_its_rules(ec2, group):
     ec2.AuthorizeSecurityGroupIngress(GroupId=group, IpPermissions=[self_reference("50", group)])
     before = len(ec2.DescribeSecurityGroupRules()["SecurityGroupRules"])

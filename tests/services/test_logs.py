@@ -221,6 +221,12 @@ def test_unknown_streams_groups_and_tokens(world):
         refused(lambda token=token: read(world, nextToken=token), code, "The specified nextToken is invalid.")
     refused(lambda: read(world, logGroupIdentifier=GROUP), code, "either logGroupName or logGroupIdentifier")
     refused(lambda: world.call("DescribeLogStreams"), code, "either logGroupName or logGroupIdentifier")
+    for names in (["job-2/algo-1-1"], [STREAM, "job-2/algo-1-1"]):
+        refused(
+            lambda names=names: find(world, logStreamNames=names),
+            "ResourceNotFoundException",
+            "The specified log stream does not exist.",
+        )
     both = {"logGroupName": GROUP, "orderBy": "LastEventTime", "logStreamNamePrefix": "a"}
     refused(lambda: world.call("DescribeLogStreams", **both), code, "Cannot order by LastEventTime with a logStreamNamePrefix.")
     refused(lambda: world.call("DescribeLogStreams", logGroupName=GROUP, nextToken="x"), code, "nextToken is invalid")

@@ -259,4 +259,6 @@ def test_dates_that_are_none_are_no_conditions():
     now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").encode()
     for field in (b"yesterday", b"", b"\xff", b"Sun, 99 Nov 2026 00:00:00 GMT"):
         assert conditions.outcome({"if-modified-since": field, "if-unmodified-since": field}, b'"e"', now) == 200
+    odd = b"Mon, 01 Jan 2024 00:00:00 +99999999999999999999"
+    assert conditions.outcome({"if-modified-since": odd}, b'"e"', now) == 200
     assert conditions.outcome({"if-modified-since": now}, b'"e"', b"never") == 304

@@ -264,6 +264,33 @@ def test_a_policy_may_ask_for_conditions(s3):
     assert not there(s3, "home/ann/careful")
 
 
+@pytest.mark.parametrize(("member", "given"), [("s3:prefix", {"Prefix": "home/"}), ("s3:delimiter", {"Delimiter": "/"})])
+def test_what_a_listing_does_not_say_it_has_not(s3, member, given):
+    lister = s3.client(
+        s3.user(allow("s3:ListBucket", on=ARN), {**allow("s3:ListBucket", on=ARN, Null={member: "true"}), "Effect": "Deny"})
+    )
+    assert code(lister.list_objects_v2, Bucket=BUCKET) == "AccessDenied"
+    assert lister.list_objects_v2(Bucket=BUCKET, **given)["KeyCount"] > 0
+
+
+def test_an_upload_of_no_parts_does_not_replace_an_object(s3, ann):
+    thing = {"Bucket": BUCKET, "Key": "home/ann/parts"}
+    ann.put_object(**thing, Body=b"precious")
+    upload = ann.create_multipart_upload(**thing)["UploadId"]
+    assert code(ann.complete_multipart_upload, **thing, UploadId=upload, MultipartUpload={"Parts": []}) == "MalformedXML"
+    assert content(s3, "home/ann/parts") == b"precious"
+    ann.abort_multipart_upload(**thing, UploadId=upload)
+    ann.delete_object(**thing)
+
+
+@pytest.mark.parametrize("span", ["bytes=0-1,3-3", "bytes=a-b", "bytes=3-1", "bytes=-", "lines=1-2"])
+def test_a_range_that_is_not_one_span_of_bytes_is_not_heeded(ann, span):
+    answer = ann.get_object(Bucket=BUCKET, Key="home/ann/a", Range=span)
+    assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["Body"].read()) == (200, b"hers")
+    part = ann.get_object(Bucket=BUCKET, Key="home/ann/a", Range="bytes=1-2")
+    assert (part["ContentRange"], part["Body"].read()) == ("bytes 1-2/4", b"er")
+
+
 def test_copies_ask_for_the_source_too(s3, ann):
     ann.copy_object(Bucket=BUCKET, Key="home/ann/copy", CopySource={"Bucket": BUCKET, "Key": "home/ann/a"})
     assert content(s3, "home/ann/copy") == b"hers"
@@ -343,6 +370,8 @@ def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
         ("get_object", {"Key": "home/ann/a", "VersionId": "1"}, "NoSuchVersion"),
         ("list_objects_v2", {"Prefix": "home/ann/../../secret/"}, "NotImplemented"),
         ("list_objects_v2", {"Prefix": "home/ann/", "Delimiter": "n"}, "NotImplemented"),
+        ("list_objects_v2", {"Prefix": "/"}, "NotImplemented"),
+        ("list_objects_v2", {"Prefix": "/home/ann/"}, "NotImplemented"),
     ],
 )
 def test_what_the_server_behind_would_get_wrong_is_refused(s3, ann, operation, arguments, expected):

@@ -736,6 +736,9 @@ def test_warm_pools_are_described_listed_and_changed(world):
     with world.database.write() as session:
         job = session.get_one(TrainingJob, "pool")
         job.status, job.warm_pool, job.warm_since = "Completed", "Available", now_ms() - 60_000
+        job.stage = "ended"
+    with pytest.raises(AwsError, match="retains an Available warm pool"):
+        world.call("DeleteTrainingJob", TrainingJobName="pool")
     job = update(3600)
     assert job["WarmPoolStatus"] == {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 60}
     listed = world.call("ListTrainingJobs", WarmPoolStatusEquals="Available")["TrainingJobSummaries"]

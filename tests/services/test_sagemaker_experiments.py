@@ -234,7 +234,8 @@ def test_search(lab):
     started(lab, TrialName="trial-2")
     with lab.database.write() as session:
         series.record(session, "job-1", "", [("auc", 0.5, now_ms())], series.SECOND)
-    assert found(lab, component, ("Metrics.auc.max", "GreaterThan", "0.4")) == ["job-1-aws-training-job"]
+    for spelling in ("Metrics.auc.max", "metrics.auc.max"):
+        assert found(lab, component, (spelling, "GreaterThan", "0.4")) == ["job-1-aws-training-job"]
     assert found(lab, component, ("SourceDetail.TrainingJob.TrainingJobName", "Equals", "job-1")) == ["job-1-aws-training-job"]
     assert found(lab, component, CrossAccountFilterOption="CrossAccount") == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -92,6 +93,36 @@ def test_what_is_no_request_gets_the_whole_refusal(client: socket.socket) -> Non
     received = b"".join(iter(lambda: client.recv(1 << 16), b""))
     assert received.startswith(b"HTTP/1.1 400")
     assert received.endswith(b"Invalid HTTP request received.")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        (b"GET / HTTP/1.1\r\nhost: a\r\n", b"a:b\r\n" * 100_000),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: ", b"x" * 2_000_000),
+        (b"GET /?", b"x" * 2_000_000),
+    ],
+)
+def test_a_head_without_end_is_not_kept(address: tuple[str, int], client: socket.socket, endless: tuple[bytes, bytes]) -> None:
+    """Anybody could fill the memory by it, and have the loop work for minutes, before their signature is looked at."""
+    with contextlib.suppress(ConnectionError):
+        for part in endless:
+            client.sendall(part)
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        received = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert received == b"" or received.startswith(b"HTTP/1.1 400")
+    with socket.create_connection(address, timeout=10) as another:
+        another.sendall(b"GET /whole HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert another.recv(1 << 16).endswith(FIRST)
+
+
+def test_a_long_body_that_comes_with_the_end_of_its_head_is_taken(client: socket.socket) -> None:
+    length = 4 << 20
+    client.sendall(b"PUT /received HTTP/1.1\r\nhost: a\r\ncontent-le")
+    time.sleep(0.05)
+    client.sendall(b"ngth: %d\r\n\r\n" % length + bytes(length))
+    assert client.recv(1 << 16).endswith(FIRST)
 
 
 def test_a_client_that_is_gone_ends_nothing(address: tuple[str, int], client: socket.socket) -> None:

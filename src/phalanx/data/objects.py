@@ -94,7 +94,10 @@ def _again(
 
 def parse_uri(uri: str) -> tuple[str, str]:
     """Bucket and key (or prefix) of `s3://bucket/key`. Raises DataError for anything else."""
-    parts = urlsplit(uri, allow_fragments=False)
+    try:
+        parts = urlsplit(uri, allow_fragments=False)
+    except ValueError:  # a bracket that could be an IPv6 address's
+        parts = urlsplit("")
     if parts.scheme != "s3" or not parts.netloc:
         raise DataError(f'ClientError: "{uri}" is not an S3 URI; it must look like s3://bucket/prefix')
     return parts.netloc, uri[len("s3://") + len(parts.netloc) :].removeprefix("/")

@@ -152,6 +152,8 @@ class Stream:
         # A record begins with its length.
         with tempfile.TemporaryFile(dir=".") as file:
             for chunk in item.content:
+                # Before it is on the disk: a megabyte may become a thousand.
+                _check_record(file.tell() + len(chunk))
                 file.write(chunk)
             size = file.tell()
             file.seek(0)
@@ -160,9 +162,13 @@ class Stream:
 
 def _record(size: int, content: Iterator[bytes]) -> Iterator[bytes]:
     """A RecordIO record (apache/mxnet, dmlc-core recordio.h): magic, length, content, padding to four bytes."""
-    if size > _RECORD:
-        raise DataError(f"ClientError: {WHAT}:An object of {size} bytes is longer than a RecordIO record, {_RECORD} bytes")
+    _check_record(size)
     yield struct.pack("<II", _MAGIC, size)
     yield from content
     if size % 4:
         yield bytes(4 - size % 4)
+
+
+def _check_record(size: int) -> None:
+    if size > _RECORD:
+        raise DataError(f"ClientError: {WHAT}:An object of {size} bytes is longer than a RecordIO record, {_RECORD} bytes")

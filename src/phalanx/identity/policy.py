@@ -92,6 +92,8 @@ def compiled(text: str, kind: Kind) -> tuple[Statement, ...]:
         raise Malformed(f"A policy has at most {LONGEST} characters.")
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        # Halves of surrogate pairs are no characters.
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Malformed("Syntax errors in policy.") from None
     if not isinstance(document, dict) or set(document) - {"Version", "Id", "Statement"}:

@@ -43,6 +43,10 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 Address = tuple[str, int]
 
 
+AZURE = IPv4Address("168.63.129.16")
+"""Azure's service for its machines, which is not a program's to ask."""
+
+
 class Relay:
     """Carries what arrives to where it may go. `s3` is where S3 really is."""
 
@@ -54,7 +58,7 @@ class Relay:
         address = IPv4Address(wanted[0])
         if wanted == (RESOLVER, NAMES_PORT):
             return name_server()
-        if not address.is_global or address.is_multicast:
+        if not address.is_global or address.is_multicast or address == AZURE:
             return self._s3
         return None if _own(wanted[0]) else wanted
 

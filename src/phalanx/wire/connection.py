@@ -7,6 +7,11 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEAD = 64 << 10
+"""Bytes after which no more of a request's line and headers are taken. S3 takes 8 KiB of headers."""
+HEADERS = 256
+"""Headers of a request."""
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, whose answers leave with the first bytes of their body and not head first.
@@ -14,6 +19,39 @@ class Connection(HttpToolsProtocol):
     A client that gets a head and then the end of the connection, because the process was killed in between, should report an
     answer that breaks off. botocore takes it for one without members: a bucket without objects, a job without a status.
     """
+
+    _head = 0
+    """Bytes that have come of a head since its beginning, and that did not end it."""
+    _heading = False
+    _names = 0
+
+    def on_message_begin(self) -> None:
+        """See httptools.HttpRequestParser."""
+        self._head, self._names, self._heading = 0, 0, True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools.HttpRequestParser. Raises ValueError, which ends the connection, where a head is too long."""
+        self._names += 1
+        if self._names > HEADERS:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See httptools.HttpRequestParser."""
+        self._heading = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol. What a head may have is bounded before it is kept, and before anybody looks who sent it."""
+        within = self._heading
+        if within and self._head > HEAD:
+            self._unset_keepalive_if_required()
+            self.send_400_response("Request head too long.")
+            return
+        super().data_received(data)
+        if within and self._heading:
+            self._head += len(data)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""

@@ -48,10 +48,12 @@ def named(session: Session, request: Members, *, lock: bool = False) -> Security
 def create_security_group(session: Session, caller: Caller, request: Members) -> Members:
     """CreateSecurityGroup, in the default VPC where none is named.
 
-    Raises AwsError InvalidVpcID.NotFound, VPCIdNotSpecified, InvalidGroup.Duplicate, InvalidParameterValue.
+    Raises AwsError InvalidVpcID.NotFound, VPCIdNotSpecified, InvalidGroup.Duplicate, InvalidParameterValue, MissingParameter.
     """
     name = _checked_name(request["GroupName"])
     description: str = request["Description"]
+    if not description:
+        raise AwsError("MissingParameter", "The request must contain the parameter GroupDescription")
     if not permissions.TEXT.fullmatch(description):
         raise _bad_text("description", "descriptions")
     vpc = _vpc(session, request.get("VpcId"))

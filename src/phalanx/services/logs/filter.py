@@ -53,6 +53,9 @@ def filter_log_events(database: Database, caller: Caller, members: Members) -> M
     last: tokens.Position = []
     response: Members = {"events": events, "searchedLogStreams": []}
     with database.read() as session:
+        names = set(members.get("logStreamNames", ()))
+        if names - set(session.scalars(select(LogStream.name).where(LogStream.name.in_(names)))):
+            raise group.not_found("log stream")
         for timestamp, stream, number, ingested, message in session.execute(query):
             found = matches(message)
             used += size(message) if found else 0

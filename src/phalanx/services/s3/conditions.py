@@ -43,6 +43,6 @@ def _date(field: bytes | None) -> datetime | None:
     """An HTTP date, to the second."""
     try:
         found = parsedate_to_datetime((field or b"").decode("ascii"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else None

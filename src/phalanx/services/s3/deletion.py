@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from xml.etree import ElementTree
-from xml.parsers import expat
 
+from phalanx.services.s3.document import MALFORMED, local, root
 from phalanx.wire.errors import AwsError
 from phalanx.wire.serializer import xml_text
 
@@ -14,9 +13,6 @@ LONGEST = 4 << 20
 """Bytes of a document: a thousand keys of a kilobyte, each byte of which may be escaped."""
 _MOST = 1000
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_MALFORMED = AwsError(
-    "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +25,15 @@ class Deletion:
 
 def read(document: bytes) -> Deletion:
     """What a request deletes. Raises AwsError."""
-    root = _parse(document)
-    if root is None or _local(root) != "Delete":
-        raise _MALFORMED
+    top = root(document)
+    if top is None or local(top) != "Delete":
+        raise MALFORMED
     keys, quiet = [], False
-    for child in root:
-        if _local(child) == "Quiet":
+    for child in top:
+        if local(child) == "Quiet":
             quiet = (child.text or "").strip().lower() == "true"
-        elif _local(child) == "Object":
-            members = {_local(each): each.text or "" for each in child}
+        elif local(child) == "Object":
+            members = {local(each): each.text or "" for each in child}
             if conditions := members.keys() & {"ETag", "LastModifiedTime", "Size"}:
                 raise AwsError(
                     "NotImplemented",
@@ -46,14 +42,14 @@ def read(document: bytes) -> Deletion:
                     501,
                 )
             if set(members) - {"Key", "VersionId"} or not members.get("Key"):
-                raise _MALFORMED
+                raise MALFORMED
             if members.get("VersionId", "null") != "null":
                 raise AwsError("NoSuchVersion", "Objects have no versions here.", 404)
             keys.append(members["Key"])
         else:
-            raise _MALFORMED
+            raise MALFORMED
     if not 1 <= len(keys) <= _MOST:
-        raise _MALFORMED
+        raise MALFORMED
     return Deletion(tuple(dict.fromkeys(keys)), quiet)
 
 
@@ -65,13 +61,13 @@ def write(keys: Iterable[str]) -> bytes:
 
 def failures(document: bytes) -> dict[str, tuple[str, str]] | None:
     """Which keys the server could not delete, with code and message; None where the document does not say."""
-    root = _parse(document)
-    if root is None or _local(root) != "DeleteResult":
+    top = root(document)
+    if top is None or local(top) != "DeleteResult":
         return None
     found = {}
-    for child in root:
-        if _local(child) == "Error":
-            members = {_local(each): each.text or "" for each in child}
+    for child in top:
+        if local(child) == "Error":
+            members = {local(each): each.text or "" for each in child}
             found[members.get("Key", "")] = (members.get("Code", "InternalError"), members.get("Message", ""))
     return found
 
@@ -89,27 +85,3 @@ def answer(deletion: Deletion, failed: Mapping[str, tuple[str, str]]) -> bytes:
             out.append(f"<Deleted><Key>{xml_text(key)}</Key></Deleted>")
     out.append("</DeleteResult>")
     return "".join(out).encode()
-
-
-def _parse(document: bytes) -> ElementTree.Element | None:
-    """The root of a document without any declarations of types or entities; None for what is none."""
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator="}")
-
-    def declared(*_: object) -> None:
-        raise _MALFORMED
-
-    parser.StartDoctypeDeclHandler = declared
-    parser.EntityDeclHandler = declared
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(document, True)
-        return builder.close()
-    except (expat.ExpatError, AwsError, AssertionError, ValueError, LookupError):
-        return None
-
-
-def _local(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]

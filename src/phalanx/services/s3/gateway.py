@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
-from phalanx.services.s3 import answers, conditions, deletion
+from phalanx.services.s3 import answers, conditions, deletion, document
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
@@ -306,9 +306,15 @@ class _Turn:
         """Have the server do it, and answer what it answers."""
         request = known.request
         headers = list(request.headers)
-        async with self._gateway.backend.ask(
-            self._http.method, request.target, headers, self._content(payload), payload.length
-        ) as exchange:
+        content: AsyncGenerator[bytes, None] = self._content(payload)
+        if request.operation == "CompleteMultipartUpload":
+            given = await self._document(payload)
+            top = document.root(given)
+            if top is None or not any(document.local(each) == "Part" for each in top):
+                # The server would make an object of no parts, in place of what is there.
+                raise document.MALFORMED
+            content = _once(given)
+        async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
             reading = request.operation in ("GetObject", "HeadObject")
             if exchange.status == 404 and reading:
                 await self._conceal(known)
@@ -395,9 +401,9 @@ class _Turn:
             raise AwsError("MaxMessageLengthExceeded", "Your request was too large.")
         return b"".join([piece async for piece in self._content(payload)])
 
-    async def _delete(self, known: _Known, document: bytes) -> None:
+    async def _delete(self, known: _Known, given: bytes) -> None:
         """DeleteObjects: what may be deleted is, the rest is told of."""
-        asked = deletion.read(document)
+        asked = deletion.read(given)
         bucket = known.request.members["Bucket"]
         denied = await self._gateway.may(known.caller, "DeleteObject", bucket, "", asked.keys)
         failed = {key: ("AccessDenied", message) for key, message in denied.items()}

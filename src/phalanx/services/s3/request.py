@@ -120,6 +120,7 @@ _SOURCE_HEADERS = {
     "CopyObject": frozenset(_OF_SOURCE + name for name in conditions.NAMES),
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
+_SPAN = re.compile(rb"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
 _CONDITIONAL = {
     "PutObject": tuple(_CONDITIONS),
@@ -260,12 +261,15 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
             raise AwsError("InvalidArgument", "Invalid List Type specified in Request")
         if parameters.get("delimiter", "") not in ("", "/"):
             raise _not_implemented("A delimiter other than /")
-        if (prefix and not prefix.strip()) or "\0" in prefix or {".", ".."} & set(prefix.split("/")[:-1]):
+        # No key begins with a slash here; the server would take such a prefix for the one without it.
+        no_folder = prefix.startswith("/") or {".", ".."} & set(prefix.split("/")[:-1])
+        if (prefix and not prefix.strip()) or "\0" in prefix or no_folder:
             raise _not_implemented("A prefix that cannot be a folder's")
         number = parameters.get("max-keys", "1000")
         if not re.fullmatch(r"[0-9]{1,9}", number):
             raise AwsError("InvalidArgument", "Argument max-keys must be an integer between 0 and 2147483647")
-        members |= {"Prefix": prefix, "Delimiter": parameters.get("delimiter", "")}
+        # Where the request has none, policies find none: Null holds for it.
+        members |= {member: parameters[member.lower()] for member in ("Prefix", "Delimiter") if member.lower() in parameters}
         if "max-keys" in parameters:
             members["MaxKeys"] = int(number)
             if members["MaxKeys"] == 0:
@@ -312,13 +316,19 @@ def _headers(
         if codings:
             passed.append((b"content-encoding", b", ".join(codings)))
     elif operation in ("GetObject", "HeadObject"):
-        passed += [(b"range", headers["range"])] if "range" in headers else []
+        # Others than one span of bytes are not heeded (RFC 9110 section 14.2), and the server would break off.
+        passed += [(b"range", headers["range"])] if _is_span(headers.get("range", b"")) else []
     if operation == "CopyObject":
         directive = given.get("x-amz-metadata-directive", "COPY")
         if directive not in ("COPY", "REPLACE"):
             raise AwsError("InvalidArgument", "Unknown metadata directive.")
         passed.append((b"x-amz-metadata-directive", directive.encode()))
     return passed
+
+
+def _is_span(field: bytes) -> bool:
+    found = _SPAN.fullmatch(field.strip())
+    return found is not None and found[0] != b"bytes=-" and not (found[1] and found[2] and int(found[1]) > int(found[2]))
 
 
 WITH_CHECKSUM = frozenset({"PutObject", "UploadPart", "DeleteObjects", "CreateBucket"})
@@ -339,13 +349,13 @@ def _source(given: Mapping[str, str], members: Members) -> Source:
                 " offsets of the first and last bytes to copy",
             )
         span = int(found[1]), int(found[2])
-    held = {name: given[_OF_SOURCE + name].encode("latin-1") for name in conditions.NAMES if _OF_SOURCE + name in given}
+    held = {name: _encoded(given[_OF_SOURCE + name]) for name in conditions.NAMES if _OF_SOURCE + name in given}
     return Source(target(bucket, key, {}), span, held)
 
 
 def _name_of_source(text: str) -> tuple[str, str]:
     """Bucket and key of a copy's source."""
-    name, _, query = text.encode("latin-1").partition(b"?")
+    name, _, query = _encoded(text).partition(b"?")
     if query not in (b"", b"versionId=null"):
         raise AwsError("NoSuchVersion", "Objects have no versions here.", 404)
     bucket, key = _name(name if name.startswith(b"/") else b"/" + name)
@@ -354,6 +364,14 @@ def _name_of_source(text: str) -> tuple[str, str]:
     if not possible(key):
         raise AwsError("NoSuchKey", "The specified key does not exist.", 404)
     return bucket, key
+
+
+def _encoded(text: str) -> bytes:
+    """A header's bytes; those of a parameter that stands for one may be any characters."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()
 
 
 def _value(name: str, value: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select
 
+from phalanx.jobs import warm_pools
 from phalanx.services.sagemaker import tags, trial_components
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
@@ -23,6 +24,12 @@ def delete_training_job(database: Database, _: Caller, members: Members) -> Memb
                 "ResourceInUse",
                 f"The training job {name} is in status {row.status}. Only a job that is Completed, Failed or Stopped can be"
                 " deleted: stop it first.",
+            )
+        if any(pool.name == name for pool in warm_pools.available(session)):
+            raise AwsError(
+                "ResourceInUse",
+                f"The training job {name} retains an Available warm pool. End that first: UpdateTrainingJob with a"
+                " KeepAlivePeriodInSeconds of 0.",
             )
         trial_components.leave(session, name)
         tags.forget(session, row.arn)

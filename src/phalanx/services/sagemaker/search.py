@@ -208,6 +208,8 @@ def _values(value: Any, path: str) -> list[Any]:
     if not isinstance(value, dict):
         return []
     head, _, rest = path.partition(".")
+    if head in ("metrics", "parameters", "tags") and head not in value:
+        head = head.capitalize()  # as AWS's own examples have it
     if head == "Tags" and rest and "Tags" in value:
         return [tag["Value"] for tag in value["Tags"] if tag["Key"] == rest] or _values(value["Tags"], rest)
     if head == "Metrics" and "FinalMetricDataList" in value:
