@@ -204,8 +204,34 @@ def test_a_nat_route_leads_to_the_internet_to_s3_and_to_names(world: World):
     assert world.shut(BEYOND, SERVICE)
 
 
+def test_an_instance_may_have_so_many_connections_and_others_have_theirs(world: World):
+    world.lead(OPEN)
+    with ExitStack() as stack:
+        for _ in range(relay.MOST_CONNECTIONS):
+            opened = stack.enter_context(world.instance.socket(socket.SOCK_STREAM))
+            opened.settimeout(10)
+            opened.connect((BEYOND, SERVICE))
+            opened.sendall(b"?")
+            assert opened.recv(100) == b"beyond"
+        assert world.fetch(BEYOND, SERVICE) is None
+        assert replace(world, instance=world.other).fetch(BEYOND, SERVICE) == "beyond"
+    assert eventually(lambda: world.fetch(BEYOND, SERVICE) == "beyond")
+
+
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "169.254.1.1", "169.254.1.2", "169.254.169.254", RESOLVER, HOST, LAN, "10.77.0.1", "224.0.0.1"]
+    "address",
+    [
+        "127.0.0.1",
+        "168.63.129.16",
+        "169.254.1.1",
+        "169.254.1.2",
+        "169.254.169.254",
+        RESOLVER,
+        HOST,
+        LAN,
+        "10.77.0.1",
+        "224.0.0.1",
+    ],
 )
 def test_the_host_and_its_networks_are_never_reached(world: World, address: str):
     """Not by any route; the sanity run is the neighbour's twin on the internet, at the same port."""

@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 import threading
+from collections import Counter
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -38,6 +39,9 @@ _CONNECT_SECONDS = 20
 _ANSWER_SECONDS = 5
 _MOST_QUESTIONS = 256
 """Questions for names that may be open at a time; more are dropped, as UDP may be."""
+MOST_CONNECTIONS = 256
+"""Connections that one instance may have open at a time; more are reset. Each may hold a megabyte of the host's memory, on
+nobody's account, for as long as its far end does not read."""
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 Address = tuple[str, int]
@@ -52,6 +56,7 @@ class Relay:
 
     def __init__(self, s3: Address) -> None:
         self._s3 = s3
+        self._open: Counter[str] = Counter()
 
     def destination(self, wanted: Address) -> Address | None:
         """Where a connection to `wanted` is carried; None where it must not go, or no way leads there."""
@@ -67,6 +72,11 @@ class Relay:
         opened: socket.socket = back.get_extra_info("socket")
         # Closed at once and with a reset, unless both sides end in order.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        source = str(back.get_extra_info("peername")[0])
+        if self._open[source] >= MOST_CONNECTIONS:
+            back.close()
+            return
+        self._open[source] += 1
         forth: asyncio.StreamWriter | None = None
         try:
             raw = opened.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
@@ -86,6 +96,9 @@ class Relay:
         except* (OSError, TimeoutError):
             pass
         finally:
+            self._open[source] -= 1
+            if not self._open[source]:
+                del self._open[source]
             for writer in (back, forth):
                 if writer is not None:
                     writer.close()

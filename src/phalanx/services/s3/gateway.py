@@ -63,6 +63,9 @@ _AWAY = AwsError(
     "ServiceUnavailable", "What is needed for that cannot be reached now, so nothing is done. Try again later.", 503
 )
 _FAILED = AwsError("InternalError", "We encountered an internal error. Please try again.", 500)
+_OUTDATED = AwsError(
+    "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+)
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
@@ -249,6 +252,8 @@ class _Turn:
             return
         except Refused as refused:
             error = _refusal(refused, None, presigned=b"X-Amz-Signature=" in self._http.query)
+            if refused.reason in (Reason.UNSIGNED, Reason.INCOMPLETE) and _is_outdated(self._http):
+                error = _OUTDATED
         except Denied as denied:
             error = AwsError("AccessDenied", denied.message, 403)
         except AwsError as failed:
@@ -532,6 +537,11 @@ def _parameter(query: bytes, name: bytes) -> str | None:
         if found == name:
             return unquote(value.decode("latin-1"))
     return None
+
+
+def _is_outdated(http: HttpRequest) -> bool:
+    """Whether a request is signed as before SigV4: boto3 and the AWS CLI still make presigned URLs so, unless they are told."""
+    return b"AWSAccessKeyId=" in http.query or http.headers.get("authorization", b"").startswith(b"AWS ")
 
 
 def _refusal(refused: Refused, claim: Claim | None, presigned: bool = False) -> AwsError:
