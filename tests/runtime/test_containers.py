@@ -529,6 +529,12 @@ def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service,
     assert (service.disk / "one" / "secret").is_symlink()
 
 
+def test_a_container_has_its_share_of_inotify_instances(service: Service) -> None:
+    """The kernel counts them as the host's root's."""
+    code = "import ctypes; libc = ctypes.CDLL(None); print(sum(libc.inotify_init() >= 0 for _ in range(200)))"
+    assert service.run(code)[1] == "16\n"
+
+
 def test_the_test_image_is_as_the_sdk_needs_it(service: Service) -> None:
     """SDK v3's drivers want bash, python3 and pip on PATH."""
     _, text = service.run("", command=("/bin/bash", "-c"), arguments=("command -v bash python3 pip train",))

@@ -31,6 +31,8 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 
+INOTIFY_INSTANCES = 16
+"""Of one container; a program has one or two."""
 NO_PROGRAM = 127
 """Exit code of the launcher that says so; as a shell's."""
 STAGE = "/dev/pts"
@@ -76,7 +78,7 @@ def main(plan: dict[str, Any]) -> None:
     _drop_mounts(plan["needs"])
     _adopt_opt_ml(plan["layers"], plan["ids"]["first"])
     _find_program(plan["program"], plan["path"], plan["workdir"])
-    _create(plan)
+    _bound(_create(plan))
     _run("crun start", [*plan["crun"], "start", plan["id"]])
 
 
@@ -245,8 +247,11 @@ def _find_program(program: str, path: str, workdir: str) -> None:
         sys.exit(NO_PROGRAM)
 
 
-def _create(plan: dict[str, Any]) -> None:
-    """conmon creates the container through crun and stays as its monitor; it says so, or why not, on the sync pipe."""
+def _create(plan: dict[str, Any]) -> int:
+    """conmon creates the container through crun and stays as its monitor; it says so, or why not, on the sync pipe.
+
+    The process id of the container's first process, which waits to be started.
+    """
     read, write = os.pipe()
     os.set_inheritable(write, True)
     os.environ["_OCI_SYNCPIPE"] = str(write)
@@ -257,6 +262,26 @@ def _create(plan: dict[str, Any]) -> None:
     answer: dict[str, Any] = json.loads(line) if line else {"data": -1, "message": "the monitor ended without an answer"}
     if answer.get("data", -1) <= 0:
         raise RuntimeError(f"crun create: {answer.get('message', 'no reason given').strip()}")
+    return int(answer["data"])
+
+
+def _bound(container: int) -> None:
+    """Bounds what the container takes of root's: its user namespace was made by root, and the kernel counts its inotify
+    instances among root's (128 by default), of which the host's own services need some (ucounts, user_namespaces(7))."""
+    users = os.open(f"/proc/{container}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        bounded = False
+        try:
+            _check("setns", _libc.setns(users, CLONE_NEWUSER))
+            with open("/proc/sys/user/max_inotify_instances", "w") as file:
+                file.write(str(INOTIFY_INSTANCES))
+            bounded = True
+        finally:
+            os._exit(0 if bounded else 1)
+    os.close(users)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        raise RuntimeError("the container's inotify instances cannot be bounded")
 
 
 def _run(name: str, arguments: list[str], started: Callable[[], None] = lambda: None) -> None:

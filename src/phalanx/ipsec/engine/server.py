@@ -22,6 +22,8 @@ from phalanx.ipsec.engine.model import EngineError
 MESSAGE_MAX = 65536
 QUEUE_MAX = 4096
 REPORT_MAX = 4 * 2**20
+REPORT_SECONDS = 0.5
+"""How long whoever asks for a report may take to read what does not fit into the socket's buffer."""
 MEMBERSHIP = b"GRPS"
 """The shim's word for bind: this, and the mask of multicast groups (native/shim/xfrm_shim.c)."""
 
@@ -201,7 +203,8 @@ class Server:
             report = asdict(self._dispatcher.tables.report(time.monotonic()))
             report["flows"] = list(report["flows"])
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REPORT_MAX)
-            peer.setblocking(False)
+            # The kernel may keep less than was asked for. Who asked reads at once; who does not is not waited for long.
+            peer.settimeout(REPORT_SECONDS)
             try:
                 peer.sendall(json.dumps({"settings": self._settings, "report": report}).encode())
             except OSError as error:
