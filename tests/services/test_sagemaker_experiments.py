@@ -169,12 +169,16 @@ def test_a_job_has_a_component_that_follows_it(lab):
         job = session.get_one(TrainingJob, "job-1")
         series.record(session, "job-1", "", [("auc", 0.5, now), ("auc", 0.7, now), ("auc", 0.9, now + 61_000)], series.MINUTE)
         job.status, job.secondary_status, job.stage, job.model_uri = "Completed", "Completed", "ended", "s3://bucket/model"
-        job.training_started, job.training_ended = now, now + 1000
+        job.training_started = now
+        job.training_ended = job.modified = now + 1000
         job.metrics = {"auc": [0.9, now]}
     part = lab.call("DescribeTrialComponent", TrialComponentName=name)
     assert part["Status"]["PrimaryStatus"] == "Completed"
     assert part["Parameters"]["num_round"] == {"NumberValue": 10.0}
     assert part["Parameters"]["SageMaker.InstanceType"] == {"StringValue": "ml.m5.large"}
+    image = part["InputArtifacts"]["SageMaker.ImageUri"]["Value"]
+    assert part["Parameters"]["SageMaker.ImageUri"] == {"StringValue": image}
+    assert part["LastModifiedTime"] >= part["EndTime"]
     assert part["InputArtifacts"]["train"] == {"MediaType": "text/csv", "Value": "s3://bucket/data/train"}
     assert part["OutputArtifacts"] == {"SageMaker.ModelArtifact": {"Value": "s3://bucket/model"}}
     (metric,) = part["Metrics"]

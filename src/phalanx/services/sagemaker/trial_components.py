@@ -230,6 +230,10 @@ def _of_job(job: TrainingJob) -> Members:
     for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
         if name in resources:
             parameters[f"SageMaker.{name}"] = _parameter(resources[name])
+    # Programs look for it here and there: SageMaker has shown it as an artifact and as a parameter.
+    image = request["AlgorithmSpecification"].get("TrainingImage")
+    if image is not None:
+        parameters["SageMaker.ImageUri"] = _parameter(image)
     inputs = {
         channel["ChannelName"]: {
             "Value": channel["DataSource"]["S3DataSource"]["S3Uri"],
@@ -238,7 +242,8 @@ def _of_job(job: TrainingJob) -> Members:
         for channel in request.get("InputDataConfig", [])
         if "S3DataSource" in channel["DataSource"]
     }
-    inputs["SageMaker.ImageUri"] = {"Value": request["AlgorithmSpecification"]["TrainingImage"]}
+    if image is not None:
+        inputs["SageMaker.ImageUri"] = {"Value": image}
     message = job.failure_reason or f"Status: {job.secondary_status}"
     return {
         "Status": {
@@ -280,7 +285,7 @@ def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "
         **{name: content[name] for name in ("Status", "StartTime", "EndTime") if name in content},
         "CreationTime": moment(component.created),
         "CreatedBy": component.created_by,
-        "LastModifiedTime": moment(component.modified),
+        "LastModifiedTime": moment(max(component.modified, job.modified) if job else component.modified),
         "LastModifiedBy": component.modified_by,
     }
 
