@@ -88,6 +88,7 @@ def leave(session: Session, job: str) -> None:
             for each in series.summaries(session, row)
         ]
         component.content = {**component.content, **known}
+        component.modified = max(component.modified, row.modified)
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:
