@@ -287,6 +287,15 @@ def test_an_upload_of_no_parts_does_not_replace_an_object(s3, ann):
 def test_a_range_that_is_not_one_span_of_bytes_is_not_heeded(ann, span):
     answer = ann.get_object(Bucket=BUCKET, Key="home/ann/a", Range=span)
     assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["Body"].read()) == (200, b"hers")
+    for suffix, expected in (
+        ("-2", (b"rs", "bytes 2-3/4")),
+        ("-4", (b"hers", "bytes 0-3/4")),
+        ("-99", (b"hers", "bytes 0-3/4")),
+    ):
+        part = ann.get_object(Bucket=BUCKET, Key="home/ann/a", Range=f"bytes={suffix}")
+        assert (part["Body"].read(), part["ContentRange"], part["ContentLength"]) == (*expected, len(expected[0]))
+    for beyond in ("bytes=-0", "bytes=9-"):
+        assert code(ann.get_object, Bucket=BUCKET, Key="home/ann/a", Range=beyond) == "InvalidRange"
     part = ann.get_object(Bucket=BUCKET, Key="home/ann/a", Range="bytes=1-2")
     assert (part["ContentRange"], part["Body"].read()) == ("bytes 1-2/4", b"er")
 

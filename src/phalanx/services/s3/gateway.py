@@ -6,6 +6,7 @@ what was signed of it → the answer. Looking identities up may wait for the dat
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ _OUTDATED = AwsError(
 )
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+_SUFFIX = re.compile(rb"bytes=-0*[1-9][0-9]*")
 
 _log = structlog.get_logger(__name__)
 
@@ -320,20 +323,37 @@ class _Turn:
                 raise document.MALFORMED
             content = _once(given)
         async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
-            reading = request.operation in ("GetObject", "HeadObject")
-            if exchange.status == 404 and reading:
-                await self._conceal(known)
-            if exchange.status >= 400 and self._http.method != "HEAD":
-                raise answers.error(exchange.status, await exchange.whole())
-            if exchange.status == 200 and request.operation in answers.LISTINGS:
-                listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
-                await self._say(200, listed)
-            elif exchange.status == 200 and request.operation == "GetBucketLocation":
-                await self._say(200, answers.location(self._gateway.region))
-            elif reading and exchange.status in (200, 206):
-                await self._give(known, exchange)
-            else:
-                await self._pass_on(known, exchange)
+            if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
+                await self._tell(known, exchange)
+                return
+        # The last so many bytes of an object that has fewer are all of it (RFC 9110 section 14.1.2).
+        headers = [each for each in headers if not _is_suffix(each)]
+        async with self._gateway.backend.ask("GET", request.target, headers) as exchange:
+            length = int(dict(exchange.headers).get(b"content-length", b"0"))
+            if exchange.status == 200 and length == 0:
+                raise AwsError("InvalidRange", "The requested range is not satisfiable", 416)
+            if exchange.status == 200:
+                exchange.status = 206
+                exchange.headers.append((b"content-range", b"bytes 0-%d/%d" % (length - 1, length)))
+            await self._tell(known, exchange)
+
+    async def _tell(self, known: _Known, exchange: Exchange) -> None:
+        """Answer what the server answers."""
+        request = known.request
+        reading = request.operation in ("GetObject", "HeadObject")
+        if exchange.status == 404 and reading:
+            await self._conceal(known)
+        if exchange.status >= 400 and self._http.method != "HEAD":
+            raise answers.error(exchange.status, await exchange.whole())
+        if exchange.status == 200 and request.operation in answers.LISTINGS:
+            listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
+            await self._say(200, listed)
+        elif exchange.status == 200 and request.operation == "GetBucketLocation":
+            await self._say(200, answers.location(self._gateway.region))
+        elif reading and exchange.status in (200, 206):
+            await self._give(known, exchange)
+        else:
+            await self._pass_on(known, exchange)
 
     async def _meet(self, known: _Known) -> None:
         """See to it that the conditions of a write or a deletion hold. Raises AwsError where they do not."""
@@ -537,6 +557,11 @@ def _parameter(query: bytes, name: bytes) -> str | None:
         if found == name:
             return unquote(value.decode("latin-1"))
     return None
+
+
+def _is_suffix(header: tuple[bytes, bytes]) -> bool:
+    """Whether it asks for the last so many bytes."""
+    return header[0] == b"range" and _SUFFIX.fullmatch(header[1].strip()) is not None
 
 
 def _is_outdated(http: HttpRequest) -> bool:
