@@ -248,6 +248,18 @@ def test_what_cannot_be_created_now_costs_no_attempt(world):
     assert len(world.children) == 6
 
 
+def test_a_job_whose_training_jobs_cannot_be_created_can_be_stopped(world):
+    world.tune(most=6, parallel=2)
+    world.away = "ResourceLimitExceeded: no host with GPUs is there"
+    world.advance()
+    with world.database.write() as session:
+        session.get_one(TuningJob, "tune").status = "Stopping"
+    for _ in range(3):
+        world.advance()
+    assert world.job.status == "Stopped"
+    assert world.created == []
+
+
 def test_a_stop_stops_the_children_and_starts_no_more(world):
     world.tune(most=9, parallel=2)
     world.advance()
