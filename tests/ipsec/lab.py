@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -219,3 +220,14 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
 
 def run(*command: str, text: str = "") -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def begin_of_ike(spi: bytes) -> bytes:
+    """An IKE_SA_INIT that a charon of ours answers: AES-GCM-16-256, PRF-HMAC-SHA2-384, P-384 (RFC 7296 section 3)."""
+    transforms = struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 20, 0x800E, 256)
+    transforms += struct.pack(">BBHBBH", 3, 0, 8, 2, 0, 6) + struct.pack(">BBHBBH", 0, 0, 8, 4, 0, 20)
+    proposal = struct.pack(">BBHBBBB", 0, 0, 8 + len(transforms), 1, 1, 0, 3) + transforms
+    association = struct.pack(">BBH", 34, 0, 4 + len(proposal)) + proposal
+    exchange = struct.pack(">BBHHH", 40, 0, 8 + 96, 20, 0) + os.urandom(96)
+    body = association + exchange + struct.pack(">BBH", 0, 0, 4 + 32) + os.urandom(32)
+    return spi + bytes(8) + struct.pack(">BBBBII", 33, 0x20, 34, 8, 0, 28 + len(body)) + body

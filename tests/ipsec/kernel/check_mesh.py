@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ipsec.lab import PORT, Capture, Host, Wire, eventually, wired
+from ipsec.lab import PORT, Capture, Host, Wire, begin_of_ike, eventually, wired
 from phalanx.ipsec import guard, probe
 from phalanx.ipsec.model import MeshSpec
 from phalanx.ipsec.xfrm import Xfrm
@@ -95,6 +95,21 @@ def test_rekeying_by_either_side_loses_nothing(mesh: Mesh) -> None:
     assert one.reaches(two, os.urandom(30000))
     assert [host.member.measure().drops for host in mesh.hosts] == [{}, {}]
     assert mesh.capture.plaintext() == []
+
+
+def test_a_peers_daemon_repeats_nothing_that_a_container_says(mesh: Mesh) -> None:
+    """The kernel gives what came out of a tunnel to no socket whose own policy asks for none."""
+    one, two = mesh.hosts
+    before = one.member.measure().pairs[0].packets_in
+    with two.open() as program:
+        program.bind(("0.0.0.0", 40000))
+        for port, marker in ((500, b""), (501, bytes(4))):
+            program.sendto(marker + begin_of_ike(b"SECRET!!"), (one.address, port))
+    assert two.reaches(one)
+    packets = mesh.capture.packets()
+    assert packets
+    assert all(packet.protocol == 50 or packet.ports == (500, 500) for packet in packets)
+    assert one.member.measure().pairs[0].packets_in == before + 3, "they came, through the tunnel"
 
 
 def test_a_killed_charon_stops_traffic_until_recovery(mesh: Mesh) -> None:
