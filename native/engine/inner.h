@@ -1,4 +1,5 @@
-/* What the data plane reads of an inner packet: addresses, length, traffic class, and whether it is IKE. Nothing else of it is trusted or needed. */
+/* What the data plane reads of an inner packet: addresses, length, traffic class, and whether it is IKE. Nothing else of it is
+ * trusted or needed. */
 #ifndef PHX_INNER_H
 #define PHX_INNER_H
 

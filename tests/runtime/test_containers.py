@@ -373,7 +373,7 @@ def test_the_container_outlives_its_agent(service: Service) -> None:
     service.containers = service.reopen()
     assert service.containers.status("one") == ContainerStatus("running")
     service.containers.start(service.spec(code))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one")
     assert service.containers.status("one") == ContainerStatus("exited", 6)
     assert service.text() == "up\nbye\n"
@@ -515,6 +515,9 @@ def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service,
     )
     (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\n{script}")
     service.images.build_directory("phalanx-test-own", tmp_path, IdRange(), print)
+    # What a launcher left that was killed, and a container changed.
+    (service.disk / "one").mkdir()
+    (service.disk / "one" / ".adopting").symlink_to(outside)
     try:
         code = "import os; print(*sorted(os.listdir('/opt/ml'))); print(os.path.exists('/opt/ml/secret'))"
         code += "; print(oct(os.stat('/opt/ml/f0').st_mode), open('/opt/ml/f0').read())"

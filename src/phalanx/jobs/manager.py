@@ -299,7 +299,7 @@ class Manager:
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 behind = contend(need, ahead, room)
                 ever = fits(need, {}, room)
-                if not ever and not job.retries and job.training_started is None:
+                if not ever and not record.has_run(job):
                     self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
@@ -308,7 +308,7 @@ class Manager:
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
                 elif not ever:
-                    # It has run: hosts that were lost may come back. Nobody waits for it meanwhile.
+                    # Nobody waits for it meanwhile.
                     self._queue(job.name)
                     continue
                 elif not (warm and self._reuse(job.name, need, taken, room)) and (

@@ -114,6 +114,11 @@ def transition(session: Session, job: TrainingJob, status: str, message: str) ->
     job.modified = now
 
 
+def has_run(job: TrainingJob) -> bool:
+    """Whether the job has trained before: where there is no room for it now, hosts that were lost may come back."""
+    return bool(job.retries) or job.training_started is not None
+
+
 def close(session: Session, job: TrainingJob) -> None:
     """Make the outcome the job's state: terminal from here on. The last transition ends as it starts, as in SageMaker."""
     outcome = job.outcome or failed("InternalServerError: The job ended without an outcome.").to_json()

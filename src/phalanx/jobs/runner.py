@@ -190,7 +190,7 @@ class Runner:
                 self._world.fleet.place(specs)
             except NoRoom as error:
                 job = self._load()
-                if not error.ever and not job.retries and job.training_started is None:
+                if not error.ever and not record.has_run(job):
                     raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
                 self._check(job)
                 if record.pending_too_long(job):

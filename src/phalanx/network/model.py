@@ -17,6 +17,8 @@ S3_PORT = 443
 """S3's port inside a VPC, whatever the one outside, so that security groups written for AWS fit."""
 RESOLVER = "169.254.169.253"
 """The name server of every VPC (Amazon VPC user guide, "Amazon DNS server")."""
+AZURE = "168.63.129.16"
+"""Azure's service for its machines: an address of the internet's that is not a program's to ask."""
 
 
 @dataclass(frozen=True, slots=True)

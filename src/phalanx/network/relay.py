@@ -27,7 +27,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from phalanx.network.model import RESOLVER
+from phalanx.network.model import AZURE, RESOLVER
 
 NAMES_PORT = 53
 _CLONE_NEWNET = 0x40000000
@@ -47,10 +47,6 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 Address = tuple[str, int]
 
 
-AZURE = IPv4Address("168.63.129.16")
-"""Azure's service for its machines, which is not a program's to ask."""
-
-
 class Relay:
     """Carries what arrives to where it may go. `s3` is where S3 really is."""
 
@@ -63,7 +59,7 @@ class Relay:
         address = IPv4Address(wanted[0])
         if wanted == (RESOLVER, NAMES_PORT):
             return name_server()
-        if not address.is_global or address.is_multicast or address == AZURE:
+        if not address.is_global or address.is_multicast or wanted[0] == AZURE:
             return self._s3
         return None if _own(wanted[0]) else wanted
 
@@ -72,8 +68,9 @@ class Relay:
         opened: socket.socket = back.get_extra_info("socket")
         # Closed at once and with a reset, unless both sides end in order.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        source = str(back.get_extra_info("peername")[0])
-        if self._open[source] >= MOST_CONNECTIONS:
+        peer = back.get_extra_info("peername")  # None: it is gone already
+        source = "" if peer is None else str(peer[0])
+        if peer is None or self._open[source] >= MOST_CONNECTIONS:
             back.close()
             return
         self._open[source] += 1

@@ -29,7 +29,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 
-from phalanx.network.model import EXIT, RESOLVER, S3_ADDRESS, S3_PORT, Eni, Exits, Guard, Rule, VpcState
+from phalanx.network.model import AZURE, EXIT, RESOLVER, S3_ADDRESS, S3_PORT, Eni, Exits, Guard, Rule, VpcState
 
 TABLE = "inet phalanx"
 """The one table of a router namespace."""
@@ -65,10 +65,9 @@ _FRAGMENT = "ip frag-off & 0x3fff != 0"  # RFC 791: more-fragments flag or an of
 RESERVED = (
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
     *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
-    "168.63.129.16/32",
+    f"{AZURE}/32",
 )
-"""What is not the internet's (RFC 6890): the host, its neighbours, its metadata service (Azure's is the last one). A NAT
-gateway leads to none of it."""
+"""What is not the internet's (RFC 6890): the host, its neighbours, its metadata service. A NAT gateway leads to none of it."""
 
 _BEGUN, _ANSWERED = 1, 2
 """Bits of a flow's mark: it is not tracked at the end that began it, at the end that it was begun to."""

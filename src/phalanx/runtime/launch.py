@@ -31,6 +31,8 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 
+ADOPTING = ".adopting"
+"""Under which name an entry of the image's is copied, so that whole ones alone count as there."""
 INOTIFY_INSTANCES = 16
 """Of one container; a program has one or two."""
 NO_PROGRAM = 127
@@ -157,16 +159,16 @@ def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
     Links in an image may lead anywhere. So a child does it to which the image's root is all there is, and which writes relative
     to the directory's descriptor, and never through a link.
     """
-    if not any(os.path.lexists(f"{layer}/opt") for layer in layers):
+    if not any(os.path.isdir(f"{layer}/opt/ml") for layer in layers):
         return
+    _sweep(f"opt_ml/{ADOPTING}")
     into = os.open("opt_ml", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         try:
             os.chroot("rootfs")
             os.chdir("/")
-            if os.path.isdir("/opt/ml"):
-                _adopt(into, owner)
+            _adopt(into, owner)
             os._exit(0)
         except OSError as fault:
             os.write(2, f"/opt/ml of the image cannot be copied: {fault}\n".encode())
@@ -178,14 +180,20 @@ def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
 
 
 def _adopt(into: int, owner: int) -> None:
-    # Whole entries alone count as there: a launcher may be killed in mid-copy.
-    partial = ".adopting"
-    there = {*os.listdir(into), partial}
-    if partial in os.listdir(into):
-        _remove(into, partial)
+    there = {*os.listdir(into), ADOPTING}
     for name in os.listdir("/opt/ml"):
-        if name not in there and _copy(f"/opt/ml/{name}", into, partial, owner):
-            os.rename(partial, name, src_dir_fd=into, dst_dir_fd=into)
+        if name not in there and _copy(f"/opt/ml/{name}", into, ADOPTING, owner):
+            os.rename(ADOPTING, name, src_dir_fd=into, dst_dir_fd=into)
+
+
+def _sweep(partial: str) -> None:
+    """Removes what a launcher left that was killed in mid-copy, through no link."""
+    if os.path.islink(partial) or os.path.isfile(partial):
+        os.unlink(partial)
+    elif os.path.isdir(partial):
+        import shutil  # costs milliseconds, and is not there for who has changed the root
+
+        shutil.rmtree(partial)
 
 
 def _copy(source: str, into: int, name: str, owner: int) -> bool:
@@ -214,18 +222,6 @@ def _copy(source: str, into: int, name: str, owner: int) -> bool:
     os.utime(made, ns=(known.st_atime_ns, known.st_mtime_ns))
     os.close(made)
     return True
-
-
-def _remove(directory: int, name: str) -> None:
-    """Removes an entry with all in it, through no link."""
-    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-        os.unlink(name, dir_fd=directory)
-        return
-    within = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    for each in os.listdir(within):
-        _remove(within, each)
-    os.close(within)
-    os.rmdir(name, dir_fd=directory)
 
 
 def _find_program(program: str, path: str, workdir: str) -> None:

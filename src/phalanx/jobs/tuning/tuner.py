@@ -288,7 +288,7 @@ class Tuner:
         return child
 
     def _create(self, job: TuningJob, child: TuningChild, exists: bool = False) -> bool:
-        """Create the training job of a stored child; False where it was refused, which counts as a failed attempt."""
+        """Create the training job of a stored child, now or at a later look; False where it was refused, a failed attempt."""
         try:
             if not exists:
                 self._children.create(job, child)

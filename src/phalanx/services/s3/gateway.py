@@ -194,7 +194,7 @@ class Gateway:
                 name = understand(http.method, http.path, http.query, http.headers, self._account).operation
             except AwsError:
                 name = ""
-            error = (_refusal(refused, claim).code, refused.message)
+            error = (_refusal(refused, http).code, refused.message)
             self._guard.record(Event(request_id, client, None, access_key, claim.region, "s3", name, error=error))
 
 
@@ -254,9 +254,7 @@ class _Turn:
         except _Disconnected:
             return
         except Refused as refused:
-            error = _refusal(refused, None, presigned=b"X-Amz-Signature=" in self._http.query)
-            if refused.reason in (Reason.UNSIGNED, Reason.INCOMPLETE) and _is_outdated(self._http):
-                error = _OUTDATED
+            error = _refusal(refused, self._http)
         except Denied as denied:
             error = AwsError("AccessDenied", denied.message, 403)
         except AwsError as failed:
@@ -569,9 +567,11 @@ def _is_outdated(http: HttpRequest) -> bool:
     return b"AWSAccessKeyId=" in http.query or http.headers.get("authorization", b"").startswith(b"AWS ")
 
 
-def _refusal(refused: Refused, claim: Claim | None, presigned: bool = False) -> AwsError:
+def _refusal(refused: Refused, http: HttpRequest) -> AwsError:
     """What S3 answers to a request that is not from whom it says."""
-    presigned = presigned or (claim is not None and claim.expires is not None)
+    if refused.reason in (Reason.UNSIGNED, Reason.INCOMPLETE) and _is_outdated(http):
+        return _OUTDATED
+    presigned = b"X-Amz-Signature=" in http.query
     code, status, text = {
         Reason.UNSIGNED: ("AccessDenied", 403, "Access Denied"),
         Reason.INCOMPLETE: (
