@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import HOST_MTU, Eni, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
-from phalanx.network.ruleset import device
+from phalanx.network.ruleset import MOST_FLOWS, device
 
 
 def _run(where: str, *command: str) -> str:
@@ -119,6 +120,28 @@ def test_attachment_to_a_router_that_is_gone_is_replaced(vpc: Vpc):
     for instance in (a, b):
         vpc.router.attach(instance.eni, instance.namespace)
     assert a.reaches_udp(b, 9)
+
+
+def test_who_floods_its_peers_leaves_others_room_to_begin(vpc: Vpc):
+    a, b, c = _open(vpc, 3)
+
+    def flood() -> int:
+        with contextlib.ExitStack() as stack:
+            for source in range(100):
+                sender = stack.enter_context(a.udp(20000 + source))
+                for port in range(100):
+                    sender.sendto(b"x", (b.address, 1000 + port))
+        return int(_run(vpc.router_namespace, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+
+    assert flood() == MOST_FLOWS
+    assert not a.reaches_udp(b, 9)
+    assert c.reaches_udp(b, 9)
+    assert b.reaches_udp(a, 9)
+    # New rules do not begin the count anew.
+    vpc.groups["sg-2"] = (ALL_IN,)
+    vpc.apply()
+    assert flood() == MOST_FLOWS + 2
+    assert not a.reaches_udp(b, 9)
 
 
 def test_foreign_interface_is_not_touched(vpc: Vpc, prefix: str):

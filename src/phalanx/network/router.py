@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 from phalanx.network import namespace, netfilter, tunnel
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import EXIT, Eni, GuardCounters, Overlay, VpcState
-from phalanx.network.ruleset import BASE_CHAINS, GUARD_COUNTERS, TABLE, counter, device, ruleset
+from phalanx.network.ruleset import BASE_CHAINS, FLOWS, GUARD_COUNTERS, TABLE, counter, device, ruleset
 from phalanx.network.watch import Watch
 
 GATEWAY = "169.254.1.1"
@@ -77,14 +77,15 @@ class Router:
                     _add(netlink.addr, index=1, address=GATEWAY, prefixlen=32)
 
     def apply(self, state: VpcState) -> None:
-        """Enforce `state` and nothing else, in one nftables transaction; connections and standing guards' counters stay.
+        """Enforce `state` and nothing else, in one nftables transaction; connections, how many an address has, and standing
+        guards' counters stay.
 
         Raises NetworkError or ValueError (`ruleset`); either way the router has then stopped forwarding altogether.
         """
         with self._lock, namespace.entered(self._name):
             try:
                 text = ruleset(state)
-                keep = {counter(guard.job, name) for guard in state.guards for name in GUARD_COUNTERS}
+                keep = {FLOWS, *(counter(guard.job, name) for guard in state.guards for name in GUARD_COUNTERS)}
                 self._applied = (state, self._load(text, keep))
                 namespace.sysctl(_FORWARD, "1")
             except BaseException:
@@ -232,7 +233,7 @@ class Router:
                 raise
 
     def _load(self, text: str, keep: Collection[str]) -> int:
-        """Replace the ruleset in one transaction, but for the counters to keep; the generation that this made."""
+        """Replace the ruleset in one transaction, but for the counters and sets to keep; the generation that this made."""
         for _ in range(_ATTEMPTS):
             before = netfilter.generation()
             self._nft(["-f", "-"], _removal(self._objects(), keep) + text)
@@ -262,16 +263,16 @@ class Router:
 
 
 def _removal(objects: list[tuple[str, Any]], keep: Collection[str]) -> str:
-    """Commands that take away what is there, but for the base chains (emptied) and the counters to keep."""
+    """Commands that take away what is there, but for the base chains (emptied) and the counters and sets to keep."""
     ours = TABLE.split()
     lines: list[tuple[int, str]] = []
     for kind, item in objects:
         if kind == "table":
             own = [item["family"], item["name"]] == ours
             lines.append((0, f"flush table {TABLE}") if own else (0, f"delete table {item['family']} {item['name']}"))
-        elif [item.get("family"), item.get("table")] != ours:
+        elif [item.get("family"), item.get("table")] != ours or item.get("name") in keep:
             continue
-        elif (kind == "chain" and not _is_base(item)) or (kind == "counter" and item["name"] not in keep):
+        elif (kind == "chain" and not _is_base(item)) or kind == "counter":
             # Maps hold verdicts that point to chains: they go first.
             lines.append((2, f"delete {kind} {TABLE} {item['name']}"))
         elif kind in ("map", "set"):

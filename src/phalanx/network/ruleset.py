@@ -69,6 +69,13 @@ RESERVED = (
 )
 """What is not the internet's (RFC 6890): the host, its neighbours, its metadata service. A NAT gateway leads to none of it."""
 
+FLOWS = "flows"
+"""The set that holds, for each address, how many tracked flows it has begun that have not ended."""
+
+MOST_FLOWS = 4096
+"""Tracked flows that one address may have begun: a 64th of what Linux tracks in a namespace by default. Who floods its peers
+leaves the others of the VPC room to begin something, IKE included."""
+
 _BEGUN, _ANSWERED = 1, 2
 """Bits of a flow's mark: it is not tracked at the end that began it, at the end that it was begun to."""
 
@@ -102,7 +109,12 @@ _BASE_RULES = {
         "ip saddr vmap @guards",
         "accept",
     ),
-    "forward-egress": (*_tracked(_BEGUN, _ANSWERED), "iifname vmap @senders"),
+    "forward-egress": (
+        *_tracked(_BEGUN, _ANSWERED),
+        # The exit begins nothing.
+        f'ct state new iifname != "{device(EXIT.id)}" add @{FLOWS} {{ ip saddr ct count over {MOST_FLOWS} }} drop',
+        "iifname vmap @senders",
+    ),
     "forward-ingress": (*_tracked(_ANSWERED, _BEGUN), "oifname vmap @receivers"),
 }
 
@@ -155,6 +167,8 @@ def ruleset(state: VpcState) -> str:
         senders.append(f'"{TUNNEL}" : accept')
         receivers.append(f'"{TUNNEL}" : accept')
     endpoints = [f"{_address(eni.address)} : goto ingress-{profiles[_groups(eni)]}" for eni in state.exits.endpoints]
+    # As with counters: what it holds already stays.
+    parts.append(f"    set {FLOWS} {{ type ipv4_addr; size 65536; flags dynamic; }}\n")
     parts.append(_elements("set sources", "ifname . ipv4_addr", sources))
     parts.append(_elements("map senders", "ifname : verdict", senders))
     parts.append(_elements("map receivers", "ifname : verdict", receivers))
