@@ -1,5 +1,7 @@
 import contextlib
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +47,11 @@ def servers_in(directory):
                 if os.readlink(entry / "cwd") == str(directory / "s3"):
                     found.append(int(entry.name))
     return found
+
+
+def has_read(pid):
+    """Bytes that a process has read from files and sockets."""
+    return int(re.search(r"rchar: (\d+)", Path(f"/proc/{pid}/io").read_text())[1])
 
 
 def recorded(directory):
@@ -125,6 +132,32 @@ def test_a_killed_server_is_noticed_and_started_again_with_its_objects(server, t
     assert ask(tmp_path, "GET", "/kept/a/b") == (200, b"content")
     assert not leftover.exists()
     assert (tmp_path / "s3/buckets/kept/a/b").stat().st_mode & 0o077 == 0
+
+
+def test_sums_are_kept_so_that_a_listing_reads_no_objects(server, tmp_path):
+    content = os.urandom(1 << 20) * 50
+    server.start()
+    ask(tmp_path, "PUT", "/kept")
+    ask(tmp_path, "PUT", "/kept/a/b", content)
+
+    def listing():
+        before = has_read(recorded(tmp_path))
+        listed = ask(tmp_path, "GET", "/kept?list-type=2")[1].decode()
+        return re.search(r"<ETag>\W*(?:#34;)?(\w{32})\b", listed)[1], has_read(recorded(tmp_path)) - before
+
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        etag, read = listing()
+        assert etag == hashlib.md5(content).hexdigest()
+        assert read < len(content) / 10
+        os.kill(recorded(tmp_path), end)
+        while server.alive():
+            time.sleep(0.01)
+        server.start()
+    # What others have changed is read.
+    (tmp_path / "s3/buckets/kept/a/b").write_bytes(b"other")
+    server.stop()
+    server.start()
+    assert listing()[0] == hashlib.md5(b"other").hexdigest()
 
 
 def test_a_server_that_hangs_is_noticed_and_replaced(server, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -74,6 +75,16 @@ def test_deleting_what_cannot_be_there_deletes_nothing(s3, bucket, key):
     answer = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}, {"Key": "none"}]})
     assert sorted(each["Key"] for each in answer["Deleted"]) == sorted([key, "none"])
     assert contents(s3, bucket) == BOTH
+
+
+def test_the_first_objects_of_a_folder_may_be_written_at_once(s3, bucket):
+    def write(key):
+        return attempt(s3.client().put_object, Bucket=bucket, Key=key, Body=b"x")
+
+    with ThreadPoolExecutor(10) as pool:
+        for number in range(20):
+            answers = list(pool.map(write, [f"first-{number}/of/{each}" for each in range(10)]))
+            assert answers == [(200, "", "")] * 10
 
 
 def test_folders_that_uploads_left_behind_are_in_nobodys_way(s3, bucket):

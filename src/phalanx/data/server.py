@@ -15,6 +15,7 @@ from phalanx.data.process import Process, ProcessError, last_words
 SOCKET = "server.sock"
 _LOCK = "server.lock"
 BUCKETS = "buckets"
+_SUMS = "sums"
 _READY_SECONDS = 20.0
 
 
@@ -23,7 +24,8 @@ class S3ServerError(ProcessError):
 
 
 class S3Server:
-    """rclone's S3 server. `directory` is its own: buckets lie in `directory/buckets`, each a directory.
+    """rclone's S3 server. `directory` is its own: buckets lie in `directory/buckets`, each a directory, their objects' sums in
+    `directory/sums`.
 
     It knows no keys: it listens on a Unix socket, `directory/server.sock`, which nobody but root and its own user reaches, and
     in front of it stands the door that knows who asks (services.s3).
@@ -81,17 +83,26 @@ class S3Server:
             str(rclone()),
             "serve",
             "s3",
-            str(self.directory / BUCKETS),
+            "objects:",
             # Relative to the directory: an address has no room for a long path.
             f"--addr=unix://{SOCKET}",
             "--config=",
             "--max-header-bytes=65536",
             # Else one name would mean another, which policies have not been asked about.
             "--no-unicode-normalization",
-            # Nobody else writes there, and to look again is to read every byte of a prefix: ETags are MD5 sums.
+            # Nobody else writes there.
             "--dir-cache-time=8760h",
+            f"--cache-dir={self.directory / _SUMS}",
         ]
-        environment = {"PATH": os.defpath, "HOME": str(self.directory)}
+        environment = {
+            "PATH": os.defpath,
+            "HOME": str(self.directory),
+            # ETags are MD5 sums, kept from when an object is written: else a listing would read all that it lists.
+            "RCLONE_CONFIG_OBJECTS_TYPE": "hasher",
+            "RCLONE_CONFIG_OBJECTS_REMOTE": str(self.directory / BUCKETS),
+            "RCLONE_CONFIG_OBJECTS_HASHES": "md5",
+            "RCLONE_CONFIG_OBJECTS_MAX_AGE": "off",
+        }
 
         def prepare() -> None:
             self._sweep()

@@ -8,6 +8,7 @@ only asked for what can be, and one thing at a time.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
@@ -32,6 +33,7 @@ class Folders:
         self._buckets = buckets
         self._held: dict[str, Counter[str]] = {}
         self._alone: set[tuple[str, str]] = set()
+        self._making = asyncio.Lock()
 
     @contextmanager
     def held(self, bucket: str, keys: Iterable[str], alone: bool = False) -> Iterator[None]:
@@ -71,22 +73,25 @@ class Folders:
         return self._object_above(bucket, key) is None and not self._is_folder(bucket, key)
 
     async def make_room(self, bucket: str, key: str) -> None:
-        """See to it that the key can be an object's. Raises AwsError where others are in its way, and BackendError."""
+        """See to it that the key can be an object's, in a folder that is there.
+
+        Raises AwsError where others are in its way, and BackendError.
+        """
         if (above := self._object_above(bucket, key)) is not None:
             raise _in_the_way(above, key)
         if self._is_folder(bucket, key):
             await self.clear(bucket, key)
             if self._is_folder(bucket, key):
                 raise _in_the_way(key, f"{key}/…")
-
-    async def keep(self, bucket: str, key: str) -> None:
-        """Make the folder of an upload that has begun again, where deletions have taken it away. Raises BackendError."""
         folder = key.rpartition("/")[0]
         if not folder or self._is_folder(bucket, folder):
             return
-        begun = await self._ask("POST", target(bucket, key, {"uploads": ""}))
-        if found := re.search(rb"<UploadId>([^<]+)</UploadId>", begun):
-            await self._ask("DELETE", target(bucket, key, {"uploadId": found[1].decode()}))
+        # Of two who write the first object of a folder at once, the server fails one.
+        async with self._making:
+            if not self._is_folder(bucket, folder):
+                begun = await self._ask("POST", target(bucket, key, {"uploads": ""}))
+                if found := re.search(rb"<UploadId>([^<]+)</UploadId>", begun):
+                    await self._ask("DELETE", target(bucket, key, {"uploadId": found[1].decode()}))
 
     async def clear(self, bucket: str, key: str = "") -> None:
         """Remove the folder `key`, or all in the bucket, where no object lies in it. Raises BackendError."""

@@ -301,8 +301,6 @@ class _Turn:
             elif not folders.may_exist(bucket, key):
                 await self._say(204, b"")
                 return
-            if request.operation in ("UploadPart", "UploadPartCopy", "CompleteMultipartUpload"):
-                await folders.keep(bucket, key)
             if request.source is not None:
                 await self._copy(known, request.source, payload)
             else:
