@@ -12,6 +12,7 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
+from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.fields import FIELDS, Field, Support
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
@@ -83,6 +84,7 @@ NOTES = {
     "DeleteExperiment": "refused while it has trials",
     "DeleteTrial": "refused while it has trial components",
     "DeleteTrialComponent": "refused while it belongs to a trial",
+    "BatchPutMetrics": "kept as summaries: what `Run.log_metric` of the SDK logs",
     "GetMetricData": "no metric math",
     "GetMetricStatistics": "metrics of jobs (dimension `TrainingJobName`) and CPU, memory, disk of instances (`Host`)",
     "CreateKey": "symmetric keys without policy or tags",
@@ -130,7 +132,8 @@ def rows() -> dict[str, list[str]]:
 
 
 def _services() -> tuple[Service, ...]:
-    return sagemaker(None, None), logs(None), cloudwatch(None), sts(None), iam(None), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
+    jobs = sagemaker(None, None), trial_metrics.service(None), logs(None), cloudwatch(None)  # type: ignore[arg-type]
+    return *jobs, sts(None), iam(None), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
 
 
 def page() -> str:
@@ -165,7 +168,7 @@ def page() -> str:
         "| service | operation | | shown by |",
         "|---|---|---|---|",
     ]
-    for name in ("logs", "cloudwatch", "sts", "iam", "kms", "phalanx"):
+    for name in ("sagemaker-metrics", "logs", "cloudwatch", "sts", "iam", "kms", "phalanx"):
         for operation in served[name]:
             lines.append(f"| {name} | `{operation}` | {NOTES.get(operation, '')} | {_tests(tests[operation])} |")
     lines += [

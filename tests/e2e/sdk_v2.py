@@ -6,6 +6,7 @@ import sys
 import sagemaker
 from sagemaker import image_uris
 from sagemaker.estimator import Estimator
+from sagemaker.experiments.run import Run
 from sagemaker.inputs import TrainingInput
 
 
@@ -29,7 +30,13 @@ def main(subnet, group):
     estimator.fit({"train": train}, logs="All")
     job = estimator.latest_training_job
     attached = Estimator.attach(job.name, sagemaker_session=session)
+    with Run(experiment_name="trying", run_name="once", sagemaker_session=session) as run:
+        for step in range(3):
+            run.log_metric("loss", 1 / 2**step, step=step)
+    component = session.sagemaker_client.describe_trial_component(TrialComponentName="trying-once")
+    (loss,) = component["Metrics"]
     facts = {
+        "logged": [loss[name] for name in ("MetricName", "Count", "Min", "Max", "Last")],
         "job": job.name,
         "status": job.describe()["TrainingJobStatus"],
         "model": estimator.model_data,

@@ -1,6 +1,7 @@
 """What a job may ask for besides training: checkpoints, manifests, another attempt."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -47,6 +48,56 @@ def test_checkpoints_outlive_a_job_that_is_stopped_and_start_the_next(phalanx):
     job = phalanx.ended("continues")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert stored(phalanx) == {"deep/second": 4, "third": 6}
+
+
+SAVES = """
+import signal, sys, time
+from pathlib import Path
+
+def save(*_):
+    Path("/opt/ml/model/saved").write_text("in time")
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+Path("/opt/ml/checkpoints/begun").touch()
+time.sleep(600)
+"""
+
+
+def packed(name, script):
+    """A source archive of one script, as the SDK makes it."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(script.encode())
+        tar.addfile(member, io.BytesIO(script.encode()))
+    return content.getvalue()
+
+
+def left(phalanx, name):
+    """What a job's model archive holds."""
+    _, _, bucket, key = phalanx.describe(name)["ModelArtifacts"]["S3ModelArtifacts"].split("/", 3)
+    content = phalanx.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def test_a_script_below_the_toolkit_may_save_what_it_has_when_its_job_is_stopped(phalanx):
+    phalanx.client("s3").put_object(Bucket="test-bucket", Key="code/saves.tar.gz", Body=packed("saves.py", SAVES))
+    source = {"sagemaker_program": "saves.py", "sagemaker_submit_directory": "s3://test-bucket/code/saves.tar.gz"}
+    phalanx.create("saves", 1, False, HyperParameters=source, CheckpointConfig={"S3Uri": CHECKPOINTS + "/saves"})
+    wait_for(lambda: "saves/begun" in stored(phalanx), 60, "the script to begin")
+    phalanx.client("sagemaker").stop_training_job(TrainingJobName="saves")
+    assert phalanx.ended("saves")["TrainingJobStatus"] == "Stopped"
+    assert left(phalanx, "saves") == {"saved": b"in time"}
+
+
+def test_what_a_failed_job_left_is_uploaded(phalanx):
+    create(phalanx, "fails", "echo half > /opt/ml/model/half; echo no luck > /opt/ml/output/failure; exit 3")
+    job = phalanx.ended("fails")
+    assert job["FailureReason"] == "AlgorithmError: no luck, exit code: 3"
+    assert left(phalanx, "fails") == {"half": b"half\n"}
+    assert [each["Status"] for each in job["SecondaryStatusTransitions"]][-2:] == ["Uploading", "Failed"]
 
 
 @pytest.mark.shows("OutputDataConfig.KmsKeyId")

@@ -252,8 +252,17 @@ def test_failure_file_and_exit_code_become_the_reason(database, signer):
     create(database)
     job = run(database, StubFleet(Script(exit_codes={"algo-2": 1}, failures={"algo-2": "label out of range"})), signer)
     assert (job.status, job.failure_reason) == ("Failed", "AlgorithmError: label out of range, exit code: 1")
-    assert job.model_uri is None
-    assert transitions(database)[-1].status == "Failed"
+    # What it left is uploaded, as SageMaker does.
+    assert job.model_uri == "s3://bucket/models/job/output/model.tar.gz"
+    assert [each.status for each in transitions(database)][-3:] == ["Training", "Uploading", "Failed"]
+    assert job.training_ended <= transitions(database)[-2].started
+
+
+def test_an_upload_that_is_refused_hides_no_failure(database, signer):
+    create(database)
+    script = Script(exit_codes={"algo-2": 1}, upload_error="ClientError: Artifact upload failed: no such bucket")
+    job = run(database, StubFleet(script), signer)
+    assert (job.status, job.failure_reason, job.model_uri) == ("Failed", "AlgorithmError: , exit code: 1", None)
 
 
 def test_an_instance_that_cannot_be_prepared_fails_the_job_with_its_cause(database, signer):

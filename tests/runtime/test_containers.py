@@ -343,6 +343,27 @@ def test_stop_gives_time_to_end(service: Service) -> None:
     assert service.containers.status("one") == ContainerStatus("exited", 5)
 
 
+@pytest.mark.parametrize("shell", ["{0}; echo ended $?", "{0} & wait $!; echo ended $?", "sh -c '{0}; exit $?'; echo ended $?"])
+def test_stop_gives_time_to_a_program_below_a_shell(service: Service, shell: str) -> None:
+    """As the SageMaker SDKs' and the toolkit's own programs start a user's script."""
+    script = HANDLER.format("(print('bye', flush=True), exit(5))")
+    command = shell.format('python3 -c "$SCRIPT"')
+    code = f"import os; os.environ['SCRIPT'] = {script!r}; os.execvp('sh', ['sh', '-c', {command!r}])"
+    service.containers.start(service.spec(code))
+    until(lambda: "up" in service.text() or None)
+    service.containers.stop("one")
+    assert service.containers.status("one").exit_code == 0
+    assert service.text() == "up\nbye\nended 5\n"
+
+
+def test_stop_ends_a_shell_whose_programs_have_no_handler(service: Service) -> None:
+    code = "import os; print('up', flush=True); os.execvp('sh', ['sh', '-c', 'while true; do sleep 600; done'])"
+    service.containers.start(service.spec(code))
+    until(lambda: "up" in service.text() or None)
+    service.containers.stop("one")
+    assert service.containers.status("one") == ContainerStatus("exited", 143)
+
+
 def test_stop_ends_a_program_without_a_handler(service: Service) -> None:
     service.containers.start(service.spec("import time; print('up', flush=True); time.sleep(600)"))
     until(lambda: "up" in service.text() or None)

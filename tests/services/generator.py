@@ -88,7 +88,8 @@ class Generator:
         """`fixed`: members that three of four requests have as they are; all others are drawn."""
         self.protocol = protocol
         self._serializer = create_serializer(protocol, include_validation=False)
-        self._notation = {"json": (json.loads, _json), "smithy-rpc-v2-cbor": (cbor2.loads, _cbor)}.get(protocol)
+        json_, cbor = (json.loads, _json), (cbor2.loads, _cbor)
+        self._notation = {"json": json_, "rest-json": json_, "smithy-rpc-v2-cbor": cbor}.get(protocol)
         # As it is now: Hypothesis wants its choices to be the same when it repeats an example.
         self._known = copy.deepcopy(known)
         self._fixed = fixed

@@ -28,6 +28,7 @@ from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
+from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
@@ -169,6 +170,7 @@ class Endpoint:
             iam(directory),
             kms(self.database, Keyring(self.database, path.with_name("root.key"))),
             cloudwatch(self.database),
+            trial_metrics.service(self.database),
         ]
         keys = {"AKIAEXAMPLE": Principal("secret", f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDAEXAMPLE")}
         self.application = application(made, keys.get, ACCOUNT)
@@ -180,21 +182,21 @@ class Endpoint:
         """Changes whenever another connection has committed a change (sqlite.org/pragma.html#pragma_data_version)."""
         return self._watch.execute("PRAGMA data_version").fetchone()
 
-    def send(self, service, path, headers, body):
+    def send(self, service, method, path, headers, body):
         """Sign and send; status, headers and body of the answer."""
-        request = AWSRequest("POST", f"http://127.0.0.1{path}", headers, body)
+        request = AWSRequest(method, f"http://127.0.0.1{path}", headers, body)
         SigV4Auth(Credentials("AKIAEXAMPLE", "secret"), service, REGION).add_auth(request)
         given = [(name.lower().encode(), str(value).encode()) for name, value in request.headers.items()]
         return self._loop.run_until_complete(
-            asyncio.wait_for(self._call(path, [*given, (b"host", b"127.0.0.1")], body), ANSWER_SECONDS)
+            asyncio.wait_for(self._call(method, path, [*given, (b"host", b"127.0.0.1")], body), ANSWER_SECONDS)
         )
 
-    async def _call(self, path, headers, body):
+    async def _call(self, method, path, headers, body):
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
@@ -225,7 +227,8 @@ class Endpoint:
 def operations():
     """Every operation that is served, in every protocol."""
     control = Control()
-    made = [sagemaker(None, control), ec2(None, control), logs(None), sts(None), iam(None), kms(None, None), cloudwatch(None)]
+    made = [sagemaker(None, control), trial_metrics.service(None), ec2(None, control), logs(None), sts(None), iam(None)]
+    made += [kms(None, None), cloudwatch(None)]
     return [
         (service.name, operation, protocol)
         for service in made
@@ -244,7 +247,8 @@ def endpoint(tmp_path_factory):
 def exchange(endpoint, model, generator, headers, body):
     """Send a request; what botocore makes of the answer."""
     before = endpoint.version()
-    status, answered, content = endpoint.send(model.service_model.signing_name, generator.path(model), headers, body)
+    service, method = model.service_model.signing_name, model.http["method"]
+    status, answered, content = endpoint.send(service, method, generator.path(model), headers, body)
     answer = {"status_code": status, "headers": answered, "body": content}
     assert status < 500, content
     parsed = create_parser(generator.protocol).parse(answer, model.output_shape)

@@ -1,12 +1,13 @@
 """Experiments, trials and trial components, by the handlers on a real SQLite file."""
 
+import math
 from datetime import UTC, datetime
 
 import pytest
 from test_sagemaker import request, world  # noqa: F401
 
 from phalanx.jobs import series
-from phalanx.services.sagemaker import trials
+from phalanx.services.sagemaker import trial_metrics, trials
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.errors import AwsError
@@ -261,3 +262,45 @@ def test_tags(lab, resource):
     lab.call("DeleteTags", ResourceArn=arn, TagKeys=["a"])
     assert {"Key": "b", "Value": "2"} in lab.call("ListTags", ResourceArn=arn)["Tags"]
     refused(lab, "ValidationException", "not found", "AddTags", ResourceArn=arn + "x", Tags=[])
+
+
+@pytest.mark.shows("BatchPutMetrics")
+def test_what_a_run_logs_is_summed_up_in_its_component(lab):
+    def put(*values, names=("loss",), component="part-1"):
+        points = [
+            {"MetricName": name, "Timestamp": at(second), "Step": second, "Value": value}
+            for name in names
+            for second, value in values
+        ]
+        return trial_metrics.batch_put_metrics(lab.database, {"TrialComponentName": component, "MetricData": points})
+
+    def at(second):
+        return datetime(2026, 11, 30, 12, 0, second, tzinfo=UTC)
+
+    assert put((0, 3.0), (1, 2.0)) == {}
+    assert put((2, 1.0)) == {}
+    # One that comes late is not the last one, and what is no number is told of and spoils nothing.
+    assert put((1, 4.0), (4, math.nan)) == {"Errors": [{"Code": "VALIDATION_ERROR", "MetricIndex": 1}]}
+    put((0, 0.5), names=["accuracy"])
+    (loss, accuracy) = lab.call("DescribeTrialComponent", TrialComponentName="part-1")["Metrics"]
+    assert loss == {
+        "MetricName": "loss",
+        "Min": 1.0,
+        "Max": 4.0,
+        "Avg": 2.5,
+        "Last": 1.0,
+        "Count": 4,
+        "StdDev": pytest.approx(math.sqrt(1.25)),
+        "TimeStamp": at(2),
+    }
+    assert (accuracy["MetricName"], accuracy["Last"]) == ("accuracy", 0.5)
+    found = lab.call(
+        "Search",
+        Resource="ExperimentTrialComponent",
+        SearchExpression={"Filters": [{"Name": "Metrics.loss.Max", "Operator": "GreaterThan", "Value": "3.5"}]},
+    )
+    assert [each["TrialComponent"]["TrialComponentName"] for each in found["Results"]] == ["part-1"]
+    assert put((0, 1.0), names=[f"m{number}" for number in range(trial_metrics.METRICS - 2)]) == {}
+    assert put((0, 1.0), names=["more"]) == {"Errors": [{"Code": "METRIC_LIMIT_EXCEEDED", "MetricIndex": 0}]}
+    with pytest.raises(AwsError, match="nobody"):
+        put((0, 1.0), component="nobody")

@@ -68,6 +68,7 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
+from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
@@ -475,6 +476,7 @@ class _Service:
             iam(self._directory),
             kms(self._database, keyring),
             cloudwatch(self._database),
+            trial_metrics.service(self._database),
             phalanx(self._database, manager),
         ]
         metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census, lambda: self._s3_metrics())

@@ -431,8 +431,12 @@ class Manager:
         # Stored first: what is done to the containers here is not how the job ends, though the service be killed in between.
         with self._database.write() as session:
             stored = session.get_one(TrainingJob, job.name)
-            interrupted = stored.outcome is not None and stored.outcome["secondary_status"] == "Interrupted"
-            if stored.outcome is None or stored.stage == "uploading" or interrupted:
+            decided = Outcome(**stored.outcome) if stored.outcome is not None else None
+            if (
+                decided is None
+                or decided.secondary_status == "Interrupted"
+                or (stored.stage == "uploading" and decided.status != "Failed")
+            ):
                 stored.outcome = None
                 stored.interrupt = None
                 stored.stage = "starting"
@@ -440,7 +444,7 @@ class Manager:
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
             elif stored.stage != "ending":
                 # How it ends showed already, in its midst.
-                record.decide(session, stored, reconsidered(Outcome(**stored.outcome), known))
+                record.decide(session, stored, reconsidered(decided, known))
             ending = stored.stage == "ending"
         if ending:
             attempt.conclude(self._database, self._fleet, self._world.signer, job.name)

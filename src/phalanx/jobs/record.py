@@ -26,6 +26,11 @@ class Outcome:
     message: str
     failure_reason: str | None = None
 
+    @property
+    def by_platform(self) -> bool:
+        """Whether the job fails by no fault of its own, so that it may be tried again."""
+        return (self.failure_reason or "").startswith("InternalServerError")
+
     def to_json(self) -> Json:
         """As the store keeps it."""
         return {
@@ -87,8 +92,7 @@ def decide(session: Session, job: TrainingJob, outcome: Outcome) -> None:
     All in one transaction: an attempt is counted once, whenever the service is killed.
     """
     attempts = job.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
-    ours = (outcome.failure_reason or "").startswith("InternalServerError")
-    if ours and job.retries < attempts and not job.stop_requested:
+    if outcome.by_platform and job.retries < attempts and not job.stop_requested:
         job.retries += 1
         message = f"Restarting the training job, attempt {job.retries} of {attempts}: {outcome.failure_reason}"
         transition(session, job, "Restarting", message)

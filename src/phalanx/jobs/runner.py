@@ -271,11 +271,14 @@ class Runner:
             fleet.wait(self._known, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.pump(final=True)
-        if ending is not None and ending.status in ("Failed", "InProgress"):
-            raise Ended(reconsidered(ending, statuses))
+        ending = reconsidered(ending, statuses) if ending is not None else record.COMPLETED
+        if ending.status == "InProgress" or ending.by_platform:
+            raise Ended(ending)
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
-            stored.outcome = (ending or record.COMPLETED).to_json()
+            stored.outcome = ending.to_json()
+            if ending.status == "Failed":
+                stored.training_ended = now_ms()
         return "uploading"
 
     def _lend(self, job: TrainingJob, made: plan.Plan) -> float:
@@ -307,11 +310,18 @@ class Runner:
     def _upload(self, job: TrainingJob) -> str:
         made = self._plan(job)
         self._announce("Uploading", "Uploading generated training model")
-        uri = self._world.fleet.upload(made.ids)
+        try:
+            uri = self._world.fleet.upload(made.ids)
+        except Refused as error:
+            if job.outcome is None or job.outcome["status"] != "Failed":
+                raise
+            # Why the job failed is what its owner needs to know.
+            log.warning("what a failed job left cannot be uploaded", reason=str(error))
+            return "ending"
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
             stored.model_uri = uri
-            stored.training_ended = now_ms()
+            stored.training_ended = stored.training_ended or now_ms()
         return "ending"
 
     def _end(self, job: TrainingJob) -> str:

@@ -11,7 +11,7 @@ from phalanx.runtime.podman import ImageError, run
 SUITE = "bookworm"
 PYTHON = "3.11"
 """Debian release of the base, and the Python that it has."""
-PACKAGES = ("ca-certificates", "libgomp1", "python3", "python3-pip")
+PACKAGES = ("ca-certificates", "libgomp1", "python-is-python3", "python3", "python3-pip")
 
 
 def make(archive: Path, work: Path, lock: int) -> None:

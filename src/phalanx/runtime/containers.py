@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phalanx.runtime import launch, oci
+from phalanx.runtime import launch, oci, processes
 from phalanx.runtime.cgroup import Cgroups
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus, ContainerUsage, IdRange
@@ -96,13 +96,19 @@ class Containers:
         return ContainerStatus("exited", out_of_memory=self._cgroups.oom_kills(id) > 0)
 
     def signal(self, id: str, signum: int) -> None:
-        """Sends a signal to a container's program; to all of its processes if it is SIGKILL. Nothing where it does not run."""
+        """Sends a signal to a container's program or, where that does not handle it, to those of its descendants that do;
+        SIGKILL to all processes. Nothing where it does not run."""
         try:
             first = int((self._bundle(id) / "pid").read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return
-        # Process 1 passes signals on to the program; and with it the kernel kills all of its pid namespace.
-        self._cgroups.signal(id, first, signum)
+        if signum == signal.SIGKILL:
+            # With process 1 the kernel kills all of its pid namespace.
+            asked = [first]
+        else:
+            asked = processes.handling(first, self._cgroups.processes(id, "container"), signum)
+        for pid in asked:
+            self._cgroups.signal(id, pid, signum)
 
     def stop(self, id: str, grace: float = 120) -> None:
         """Ends a container as SageMaker does: SIGTERM, and SIGKILL after `grace` seconds. Returns when it has exited.

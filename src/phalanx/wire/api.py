@@ -1,7 +1,7 @@
 """A service as its protocol presents it: requests to members, members and errors to answers.
 
-One class for each protocol that AWS's control planes speak: AWS JSON (sagemaker, logs), Smithy RPC v2 CBOR (cloudwatch), AWS
-Query (sts, iam), EC2 Query (ec2).
+One class for each protocol that AWS's control planes speak: AWS JSON (sagemaker, logs), REST JSON (sagemaker-metrics), Smithy
+RPC v2 CBOR (cloudwatch), AWS Query (sts, iam), EC2 Query (ec2).
 """
 
 from __future__ import annotations
@@ -156,12 +156,16 @@ class JsonApi(Api):
     denial = ("AccessDeniedException", 400, "")
 
     def __init__(self, service: Service, model: ServiceModel) -> None:
-        self.target_prefix = str(model.metadata["targetPrefix"])
-        self._content_type = f"application/x-amz-json-{model.metadata['jsonVersion']}"
+        self.target_prefix = str(model.metadata.get("targetPrefix", ""))
+        self._content_type = self._type(model)
         self._load, self._dump, self._parsers, self._serializers = self._notation()
         codes = ("ValidationException", "InvalidParameterException", "ValidationError")
         self._validators = {code: Validators(code) for code in codes}
         super().__init__(service, model)
+
+    @staticmethod
+    def _type(model: ServiceModel) -> str:
+        return f"application/x-amz-json-{model.metadata.get('jsonVersion', '1.1')}"
 
     def _notation(self) -> Notation:
         return json_document, json_body, JsonParsers(), JsonSerializers()
@@ -223,6 +227,32 @@ class JsonApi(Api):
     def unknown_operation(cls, name: str) -> AwsError:
         """The error for an operation that does not exist or is not served."""
         return AwsError("UnknownOperationException", f"The operation {name[:128]} is not valid for this web service.")
+
+
+class RestJsonApi(JsonApi):
+    """A service that speaks REST JSON, where method and path name the operation and all else is in the body."""
+
+    def __init__(self, service: Service, model: ServiceModel) -> None:
+        super().__init__(service, model)
+        calls = ((name, model.operation_model(name).http) for name in self.operations)
+        self._names = {(http["method"], http["requestUri"].encode()): name for name, http in calls}
+        self.paths = sorted({(path.decode(), method) for method, path in self._names})
+        """Path and method of each operation."""
+
+    @staticmethod
+    def _type(model: ServiceModel) -> str:
+        return "application/json"
+
+    def claimed_operation(self, request: HttpRequest) -> str:
+        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+        return self._names.get((request.method, request.path), "")
+
+    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
+        """The operation by method and path, and its members. Raises AwsError."""
+        operation = self.operations.get(self.claimed_operation(request))
+        if operation is None:
+            raise self.unknown_operation(request.path.decode("latin-1"))
+        return operation, operation.read(request.body)
 
 
 _QUERY_REFUSALS: Mapping[Reason, tuple[str, int, str | None]] = {
@@ -417,7 +447,13 @@ class Ec2Api(QueryApi):
 OWN_MODELS = str(Path(__file__).parent / "models")
 """Models of services that AWS does not have, in botocore's layout: AWS_DATA_PATH lets boto3 and the AWS CLI speak them."""
 
-PROTOCOLS: dict[str, type[Api]] = {"smithy-rpc-v2-cbor": CborApi, "json": JsonApi, "query": QueryApi, "ec2": Ec2Api}
+PROTOCOLS: dict[str, type[Api]] = {
+    "smithy-rpc-v2-cbor": CborApi,
+    "json": JsonApi,
+    "rest-json": RestJsonApi,
+    "query": QueryApi,
+    "ec2": Ec2Api,
+}
 
 
 def apis(service: Service) -> list[Api]:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from phalanx.wire import sigv4
-from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, apis
+from phalanx.wire.api import INTERNAL_FAILURE, Answer, Api, CborApi, Ec2Api, JsonApi, QueryApi, RestJsonApi, apis
 from phalanx.wire.crew import Crew, Rounds
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.replay import Memory, Replays
@@ -72,7 +72,8 @@ def application(
     """
     endpoint = _Endpoint(services, keys, account, guard, unavailable, store, replays or Replays())
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
-    app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *routes])
+    rest = [Route(path, endpoint, methods=[method]) for one in endpoint.by_uri.values() for path, method in one.paths]
+    app = _Application(endpoint, [Route("/", endpoint, methods=["GET", "POST"]), *rpc, *rest, *routes])
     starlettes_own = app.router.default
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +111,8 @@ class _Disconnected(Exception):
 
 
 class _Endpoint:
-    """`POST /` and `GET /` of all services, and `POST /service/…/operation/…` of those that speak CBOR."""
+    """`POST /` and `GET /` of all services, `POST /service/…/operation/…` of those that speak CBOR, and the paths of those that
+    speak REST JSON."""
 
     def __init__(
         self,
@@ -125,6 +127,7 @@ class _Endpoint:
         made = [one for service in services for one in apis(service)]
         self._by_target = {one.target_prefix: one for one in made if type(one) is JsonApi}
         self.by_path = {one.target_prefix: one for one in made if isinstance(one, CborApi)}
+        self.by_uri = {path.encode(): one for one in made if isinstance(one, RestJsonApi) for path, _ in one.paths}
         # Of requests without a target: what a query is for shows in its signature alone.
         self._by_signing_name: dict[str, Api] = {one.signing_name: one for one in made if type(one) is JsonApi}
         self._by_signing_name |= {one.signing_name: one for one in made if isinstance(one, QueryApi)}
@@ -189,6 +192,8 @@ class _Endpoint:
         if request.path == b"/":
             target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
             addressee = self._by_target.get(target)
+        elif request.path in self.by_uri:
+            target, addressee = "", self.by_uri[request.path]
         else:
             # Not every other path is one of those: routes let a line feed follow a slash.
             target = request.path.decode("latin-1").partition("/service/")[2].partition("/")[0]
@@ -244,7 +249,7 @@ class _Endpoint:
     def _speaker(self, request: HttpRequest) -> type[Api]:
         """The protocol that a request seems to speak, for errors before its service is known."""
         if request.path != b"/":
-            return CborApi
+            return RestJsonApi if request.path in self.by_uri else CborApi
         if "x-amz-target" in request.headers or b"json" in request.headers.get("content-type", b""):
             return JsonApi
         if any(version in request.query or version in request.body for version in self._ec2_versions):

@@ -83,7 +83,7 @@ def leave(session: Session, job: str) -> None:
         for name in ("StartTime", "EndTime"):
             if name in known:
                 known[name] = milliseconds(known[name])
-        known["Metrics"] = [
+        known["Metrics"] = component.content.get("Metrics", []) + [
             {**each, **({"TimeStamp": milliseconds(each["TimeStamp"])} if "TimeStamp" in each else {})}
             for each in series.summaries(session, row)
         ]
@@ -299,5 +299,5 @@ def _described(session: Session, component: TrialComponent, job: TrainingJob | N
     return {
         **_summary(component, job, "Source"),
         **_merged(component, job),
-        "Metrics": series.summaries(session, job) if job else kept,
+        "Metrics": kept + (series.summaries(session, job) if job else []),
     }
