@@ -32,7 +32,7 @@ path, features = "/opt/ml/model/model_algo-1", json.load(sys.stdin)
 print(json.dumps([scores.squeeze(1).tolist(), model.get("threshold")]))
 """
 SEVERAL = f"""
-import io, json, logging, pathlib, sys, tempfile
+import io, json, logging, pathlib, resource, sys, tempfile
 sys.path.insert(0, "/opt/program")
 import contract, train
 done = []
@@ -56,10 +56,11 @@ for hyperparameters, channels, features in json.load(sys.stdin):
         result["scores"] = scores.squeeze(1).tolist()
     except contract.UserError as error:
         result["error"] = str(error)
-    done.append({{**result, "output": log.getvalue()}})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    done.append({{**result, "output": log.getvalue(), "peak": peak}})
 print(json.dumps(done))
 """
-"""Runs of the program on one host, in one process: most of a short run's time is PyTorch's start."""
+"""Runs of the program on one host, in one process: most of a short run's time is PyTorch's start. `peak` is memory, in MB."""
 
 
 @pytest.fixture
@@ -182,6 +183,31 @@ def test_losses_and_optimizers_find_a_line(roots, tmp_path):
         assert mean_squared_error(table[:, 0], scores) < 0.05 * table[:, 0].var(), given
 
 
+def test_features_that_are_constant_or_narrow_are_learned_beside_the_others(cluster, roots, tmp_path):
+    """float32 has neither their exact mean nor the exact squares that a deviation is made of."""
+    features = np.random.default_rng(5).normal(size=(8000, 2))
+    few = features[:1500]
+    constant = np.column_stack([few.sum(1) > 0, few, np.full(1500, 0.1), np.full(1500, 1234.567)]).astype(float)
+    two = cluster(2)
+    train(two, {**CANCER, "epochs": "10"}, constant, None, "application/x-recordio-protobuf", partial(recordio, sparse=True))
+    assert metrics(two.output())["train binary_classification_accuracy"] > 0.98
+    times = 1.7e9 + 2e4 * features[:, 0]
+    line = np.column_stack([3 * features[:, 0] - features[:, 1], times, features[:, 1], np.full(8000, 0.1)])
+    given = {**DIABETES, "num_models": "2", "epochs": "3", "mini_batch_size": "200", "learning_rate": "0.05"}
+    ((_, scores),) = several(roots, tmp_path, [(given, line)])
+    assert mean_squared_error(line[:, 0], scores) < 0.01 * line[:, 0].var()
+
+
+def test_many_classes_need_little_memory(roots, tmp_path):
+    source = np.random.default_rng(6)
+    table = np.column_stack([np.arange(4000) % 2000, source.normal(size=(4000, 5))])
+    given = {**DIGITS, "num_classes": "2000", "mini_batch_size": "4000", "num_models": "8", "epochs": "1"}
+    case = [given, {"train": ("text/csv", {"t": csv(table)})}, table[:1, 1:].tolist()]
+    (done,) = roots("linear-learner").python(tmp_path / "several", SEVERAL, [case])
+    assert done["error"] is None
+    assert done["peak"] < 800
+
+
 def test_what_is_asked_for_of_positive_examples_is_kept(roots, tmp_path):
     cancer, _ = split(load_breast_cancer())
     hinge = {**CANCER, "loss": "hinge_loss", "num_models": "3", "target_recall": "0.99", "target_precision": "0.99"}
@@ -232,7 +258,11 @@ GOOD = [[i % 2, i % 3, i] for i in range(60)]
 USER_ERRORS = {
     "no type": ({"predictor_type": None}, {}, "Missing required hyperparameter: predictor_type"),
     "no classes": ({"predictor_type": "multiclass_classifier"}, {}, "Missing required hyperparameter: num_classes"),
-    "range": ({"num_classes": "2"}, {}, r"Hyperparameter num_classes: 2 is not in \[3, 1000000\]"),
+    "range": (
+        {"predictor_type": "multiclass_classifier", "num_classes": "2"},
+        {},
+        r"Hyperparameter num_classes: 2 is not in \[3, 1000000\]",
+    ),
     "loss": ({"loss": "squared_loss"}, {}, r"loss: squared_loss is not in \[auto, logistic, hinge_loss\]"),
     "unknown": ({"depth": "3"}, {}, "Extraneous hyperparameter found: depth"),
     "no train": ({}, {"train": None}, "Missing required channel: train"),
@@ -262,6 +292,16 @@ def test_users_errors_are_told(roots, tmp_path):
     done = roots("linear-learner").python(tmp_path / "several", SEVERAL, cases)
     for (name, (_, _, expected)), each in zip(USER_ERRORS.items(), done, strict=True):
         assert re.search(expected, each["error"] or "", re.DOTALL), (name, each["error"])
+
+
+def test_what_has_no_meaning_is_passed_over(cluster):
+    """num_classes without classes; a byte order mark and quotes in CSV."""
+    quoted = "\ufeff" + "".join(",".join(f'"{value}"' for value in row) + "\r\n" for row in GOOD)
+    one = cluster(1)
+    given = {**CANCER, "mini_batch_size": "10", "num_classes": "2"}
+    assert one.run(given, lambda _: {"train": ("text/csv", {"t": quoted})}) == [0], one.output()
+    assert "Hyperparameter num_classes has no effect" in one.output()
+    assert "Training 32 models on 60 rows of 2 features" in one.output()
 
 
 def test_an_error_of_one_host_ends_all(cluster):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from calibration import f_score, rates
 from hyperparameters import Hyperparameters
@@ -27,22 +29,23 @@ def binary(scores: Tensor, labels: Tensor, threshold: float, parameters: Hyperpa
     }
 
 
-def multiclass(scores: Tensor, labels: Tensor, parameters: Hyperparameters, mesh: Mesh) -> dict[str, float]:
-    """Of scores (rows, classes) and labels (rows,) on this host, together with those of all hosts."""
-    truth = labels.long()
-    rank = (scores > scores.gather(1, truth[:, None])).sum(1)
-    said = scores.argmax(1)
-    sums = torch.stack(
-        [
-            torch.tensor(float(len(truth)), dtype=torch.float64),
-            (rank == 0).sum().double(),
-            (rank < parameters.accuracy_top_k).sum().double(),
-            (1 / torch.log2(rank + 2.0)).double().sum(),
-        ]
-    )
+def multiclass(parts: Iterable[tuple[Tensor, Tensor]], parameters: Hyperparameters, mesh: Mesh) -> dict[str, float]:
+    """Of scores (rows, classes) and labels (rows,) on this host, part by part, together with those of all hosts."""
     size = parameters.classes
-    counts = torch.stack([truth[said == truth].bincount(minlength=size), said.bincount(minlength=size)])
-    counts = torch.cat([counts, truth.bincount(minlength=size)[None]]).double()
+    sums, counts = torch.zeros(4, dtype=torch.float64), torch.zeros((3, size), dtype=torch.float64)
+    for scores, labels in parts:
+        truth, said = labels.long(), scores.argmax(1)
+        rank = (scores > scores.gather(1, truth[:, None])).sum(1)
+        gains = 1 / torch.log2(rank + 2.0)
+        sums += torch.stack(
+            [
+                torch.tensor(len(truth)),
+                (rank == 0).sum(),
+                (rank < parameters.accuracy_top_k).sum(),
+                gains.sum(dtype=torch.float64),
+            ]
+        )
+        counts += torch.stack([each.bincount(minlength=size) for each in (truth[said == truth], said, truth)])
     rows, first, among, gain = mesh.sum(sums).tolist()
     hits, taken, present = mesh.sum(counts)
     precision, recall = hits / taken.clamp(min=1), hits / present.clamp(min=1)

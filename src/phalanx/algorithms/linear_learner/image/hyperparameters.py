@@ -31,7 +31,8 @@ _OBJECTIVES = {
 }
 _MODELS = 32
 _MODEL_NUMBERS = 50_000_000
-"""So many models are trained where num_models is `auto`, if all their weights together are no more than this."""
+"""So many models are trained where num_models is `auto`, if all their weights together are no more numbers than this, and all
+scores of a mini-batch."""
 _LEARNING_RATES = {"adam": (0.005, 0.1), "rmsprop": (0.005, 0.1), "sgd": (0.01, 0.1)}
 _WEIGHT_DECAYS = (0.0, 1e-4, 1e-2, 1.0)
 _L1 = (0.0, 1e-5, 1e-3, 1e-2)
@@ -186,14 +187,16 @@ class Hyperparameters:
             Candidate(rate, decay, sparsity, weight)
             for sparsity, decay, weight, rate in itertools.product(l1, decays, weights, rates)
         ]
-        count = self.num_models or max(1, min(_MODELS, _MODEL_NUMBERS // (features * self.classes)))
+        numbers = max(features, self.mini_batch_size) * self.classes
+        count = self.num_models or max(1, min(_MODELS, _MODEL_NUMBERS // numbers))
         # More models than there are neighbours differ in the weights that they start from.
         return list(itertools.islice(itertools.cycle(found), count))
 
 
 def read(given: Mapping[str, str]) -> Hyperparameters:
     """Check all hyperparameters. Raises UserError for the first that is missing, unknown, malformed or out of range."""
-    values: dict[str, Any] = {name: value for name, value in parse(given, _PARSERS).items() if value != "auto"}
+    ignored = () if given.get("predictor_type") == "multiclass_classifier" else ("num_classes",)
+    values: dict[str, Any] = {name: value for name, value in parse(given, _PARSERS, ignored).items() if value != "auto"}
     if "predictor_type" not in values:
         raise UserError("Missing required hyperparameter: predictor_type")
     kind = values["predictor_type"]

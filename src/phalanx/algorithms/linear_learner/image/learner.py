@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from mesh import Mesh
 from records import Records
 from torch import Tensor
 
-_CHUNK = 10_000
+_SCORES = 1_000_000
+"""So many are in memory at once, and what the loss and its gradient make of them."""
 _EPSILON = 1e-8
 
 
@@ -67,11 +68,14 @@ class Learner:
         count, classes = weights.shape[1:]
         return (_product(records.features, weights[:-1].flatten(1)) + weights[-1].flatten()).view(-1, count, classes)
 
+    def parts(self, records: Records, weights: Tensor) -> Iterator[Records]:
+        """The rows in parts whose scores fit into memory."""
+        return records.parts(max(1, _SCORES // weights[0].numel()))
+
     def mean_loss(self, records: Records, weights: Tensor, loss: Loss) -> Tensor:
         """The mean loss of each model on the rows of all hosts."""
         sums = torch.zeros(weights.shape[1] + 1, dtype=torch.float64)
-        for start in range(0, records.rows, _CHUNK):
-            part = Records(records.features[start : start + _CHUNK], records.labels[start : start + _CHUNK])
+        for part in self.parts(records, weights):
             sums[:-1] += loss(self.scores(part, weights), torch.from_numpy(part.labels)).double().sum(0)
             sums[-1] += part.rows
         self._mesh.sum(sums)
@@ -89,19 +93,22 @@ class Learner:
 
     def _gradient(self, records: Records, batch: Any, loss: Loss, class_weights: Tensor | None) -> tuple[Tensor, Tensor, int]:
         """Sums over this host's rows of a mini-batch."""
-        part = Records(records.features[batch], records.labels[batch])
-        labels = torch.from_numpy(part.labels)
-        scores = self.scores(part, self.weights).requires_grad_()
-        losses = loss(scores, labels)
-        weighted = losses
-        if self._parameters.binary:
-            weighted = losses * (1 + labels[:, None] * (self.positive - 1))
-        elif class_weights is not None:
-            weighted = losses * class_weights[labels.long()][:, None]
-        (back,) = torch.autograd.grad(weighted.sum(), scores)
-        flat = back.flatten(1)
-        gradient = torch.cat([_product(part.features.T, flat), flat.sum(0, keepdim=True)]).view_as(self.weights)
-        return gradient, losses.detach().sum(0), part.rows
+        rows = Records(records.features[batch], records.labels[batch])
+        gradient, total = torch.zeros_like(self.weights), torch.zeros(self.weights.shape[1])
+        for part in self.parts(rows, self.weights):
+            labels = torch.from_numpy(part.labels)
+            scores = self.scores(part, self.weights).requires_grad_()
+            losses = loss(scores, labels)
+            weighted = losses
+            if self._parameters.binary:
+                weighted = losses * (1 + labels[:, None] * (self.positive - 1))
+            elif class_weights is not None:
+                weighted = losses * class_weights[labels.long()][:, None]
+            (back,) = torch.autograd.grad(weighted.sum(), scores)
+            gradient[:-1] += _product(part.features.T, back.flatten(1)).view_as(gradient[:-1])
+            gradient[-1] += back.sum(0)
+            total += losses.detach().sum(0)
+        return gradient, total, rows.rows
 
     def _step(self, gradient: Tensor) -> None:
         """One step of the optimiser, each model at its own rate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class Records:
         """Whether features that are 0 are left out."""
         return not isinstance(self.features, np.ndarray)
 
+    def parts(self, rows: int) -> Iterator[Records]:
+        """The same rows, so many at a time."""
+        for start in range(0, self.rows, rows):
+            yield Records(self.features[start : start + rows], self.labels[start : start + rows])
+
     def widened(self, columns: int) -> Records:
         """The same rows with so many features: sparse ones do not show those that no row here has."""
         if self.columns == columns:
@@ -64,8 +70,8 @@ def load(channel: Channel, parameters: Hyperparameters) -> Records:
 def _csv(channel: Channel) -> tuple[Any, Any]:
     def read(path: Path) -> Any:
         try:
-            with path.open(encoding="utf-8") as file, warnings.catch_warnings(category=UserWarning, action="ignore"):
-                table = np.loadtxt(file, np.float32, comments=None, delimiter=",", ndmin=2)
+            with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings(category=UserWarning, action="ignore"):
+                table = np.loadtxt(file, np.float32, comments=None, delimiter=",", quotechar='"', ndmin=2)
         except (ValueError, UnicodeDecodeError) as error:
             raise UserError(
                 f"Failed to load csv data of channel {channel.name} ({path.name}): {error}."

@@ -13,6 +13,9 @@ from records import Records
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from torch import Tensor
 
+_ROUNDING = 1e-6
+"""Of the mean: a smaller deviation is none."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -47,33 +50,33 @@ def measure(records: Records, parameters: Hyperparameters, mesh: Mesh, columns: 
     features = records.features[chosen]
     if not isinstance(features, np.ndarray):
         features = csr_matrix(features).astype(np.float64)
+        features.sum_duplicates()
     labels = records.labels[chosen].astype(np.float64)
-    moments = [np.array([len(chosen)]), *_sums(features, columns), np.array([labels.sum()])]
-    summed = mesh.sum(torch.from_numpy(np.concatenate(moments))).numpy()
+    sums = [[len(chosen)], np.asarray(features.sum(axis=0, dtype=np.float64)).ravel(), [labels.sum()]]
+    summed = mesh.sum(torch.from_numpy(np.concatenate(sums, dtype=np.float64))).numpy()
     count = max(summed[0], 1.0)
-    mean, label_mean = summed[1 : columns + 1] / count, float(summed[-1] / count)
+    mean, label_mean = summed[1:-1] / count, summed[-1] / count
     # Around the mean in a second step: the difference of two sums of squares would lose the digits that matter.
-    second = np.concatenate([*_sums(features, columns, mean)[1:], np.array([((labels - label_mean) ** 2).sum()])])
-    spread = mesh.sum(torch.from_numpy(second)).numpy() / count
-    deviation, label_deviation = np.sqrt(spread[:-1]), float(np.sqrt(spread[-1]))
+    squares = np.concatenate([_squares(features, mean), [((labels - label_mean) ** 2).sum()]])
+    deviation = np.sqrt(mesh.sum(torch.from_numpy(squares)).numpy() / count)
     shifted = parameters.unbias_data and not sparse
     return Scaling(
         mean if shifted else np.zeros(columns),
-        np.where(deviation > 0, deviation, 1.0) if parameters.normalize_data else np.ones(columns),
-        label_mean if parameters.unbias_label else 0.0,
-        label_deviation if parameters.normalize_label and label_deviation > 0 else 1.0,
+        _scale(deviation[:-1], mean) if parameters.normalize_data else np.ones(columns),
+        float(label_mean) if parameters.unbias_label else 0.0,
+        float(_scale(deviation[-1], label_mean)) if parameters.normalize_label else 1.0,
     )
 
 
-def _sums(features: Any, columns: int, mean: Any = None) -> list[Any]:
-    """Sums of the columns; with `mean`, also of the squared distances from it."""
-    if not features.shape[0]:
-        return [np.zeros(columns)] * (1 if mean is None else 2)
-    total = np.asarray(features.sum(axis=0), np.float64).ravel()
-    if mean is None:
-        return [total]
+def _squares(features: Any, mean: Any) -> Any:
+    """Sums of the columns' squared distances from `mean`."""
     if isinstance(features, np.ndarray):
-        return [total, ((features - mean) ** 2).sum(axis=0, dtype=np.float64)]
-    rows = features.shape[0]
-    squares = np.asarray(features.multiply(features).sum(axis=0), np.float64).ravel()
-    return [total, squares - 2 * mean * total + rows * mean**2]
+        return ((features - mean) ** 2).sum(axis=0)
+    stored = np.bincount(features.indices, (features.data - mean[features.indices]) ** 2, len(mean))
+    return stored + (features.shape[0] - np.bincount(features.indices, minlength=len(mean))) * mean**2
+
+
+def _scale(deviation: Any, mean: Any) -> Any:
+    """What to divide by: the deviation, or the size of what is constant but for float32's rounding, which would be blown up."""
+    size = np.abs(mean)
+    return np.where(deviation > _ROUNDING * size, deviation, np.where(size > 0, size, 1.0))

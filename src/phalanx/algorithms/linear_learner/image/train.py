@@ -227,15 +227,17 @@ class Run:
         given, records = self._parameters, self._data[name]
         weights = self._best[:, chosen : chosen + 1]
         values = {given.objective: float(self._learner.mean_loss(records, weights, self._loss)) * self._unit}
-        outputs, labels = self._outputs(records, weights)[:, 0], torch.from_numpy(records.labels)
         if given.binary:
-            values |= binary(outputs[:, 0], labels, limit or 0.0, given, self._mesh)
+            outputs = self._outputs(records, weights)[:, 0, 0]
+            values |= binary(outputs, torch.from_numpy(records.labels), limit or 0.0, given, self._mesh)
         elif given.regression:
             scaling = self._scaling
-            original = outputs[:, 0] * scaling.label_scale + scaling.label_shift
+            original = self._outputs(records, weights)[:, 0, 0] * scaling.label_scale + scaling.label_shift
             values |= regression(original, torch.from_numpy(self._given[name].labels), self._mesh)
         else:
-            values |= multiclass(outputs, labels, given, self._mesh)
+            parts = self._learner.parts(records, weights)
+            scored = ((self._outputs(part, weights)[:, 0], torch.from_numpy(part.labels)) for part in parts)
+            values |= multiclass(scored, given, self._mesh)
         for metric, value in values.items():
             self._say(f"#{name}_score ({self._host}) : ('{metric}', {value})")
         for metric, value in values.items():
