@@ -64,6 +64,17 @@ def test_images_share_layers_and_a_program_is_one_of_its_own():
         assert not (contexts[name][-1] / "requirements.txt").exists()
 
 
+def test_a_hyperparameter_is_searched_alike_by_each_of_its_names():
+    ranges = catalog.find("xgboost").ranges
+    for alias, name in {
+        "learning_rate": "eta",
+        "min_split_loss": "gamma",
+        "reg_alpha": "alpha",
+        "reg_lambda": "lambda",
+    }.items():
+        assert ranges[alias] == ranges[name]
+
+
 def test_metrics_are_found_in_the_programs_lines():
     algorithm = catalog.find("xgboost")
     line = "[12:34:56] [13]\ttrain-auc:0.99123\ttrain-error@0.7:1e-05\tvalidation-auc:0.98765\tvalidation-merror:0.5"

@@ -141,6 +141,7 @@ def test_the_first_host_without_data_saves_the_model(cluster):
         ),
         ({"objective": "reg:squarederror", "eval_metric": "rmse"}, lambda r: 3 * r[1]),
         ({"objective": "count:poisson", "eval_metric": "poisson-nloglik"}, lambda r: int(abs(r[1]) * 3)),
+        ({"objective": "survival:aft", "eval_metric": "aft-nloglik"}, lambda r: 3 ** r[1]),
     ],
 )
 def test_other_objectives_on_two_hosts_one_of_them_empty(cluster, extra, label):
@@ -152,24 +153,44 @@ def test_other_objectives_on_two_hosts_one_of_them_empty(cluster, extra, label):
         assert values[-1] < values[0]
 
 
-def test_ranking_weights_early_stopping_and_a_tuned_metric(cluster):
-    one = cluster(1)
-    ranked = "".join(f"{row[0]} qid:{i // 20} 0:{row[1]} 1:{row[2]}\n" for i, row in enumerate(TRAIN))
-    assert one.run({"objective": "rank:ndcg", "num_round": "3"}, lambda _: {"train": (None, {"t": ranked})}) == [0]
-    assert "train-ndcg" in one.output()
+def test_ranking_takes_queries_in_any_order_and_files(cluster):
+    """A query's number is its file's; a byte order mark is none of the data."""
+
+    def ranked(table, query):
+        return "\ufeff" + "".join(f"{row[0]} qid:{query(i // 20)} 0:{row[1]} 1:{row[2]}\n" for i, row in enumerate(table))
+
+    found = []
+    for files in (
+        {"t": ranked(TRAIN, lambda group: group)},
+        {"t": ranked(TRAIN[:300], lambda group: 14 - group), "u": ranked(TRAIN[300:], lambda group: group)},
+    ):
+        one = cluster(1)
+        given = {"objective": "rank:ndcg", "num_round": "3"}
+        assert one.run(given, lambda _, files=files: {"train": (None, files)}) == [0], one.output()
+        found.append(metrics(one.output()))
+    assert found[0] == found[1]
+    assert min(map(len, found[0].values())) == 3
+
+
+def test_weights_early_stopping_and_a_tuned_metric(cluster):
     weighted = [[row[0], 2.5, *row[1:]] for row in TRAIN]
-    noise = [[random.Random(i).randint(0, 1), *row[1:]] for i, row in enumerate(VALIDATION)]
     hyperparameters = {**BINARY, "csv_weights": "1", "num_round": "50", "early_stopping_rounds": "3"}
-    hyperparameters |= {"_tuning_objective_metric": "validation:error", "sagemaker_region": "x"}
-    validation = [[row[0], 1, *row[1:]] for row in noise]
+    # XGBoost logs the error before SageMaker's own mse, and by another name.
+    hyperparameters |= {"eval_metric": "auc,mse", "_tuning_objective_metric": "validation:error@0.5", "sagemaker_region": "x"}
+    validation = [[row[0], 1, *row[1:]] for row in VALIDATION]
     other = cluster(1)
     assert other.run(
         hyperparameters, lambda _: {"train": ("csv", {"t": csv(weighted)}), "validation": ("csv", {"v": csv(validation)})}
     ) == [0]
     found = metrics(other.output())
     errors = found["validation-error"]
-    assert len(errors) < 50
+    assert len(errors) == errors.index(min(errors)) + 4 < 50
     assert predictions(other)[0] == errors.index(min(errors)) + 1
+    # Without validation data there is nothing to stop for.
+    third = cluster(1)
+    hyperparameters |= {"num_round": "20", "early_stopping_rounds": "1"}
+    assert third.run(hyperparameters, lambda _: {"train": ("csv", {"t": csv(weighted)})}) == [0]
+    assert predictions(third)[0] == 20
 
 
 USER_ERRORS = {
@@ -177,6 +198,7 @@ USER_ERRORS = {
     "unknown": ({"depth": "3"}, {}, "Extraneous hyperparameter found: depth"),
     "not a number": ({"eta": "fast"}, {}, "Hyperparameter eta: could not parse value: fast"),
     "out of range": ({"subsample": "0"}, {}, r"Hyperparameter subsample: 0 is not in \(0, 1\]"),
+    "given twice": ({"learning_rate": "0.1"}, {}, "Hyperparameters eta and learning_rate are the same: give one of them"),
     "no classes": ({"objective": "multi:softmax"}, {}, "Require input for parameter 'num_class'"),
     "metric": ({"eval_metric": "auc,wrong"}, {}, "Hyperparameter eval_metric: auc,wrong is not in"),
     "no train": ({}, {"train": None}, "Missing required channel: train"),
@@ -374,7 +396,7 @@ def test_pipe_mode_reads_the_first_epochs_pipe(cluster):
 
 def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
     two = cluster(2)
-    asked = {**BINARY, "eval_metric": "error,accuracy,f1,precision,recall,balanced_accuracy,mse"}
+    asked = {**BINARY, "eval_metric": "error,accuracy,f1,f1_binary,precision,recall,balanced_accuracy,mse"}
     validation = shards(VALIDATION, 2)
     codes = two.run(
         asked, lambda i: {"train": ("csv", {"t": csv(shards(TRAIN, 2)[i])}), "validation": ("csv", {"v": csv(validation[i])})}
@@ -385,7 +407,8 @@ def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
     said = [score > 0.5 for score in scores]
     assert found["validation-accuracy"] == pytest.approx(1 - found["validation-error"], abs=1e-4)
     for name, expected in {
-        "f1": f1_score(labels, said),
+        "f1": f1_score(labels, said, average="macro"),
+        "f1_binary": f1_score(labels, said),
         "precision": precision_score(labels, said),
         "recall": recall_score(labels, said),
         "balanced_accuracy": balanced_accuracy_score(labels, said),
@@ -416,6 +439,24 @@ def test_training_goes_on_from_the_last_checkpoint_that_all_hosts_have(cluster):
     assert predictions(again)[0] == last + 4
 
 
+WORDS = """
+import json, sys
+sys.path.insert(0, "/opt/program")
+import train, xgboost
+print(json.dumps([train._words(xgboost.core.XGBoostError(said)) for said in json.load(sys.stdin)]))
+"""
+
+
+def test_what_xgboost_says_is_kept_where_it_says_nothing_but_what_it_checks(roots, tmp_path):
+    place = "[10:00:00] /workspace/src/data/data.cc:1: "
+    said = [
+        f"{place}Check failed: a == b (0 vs. 6) : Sizes differ.\nStack trace:\n  0x1",
+        f"{place}Check failed: a == b (0 vs. 6) : ",
+    ]
+    told = roots("xgboost").python(tmp_path / "words", WORDS, said)
+    assert told == ["Sizes differ.", "Check failed: a == b (0 vs. 6) :"]
+
+
 def test_feature_importance_is_in_the_output(cluster):
     one = cluster(1)
     assert one.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
@@ -426,10 +467,13 @@ def test_feature_importance_is_in_the_output(cluster):
 
 def test_the_model_is_the_one_that_xgboost_itself_trains(cluster):
     one = cluster(1)
-    assert one.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
+    given = {name: value for name, value in BINARY.items() if name != "eta"}
+    given |= {"learning_rate": "0.3", "min_split_loss": "0.5", "reg_lambda": "2", "reg_alpha": "0.1"}
+    assert one.run(given, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
     train = (
         "import json, sys, numpy as np, xgboost as x; t, v = map(np.array, json.load(sys.stdin));"
-        "p = dict(objective='binary:logistic', max_depth=3, eta=0.3, tree_method='hist', seed=7);"
+        "p = dict(objective='binary:logistic', max_depth=3, eta=0.3, gamma=0.5, tree_method='hist', seed=7);"
+        "p |= {'lambda': 2, 'alpha': 0.1};"
         "b = x.train(p, x.DMatrix(t[:, 1:].astype('float32'), t[:, 0]), 8);"
         "print(json.dumps(b.predict(x.DMatrix(v)).tolist()))"
     )

@@ -61,3 +61,5 @@ RANGES = {
     "subsample": ("Continuous", "0.5", "1", "Linear"),
 }
 """Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""
+_ALIASES = {"learning_rate": "eta", "min_split_loss": "gamma", "reg_alpha": "alpha", "reg_lambda": "lambda"}
+RANGES |= {alias: RANGES[name] for alias, name in _ALIASES.items()}

@@ -85,23 +85,31 @@ _IGNORED = [
     "use_dask_gpu_training",
 ]
 """Of older versions; XGBoost no longer knows them."""
+_ALIASES = {"learning_rate": "eta", "min_split_loss": "gamma", "reg_alpha": "alpha", "reg_lambda": "lambda"}
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What was asked for. `parameters` are XGBoost's own, by its names."""
+    """What was asked for. `parameters` are XGBoost's own, by its names; early stopping looks at `watched_metric`, or at the
+    objective's own where it is None."""
 
     num_round: int
     early_stopping_rounds: int | None
     csv_weights: bool
     save_model_on_termination: bool
     own_metrics: tuple[str, ...] = ()
+    watched_metric: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ranking(self) -> bool:
         """Whether rows belong to query groups."""
         return str(self.parameters.get("objective", "")).startswith("rank:")
+
+    @property
+    def survival_times(self) -> bool:
+        """Whether labels are times of events, which XGBoost takes as bounds between which they were."""
+        return self.parameters.get("objective") == "survival:aft"
 
     @property
     def labels(self) -> tuple[float, float]:
@@ -119,6 +127,11 @@ class Hyperparameters:
 def parse(given: Mapping[str, str]) -> Hyperparameters:
     """Check all hyperparameters. Raises UserError for the first that is missing, unknown, malformed or out of range."""
     values = check.parse(given, _PARSERS, _IGNORED)
+    for alias, name in _ALIASES.items():
+        if alias in values:
+            if name in values:
+                raise UserError(f"Hyperparameters {name} and {alias} are the same: give one of them")
+            values[name] = values.pop(alias)
     if "num_round" not in values:
         raise UserError("Missing required hyperparameter: num_round")
     for name in ("_kfold", "_num_cv_round"):
@@ -146,6 +159,7 @@ def parse(given: Mapping[str, str]) -> Hyperparameters:
         csv_weights=values.pop("csv_weights", 0) == 1,
         save_model_on_termination=values.pop("save_model_on_termination", "false") == "true",
         own_metrics=own,
+        watched_metric=asked[-1] if asked else None,
         parameters=values,
     )
 
@@ -221,3 +235,4 @@ _PARSERS: dict[str, Parser] = {
     "updater": _text,
     "verbosity": integer(0, 3),
 }
+_PARSERS |= {alias: _PARSERS[name] for alias, name in _ALIASES.items()}

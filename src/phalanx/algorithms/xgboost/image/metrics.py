@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ from xgboost import collective
 Metric = Callable[[Any, xgboost.DMatrix], list[tuple[str, float]]]
 
 
-def rises(own: Sequence[str]) -> bool | None:
-    """Whether early stopping, which looks at the last metric, waits for more; None where XGBoost knows."""
-    return own[-1] != "mse" if own else None
+_RISING = {"auc", "aucpr", "interval-regression-accuracy", "map", "ndcg", "pre", "r2", *CLASSIFICATION_METRICS}
+
+
+def rises(name: str) -> bool:
+    """Whether more is better of a metric, as it was asked for (`ndcg@5`)."""
+    return name.partition("@")[0] in _RISING
 
 
 def of(parameters: Hyperparameters) -> Metric:
@@ -51,7 +54,8 @@ def _regression(rows: float, squares: float, total: float, total_squares: float)
 
 
 def _classification(table: Any) -> dict[str, float]:
-    """Of counts by true class and said class; those without `_macro` or `_micro` are of class 1, as for two classes."""
+    """Of counts by true class and said class. As SageMaker's XGBoost has them: `precision` and `recall` of two classes are of
+    class 1, `f1` is a mean of both."""
     hits, true, said = np.diag(table), table.sum(1), table.sum(0)
     recall, precision = hits / np.maximum(true, 1), hits / np.maximum(said, 1)
     f1 = 2 * hits / np.maximum(true + said, 1)
@@ -65,7 +69,7 @@ def _classification(table: Any) -> dict[str, float]:
     return {
         "accuracy": accuracy,
         "balanced_accuracy": float(recall[true > 0].mean()) if (true > 0).any() else 0.0,
-        "f1": f1[1] if binary else macro["f1"],
+        "f1": macro["f1"],
         "f1_binary": f1[1],
         "f1_macro": macro["f1"],
         "precision": precision[1] if binary else macro["precision"],

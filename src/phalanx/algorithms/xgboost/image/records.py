@@ -147,7 +147,10 @@ def _parquet(channel: Channel, path: Path) -> Any:
 
 
 def _libsvm(channel: Channel) -> Records:
-    """`label[:weight] [qid:n] index:value …`; indices are taken as they are, as XGBoost itself does."""
+    """`label[:weight] [qid:n] index:value …`; indices are taken as they are, as XGBoost itself does.
+
+    A query's group are the lines of a file that follow each other with its number: in another file it may mean another query.
+    """
     labels: list[float] = []
     weights: list[float] = []
     groups: list[int] = []
@@ -155,6 +158,7 @@ def _libsvm(channel: Channel) -> Records:
     indices: list[int] = []
     values: list[float] = []
     for path in channel.files():
+        query: int | None = None
         for number, line in _lines(path):
             try:
                 head, *rest = line.split()
@@ -163,7 +167,9 @@ def _libsvm(channel: Channel) -> Records:
                 if weight:
                     weights.append(float(weight))
                 if rest and rest[0].startswith("qid:"):
-                    groups.append(int(rest.pop(0)[4:]))
+                    qid = int(rest.pop(0)[4:])
+                    groups.append((groups[-1] if groups else 0) + (qid != query))
+                    query = qid
                 for item in rest:
                     index, _, value = item.partition(":")
                     indices.append(int(index))
@@ -194,7 +200,7 @@ def _libsvm(channel: Channel) -> Records:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, without comments and empty ones."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             content = line.split("#", 1)[0].strip()
             if content:

@@ -135,20 +135,15 @@ def _agree(everywhere: list[dict[str, Any]], hosts: tuple[str, ...], ranking: bo
 def _boost(
     parameters: Hyperparameters, train: Records, validation: Records | None, start: Path | None, leader: bool
 ) -> xgboost.Booster:
-    matrices = [(_matrix(train), "train")]
+    matrices = [(_matrix(train, parameters), "train")]
     if validation is not None:
-        matrices.append((_matrix(validation), "validation"))
+        matrices.append((_matrix(validation, parameters), "validation"))
     done = int(start.name.rpartition(".")[2]) + 1 if start else 0
     if start:
         print(f"Resuming from the checkpoint of round {done - 1}", flush=True)
     callbacks: list[Any] = [_Monitor(leader, done)]
-    if parameters.early_stopping_rounds is not None:
-        best = parameters.parameters.get("booster") != "gblinear"
-        callbacks.append(
-            xgboost.callback.EarlyStopping(
-                rounds=parameters.early_stopping_rounds, save_best=best, maximize=metrics.rises(parameters.own_metrics)
-            )
-        )
+    if parameters.early_stopping_rounds is not None and validation is not None:
+        callbacks.append(_EarlyStopping(parameters, parameters.early_stopping_rounds))
     if parameters.save_model_on_termination and leader:
         callbacks.append(_SaveEveryRound())
     if leader and CHECKPOINTS.is_dir():
@@ -166,8 +161,38 @@ def _boost(
     )
 
 
-def _matrix(data: Records) -> xgboost.DMatrix:
-    return xgboost.DMatrix(data.features, label=data.labels, weight=data.weights, qid=data.groups, missing=np.nan)
+def _matrix(data: Records, parameters: Hyperparameters) -> xgboost.DMatrix:
+    bound = data.labels if parameters.survival_times else None
+    return xgboost.DMatrix(
+        data.features,
+        label=data.labels,
+        weight=data.weights,
+        qid=data.groups,
+        label_lower_bound=bound,
+        label_upper_bound=bound,
+        missing=np.nan,
+    )
+
+
+class _EarlyStopping(xgboost.callback.EarlyStopping):
+    """Looks at the metric that was asked for last. In XGBoost's log SageMaker's own come after all others, and what was asked
+    for as `error@0.5` is `error`."""
+
+    def __init__(self, parameters: Hyperparameters, rounds: int) -> None:
+        watched = parameters.watched_metric
+        super().__init__(
+            rounds=rounds,
+            data_name="validation",
+            maximize=metrics.rises(watched) if watched else None,
+            save_best=parameters.parameters.get("booster") != "gblinear",
+        )
+        self._watched = watched
+        self._own = parameters.own_metrics
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        logged = list(evals_log["validation"])
+        self.metric_name = self._watched if self._watched in logged else [name for name in logged if name not in self._own][-1]
+        return bool(super().after_iteration(model, epoch, evals_log))
 
 
 class _Monitor(xgboost.callback.TrainingCallback):
@@ -248,7 +273,7 @@ def _words(error: BaseException) -> str | None:
     if not isinstance(error, xgboost.core.XGBoostError):
         return None
     said = str(error).split("\nStack trace:")[0]
-    return re.sub(r"^\[[\d:]+\] \S+:\d+: (Check failed: [^:]*: )?", "", said).strip() or "unknown error"
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: (Check failed: [^:]*: (?=\s*\S))?", "", said).strip() or "unknown error"
 
 
 if __name__ == "__main__":
