@@ -117,8 +117,9 @@ def test_likelihoods_frequencies_and_formats(roots, tmp_path):
         given = {"likelihood": likelihood, "time_freq": frequency, "test_quantiles": "[0.25, 0.5]"}
         runs.append((given, dict.fromkeys(("train", "test"), (kind, files))))
     ignored = {"cardinality": "ignore", "num_dynamic_feat": "ignore", "early_stopping_patience": "1", "epochs": "9"}
-    constant = series(value=lambda i, t: 1.0, **FEATURES)
-    runs.append(({**ignored, "learning_rate": "1e-12"}, {"train": ("json", {"a.json": lines(constant)})}))
+    unknown = ("json", {"a.json": lines(series(value=lambda i, t: None if t >= 114 else t % 12, **FEATURES))})
+    constant = ("json", {"a.json": lines(series(value=lambda i, t: 1.0, **FEATURES))})
+    runs.append(({**ignored, "learning_rate": "1e-12"}, {"train": constant, "test": unknown}))
     done = several(roots, tmp_path, runs)
     for (given, _), each in zip(runs, done, strict=True):
         assert each["error"] is None, given
@@ -141,6 +142,8 @@ def test_likelihoods_frequencies_and_formats(roots, tmp_path):
     # A point forecast: all samples are the same.
     assert all(len(set(map(tuple, samples))) == 1 for samples in deterministic)
     assert "cardinality [], 0 dynamic features" in outputs[-1]
+    assert "the last 6 values of all series are missing: there are no scores" in outputs[-1]
+    assert "test RMSE" not in outputs[-1]
 
 
 GOOD = ("jsonlines", {"t.json": lines(series())})
@@ -150,6 +153,7 @@ USER_ERRORS = {
     "likelihood": ({"likelihood": "poisson"}, {}, r"likelihood: poisson is not in \[gaussian, beta, negative-binomial, "),
     "range": ({"dropout_rate": "1"}, {}, r"Hyperparameter dropout_rate: 1 is not in \[0, 1\)"),
     "quantile": ({"test_quantiles": "[0.5, 1.5]"}, {}, r"Hyperparameter test_quantiles: .* is not in \(0, 1\)"),
+    "no quantile": ({"test_quantiles": "[]"}, {}, r"test_quantiles: \[\] is not in arrays of one or more quantiles"),
     "unknown": ({"depth": "3"}, {}, "Extraneous hyperparameter found: depth"),
     "no train": ({}, {"train": None}, "Missing required channel: train"),
     "empty": ({}, {"train": ("json", {"t.json": b""})}, "No data in channel train"),

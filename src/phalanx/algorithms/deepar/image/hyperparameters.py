@@ -21,6 +21,13 @@ def _frequency(text: str) -> str:
     return text.replace("H", "h")
 
 
+def _quantiles(text: str) -> tuple[float, ...]:
+    found = tuple(listed(real(0, 1, over=True, under=True))(text))
+    if not found:
+        raise OutOfRange("arrays of one or more quantiles")
+    return found
+
+
 _feature_count = or_words(integer(1), "auto", "ignore", "")
 
 _PARSERS = {
@@ -38,7 +45,7 @@ _PARSERS = {
     "num_eval_samples": integer(1),
     "num_layers": integer(1),
     "prediction_length": integer(1),
-    "test_quantiles": listed(real(0, 1, over=True, under=True)),
+    "test_quantiles": _quantiles,
     "time_freq": _frequency,
 }
 
@@ -73,6 +80,4 @@ def read(given: Mapping[str, str]) -> Hyperparameters:
             raise UserError(f"Missing required hyperparameter: {name}")
     if values.get("likelihood") == "student-t":
         values["likelihood"] = "student-T"
-    if "test_quantiles" in values:
-        values["test_quantiles"] = tuple(values["test_quantiles"])
     return Hyperparameters(**values)

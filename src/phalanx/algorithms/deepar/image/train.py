@@ -66,6 +66,9 @@ def train(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
             test = test[mesh.rank :: mesh.size]
         say(f"Evaluating model accuracy on testset using {parameters.num_eval_samples} samples")
         found = scores(predictor, test, parameters, mesh)
+        if not found:
+            say(f"Channel test: the last {parameters.prediction_length} values of all series are missing: there are no scores")
+            return
         for name, value in found.items():
             say(f"#test_score ({here.host}, {name}): {value}")
         for name in ("RMSE", "mean_wQuantileLoss"):
