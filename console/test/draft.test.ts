@@ -96,7 +96,9 @@ test("a described job becomes the form that creates it again", () => {
   );
   const copy = fromDescription({ ...request } as never, "vpc-1", [], "123456789012", "us-west-2");
   expect(toRequest(copy)).toEqual({ ...request, TrainingJobName: "job-2" });
-  expect(requestOf(request as never)).toEqual(request);
+  expect(requestOf(request as never, [])).toEqual(request);
+  const Tags = [{ Key: "team", Value: "blue" }];
+  expect(requestOf(request as never, Tags)).toEqual({ ...request, Tags });
 });
 
 test("a cluster of several types, and an algorithm resource, come back as they were", () => {

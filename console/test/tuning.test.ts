@@ -35,7 +35,7 @@ test("faults are told by field", () => {
   expect(fields({ strategy: "Grid" })).toEqual(["ranges.0", "ranges.1"]);
   expect(fields({ strategy: "Hyperband" })).toEqual(["maxResource"]);
   expect(fields({ strategy: "Hyperband", minResource: "9", maxResource: "9" })).toEqual(["minResource"]);
-  expect(fields({ target: "low", notImproving: "2", maxRuntime: "60" })).toEqual(["maxRuntime", "notImproving", "target"]);
+  expect(fields({ target: "low", notImproving: "2", maxRuntime: "60" })).toEqual(["tuning.maxRuntime", "notImproving", "target"]);
   expect(fields({ ranges: [{ ...ranges[0]!, kind: "Auto" }] })).toEqual(["ranges.0"]);
 });
 
@@ -49,7 +49,11 @@ test("a described tuning job becomes the form that creates it again", () => {
     { ...draft, vpc: "vpc-1", subnets: ["subnet-1"], groups: ["sg-1"], hyperparameters: { max_depth: "3" } },
     {
       ...emptyTuning(ALGORITHMS[0]),
-      ranges: [...ranges, { ...ranges[0]!, name: "gamma", kind: "Auto", min: "1" }],
+      ranges: [
+        ...ranges,
+        { ...ranges[0]!, name: "gamma", kind: "Auto", min: "1" },
+        { ...ranges[2]!, name: "interaction_constraints", values: "(1,0)\n(0,1)\n" },
+      ],
       strategy: "Hyperband",
       maxResource: "20",
       maxRuntime: "600",
@@ -68,6 +72,7 @@ test("a described tuning job becomes the form that creates it again", () => {
   });
   const told = { ...request.TrainingJobDefinition, StaticHyperParameters: { max_depth: "3", _tuning_objective_metric: "validation:rmse" } };
   const copy = fromTuning({ ...request, TrainingJobDefinition: told } as never, "vpc-1", [], "123456789012", "us-west-2");
+  expect(request.HyperParameterTuningJobConfig?.ParameterRanges?.CategoricalParameterRanges?.[1]?.Values).toEqual(["(1,0)", "(0,1)"]);
   expect(toTuningRequest(copy.draft, copy.tuning)).toEqual({ ...request, HyperParameterTuningJobName: "tune-2" });
 });
 

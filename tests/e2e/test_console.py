@@ -1,9 +1,11 @@
 """The console in Debian's Chromium: the documented procedure, word for word, in both languages."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -262,7 +264,14 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
     expect(table.get_by_text("many-09999")).to_be_visible()
     visitor.page.get_by_role("button", name="Next page").click()
     expect(table.get_by_text("many-09974")).to_be_visible()
-    assert asked.count("SageMaker.ListTrainingJobs") < 12
+    # Another filter with the same first page leads on from it, too.
+    visitor.page.get_by_label(visitor("jobs.find")).fill("any-")
+    expect(table.get_by_text("many-09999")).to_be_visible()
+    visitor.page.get_by_role("button", name="Next page").click()
+    expect(table.get_by_text("many-09974")).to_be_visible()
+    visitor.page.get_by_label(visitor("jobs.find")).fill("many_")
+    visitor.sees(visitor("jobs.inAName"))
+    assert asked.count("SageMaker.ListTrainingJobs") < 14
     assert visitor.complaints == []
     visitor.page.context.close()
     with database.write() as session:
@@ -321,12 +330,23 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.open("#/jobs/original")
     visitor.button("code.view")
     visitor.sees(visitor("code.hint"))
+    assert '"Key": "team"' in visitor.page.get_by_label("boto3", exact=True).last.inner_text()
     visitor.picture("code")
     visitor.button("common.close")
     visitor.page.get_by_role("tab", name=visitor("job.metrics"), exact=True).click()
     visitor.sees("train:auc")
     visitor.picture("metrics")
     assert visitor.complaints == []
+
+    # A clock that is an hour ahead.
+    visitor.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=1))
+    visitor.page.reload()
+    visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
+    visitor.sees(visitor("encryption.single"))
+    visitor.page.get_by_role("tab", name=visitor("job.overview"), exact=True).click()
+    with visitor.page.expect_download() as download:
+        visitor.button("job.download")
+    assert download.value.path().stat().st_size > 0
     visitor.page.context.close()
 
 
@@ -365,3 +385,105 @@ def test_a_key_that_nobody_has_is_refused_in_words(chromium, phalanx):
     visitor.sees(visitor.words["signIn.refused"].split("(")[0])
     assert visitor.page.evaluate("sessionStorage.length") == 0
     visitor.page.context.close()
+
+
+def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx):
+    """Everything but `answers` is refused."""
+    job = {
+        "TrainingJobName": "mine",
+        "TrainingJobArn": "arn:aws:sagemaker:us-west-2:123456789012:training-job/mine",
+        "TrainingJobStatus": "Completed",
+        "CreationTime": 1_700_000_000,
+        "EnableInterContainerTrafficEncryption": True,
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+    }
+    report = {"encrypted": True, "measured_at": 0, "instances": [], "pairs": [], "gaps": [], "plaintext_packets_dropped": 0}
+    running = {**job, "TrainingJobName": "running", "TrainingJobStatus": "InProgress"}
+    answers = {
+        "DescribeTrainingJob": job,
+        "DescribeTrainingJobEncryption": {"Signed": True, "Report": json.dumps(report)},
+        "ListTags": {"Tags": [{"Key": "team", "Value": "blue"}]},
+        "ListTrainingJobs": {"TrainingJobSummaries": [job, running]},
+    }
+    refusal = {"__type": "AccessDeniedException", "message": "Nobody may."}
+    asked = []
+
+    def answer(route):
+        operation = route.request.headers.get("x-amz-target", "").rpartition(".")[2]
+        asked.append(operation)
+        if operation in answers:
+            route.fulfill(json=answers[operation])
+        elif operation:
+            route.fulfill(json=refusal, status=400)
+        else:
+            route.continue_()
+
+    visitor = chromium.visit(phalanx, "en")
+    page = visitor.page
+    visitor.open()
+    visitor.sign_in()
+    expect(page.get_by_role("table")).to_be_visible()
+    page.route(f"{phalanx.env['AWS_ENDPOINT_URL']}/", answer)
+
+    # A row that goes while it is asked about.
+    visitor.button("common.refresh")
+    page.get_by_role("radio", name="mine", exact=True).check()
+    visitor.button("common.actions")
+    page.get_by_role("menuitem", name=visitor("common.delete"), exact=True).click()
+    answers["ListTrainingJobs"] = {"TrainingJobSummaries": [running]}
+    expect(page.get_by_text("mine", exact=True)).to_have_count(0)
+    visitor.sees(visitor("jobs.deleteTitle", name="mine"))
+    del answers["ListTrainingJobs"]
+
+    # A program that does not load.
+    program = "**/assets/TuningJobs-*.js"
+    page.route(program, lambda route: route.abort())
+    visitor.open("#/tuning")
+    visitor.sees(visitor("common.broken"))
+    visitor.check_accessibility()
+    page.unroute(program)
+    visitor.button("common.reload")
+    visitor.sees(refusal["message"])
+    expect(page.get_by_text(visitor("tunings.none"))).to_have_count(0)
+
+    visitor.open("#/jobs/mine")
+    page.get_by_role("tab", name=visitor("job.logs"), exact=True).click()
+    visitor.sees(refusal["message"])
+    expect(page.get_by_text(visitor("logs.none"))).to_have_count(0)
+    page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
+    visitor.sees(refusal["message"])
+    expect(page.get_by_text(visitor("cost.noTwin"))).to_have_count(0)
+
+    page.get_by_role("tab", name=visitor("job.tags"), exact=True).click()
+    visitor.button("common.remove")
+    visitor.button("form.addTag")
+    key = page.get_by_role("textbox", name=visitor("form.key"), exact=True)
+    key.fill("colour")
+    visitor.button("common.save")
+    expect(page.get_by_role("alert")).to_be_in_viewport()
+    expect(key).to_have_value("colour")
+    assert "DeleteTags" not in asked
+
+    # The button is at the end of a long form.
+    visitor.open("#/create-job")
+    visitor.fill(visitor("form.jobName"), "mine")
+    visitor.fill("num_round", "20")
+    visitor.fill(visitor("form.s3Location"), "s3://test-bucket/train/")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.get_by_role("alert").get_by_role("button").click()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        visitor.button("create.submit")
+        expect(page.get_by_role("alert")).to_be_in_viewport()
+    visitor.open("#/create-tuning")
+    assert page.get_by_label(visitor("tuning.min"), exact=True).bounding_box()["width"] > 100
+
+    # A key that is no more leads to sign-in, and nothing of before shows after it.
+    refusal["__type"] = "UnrecognizedClientException"
+    visitor.open("#/jobs")
+    visitor.sees(visitor("signIn.where"))
+    page.unroute_all()
+    visitor.sign_in()
+    expect(page.get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.context.close()

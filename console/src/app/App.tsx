@@ -7,6 +7,7 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { Redirect, Route, Router, Switch } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
 import { LOCALES, type Locale, useWords } from "../i18n";
+import { Boundary } from "./Boundary";
 import { NoticeBar, NoticesProvider } from "./notices";
 import { usePreferences } from "./preferences";
 import { useAccess } from "./session";
@@ -25,10 +26,8 @@ export function App() {
   const { session } = useAccess();
   return (
     <Router hook={useHashLocation}>
-      <NoticesProvider>
-        <Head />
-        {session === undefined ? <SignIn /> : <Inside />}
-      </NoticesProvider>
+      <Head />
+      {session === undefined ? <SignIn /> : <NoticesProvider><Inside /></NoticesProvider>}
     </Router>
   );
 }
@@ -91,6 +90,7 @@ function Inside() {
       navigationOpen={open}
       onNavigationChange={({ detail }) => setOpen(detail.open)}
       notifications={<NoticeBar />}
+      stickyNotifications
       ariaLabels={{
         navigation: t("nav.label"),
         navigationToggle: t("nav.open"),
@@ -128,23 +128,25 @@ function Inside() {
         />
       }
       content={
-        <Suspense fallback={<Box textAlign="center" padding="xxl"><Spinner size="large" /></Box>}>
-          <Switch>
-            <Route path="/jobs" component={TrainingJobs} />
-            <Route path="/create-job"><CreateTrainingJob /></Route>
-            <Route path="/create-job/:name">{({ name }) => <CreateTrainingJob key={name} original={name} />}</Route>
-            <Route path="/create-job/:name/clear">{({ name }) => <CreateTrainingJob key={name} original={name} plain />}</Route>
-            <Route path="/jobs/:name">{({ name }) => <TrainingJob key={name} name={name} />}</Route>
-            <Route path="/tuning" component={TuningJobs} />
-            <Route path="/tuning/:name">{({ name }) => <TuningJob key={name} name={name} />}</Route>
-            <Route path="/create-tuning"><CreateTuningJob /></Route>
-            <Route path="/create-tuning/:name">{({ name }) => <CreateTuningJob key={name} original={name} />}</Route>
-            <Route path="/security-groups" component={SecurityGroups} />
-            <Route path="/security-groups/:id">{({ id }) => <SecurityGroup key={id} id={id} />}</Route>
-            <Route path="/security-groups/:id/fit">{({ id }) => <SecurityGroup key={id} id={id} fitting />}</Route>
-            <Route><Redirect to="/jobs" replace /></Route>
-          </Switch>
-        </Suspense>
+        <Boundary key={location}>
+          <Suspense fallback={<Box textAlign="center" padding="xxl"><Spinner size="large" /></Box>}>
+            <Switch>
+              <Route path="/jobs" component={TrainingJobs} />
+              <Route path="/create-job"><CreateTrainingJob /></Route>
+              <Route path="/create-job/:name">{({ name }) => <CreateTrainingJob key={name} original={name} />}</Route>
+              <Route path="/create-job/:name/clear">{({ name }) => <CreateTrainingJob key={name} original={name} plain />}</Route>
+              <Route path="/jobs/:name">{({ name }) => <TrainingJob key={name} name={name} />}</Route>
+              <Route path="/tuning" component={TuningJobs} />
+              <Route path="/tuning/:name">{({ name }) => <TuningJob key={name} name={name} />}</Route>
+              <Route path="/create-tuning"><CreateTuningJob /></Route>
+              <Route path="/create-tuning/:name">{({ name }) => <CreateTuningJob key={name} original={name} />}</Route>
+              <Route path="/security-groups" component={SecurityGroups} />
+              <Route path="/security-groups/:id">{({ id }) => <SecurityGroup key={id} id={id} />}</Route>
+              <Route path="/security-groups/:id/fit">{({ id }) => <SecurityGroup key={id} id={id} fitting />}</Route>
+              <Route><Redirect to="/jobs" replace /></Route>
+            </Switch>
+          </Suspense>
+        </Boundary>
       }
     />
   );

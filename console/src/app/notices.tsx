@@ -23,7 +23,9 @@ export function NoticesProvider({ children }: { children: ReactNode }) {
     (type: "success" | "error", content: string) => {
       const id = crypto.getRandomValues(new Uint32Array(1)).join();
       const dismiss = () => setItems((all) => all.filter((item) => item.id !== id));
-      const item = { id, type, content, dismissible: true, dismissLabel: t("common.dismiss"), onDismiss: dismiss };
+      // An alert gets the focus, and so is in view also where the notices do not stick: on narrow screens.
+      const ariaRole = type === "error" ? ("alert" as const) : ("status" as const);
+      const item = { id, type, ariaRole, content, dismissible: true, dismissLabel: t("common.dismiss"), onDismiss: dismiss };
       // The same words twice say nothing new.
       setItems((all) => [item, ...all.filter((other) => other.content !== content)].slice(0, 4));
     },

@@ -1,5 +1,5 @@
 /** Tables whose pages the service cuts. */
-import { type DependencyList, useEffect, useState } from "react";
+import { type DependencyList, useMemo, useState } from "react";
 import { type Polled, usePoll } from "./poll";
 
 export interface Cut<Item> {
@@ -11,10 +11,13 @@ export interface Paged<Item> extends Polled<Cut<Item>> {
   /** Number of the page that is shown, from 1, and how many are known. */
   page: number;
   known: number;
-  /** Whether more pages follow those that are known. */
-  open: boolean;
   turn: (page: number) => void;
 }
+
+/** The tokens by which pages are found; the first page needs none. */
+type Tokens = (string | undefined)[];
+
+const FIRST = { page: 1, tokens: [undefined] as Tokens };
 
 /**
  * Asks `ask(token)` for a page at a time. A page is found by the token that the page before it gave, so that pages are reached
@@ -25,17 +28,17 @@ export function usePages<Item>(
   dependencies: DependencyList,
   every: (cut: Cut<Item>) => number | undefined,
 ): Paged<Item> {
-  const [page, setPage] = useState(1);
-  const [tokens, setTokens] = useState<(string | undefined)[]>([undefined]);
-  useEffect(() => {
-    setPage(1);
-    setTokens([undefined]);
-  }, dependencies);
+  const question = useMemo(() => Symbol(), dependencies);
+  const [turned, setTurned] = useState({ ...FIRST, question });
+  const { page, tokens } = turned.question === question ? turned : FIRST;
   const token = tokens[page - 1];
-  const polled = usePoll(() => ask(token), [...dependencies, token], every);
-  const next = polled.value?.next;
-  useEffect(() => {
-    if (next !== undefined && tokens.length === page) setTokens([...tokens, next]);
-  }, [next]);
-  return { ...polled, page, known: tokens.length, open: next !== undefined && tokens.length <= page, turn: setPage };
+  const polled = usePoll(() => ask(token), [question, token], every);
+  const known = polled.value === undefined ? tokens : following(tokens, page, polled.value.next);
+  return { ...polled, page, known: known.length, turn: (to) => setTurned({ question, page: to, tokens: known }) };
+}
+
+/** The tokens once `page` has answered that `next` finds the page after it, or that there is none. */
+export function following(tokens: Tokens, page: number, next: string | undefined): Tokens {
+  if (next === tokens[page]) return tokens;
+  return [...tokens.slice(0, page), ...(next === undefined ? [] : [next])];
 }

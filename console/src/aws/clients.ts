@@ -52,27 +52,33 @@ export async function identify(key: Key): Promise<Identity> {
 export function clients(key: Key, settings: Settings): Clients {
   const signer = (service: string, options: object = {}) =>
     new SignatureV4({ service, region: key.region, credentials: common(key).credentials, sha256: Sha256, ...options });
+  const sagemaker = new SageMakerClient(common(key));
+  /** Now by the service's clock, which the SDK learns from its answers. */
+  const now = () => new Date(Date.now() + sagemaker.config.systemClockOffset);
   return {
     region: key.region,
-    sagemaker: new SageMakerClient(common(key)),
+    sagemaker,
     ec2: new EC2Client(common(key)),
     logs: new CloudWatchLogsClient(common(key)),
     cloudwatch: new CloudWatchClient(common(key)),
     phalanx: async (operation, members) => {
       const body = JSON.stringify(members);
-      const signed = await signer("phalanx").sign({
-        method: "POST",
-        protocol: location.protocol,
-        hostname: location.hostname,
-        port: Number(location.port) || undefined,
-        path: "/",
-        headers: {
-          host: location.host,
-          "content-type": "application/x-amz-json-1.1",
-          "x-amz-target": `Phalanx.${operation}`,
+      const signed = await signer("phalanx").sign(
+        {
+          method: "POST",
+          protocol: location.protocol,
+          hostname: location.hostname,
+          port: Number(location.port) || undefined,
+          path: "/",
+          headers: {
+            host: location.host,
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": `Phalanx.${operation}`,
+          },
+          body,
         },
-        body,
-      });
+        { signingDate: now() },
+      );
       const { host: _, ...headers } = signed.headers;
       const response = await fetch("/", { method: "POST", headers, body });
       const answer = await response.json();
@@ -94,7 +100,7 @@ export function clients(key: Key, settings: Settings): Clients {
           path,
           headers: { host: base.host, "x-amz-content-sha256": "UNSIGNED-PAYLOAD" },
         },
-        { expiresIn: DOWNLOAD_SECONDS },
+        { expiresIn: DOWNLOAD_SECONDS, signingDate: now() },
       );
       const query = Object.entries(signed.query ?? {}).map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`);
       return `${base.origin}${path}?${query.join("&")}`;

@@ -6,16 +6,19 @@ import {
   SearchCommand,
   type TrainingJob,
 } from "@aws-sdk/client-sagemaker";
+import Alert from "@cloudscape-design/components/alert";
 import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
 import Header from "@cloudscape-design/components/header";
 import Link from "@cloudscape-design/components/link";
 import SpaceBetween from "@cloudscape-design/components/space-between";
+import StatusIndicator from "@cloudscape-design/components/status-indicator";
 import Table from "@cloudscape-design/components/table";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import type { Clients } from "../aws/clients";
+import { wording } from "../aws/errors";
 import { type Key, useWords } from "../i18n";
 import { costs, sameWork } from "../model/cost";
 
@@ -30,7 +33,7 @@ export function Cost({ job, estimate }: { job: DescribeTrainingJobResponse; esti
   const { t, duration, number, bytes } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
-  const { value: twin, loading } = usePoll(() => findTwin(aws, job), [aws, job.TrainingJobName, job.TrainingJobStatus]);
+  const { value: twin, error, loading } = usePoll(() => findTwin(aws, job), [aws, job.TrainingJobName, job.TrainingJobStatus]);
   const encrypted = job.EnableInterContainerTrafficEncryption ?? false;
   const [secret, clear] = encrypted ? [job, twin] : [twin, job];
   const signed = (value: number, digits?: number) => `${value > 0 ? "+" : ""}${number(value, digits)}`;
@@ -70,6 +73,8 @@ export function Cost({ job, estimate }: { job: DescribeTrainingJobResponse; esti
             </Box>
           )}
           <Box color="text-body-secondary">{t("cost.chance")}</Box>
+          {error !== undefined && <Alert type="error">{wording(error)}</Alert>}
+          {loading && error === undefined && <StatusIndicator type="loading">{t("common.loading")}</StatusIndicator>}
           {!loading && twin === undefined && <Box>{t(encrypted ? "cost.noTwin" : "cost.noSecretTwin")}</Box>}
           {!loading && twin === undefined && encrypted && (
             <Button onClick={() => navigate(`/create-job/${job.TrainingJobName}/clear`)}>{t("cost.compare")}</Button>

@@ -19,7 +19,6 @@ import { useWords } from "../i18n";
 import { cipher, type Edge, graph, overhead, type Report } from "../model/evidence";
 import { instanceCount } from "../model/instances";
 import { Cost, type Estimate } from "./Cost";
-import { isOver } from "./Status";
 
 const LIVE_MILLISECONDS = 2000;
 const PAIRS_PER_PAGE = 20;
@@ -36,10 +35,9 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
   const { t, number, moment, bytes } = useWords();
   const aws = useAws();
   const name = job.TrainingJobName!;
-  const over = isOver(job.TrainingJobStatus);
   const { value: answer, error } = usePoll(
     () => aws.phalanx<Answer>("DescribeTrainingJobEncryption", { TrainingJobName: name }),
-    [aws, name, over],
+    [aws, name],
     ({ Signed }) => (Signed ? undefined : LIVE_MILLISECONDS),
   );
   if (answer === undefined) {

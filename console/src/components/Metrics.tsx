@@ -27,7 +27,7 @@ export function Metrics({ job, over }: { job: DescribeTrainingJobResponse; over:
   const aws = useAws();
   const { value: found = [], error } = usePoll(
     () => series(aws, job),
-    [aws, job.TrainingJobName, over],
+    [aws, job.TrainingJobName],
     () => (over ? undefined : LIVE_MILLISECONDS),
   );
   const drawn = charts(found);

@@ -155,13 +155,8 @@ export function RuleCheck({ groups, networks }: { groups: string[]; networks: st
   const aws = useAws();
   const notices = useNotices();
   const [adding, setAdding] = useState(false);
-  const asked = [...groups, "/", ...networks].join();
-  const { value, error, refresh } = usePoll(
-    async () => ({ asked, ...(await groupRules(aws, groups)) }),
-    [aws, asked],
-    () => CHECK_MILLISECONDS,
-  );
-  if (value?.asked !== asked) {
+  const { value, error, refresh } = usePoll(() => groupRules(aws, groups), [aws, groups.join()], () => CHECK_MILLISECONDS);
+  if (value === undefined) {
     return error === undefined ? (
       <StatusIndicator type="loading">{t("check.running")}</StatusIndicator>
     ) : (

@@ -4,7 +4,7 @@ import type { Paged } from "../app/pages";
 /** Turns the pages of a table that the service cuts. */
 export function Turner({ pages }: { pages: Paged<unknown> }) {
   return (
-    <Pagination currentPageIndex={pages.page} pagesCount={pages.known} openEnd={pages.open}
+    <Pagination currentPageIndex={pages.page} pagesCount={pages.known}
       onChange={({ detail }) => pages.turn(detail.currentPageIndex)} />
   );
 }

@@ -11,3 +11,6 @@ export function instanceGroups(resources: Partial<ResourceConfig> | undefined): 
 export function instanceCount(resources: Partial<ResourceConfig> | undefined): number {
   return instanceGroups(resources).reduce((sum, { count }) => sum + count, 0);
 }
+
+/** Sorts names by the numbers in them: algo-2 comes before algo-10. */
+export const byNumber = new Intl.Collator("en", { numeric: true }).compare;

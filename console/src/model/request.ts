@@ -1,17 +1,18 @@
-/** A job that was described, as the request that would create it again. */
+/** A job that was described, as the request that would create it again. Its tags are no part of the description. */
 import type {
   CreateHyperParameterTuningJobRequest,
   CreateTrainingJobRequest,
   DescribeHyperParameterTuningJobResponse,
   DescribeTrainingJobResponse,
   HyperParameterTrainingJobDefinition,
+  Tag,
 } from "@aws-sdk/client-sagemaker";
 import { clean } from "./draft";
 
 /** The hyperparameter that tells the training program what it is tuned for. */
 const OBJECTIVE = "_tuning_objective_metric";
 
-export function requestOf(job: DescribeTrainingJobResponse): CreateTrainingJobRequest {
+export function requestOf(job: DescribeTrainingJobResponse, tags: Tag[]): CreateTrainingJobRequest {
   return clean({
     TrainingJobName: job.TrainingJobName,
     AlgorithmSpecification: job.AlgorithmSpecification,
@@ -29,10 +30,14 @@ export function requestOf(job: DescribeTrainingJobResponse): CreateTrainingJobRe
     RetryStrategy: job.RetryStrategy,
     Environment: job.Environment,
     ExperimentConfig: job.ExperimentConfig,
+    Tags: tags.length === 0 ? undefined : tags,
   });
 }
 
-export function tuningRequestOf(job: DescribeHyperParameterTuningJobResponse): CreateHyperParameterTuningJobRequest {
+export function tuningRequestOf(
+  job: DescribeHyperParameterTuningJobResponse,
+  tags: Tag[],
+): CreateHyperParameterTuningJobRequest {
   return clean({
     HyperParameterTuningJobName: job.HyperParameterTuningJobName,
     HyperParameterTuningJobConfig: job.HyperParameterTuningJobConfig,
@@ -40,6 +45,7 @@ export function tuningRequestOf(job: DescribeHyperParameterTuningJobResponse): C
     TrainingJobDefinitions: job.TrainingJobDefinitions?.map(withoutObjective),
     WarmStartConfig: job.WarmStartConfig,
     Autotune: job.Autotune,
+    Tags: tags.length === 0 ? undefined : tags,
   });
 }
 

@@ -37,7 +37,7 @@ export interface Range {
   min: string;
   max: string;
   scaling: (typeof SCALINGS)[number];
-  /** Of a categorical one, separated by commas. */
+  /** Of a categorical one, one a line. */
   values: string;
 }
 
@@ -106,11 +106,11 @@ export function proposed(name: string, parameter: Hyperparameter | undefined): R
     min: String(min ?? ""),
     max: String(max ?? ""),
     scaling: "Auto",
-    values: (parameter?.choices ?? []).join(", "),
+    values: (parameter?.choices ?? []).join("\n"),
   };
 }
 
-const valuesOf = (range: Range) => range.values.split(",").map((value) => value.trim()).filter((value) => value !== "");
+const valuesOf = (range: Range) => range.values.split("\n").map((value) => value.trim()).filter((value) => value !== "");
 
 export function tuningFaults(draft: Draft, tuning: Tuning): Faults {
   const tuned = new Set(tuning.ranges.map((range) => range.name));
@@ -124,7 +124,7 @@ export function tuningFaults(draft: Draft, tuning: Tuning): Faults {
   };
   whole("maxJobs", tuning.maxJobs, 1, 750, tuning.strategy === "Grid");
   whole("maxParallel", tuning.maxParallel, 1, 10);
-  whole("maxRuntime", tuning.maxRuntime, 120, 15_768_000, true);
+  whole("tuning.maxRuntime", tuning.maxRuntime, 120, 15_768_000, true);
   whole("seed", tuning.seed, 0, 2 ** 31 - 1, true);
   whole("notImproving", tuning.notImproving, 3, 750, true);
   if (tuning.target !== "" && !Number.isFinite(Number(tuning.target))) found.target = { key: "fault.number" };
@@ -218,7 +218,7 @@ export function fromTuning(
   region: string,
   resource?: Algorithm,
 ): { draft: Draft; tuning: Tuning } {
-  const job = tuningRequestOf(described);
+  const job = tuningRequestOf(described, []);
   const { HyperParameterTuningJobConfig: config, TrainingJobDefinition: definition, WarmStartConfig: warm } = job;
   const { ParameterRanges: ranges, HyperParameterTuningJobObjective: objective } = {
     ParameterRanges: definition?.HyperParameterRanges ?? config?.ParameterRanges,
@@ -263,7 +263,7 @@ export function fromTuning(
         ...numeric("Integer"),
         ...numeric("Continuous"),
         ...(ranges?.CategoricalParameterRanges ?? []).map(
-          ({ Name, Values }): Range => ({ ...proposed(Name!, undefined), kind: "Categorical", values: (Values ?? []).join(", ") }),
+          ({ Name, Values }): Range => ({ ...proposed(Name!, undefined), kind: "Categorical", values: (Values ?? []).join("\n") }),
         ),
         ...(ranges?.AutoParameters ?? []).map(({ Name, ValueHint }): Range => ({ ...proposed(Name!, undefined), kind: "Auto", min: ValueHint! })),
       ],

@@ -16,6 +16,7 @@ import Multiselect from "@cloudscape-design/components/multiselect";
 import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import Spinner from "@cloudscape-design/components/spinner";
+import Textarea from "@cloudscape-design/components/textarea";
 import { useEffect, useState } from "react";
 import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
@@ -193,7 +194,7 @@ function Settings({ draft, tuning, faults, set }: Parts) {
           <TextField label="tuning.maxParallel" numeric value={tuning.maxParallel} fault={faults.maxParallel}
             onChange={(maxParallel) => set({ maxParallel })} />
           <TextField label="tuning.maxRuntime" hint="tuning.maxRuntimeHint" optional numeric value={tuning.maxRuntime}
-            fault={faults.maxRuntime} onChange={(maxRuntime) => set({ maxRuntime })} />
+            fault={faults["tuning.maxRuntime"]} onChange={(maxRuntime) => set({ maxRuntime })} />
           {tuning.strategy === "Hyperband" && (
             <TextField label="tuning.minResource" hint="tuning.resourceHint" numeric value={tuning.minResource} fault={faults.minResource}
               onChange={(minResource) => set({ minResource })} />
@@ -234,6 +235,9 @@ function Settings({ draft, tuning, faults, set }: Parts) {
 /** Whether a range is one text: its values, or the value that it is chosen around. */
 const single = (range: Range) => range.kind === "Categorical" || range.kind === "Auto";
 
+/** How many of twelve columns a field has on a narrow page, and on others. */
+const column = (narrow: number, wide: number) => ({ colspan: { default: narrow, xs: wide } });
+
 /** The hyperparameters that are tuned, and their ranges. */
 function Ranges({ draft, tuning, faults, set }: Parts) {
   const { t } = useWords();
@@ -258,7 +262,7 @@ function Ranges({ draft, tuning, faults, set }: Parts) {
       <FormField stretch errorText={fault(faults.ranges)}>
         <SpaceBetween size="l">
           {tuning.ranges.map((range, index) => (
-            <Grid key={index} gridDefinition={[{ colspan: 3 }, { colspan: 2 }, ...(single(range) ? [{ colspan: 6 }] : [{ colspan: 2 }, { colspan: 2 }, { colspan: 2 }]), { colspan: 1 }]}>
+            <Grid key={index} gridDefinition={[column(12, 3), column(12, 2), ...(single(range) ? [column(12, 6)] : [column(6, 2), column(6, 2), column(12, 2)]), column(12, 1)]}>
               <FormField label={t("tuning.hyperparameter")} errorText={fault(faults[`ranges.${index}`])}>
                 {known === undefined || known.length === 0 ? (
                   <Input value={range.name} onChange={({ detail }) => change(index, { name: detail.value })} />
@@ -281,8 +285,8 @@ function Ranges({ draft, tuning, faults, set }: Parts) {
                 />
               </FormField>
               {range.kind === "Categorical" ? (
-                <FormField label={t("tuning.values")}>
-                  <Input value={range.values} onChange={({ detail }) => change(index, { values: detail.value })} />
+                <FormField label={t("tuning.values")} constraintText={t("tuning.valuesHint")}>
+                  <Textarea value={range.values} rows={3} spellcheck={false} onChange={({ detail }) => change(index, { values: detail.value })} />
                 </FormField>
               ) : (
                 <FormField label={t(range.kind === "Auto" ? "tuning.valueHint" : "tuning.min")}>

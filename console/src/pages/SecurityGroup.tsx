@@ -107,17 +107,21 @@ function Rules({ group, direction, rules, changed }: { group: string; direction:
   const notices = useNotices();
   const [chosen, setChosen] = useState<string[]>([]);
   const [adding, setAdding] = useState(false);
+  const [revoking, setRevoking] = useState(false);
   const selected = rules.filter((rule) => chosen.includes(rule.SecurityGroupRuleId!));
   const title = t(`rules.${direction}` as Key);
   const revoke = async () => {
+    setRevoking(true);
     const members = { GroupId: group, SecurityGroupRuleIds: selected.map((rule) => rule.SecurityGroupRuleId!) };
     try {
       if (direction === "ingress") await aws.ec2.send(new RevokeSecurityGroupIngressCommand(members));
       else await aws.ec2.send(new RevokeSecurityGroupEgressCommand(members));
       notices.done(t("rules.revoked", { count: selected.length }));
+      setChosen([]);
     } catch (error) {
       notices.failed(error);
     }
+    setRevoking(false);
     changed();
   };
   return (
@@ -141,7 +145,9 @@ function Rules({ group, direction, rules, changed }: { group: string; direction:
             counter={`(${number(rules.length)})`}
             actions={
               <SpaceBetween direction="horizontal" size="xs">
-                <Button disabled={selected.length === 0} onClick={() => void revoke()}>{t("rules.revoke")}</Button>
+                <Button disabled={selected.length === 0} loading={revoking} onClick={() => void revoke()}>
+                  {t("rules.revoke")}
+                </Button>
                 <Button onClick={() => setAdding(true)}>{t("rules.add")}</Button>
               </SpaceBetween>
             }

@@ -3,7 +3,6 @@ import {
   DeleteTagsCommand,
   DescribeTrainingJobCommand,
   type DescribeTrainingJobResponse,
-  ListTagsCommand,
 } from "@aws-sdk/client-sagemaker";
 import Alert from "@cloudscape-design/components/alert";
 import Badge from "@cloudscape-design/components/badge";
@@ -16,6 +15,7 @@ import Header from "@cloudscape-design/components/header";
 import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
 import Link from "@cloudscape-design/components/link";
 import SpaceBetween from "@cloudscape-design/components/space-between";
+import StatusIndicator from "@cloudscape-design/components/status-indicator";
 import Table from "@cloudscape-design/components/table";
 import Tabs from "@cloudscape-design/components/tabs";
 import { useEffect, useState } from "react";
@@ -23,6 +23,7 @@ import { useHashLocation } from "wouter/use-hash-location";
 import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
+import { tagsOf } from "../aws/copies";
 import { wording } from "../aws/errors";
 import { CodeModal } from "../components/Code";
 import { Encryption } from "../components/Encryption";
@@ -33,7 +34,7 @@ import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { useWords } from "../i18n";
 import { said } from "../i18n/said";
-import { trainingJobCode } from "../model/code";
+import { type Code, trainingJobCode } from "../model/code";
 import { instanceGroups } from "../model/instances";
 import type { Pair } from "../model/draft";
 import { requestOf } from "../model/request";
@@ -47,7 +48,8 @@ export default function TrainingJob({ name }: { name: string }) {
   const [, navigate] = useHashLocation();
   const [tab, setTab] = useState("overview");
   const [asking, setAsking] = useState<"stop" | "delete">();
-  const [code, setCode] = useState(false);
+  const notices = useNotices();
+  const [code, setCode] = useState<Code[]>();
   const { value: job, error, refresh } = usePoll(
     () => aws.sagemaker.send(new DescribeTrainingJobCommand({ TrainingJobName: name })),
     [aws, name],
@@ -64,6 +66,13 @@ export default function TrainingJob({ name }: { name: string }) {
     );
   }
   const over = isOver(job.TrainingJobStatus);
+  const showCode = async () => {
+    try {
+      setCode(trainingJobCode(requestOf(job, await tagsOf(aws, job.TrainingJobArn))));
+    } catch (failure) {
+      notices.failed(failure);
+    }
+  };
   return (
     <Page
       title={name}
@@ -73,7 +82,7 @@ export default function TrainingJob({ name }: { name: string }) {
           <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={refresh} />
           <Button disabled={job.TrainingJobStatus !== "InProgress"} onClick={() => setAsking("stop")}>{t("jobs.stop")}</Button>
           <Button disabled={!over} onClick={() => setAsking("delete")}>{t("common.delete")}</Button>
-          <Button onClick={() => setCode(true)}>{t("code.view")}</Button>
+          <Button onClick={() => void showCode()}>{t("code.view")}</Button>
           <Button onClick={() => navigate(`/create-job/${name}`)}>{t("jobs.clone")}</Button>
         </SpaceBetween>
       }
@@ -95,7 +104,7 @@ export default function TrainingJob({ name }: { name: string }) {
       />
       {asking === "stop" && <StopJob name={name} close={() => { setAsking(undefined); refresh(); }} />}
       {asking === "delete" && <DeleteJob name={name} close={() => setAsking(undefined)} done={() => navigate("/jobs")} />}
-      {code && <CodeModal code={trainingJobCode(requestOf(job))} close={() => setCode(false)} />}
+      {code !== undefined && <CodeModal code={code} close={() => setCode(undefined)} />}
     </Page>
   );
 }
@@ -274,9 +283,9 @@ function Tags({ arn }: { arn: string }) {
   const { t } = useWords();
   const aws = useAws();
   const notices = useNotices();
-  const { value: kept, error, refresh } = usePoll(async () => {
-    const answer = await aws.sagemaker.send(new ListTagsCommand({ ResourceArn: arn }));
-    return (answer.Tags ?? []).map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" }));
+  const { value: kept, error, loading, refresh } = usePoll(async () => {
+    const found = await tagsOf(aws, arn);
+    return found.map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" }));
   }, [aws, arn]);
   const [tags, setTags] = useState<Pair[]>([]);
   const [busy, setBusy] = useState(false);
@@ -288,28 +297,31 @@ function Tags({ arn }: { arn: string }) {
     try {
       const wanted = tags.filter((tag) => tag.key !== "");
       const gone = (kept ?? []).map((tag) => tag.key).filter((key) => wanted.every((tag) => tag.key !== key));
-      if (gone.length > 0) await aws.sagemaker.send(new DeleteTagsCommand({ ResourceArn: arn, TagKeys: gone }));
+      // Whatever is refused, nothing is lost.
       if (wanted.length > 0) {
         const Tags = wanted.map(({ key, value }) => ({ Key: key, Value: value }));
         await aws.sagemaker.send(new AddTagsCommand({ ResourceArn: arn, Tags }));
       }
+      if (gone.length > 0) await aws.sagemaker.send(new DeleteTagsCommand({ ResourceArn: arn, TagKeys: gone }));
       notices.done(t("job.tagsSaved"));
+      refresh();
     } catch (failure) {
       notices.failed(failure);
     }
     setBusy(false);
-    refresh();
   };
   return (
     <Container
       header={
-        <Header variant="h2" actions={<Button loading={busy} onClick={() => void save()}>{t("common.save")}</Button>}>
+        <Header variant="h2" actions={<Button loading={busy} disabled={loading} onClick={() => void save()}>{t("common.save")}</Button>}>
           {t("form.tags")}
         </Header>
       }
     >
       {error !== undefined && <Alert type="error">{wording(error)}</Alert>}
-      <Pairs items={tags} add="form.addTag" none="form.noTags" onChange={setTags} />
+      {loading ? <StatusIndicator type="loading">{t("common.loading")}</StatusIndicator> : (
+        <Pairs items={tags} add="form.addTag" none="form.noTags" onChange={setTags} />
+      )}
     </Container>
   );
 }

@@ -40,7 +40,7 @@ export default function TrainingJobs() {
   const { contains, status } = wanted;
   const [sort, setSort] = useState<{ by: SortBy; descending: boolean }>({ by: "CreationTime", descending: true });
   const [chosen, setChosen] = useState<TrainingJobSummary>();
-  const [asking, setAsking] = useState<"stop" | "delete">();
+  const [asking, setAsking] = useState<{ what: "stop" | "delete"; name: string }>();
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.sagemaker.send(
@@ -131,7 +131,7 @@ export default function TrainingJobs() {
                   ]}
                   onItemClick={({ detail }) => {
                     if (detail.id === "clone") navigate(`/create-job/${name}`);
-                    else setAsking(detail.id as "stop" | "delete");
+                    else setAsking({ what: detail.id as "stop" | "delete", name });
                   }}
                 >
                   {t("common.actions")}
@@ -158,8 +158,8 @@ export default function TrainingJobs() {
           </Box>
         }
       />
-      {asking === "stop" && <StopJob name={name} close={() => { setAsking(undefined); pages.refresh(); }} />}
-      {asking === "delete" && <DeleteJob name={name} close={() => { setAsking(undefined); pages.refresh(); }} />}
+      {asking?.what === "stop" && <StopJob name={asking.name} close={() => { setAsking(undefined); pages.refresh(); }} />}
+      {asking?.what === "delete" && <DeleteJob name={asking.name} close={() => { setAsking(undefined); pages.refresh(); }} />}
     </>
   );
 }

@@ -17,15 +17,17 @@ import SpaceBetween from "@cloudscape-design/components/space-between";
 import Table from "@cloudscape-design/components/table";
 import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
+import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import type { Clients } from "../aws/clients";
+import { tagsOf } from "../aws/copies";
 import { wording } from "../aws/errors";
 import { CodeModal } from "../components/Code";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { useWords } from "../i18n";
-import { tuningJobCode } from "../model/code";
+import { type Code, tuningJobCode } from "../model/code";
 import { tuningRequestOf } from "../model/request";
 import { axes, type Trial, trials } from "../model/tuning";
 import { DeleteTuning, StopTuning } from "./TuningJobs";
@@ -37,7 +39,8 @@ export default function TuningJob({ name }: { name: string }) {
   const aws = useAws();
   const [, navigate] = useHashLocation();
   const [asking, setAsking] = useState<"stop" | "delete">();
-  const [code, setCode] = useState(false);
+  const notices = useNotices();
+  const [code, setCode] = useState<Code[]>();
   const { value: found, error, refresh } = usePoll(
     () => load(aws, name),
     [aws, name],
@@ -56,6 +59,13 @@ export default function TuningJob({ name }: { name: string }) {
   const { job, children } = found;
   const objective = job.HyperParameterTuningJobConfig?.HyperParameterTuningJobObjective?.MetricName ?? "";
   const done = trials(children);
+  const showCode = async () => {
+    try {
+      setCode(tuningJobCode(tuningRequestOf(job, await tagsOf(aws, job.HyperParameterTuningJobArn))));
+    } catch (failure) {
+      notices.failed(failure);
+    }
+  };
   return (
     <Page
       title={name}
@@ -65,7 +75,7 @@ export default function TuningJob({ name }: { name: string }) {
           <Button iconName="refresh" ariaLabel={t("common.refresh")} onClick={refresh} />
           <Button disabled={job.HyperParameterTuningJobStatus !== "InProgress"} onClick={() => setAsking("stop")}>{t("jobs.stop")}</Button>
           <Button disabled={!isOver(job.HyperParameterTuningJobStatus)} onClick={() => setAsking("delete")}>{t("common.delete")}</Button>
-          <Button onClick={() => setCode(true)}>{t("code.view")}</Button>
+          <Button onClick={() => void showCode()}>{t("code.view")}</Button>
           <Button disabled={job.TrainingJobDefinition === undefined} disabledReason={t("tuning.several")}
             onClick={() => navigate(`/create-tuning/${name}`)}>
             {t("jobs.clone")}
@@ -82,7 +92,7 @@ export default function TuningJob({ name }: { name: string }) {
       <Children items={children} objective={objective} />
       {asking === "stop" && <StopTuning name={name} close={() => { setAsking(undefined); refresh(); }} />}
       {asking === "delete" && <DeleteTuning name={name} close={() => setAsking(undefined)} done={() => navigate("/tuning")} />}
-      {code && <CodeModal code={tuningJobCode(tuningRequestOf(job))} close={() => setCode(false)} />}
+      {code !== undefined && <CodeModal code={code} close={() => setCode(undefined)} />}
     </Page>
   );
 }

@@ -37,7 +37,7 @@ export default function TuningJobs() {
   const { contains, status } = wanted;
   useTitle(t("tunings.title"));
   const [chosen, setChosen] = useState<string>();
-  const [asking, setAsking] = useState<"stop" | "delete">();
+  const [asking, setAsking] = useState<{ what: "stop" | "delete"; name: string }>();
   const pages = usePages(
     async (NextToken) => {
       const answer = await aws.sagemaker.send(
@@ -117,7 +117,7 @@ export default function TuningJobs() {
                   ]}
                   onItemClick={({ detail }) => {
                     if (detail.id === "clone") navigate(`/create-tuning/${name}`);
-                    else setAsking(detail.id as "stop" | "delete");
+                    else setAsking({ what: detail.id as "stop" | "delete", name });
                   }}
                 >
                   {t("common.actions")}
@@ -141,8 +141,8 @@ export default function TuningJobs() {
           </Box>
         }
       />
-      {asking === "stop" && <StopTuning name={name} close={close} />}
-      {asking === "delete" && <DeleteTuning name={name} close={close} />}
+      {asking?.what === "stop" && <StopTuning name={asking.name} close={close} />}
+      {asking?.what === "delete" && <DeleteTuning name={asking.name} close={close} />}
     </>
   );
 }
