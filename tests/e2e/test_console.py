@@ -105,6 +105,7 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
     assert (job["ResourceConfig"]["InstanceCount"], job["HyperParameters"]) == (2, {"num_round": "20"})
     visitor.sees(visitor("said.completed"))
     visitor.picture("job")
+    visitor.button("common.dismiss")
 
     visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
     expect(visitor.page.get_by_role("img", name=re.compile("algo-1.*AES-GCM-256"))).to_be_visible()

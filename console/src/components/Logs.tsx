@@ -1,5 +1,4 @@
 /** The logs of a job's instances, followed as they are written. */
-import { GetLogEventsCommand, type OutputLogEvent, paginateDescribeLogStreams } from "@aws-sdk/client-cloudwatch-logs";
 import Alert from "@cloudscape-design/components/alert";
 import Box from "@cloudscape-design/components/box";
 import Container from "@cloudscape-design/components/container";
@@ -11,31 +10,17 @@ import Toggle from "@cloudscape-design/components/toggle";
 import { useEffect, useRef, useState } from "react";
 import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
-import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
+import { logStreams, readOn, type Tail } from "../aws/logs";
 import { useWords } from "../i18n";
-import { byNumber } from "../model/instances";
 
-const GROUP = "/aws/sagemaker/TrainingJobs";
 const FOLLOW_MILLISECONDS = 1500;
-/** Lines that are kept on the page; of a longer log these are its last. */
-const MOST_LINES = 5000;
-
-interface Tail {
-  stream: string;
-  events: OutputLogEvent[];
-  token?: string;
-  /** Whether lines before these are left out. */
-  cut: boolean;
-  /** Whether nothing followed when it was last read. */
-  ended: boolean;
-}
 
 export function Logs({ name, over }: { name: string; over: boolean }) {
   const { t, number, moment } = useWords();
   const aws = useAws();
   const { value: streams = [], ...listing } = usePoll(
-    () => streamsOf(aws, name),
+    () => logStreams(aws.logs, name),
     [aws, name],
     () => (over ? undefined : FOLLOW_MILLISECONDS),
   );
@@ -47,7 +32,7 @@ export function Logs({ name, over }: { name: string; over: boolean }) {
   const { value: tail, ...reading } = usePoll(
     async () => {
       if (stream === undefined) return undefined;
-      read.current = await readOn(aws, stream, read.current?.stream === stream ? read.current : undefined);
+      read.current = await readOn(aws.logs, stream, read.current?.stream === stream ? read.current : undefined);
       return read.current;
     },
     [aws, stream],
@@ -104,25 +89,4 @@ export function Logs({ name, over }: { name: string; over: boolean }) {
       )}
     </Container>
   );
-}
-
-/** The names of a job's log streams, one for each instance. */
-async function streamsOf(aws: Clients, name: string): Promise<string[]> {
-  const found: string[] = [];
-  for await (const page of paginateDescribeLogStreams({ client: aws.logs }, { logGroupName: GROUP, logStreamNamePrefix: `${name}/` })) {
-    found.push(...(page.logStreams ?? []).map((stream) => stream.logStreamName!));
-  }
-  return found.sort(byNumber);
-}
-
-/** The end of a stream; after `before`, with what has been written since. */
-async function readOn(aws: Clients, stream: string, before: Tail | undefined): Promise<Tail> {
-  const ask = (nextToken?: string, limit?: number) =>
-    aws.logs.send(new GetLogEventsCommand({ logGroupName: GROUP, logStreamName: stream, nextToken, limit, startFromHead: before !== undefined }));
-  const answer = await ask(before?.token);
-  const cut = before?.cut ?? ((await ask(answer.nextBackwardToken, 1)).events ?? []).length > 0;
-  const all = [...(before?.events ?? []), ...(answer.events ?? [])];
-  const events = all.slice(-MOST_LINES);
-  const token = answer.nextForwardToken;
-  return { stream, events, token, cut: cut || all.length > events.length, ended: token === before?.token };
 }

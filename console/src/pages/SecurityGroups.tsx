@@ -126,7 +126,7 @@ function CreateGroup({ close }: { close: () => void }) {
   const aws = useAws();
   const notices = useNotices();
   const [, navigate] = useHashLocation();
-  const { value: vpcs = [] } = usePoll(async () => (await aws.ec2.send(new DescribeVpcsCommand({}))).Vpcs ?? [], [aws]);
+  const { value: vpcs = [], error, loading } = usePoll(async () => (await aws.ec2.send(new DescribeVpcsCommand({}))).Vpcs ?? [], [aws]);
   const [name, setName] = useState("");
   const [description, setDescription] = useState("");
   const [vpc, setVpc] = useState<string>();
@@ -138,8 +138,8 @@ function CreateGroup({ close }: { close: () => void }) {
       const made = await aws.ec2.send(new CreateSecurityGroupCommand({ GroupName: name, Description: description, VpcId }));
       notices.done(t("groups.created", { id: made.GroupId! }));
       navigate(`/security-groups/${made.GroupId}/fit`);
-    } catch (error) {
-      notices.failed(error);
+    } catch (failure) {
+      notices.failed(failure);
       setBusy(false);
     }
   };
@@ -166,7 +166,7 @@ function CreateGroup({ close }: { close: () => void }) {
         <FormField label={t("job.message")} constraintText={t("groups.descriptionHint")}>
           <Input value={description} onChange={({ detail }) => setDescription(detail.value)} />
         </FormField>
-        <FormField label={t("network.vpc")}>
+        <FormField label={t("network.vpc")} errorText={error === undefined ? undefined : wording(error)}>
           <Select
             selectedOption={VpcId === undefined ? null : { value: VpcId, label: VpcId }}
             options={vpcs.map((each) => ({
@@ -174,6 +174,7 @@ function CreateGroup({ close }: { close: () => void }) {
               label: each.VpcId!,
               description: [each.CidrBlock, each.IsDefault ? t("network.default") : ""].filter(Boolean).join(" · "),
             }))}
+            statusType={loading ? "loading" : "finished"}
             onChange={({ detail }) => setVpc(detail.selectedOption.value)}
           />
         </FormField>

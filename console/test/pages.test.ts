@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
 import { following } from "../src/app/pages";
-import { byNumber } from "../src/model/instances";
 
 test("a page that is known stays known until the page before it leads elsewhere", () => {
   const all = [undefined, "b", "c"];
@@ -10,12 +9,4 @@ test("a page that is known stays known until the page before it leads elsewhere"
   expect(following(all, 3, undefined)).toEqual(all);
   expect(following(all, 1, "other")).toEqual([undefined, "other"]);
   expect(following(all, 2, undefined)).toEqual([undefined, "b"]);
-});
-
-test("instances come in the order of their numbers", () => {
-  expect(["job/algo-10-1700", "job/algo-2-1700", "job/algo-1-1700"].sort(byNumber)).toEqual([
-    "job/algo-1-1700",
-    "job/algo-2-1700",
-    "job/algo-10-1700",
-  ]);
 });
