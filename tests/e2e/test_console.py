@@ -263,11 +263,9 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
     expect(table.get_by_role("row")).to_have_count(11)
     visitor.page.get_by_label(visitor("jobs.find")).fill("many-")
     expect(table.get_by_text("many-09999")).to_be_visible()
-    visitor.page.get_by_role("button", name="Next page").click()
-    expect(table.get_by_text("many-09974")).to_be_visible()
-    # Another filter with the same first page leads on from it, too.
-    visitor.page.get_by_label(visitor("jobs.find")).fill("any-")
-    expect(table.get_by_text("many-09999")).to_be_visible()
+    # Another filter has the same first page, which leads on no less.
+    with visitor.page.expect_response(lambda response: '"any-"' in (response.request.post_data or "")):
+        visitor.page.get_by_label(visitor("jobs.find")).fill("any-")
     visitor.page.get_by_role("button", name="Next page").click()
     expect(table.get_by_text("many-09974")).to_be_visible()
     visitor.page.get_by_label(visitor("jobs.find")).fill("many_")
