@@ -387,7 +387,7 @@ def test_a_key_that_nobody_has_is_refused_in_words(chromium, phalanx):
 
 
 def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx):
-    """Everything but `answers` is refused."""
+    """Every JSON operation but those in `answers` is refused; EC2 answers itself."""
     job = {
         "TrainingJobName": "mine",
         "TrainingJobArn": "arn:aws:sagemaker:us-west-2:123456789012:training-job/mine",
@@ -462,6 +462,21 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     expect(page.get_by_role("alert")).to_be_in_viewport()
     expect(key).to_have_value("colour")
     assert "DeleteTags" not in asked
+
+    # The service itself refuses a rule that is there, and is asked once to delete it.
+    revoked = []
+    page.on("request", lambda request: revoked.append("Action=RevokeSecurityGroupIngress" in (request.post_data or "")))
+    visitor.open(f"#/security-groups/{phalanx.network(UDP_500)['SecurityGroupIds'][0]}")
+    page.get_by_role("button", name=visitor("rules.add"), exact=True).first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name=visitor("rules.add"), exact=True).click()
+    expect(dialog.get_by_text("InvalidPermission.Duplicate")).to_be_visible()
+    visitor.check_accessibility()
+    dialog.get_by_role("button", name=visitor("common.cancel"), exact=True).click()
+    page.get_by_role("table", name=visitor("rules.ingress")).get_by_role("checkbox").last.check()
+    page.get_by_role("button", name=visitor("rules.revoke"), exact=True).first.dblclick()
+    visitor.sees(visitor("rules.revoked", count=1))
+    assert sum(revoked) == 1
 
     # The button is at the end of a long form.
     visitor.open("#/create-job")

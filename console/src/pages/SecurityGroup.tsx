@@ -187,6 +187,7 @@ function AddRule({ group, direction, close }: { group: string; direction: Direct
   const [rule, setRule] = useState<NewRule>({ kind: "ike", ports: "", peer: group, description: "" });
   const [tried, setTried] = useState(false);
   const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<unknown>();
   const faults = ruleFaults(rule);
   const set = (change: Partial<NewRule>) => setRule({ ...rule, ...change });
   const add = async () => {
@@ -200,7 +201,7 @@ function AddRule({ group, direction, close }: { group: string; direction: Direct
       notices.done(t("check.added", { count: 1, group }));
       close();
     } catch (error) {
-      notices.failed(error);
+      setRefusal(error);
       setBusy(false);
     }
   };
@@ -220,6 +221,7 @@ function AddRule({ group, direction, close }: { group: string; direction: Direct
       }
     >
       <SpaceBetween size="l">
+        {refusal !== undefined && <Alert type="error">{wording(refusal)}</Alert>}
         <FormField label={t("rules.kind")}>
           <Select selectedOption={kind(rule.kind)} options={KINDS.map(kind)}
             onChange={({ detail }) => set({ kind: detail.selectedOption.value as Kind })} />

@@ -131,6 +131,7 @@ function CreateGroup({ close }: { close: () => void }) {
   const [description, setDescription] = useState("");
   const [vpc, setVpc] = useState<string>();
   const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<unknown>();
   const VpcId = vpc ?? vpcs.find((each) => each.IsDefault)?.VpcId ?? vpcs[0]?.VpcId;
   const create = async () => {
     setBusy(true);
@@ -139,7 +140,7 @@ function CreateGroup({ close }: { close: () => void }) {
       notices.done(t("groups.created", { id: made.GroupId! }));
       navigate(`/security-groups/${made.GroupId}/fit`);
     } catch (failure) {
-      notices.failed(failure);
+      setRefusal(failure);
       setBusy(false);
     }
   };
@@ -160,6 +161,7 @@ function CreateGroup({ close }: { close: () => void }) {
       }
     >
       <SpaceBetween size="l">
+        {refusal !== undefined && <Alert type="error">{wording(refusal)}</Alert>}
         <FormField label={t("groups.name")}>
           <Input value={name} onChange={({ detail }) => setName(detail.value)} />
         </FormField>
