@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from phalanx.cli.evidence import show
 from phalanx.cli.main import app
 from phalanx.cli.report import page
-from phalanx.jobs.evidence import Signer, verify
+from phalanx.cli.settings import Endpoints
+from phalanx.jobs.evidence import Signer, summary, verify
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import DeletedJob, TrainingJob
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
 PAIR = {
@@ -91,14 +92,22 @@ def service(tmp_path):
     database = Database(sqlite_url(directory / "phalanx.db"))
     database.migrate()
     signer = Signer(directory / "evidence.key")
-    good = signer.sign(REPORT)
+    # As its environment had it, which is not that of those who audit.
+    Endpoints("http://127.0.0.1:1", "http://127.0.0.1:2", "us-west-2", account="210987654321").save(directory)
+
+    def signed(name, by=signer, **changes):
+        return by.sign({**REPORT, "job": name, "arn": name, **changes})
+
     jobs = {
-        "proven": (2, True, good, 1),
+        "proven": (2, True, signed("proven"), 1),
         "clear": (2, False, None, 1),
         "alone": (1, False, None, 1),
         "queued": (2, False, None, None),
-        "gaps": (3, True, signer.sign({**REPORT, "gaps": ["algo-3 was gone"]}), 1),
-        "forged": (2, True, {**good, "plaintext_packets_dropped": 0}, 1),
+        "gaps": (3, True, signed("gaps", gaps=["algo-3 was gone"]), 1),
+        "forged": (2, True, {**signed("forged"), "plaintext_packets_dropped": 0}, 1),
+        "stranger": (2, True, signed("stranger", Signer(tmp_path / "other.key")), 1),
+        "swapped": (2, True, signed("proven"), 1),
+        "unsaid": (2, True, signed("unsaid", encrypted=False), 1),
         "silent": (2, True, None, 1),
     }
     with database.write() as session:
@@ -119,6 +128,20 @@ def service(tmp_path):
                     evidence=evidence,
                 )
             )
+        for name, doubt in (("gone", "encryption was not requested"), ("proven", None)):
+            session.add(
+                DeletedJob(
+                    name=name,
+                    created=1_789_000_000_000,
+                    arn=name,
+                    instances=2,
+                    status="Completed",
+                    encrypted=doubt is None,
+                    doubt=doubt,
+                    evidence=summary(signed("proven")) if doubt is None else None,
+                    deleted=1_790_000_000_000,
+                )
+            )
     database.close()
     return directory
 
@@ -132,19 +155,93 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert done.exit_code == 1, done.output
     audited = json.loads(done.stdout)
     assert verify(audited) == Signer(service / "evidence.key").public_key
-    reasons = {row["job"]: row["doubt"] for row in audited["jobs"]}
-    assert set(reasons) == {"proven", "clear", "gaps", "forged", "silent"}
+    assert audited["account"] == "210987654321"
+    reasons = {row["job"]: row["doubt"] for row in audited["jobs"] if row["deleted"] is None}
+    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent"}
     assert reasons["proven"] is None
-    told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven")
+    told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven" and row["deleted"] is None)
     assert (told["requested_by"], told["bytes"], told["spis"]) == (REPORT["requested_by"], 567890, ["c0ffee00"])
     assert told["capture"]["verdict"] == "encrypted while watched"
     assert reasons["clear"] == "encryption was not requested"
     assert "algo-3 was gone" in reasons["gaps"]
     assert "changed after it was signed" in reasons["forged"]
+    assert "signed by" in reasons["stranger"]
+    assert "another job, proven" in reasons["swapped"]
+    assert "does not say" in reasons["unsaid"]
+    deleted = [(row["job"], row["doubt"], row["deleted"]) for row in audited["jobs"] if row["deleted"] is not None]
+    when = "2026-09-21T14:13:20+00:00"
+    assert deleted == [("gone", "encryption was not requested", when), ("proven", None, when)]
     shown = phalanx("audit", "--data-dir", service)
-    assert "4 of 5 jobs" in shown.stdout
+    assert "8 of 10 jobs" in shown.stdout
+    assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
+
+
+@pytest.mark.parametrize("arguments", [("audit", "--json"), ("evidence", "proven"), ("evidence", "--public-key")])
+@pytest.mark.parametrize("content", [None, b""])
+def test_nothing_is_signed_or_believed_with_a_new_key(service, arguments, content):
+    key = service / "evidence.key"
+    key.unlink()
+    if content is not None:
+        key.write_bytes(content)
+    done = phalanx(*arguments, "--data-dir", service)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert str(key) in done.stderr
+    assert key.exists() == (content is not None)
+
+
+@pytest.mark.parametrize(("job", "word"), [("forged", "changed"), ("stranger", "signed by"), ("swapped", "another job")])
+def test_a_report_that_the_service_has_not_signed_for_the_job_is_not_shown(service, job, word):
+    for more in ((), ("--json",)):
+        done = phalanx("evidence", job, *more, "--data-dir", service)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert word in done.stderr
+
+
+def test_a_check_says_whose_report_it_is_and_what_it_tells(service, tmp_path):
+    file = tmp_path / "report.json"
+    key = phalanx("evidence", "--public-key", "--data-dir", service).stdout.strip()
+    for arguments, words in (
+        (
+            ("evidence", "proven", "--json"),
+            "the report of 'proven', 2026-09-21T14:13:20.000+00:00: encrypted: 'encrypted while",
+        ),
+        (("evidence", "gaps", "--json"), "the report of 'gaps', 2026-09-21T14:13:20.000+00:00: encrypted, but 'not all was"),
+        (("evidence", "unsaid", "--json"), "2026-09-21T14:13:20.000+00:00: not encrypted"),
+        (("audit", "--json"), "the audit of account '210987654321', "),
+    ):
+        file.write_text(phalanx(*arguments, "--data-dir", service).stdout)
+        done = phalanx("evidence", "--verify", file)
+        assert (done.exit_code, words in done.stdout, "key not checked" in done.stdout) == (0, True, True), done.output
+        assert "key not checked" not in phalanx("evidence", "--verify", file, "--key", key).stdout
+    assert phalanx("evidence", "proven", "--verify", file).exit_code == 1
+    file.write_text(phalanx("evidence", "proven", "--json", "--data-dir", service).stdout)
+    assert phalanx("evidence", "proven", "--verify", file).exit_code == 0
+    other = phalanx("evidence", "gaps", "--verify", file)
+    assert (other.exit_code, "no report of gaps" in other.stderr) == (1, True)
+
+
+def test_a_file_that_readers_may_read_differently_is_no_report(service, tmp_path):
+    file = tmp_path / "report.json"
+    text = phalanx("evidence", "proven", "--json", "--data-dir", service).stdout
+    for content, word in (
+        (
+            text.replace('"plaintext_packets_dropped"', '"plaintext_packets_dropped": 7, "plaintext_packets_dropped"', 1),
+            "twice",
+        ),
+        (text.replace('"spi"', '"spi": "0", "spi"', 1), "twice"),
+        ("[" * 100_000 + "]" * 100_000, "nested"),
+        (
+            json.dumps(Signer(tmp_path / "other.key").sign({"job": 1, "encrypted": False, "measured_at": "x"})),
+            "read as a report",
+        ),
+        (json.dumps(Signer(tmp_path / "other.key").sign({})), "read as a report"),
+    ):
+        file.write_text(content)
+        done = phalanx("evidence", "--verify", file)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert word in done.stderr
 
 
 def test_a_report_verifies_elsewhere_with_the_public_key_alone_until_a_byte_is_changed(service, tmp_path):

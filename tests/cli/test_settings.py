@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from phalanx.cli.env import variables
-from phalanx.cli.settings import AdminKey, Endpoints, default_bucket
+from phalanx.cli.settings import AdminKey, Endpoints
 from phalanx.cli.stored import database_url
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
@@ -18,7 +18,7 @@ PHALANX = str(Path(sys.executable).parent / "phalanx")
 
 @pytest.fixture
 def data_dir(tmp_path):
-    Endpoints("http://127.0.0.1:1", "http://127.0.0.1:2", "eu-central-1").save(tmp_path)
+    Endpoints("http://127.0.0.1:1", "http://127.0.0.1:2", "eu-central-1", account="210987654321").save(tmp_path)
     AdminKey("AKIAEXAMPLE", "se/cr+et'").save(tmp_path)
     return tmp_path
 
@@ -38,7 +38,7 @@ def test_env_points_every_client_at_the_service(data_dir):
     assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"] == "eu-central-1"
     config = yaml.safe_load(Path(found["SAGEMAKER_USER_CONFIG_OVERRIDE"]).read_text())
     modules = config["SageMaker"]["PythonSDK"]["Modules"]
-    assert modules == {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": default_bucket("eu-central-1")}}
+    assert modules == {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": "sagemaker-eu-central-1-210987654321"}}
 
 
 def test_env_lines_survive_a_shell(data_dir):

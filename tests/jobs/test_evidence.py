@@ -100,7 +100,7 @@ def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
 def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(signer, negotiated, words):
     job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
     job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
-    found = doubt(job)
+    found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
 
@@ -119,7 +119,7 @@ def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words
     capture = job.evidence["capture"]
     assert (None if capture is None else capture["verdict"]) == verdict
     assert capture is None or capture["milliseconds_away"] == sum(ended - begun for begun, ended in wire.away)
-    found = doubt(job)
+    found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
 
@@ -144,7 +144,7 @@ def test_what_was_measured_of_earlier_attempts_counts_too(signer, gaps, wire, wo
     assert not any("earlier_attempts" in each for each in job.evidence["earlier_attempts"])
     told = summary(job.evidence)
     assert (told["attempts"], told["packets"], told["plaintext_packets_dropped"]) == (3, 40, 6)
-    found = doubt(job)
+    found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
 
@@ -153,7 +153,7 @@ def test_a_report_of_an_earlier_version_still_holds(signer):
     made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
     del made["capture"]
     job.evidence = signer.sign({**made, "version": 1})
-    assert doubt(job) is None
+    assert doubt(job, signer.public_key) is None
 
 
 def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():

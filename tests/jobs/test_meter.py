@@ -100,5 +100,7 @@ def test_no_label_holds_what_a_user_wrote(reason, label):
         return REGISTRY.get_sample_value("phalanx_training_jobs_ended_total", {"status": "Failed", "reason": label}) or 0
 
     before = count()
-    Meter().end(TrainingJob(name="job", status="Failed", failure_reason=reason, encrypted=False, instances=1, evidence=None))
+    Meter().end(
+        TrainingJob(name="job", status="Failed", failure_reason=reason, encrypted=False, instances=1, evidence=None), ""
+    )
     assert count() == before + 1

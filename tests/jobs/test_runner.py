@@ -305,7 +305,7 @@ def test_internal_errors_are_retried_as_often_as_asked(database, signer, faults,
     attempts = [*job.evidence["earlier_attempts"], job.evidence]
     assert [len(attempt["pairs"]) for attempt in attempts] == [2] * (min(faults, 2) + 1)
     assert {each["id"] for attempt in attempts for each in attempt["instances"]} == set(fleet.specs)
-    assert evidence.doubt(job) is None
+    assert evidence.doubt(job, signer.public_key) is None
 
 
 def test_the_users_own_errors_are_not_retried(database, signer):

@@ -16,7 +16,7 @@ from phalanx.services.sagemaker.service import service
 from phalanx.store import network
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import LogEvent, LogStream, Tag, TrainingJob, Transition
+from phalanx.store.jobs import DeletedJob, LogEvent, LogStream, Tag, TrainingJob, Transition
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
@@ -53,6 +53,9 @@ class StubControl:
 
     def metric_fault(self, definitions):
         return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
+
+    def doubt(self, job):
+        return f"{job.name} is doubted"
 
     def network_changed(self, vpc_id):
         raise AssertionError("no handler here changes a network")
@@ -548,6 +551,25 @@ def test_delete(world):
     assert caught.value.code == "ResourceNotFound"
     # The name is free again.
     assert world.call("CreateTrainingJob", **request()) == {"TrainingJobArn": arn}
+
+
+def test_of_a_deleted_job_that_trained_on_several_instances_is_kept_what_an_audit_tells(world):
+    resources = request()["ResourceConfig"]
+    for name, started in (("one", 1), ("queued", None), ("two", 1), ("two", 1)):
+        count = 1 if name == "one" else 2
+        asked = request(name, ResourceConfig={**resources, "InstanceCount": count})
+        arn = world.call("CreateTrainingJob", **asked)["TrainingJobArn"]
+        with world.database.write() as session:
+            job = session.get_one(TrainingJob, name)
+            job.status, job.stage, job.training_started = "Stopped", "ended", started
+        world.call("DeleteTrainingJob", TrainingJobName=name)
+    with world.database.read() as session:
+        kept = session.scalars(select(DeletedJob)).all()
+    # A name that was taken twice is kept twice.
+    assert [(job.name, job.arn, job.instances, job.status, job.encrypted, job.doubt, job.evidence) for job in kept] == [
+        ("two", arn, 2, "Stopped", True, "two is doubted", None)
+    ] * 2
+    assert all(job.deleted >= job.created for job in kept)
 
 
 @pytest.mark.shows("UpdateTrainingJob")

@@ -30,14 +30,14 @@ def variables(data_dir: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": endpoints.region,
         # The embedded S3 server answers ranged reads with the checksum of the whole object, which boto3 would take for damage.
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config(data_dir, endpoints.region)),
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config(data_dir, endpoints)),
         # Over TLS, newer clients would send checksums in a trailer, which it does not know either.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         **({"AWS_CA_BUNDLE": endpoints.authority} if endpoints.authority else {}),
     }
 
 
-def sdk_config(data_dir: Path, region: str) -> Path:
+def sdk_config(data_dir: Path, endpoints: Endpoints) -> Path:
     """The SageMaker SDKs' configuration file: without it they ask the real STS for the name of the default bucket."""
     path = data_dir.resolve() / "sagemaker-sdk.yaml"
     content = (
@@ -47,7 +47,7 @@ def sdk_config(data_dir: Path, region: str) -> Path:
         "    Modules:\n"
         "      TelemetryOptOut: true\n"
         "      Session:\n"
-        f"        DefaultS3Bucket: {default_bucket(region)}\n"
+        f"        DefaultS3Bucket: {default_bucket(endpoints.region, endpoints.account)}\n"
     )
     if not path.exists() or path.read_text() != content:
         path.write_text(content)

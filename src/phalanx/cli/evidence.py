@@ -11,15 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.report import page
+from phalanx.cli.report import moment, page
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
 from phalanx.jobs.cost import estimate
-from phalanx.jobs.evidence import Signer, Tampered, verify
+from phalanx.jobs.evidence import KeyFileError, Signer, Tampered, check, first_fault, verify
+from phalanx.store.base import Json
 
 
 def evidence(
-    job: Annotated[str | None, typer.Argument(help="Name of a training job that has ended.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="Name of a training job that has ended; with --verify, whose report it must be.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report itself.")] = False,
     verify_file: Annotated[Path | None, typer.Option("--verify", metavar="FILE", help="Check a report's signature.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Public key (base64) that must have signed it.")] = None,
@@ -34,12 +37,9 @@ def evidence(
 ) -> None:
     """Show what was measured of a job's encryption, or verify a report offline."""
     if verify_file is not None:
-        _verify(verify_file, key)
+        _verify(verify_file, job, key)
     elif public_key:
-        path = data_dir / "evidence.key"
-        if not path.exists():
-            fail(f"No service has run with the data directory {data_dir}.")
-        typer.echo(Signer(path).public_key)
+        typer.echo(report_signer(data_dir).public_key)
     elif job is None:
         fail("Name a job: phalanx evidence JOB, or check a file: phalanx evidence --verify FILE")
     else:
@@ -57,22 +57,69 @@ def evidence(
 
 
 def load(data_dir: Path, job: str) -> dict[str, Any]:
-    """The stored report of a job; ends the command with a word where there is none."""
+    """The stored report of a job; ends the command with a word where there is none, or another than the service has signed."""
     with stored(data_dir) as database, database.read() as session:
         row = stored_job(session, job, data_dir)
     if row.evidence is None:
         fail(f"The training job {job} is {row.status}: its report is made when it has ended.")
+    try:
+        check(row.evidence, row, report_signer(data_dir).public_key)
+    except Tampered as error:
+        fail(f"The stored report of {job} is not the one that this service has signed: {error}.")
     return row.evidence
 
 
-def _verify(path: Path, key: str | None) -> None:
+def report_signer(data_dir: Path) -> Signer:
+    """The key that signs a service's reports; ends the command with a word where there is none: a new one proves nothing."""
+    path = data_dir / "evidence.key"
+    if not path.exists():
+        fail(f"No service has run with the data directory {data_dir}: {path} is missing.")
     try:
-        signer = verify(json.loads(path.read_text()), key)
-    except (OSError, ValueError) as error:
+        return Signer(path)
+    except KeyFileError as error:
+        fail(f"{error}.")
+
+
+def _verify(path: Path, job: str | None, key: str | None) -> None:
+    try:
+        report = json.loads(path.read_text(), object_pairs_hook=_members)
+        signer = verify(report, key)
+        told = _told(report)
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}")
+    except RecursionError:
+        fail(f"{path} cannot be read as a report: it is nested too deeply")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         fail(f"{path} cannot be read as a report: {error}")
     except Tampered as error:
         fail(f"{path}: {error}")
-    typer.echo(f"{path}: untouched since it was signed by {signer}")
+    if job is not None and report.get("job") != job:
+        fail(f"{path} is no report of {job}: it is {told}")
+    checked = "" if key is not None else " (key not checked: give the service's with --key)"
+    typer.echo(f"{path}: untouched since it was signed by {signer}{checked}\n{told}")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> Json:
+    """An object's members: of a name that stands twice readers take different ones, and so would see different reports."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it names a member twice")
+    return found
+
+
+def _told(report: Json) -> str:
+    """Whose report it is, and what it says in short. Raises what a wrong shape does: anybody may sign anything."""
+    if "job" not in report:
+        doubted = sum(job["doubt"] is not None for job in report["jobs"])
+        when = moment(report["audited_at"])
+        return f"the audit of account {report['account']!a}, {when}: {doubted} of {len(report['jobs'])} jobs in doubt"
+    if not report["encrypted"]:
+        verdict = "not encrypted"
+    elif (found := first_fault(report)) is not None:
+        verdict = f"encrypted, but {found!a}"
+    else:
+        verdict = f"encrypted: {report['capture']['verdict'] if report.get('capture') else 'not captured'!a}"
+    return f"the report of {report['job']!a}, {moment(report['measured_at'])}: {verdict}"
 
 
 def show(report: dict[str, Any]) -> None:

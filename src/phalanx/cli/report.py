@@ -59,7 +59,7 @@ def page(report: dict[str, Any]) -> str:
         ("Training job", report["job"]),
         ("ARN", report["arn"]),
         ("Requested by", report["requested_by"]),
-        ("Measured", _moment(report["measured_at"])),
+        ("Measured", moment(report["measured_at"])),
         ("Encryption requested", "yes" if report["encryption_requested"] else "no"),
         (
             "Data plane",
@@ -82,7 +82,7 @@ def page(report: dict[str, Any]) -> str:
         parts += ["<h2>What was captured on the wires</h2>", *_capture(report)]
     parts += ["<h2>Guards</h2>", _guards(report)]
     changes = [
-        (each["host"], _moment(change["at"]), " and ".join(change["held_by"]) or "none that anybody saw", change["cause"])
+        (each["host"], moment(change["at"]), " and ".join(change["held_by"]) or "none that anybody saw", change["cause"])
         for each in report["instances"]
         for change in each.get("guards", {"changes": []})["changes"]
     ]
@@ -161,7 +161,7 @@ def _earlier(attempts: Sequence[dict[str, Any]]) -> str:
         (
             (
                 number,
-                _moment(each["measured_at"]),
+                moment(each["measured_at"]),
                 each["data_plane"] or "none",
                 each["capture"]["verdict"] if each["capture"] else "no",
                 sum(pair["bytes"] for pair in each["pairs"]),
@@ -200,10 +200,10 @@ def _capture(report: dict[str, Any]) -> list[str]:
     unseen, sightings = [], []
     for each in report["instances"]:
         if (wire := each["wire"]) is not None:
-            rows.append((each["host"], _moment(wire["since"]), _moment(wire["until"]), *(wire[name] for name in _CLASSES)))
-            unseen += [(each["host"], _moment(begun), _moment(ended)) for begun, ended in wire["away"]]
+            rows.append((each["host"], moment(wire["since"]), moment(wire["until"]), *(wire[name] for name in _CLASSES)))
+            unseen += [(each["host"], moment(begun), moment(ended)) for begun, ended in wire["away"]]
             sightings += [
-                (each["host"], _moment(seen["at"]), f"{seen['source']} → {seen['destination']}", seen["kind"], seen["head"])
+                (each["host"], moment(seen["at"]), f"{seen['source']} → {seen['destination']}", seen["kind"], seen["head"])
                 for seen in wire["sightings"]
             ]
     parts = [
@@ -245,7 +245,8 @@ def _guards(report: dict[str, Any]) -> str:
     return _table("What each guard counted from the job's start to its end.", ("Guard", "What", "Packets", "Bytes"), rows)
 
 
-def _moment(milliseconds: int) -> str:
+def moment(milliseconds: int) -> str:
+    """A time in milliseconds since the epoch, in UTC. Raises ValueError, OverflowError, OSError or TypeError."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 

@@ -456,7 +456,7 @@ class _Service:
                 fleet.open()
                 if storage is not None:
                     storage.result()
-            objects.ensure_bucket(store, default_bucket(REGION))
+            objects.ensure_bucket(store, default_bucket(REGION, ACCOUNT))
             manager.open()
             self._undo.callback(lambda: manager.close(leave=self._leaving))
             tuner.open()
@@ -497,7 +497,7 @@ class _Service:
         )
         endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
-        Endpoints(endpoint, s3, REGION, authority).save(self._data_dir)
+        Endpoints(endpoint, s3, REGION, authority, ACCOUNT).save(self._data_dir)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

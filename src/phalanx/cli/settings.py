@@ -12,13 +12,15 @@ from typing import Annotated, NoReturn
 import typer
 
 ACCOUNT = os.environ.get("PHALANX_ACCOUNT", "123456789012")
-"""The account of every resource."""
+"""The account of every resource of a service that starts; other commands ask `Endpoints`."""
 REGION = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-west-2"
 """The region that clients are pointed at; any region in a signature is served."""
 
 DataDir = Annotated[
     Path,
-    typer.Option("--data-dir", envvar="PHALANX_DATA_DIR", help="Where the service keeps everything.", show_default=True),
+    typer.Option(
+        "--data-dir", envvar="PHALANX_DATA_DIR", help="Where the service keeps everything.", show_default=True, readable=False
+    ),
 ]
 S3_TRAIL = "s3"
 """Where in the directory of the audit trail the one of S3 is, which is a chain of its own: a chain has one writer."""
@@ -36,6 +38,8 @@ class Endpoints:
     region: str
     authority: str | None = None
     """The file with the authority that clients have to trust (PEM), where the service made its certificate itself."""
+    account: str = ACCOUNT
+    """The service's account, which its environment may have set alone; one of an earlier version did not write it."""
 
     def save(self, data_dir: Path) -> None:
         """Write to the data directory, all or nothing."""
@@ -76,9 +80,9 @@ class AdminKey:
         return cls(parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"])
 
 
-def default_bucket(region: str) -> str:
+def default_bucket(region: str, account: str) -> str:
     """The bucket that the SageMaker SDKs use by default."""
-    return f"sagemaker-{region}-{ACCOUNT}"
+    return f"sagemaker-{region}-{account}"
 
 
 def fail(message: str) -> NoReturn:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from phalanx.store.base import Json
+from phalanx.store.jobs import TrainingJob
 
 
 class JobControl(Protocol):
@@ -33,6 +34,9 @@ class JobControl(Protocol):
     def measured(self, job: str) -> Json | None:
         """What is measured of a running job's encryption now, as its evidence will have it but unsigned; None where the job
         has no instances. What cannot be measured is among its gaps."""
+
+    def doubt(self, job: TrainingJob) -> str | None:
+        """Why it cannot be shown that the traffic of a job of several instances was encrypted; None where it can."""
 
     def network_changed(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""

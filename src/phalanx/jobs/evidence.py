@@ -28,16 +28,24 @@ class Tampered(Exception):
     """A report's signature does not fit its content; the text says how."""
 
 
+class KeyFileError(Exception):
+    """The file of the key that signs reports cannot be used; the text names it."""
+
+
 class Signer:
     """The service's Ed25519 key (RFC 8032), made on first use and kept in the data directory with mode 0600."""
 
     def __init__(self, path: Path) -> None:
+        """Raises KeyFileError, OSError."""
         if not path.exists():
             partial = path.with_suffix(".new")
             partial.touch(mode=0o600)
             partial.write_bytes(Ed25519PrivateKey.generate().private_bytes_raw())
             os.replace(partial, path)
-        self._key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        try:
+            self._key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        except ValueError as error:
+            raise KeyFileError(f"{path} holds no key that signs reports: bring it back from a backup") from error
 
     @property
     def public_key(self) -> str:
@@ -72,21 +80,36 @@ def verify(report: Json, public_key: str | None = None) -> str:
     return str(key)
 
 
-def doubt(job: TrainingJob) -> str | None:
+def check(report: Json, job: TrainingJob, public_key: str) -> None:
+    """Raises Tampered unless a report is the one that the service with that key (base64) has signed for the job."""
+    verify(report, public_key)
+    if (report.get("job"), report.get("arn")) != (job.name, job.arn):
+        raise Tampered(f"The report is that of another job, {report.get('job')}")
+
+
+def doubt(job: TrainingJob, public_key: str) -> str | None:
     """Why it cannot be shown that the traffic of a job of several instances was encrypted; None where it can.
 
-    A job that has not ended has no report yet, which is no reason to doubt it.
+    `public_key` (base64) is the one of the service's reports. A job that has not ended has no report yet, which is no reason to
+    doubt it.
     """
     if not job.encrypted:
         return "encryption was not requested"
     if job.evidence is None:
         return "it ended without a report" if job.stage == "ended" else None
     try:
-        verify(job.evidence)
+        check(job.evidence, job, public_key)
     except Tampered as error:
         return str(error)
-    last, *earlier = _attempts(job.evidence)
-    faults = (fault(last), *(fault(report, " in an earlier attempt") for report in earlier))
+    if job.evidence["encrypted"] is not True:
+        return "its report does not say that it was encrypted"
+    return first_fault(job.evidence)
+
+
+def first_fault(report: Json) -> str | None:
+    """Why a job's report does not show that its traffic was encrypted in all attempts; None where it does."""
+    last, *earlier = _attempts(report)
+    faults = (fault(last), *(fault(attempt, " in an earlier attempt") for attempt in earlier))
     return next(filter(None, faults), None)
 
 

@@ -205,6 +205,10 @@ class Manager:
         except FleetError as error:
             return evidence.report(row, made, [], [str(error)], {})
 
+    def doubt(self, job: TrainingJob) -> str | None:
+        """See JobControl."""
+        return evidence.doubt(job, self._world.signer.public_key)
+
     def census(self) -> Measured:
         """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well.
 

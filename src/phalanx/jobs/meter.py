@@ -78,15 +78,15 @@ class Meter:
                 if not first and (more := value - before if value >= before else value):
                     _add(figure, more)
 
-    def end(self, job: TrainingJob) -> None:
-        """A job has ended, with its final evidence."""
+    def end(self, job: TrainingJob, public_key: str) -> None:
+        """A job has ended, with its final evidence, which the key (base64) is to have signed."""
         if job.evidence is not None:
             self.note(job.name, job.evidence)
         with self._lock:
             self._seen.pop(job.name, None)
         reason = (job.failure_reason or "").partition(":")[0]
         ENDED.labels(job.status, reason if reason in REASONS else "other").inc()
-        if job.encrypted and job.instances > 1 and evidence.doubt(job) is not None:
+        if job.encrypted and job.instances > 1 and evidence.doubt(job, public_key) is not None:
             DOUBTED.inc()
 
 

@@ -339,7 +339,7 @@ class Runner:
             record.close(session, stored)
         if made is not None:
             self._world.enforcement.forget(made.vpc_id)
-        self._world.meter.end(stored)
+        self._world.meter.end(stored, self._world.signer.public_key)
         return "ended"
 
     def _wait_for_spot(self, job: TrainingJob) -> str:

@@ -1,4 +1,4 @@
-"""Training jobs, their transitions, logs and tags."""
+"""Training jobs, their transitions, logs and tags, and what is left of deleted ones."""
 
 from __future__ import annotations
 
@@ -73,6 +73,27 @@ class TrainingJob(Base):
     """{"reports": …} of attempts that were followed by another, the oldest first, until they are in the evidence."""
     evidence: Mapped[Json | None]
     """The signed encryption report, once the job has ended."""
+
+
+class DeletedJob(Base):
+    """What is kept of a deleted training job of several instances that has trained, so that `phalanx audit` still tells of it.
+
+    A deleted job's name may be taken again.
+    """
+
+    __tablename__ = "deleted_jobs"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[int] = mapped_column(primary_key=True)
+    arn: Mapped[str]
+    instances: Mapped[int]
+    status: Mapped[str]
+    encrypted: Mapped[bool]
+    doubt: Mapped[str | None]
+    """Why it could not be shown that its traffic was encrypted; null where it could."""
+    evidence: Mapped[Json | None]
+    """The summary of its report."""
+    deleted: Mapped[int]
 
 
 class Transition(Base):

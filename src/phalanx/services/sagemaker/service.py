@@ -35,7 +35,7 @@ def service(
             "ListTrainingJobs": partial(list_training_jobs, database),
             "StopTrainingJob": partial(stop, database, control),
             "UpdateTrainingJob": partial(update, database),
-            "DeleteTrainingJob": partial(delete_training_job, database),
+            "DeleteTrainingJob": partial(delete_training_job, database, control),
             "CreateHyperParameterTuningJob": partial(tuning.create, database, control, policy),
             "DescribeHyperParameterTuningJob": partial(tuning.describe, database),
             "ListHyperParameterTuningJobs": partial(tuning.list_tuning_jobs, database),
