@@ -75,7 +75,7 @@ OPERATIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 NOTES = {
     "ListTrainingJobs": "every filter applies before the page is cut, so that pages are full",
     "UpdateTrainingJob": 'how long a warm pool is kept, and what means "off"; profiler and remote debugging are refused',
-    "DeleteTrainingJob": "transitions, tags, logs and evidence go with the job, its place in `phalanx audit` stays; so do artifacts in S3",
+    "DeleteTrainingJob": "all of the job goes but its artifacts in S3 and its place in `phalanx audit`",
     "CreateHyperParameterTuningJob": "every member of the tuning itself; members of its training job definitions as below",
     "DeleteHyperParameterTuningJob": "its training jobs stay",
     "Search": "training jobs, tuning jobs, experiments, trials, trial components; nothing is found of other resources",

@@ -1,5 +1,6 @@
 """The command line: every command there, and none imported but the one that is asked for."""
 
+import json
 import subprocess
 import sys
 
@@ -36,6 +37,24 @@ def test_a_command_that_is_none_is_told():
     shown = CliRunner().invoke(app, ["sevre"])
     assert shown.exit_code == 2
     assert "No such command 'sevre'" in shown.output
+
+
+def test_a_check_of_a_trail_says_of_which_records_nothing_can_be_told(tmp_path):
+    record = {"sequence": 7, "previous": "ab" * 32}
+    for directory in (tmp_path / "audit", tmp_path / "audit" / "s3"):
+        directory.mkdir()
+        (directory / f"{7:012}.jsonl").write_text(json.dumps(record) + "\n")
+
+    def shown(*arguments):
+        return CliRunner().invoke(app, ["trail", "--data-dir", str(tmp_path), *arguments])
+
+    assert [line.split()[:4] for line in shown().stdout.splitlines()[2:]] == [
+        ["first", "7", "in", str(tmp_path / "audit") + ":"],
+        ["first", "7", "in", str(tmp_path / "audit" / "s3") + ":"],
+    ]
+    assert shown("--records", "7", "--last", "ab" * 32).exit_code == 0
+    for records, last in (("7", "cd" * 32), ("6", "ab" * 32), ("9", "ab" * 32)):
+        assert shown("--records", records, "--last", last).exit_code == 1
 
 
 def test_env_imports_nothing_that_it_does_not_need():

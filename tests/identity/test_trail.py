@@ -129,6 +129,49 @@ def test_it_goes_on_over_files(tmp_path, monkeypatch):
     assert verify(tmp_path).fault is not None
 
 
+def moved(directory, monkeypatch):
+    """A trail in several files, and what a check told of it whenever a record had come."""
+    monkeypatch.setattr(trail, "FILE_BYTES", 2000)
+    made, told = Trail(directory, ACCOUNT), []
+    for number in range(10):
+        told.append(verify(directory))
+        made.record(event(number), None)
+    made.close()
+    return [*told, verify(directory)], sorted(directory.glob("*.jsonl"))
+
+
+def test_a_trail_whose_older_files_were_moved_away_says_where_it_begins(tmp_path, monkeypatch):
+    told, files = moved(tmp_path, monkeypatch)
+    begins = int(files[1].stem)
+    files[0].unlink()
+    assert verify(tmp_path) == trail.Verdict(10, told[-1].last, None, begins)
+    for noted in told:
+        verdict = verify(tmp_path, (noted.records, noted.last))
+        assert verdict.first == begins
+        if noted.records < begins:
+            assert "bring the older files back" in verdict.fault
+        else:
+            # That of the record just before the first is in the first one.
+            assert verdict.fault is None
+            assert "made anew" in verify(tmp_path, (noted.records, "0" * 64)).fault
+
+
+@pytest.mark.parametrize("given", [0, 1, 5, 10, 11])
+def test_a_made_up_end_does_not_pass_for_the_rest_of_a_trail(written, tmp_path_factory, given):
+    noted = verify(written)
+    made_up = tmp_path_factory.mktemp("made up")
+    line = json.loads(lines(written)[0]) | {"sequence": given, "previous": "ab" * 32}
+    (made_up / f"{given:012}.jsonl").write_text(json.dumps(line) + "\n")
+    verdict = verify(made_up, (noted.records, noted.last))
+    assert verdict.fault is not None
+
+
+@pytest.mark.parametrize("sequence", ["0", "1", None, 1.0, True, [], {}])
+def test_a_first_record_whose_sequence_is_no_number_is_none(tmp_path, sequence):
+    (tmp_path / "000000000001.jsonl").write_text(json.dumps({"sequence": sequence, "previous": trail.START}) + "\n")
+    assert "is no record" in verify(tmp_path).fault
+
+
 def test_what_cannot_be_written_waits_and_nothing_more_is_let_in(tmp_path, monkeypatch):
     made = Trail(tmp_path, ACCOUNT)
     write = os.write

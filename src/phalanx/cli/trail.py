@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, S3_TRAIL, DataDir, fail
-from phalanx.identity.trail import verify
+from phalanx.identity.trail import START, Verdict, verify
 
 
 def trail(
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    records: Annotated[int | None, typer.Option(help="How many records there were when it was checked before.")] = None,
+    records: Annotated[int | None, typer.Option(min=0, help="How many records there were when it was checked before.")] = None,
     last: Annotated[str | None, typer.Option(help="The hash of the last of these, as it was shown then.")] = None,
     name: Annotated[
         str | None, typer.Option(help="Check this trail alone, where replicas keep several: audit, audit.2 and so on.")
@@ -32,8 +32,12 @@ def trail(
         if verdict.fault is not None:
             fail(f"The audit trail in {directory} is not whole: {verdict.fault}.")
         # The one of S3 is a chain of its own.
-        if (directory / S3_TRAIL).is_dir() and (fault := verify(directory / S3_TRAIL).fault) is not None:
-            fail(f"The audit trail in {directory / S3_TRAIL} is not whole: {fault}.")
+        within = verify(directory / S3_TRAIL) if (directory / S3_TRAIL).is_dir() else Verdict(0, START)
+        if within.fault is not None:
+            fail(f"The audit trail in {directory / S3_TRAIL} is not whole: {within.fault}.")
         if len(found) > 1:
             typer.echo(f"trail   {directory.name}")
         typer.echo(f"records {verdict.records}\nlast    {verdict.last}")
+        for place, first in ((directory, verdict.first), (directory / S3_TRAIL, within.first)):
+            if first:
+                typer.echo(f"first   {first} in {place}: the records before are not here, and were not checked")

@@ -130,6 +130,8 @@ class Verdict:
     records: int
     last: str
     fault: str | None = None
+    first: int = 0
+    """The sequence number of the first record that is here; of those before nothing can be told."""
 
 
 def verify(directory: Path, noted: tuple[int, str] | None = None) -> Verdict:
@@ -137,25 +139,45 @@ def verify(directory: Path, noted: tuple[int, str] | None = None) -> Verdict:
 
     `noted`: how many records there were, and the last one's hash, as an earlier check has found.
     """
-    count, previous = 0, START
+    first, count, previous = 0, 0, START
+    fault = None
     for path, number, line in _lines(directory):
         place = f"{path.name} line {number}"
         try:
             content = json.loads(line)
             found, sequence = content["previous"], content["sequence"]
-        except (ValueError, KeyError, TypeError):
-            return Verdict(count, previous, f"{place} is no record")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            fault = f"{place} is no record"
+            break
+        if type(sequence) is not int:
+            fault = f"{place} is no record: its sequence is no number"
+            break
         if count == 0 and sequence > 0 and path.name == f"{sequence:012}.jsonl" and number == 1:
             # Older files were moved away; what they ended with is what this one says.
-            previous, count = found, sequence
+            previous, first, count = found, sequence, sequence
         if found != previous or sequence != count:
-            return Verdict(count, previous, f"{place} does not follow the record before: one was changed, removed or inserted")
+            fault = f"{place} does not follow the record before: one was changed, removed or inserted"
+            break
+        if (fault := _unlike(noted, first, count, previous)) is not None:
+            break
         count, previous = count + 1, hashlib.sha256(line).hexdigest()
-        if noted is not None and count == noted[0] and previous != noted[1]:
-            return Verdict(count, previous, f"{place} is not the record that was noted: all were made anew")
-    if noted is not None and count < noted[0]:
-        return Verdict(count, previous, f"there were {noted[0]} records, and now there are {count}")
-    return Verdict(count, previous)
+    else:
+        fault = _unlike(noted, first, count, previous)
+        if noted is not None and count < noted[0]:
+            fault = f"there were {noted[0]} records, and now there are {count}"
+    return Verdict(count, previous, fault, first)
+
+
+def _unlike(noted: tuple[int, str] | None, first: int, count: int, previous: str) -> str | None:
+    """How a trail that begins with record `first`, and whose `count` records end with the hash `previous`, is not the one that
+    was noted."""
+    if noted is None:
+        return None
+    if first > noted[0]:
+        return f"it begins with record {first}, and the noted record is not here: bring the older files back"
+    if count == noted[0] and previous != noted[1]:
+        return f"the {count} records that were noted did not end so: they were made anew"
+    return None
 
 
 def _files(directory: Path) -> list[Path]:
