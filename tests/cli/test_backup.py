@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import sqlite3
 import tarfile
 import threading
 from pathlib import Path
@@ -110,6 +112,45 @@ def test_nothing_is_overwritten(data_dir, database, tmp_path, capsys):
     with pytest.raises(typer.Exit):
         restore(tmp_path / "backup", data_dir)
     assert "not empty" in capsys.readouterr().err
+
+
+def test_a_backup_does_not_lie_in_what_it_copies(data_dir, database, capsys):
+    with pytest.raises(typer.Exit):
+        backup(data_dir / "tls" / "backup", data_dir)
+    assert "next backup" in capsys.readouterr().err
+    assert not (data_dir / "tls" / "backup").exists()
+
+
+def full(_path):
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def stopped(_path):
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("copy", "raised"), [(full, typer.Exit), (stopped, SystemExit)])
+def test_a_backup_that_is_broken_off_leaves_nothing(data_dir, database, tmp_path, monkeypatch, capsys, copy, raised):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Database, "copy", lambda _, path: copy(path))
+    with pytest.raises(raised):
+        backup(tmp_path / "backup", data_dir)
+    assert (copy is stopped) or "disk is full" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_restore_says_where_it_cannot_put_a_data_directory(data_dir, database, tmp_path, monkeypatch, capsys):
+    backup(tmp_path / "backup", data_dir)
+    (tmp_path / "file").touch()
+    for place, words in ((tmp_path / "file", "is a file"), (Path("/proc"), "--data-dir /proc/NAME")):
+        with pytest.raises(typer.Exit):
+            restore(tmp_path / "backup", place)
+        assert words in capsys.readouterr().err
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    restore(tmp_path / "backup", Path())
+    assert (tmp_path / "here" / "phalanx.db").exists()
 
 
 def cut(file):

@@ -42,6 +42,13 @@ def test_an_upgrade_stops_nothing_and_reloads_what_runs(machine):
     assert [line for line in told if "is-active" not in line] == ["daemon-reload", "reload phalanx"]
 
 
+def test_settings_are_roots_to_read(machine, tmp_path):
+    (tmp_path / "etc" / "phalanx").mkdir(parents=True)
+    (tmp_path / "etc" / "phalanx").chmod(0o755)
+    machine("postinst", "configure", "0.1.0")
+    assert (tmp_path / "etc" / "phalanx").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_removal_stops_all_and_keeps_the_data(machine):
     assert machine("prerm", "remove") == ["disable --now phalanx.service phalanx-host.service"]
     assert machine("postrm", "remove") == ["daemon-reload"]

@@ -3,14 +3,17 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from phalanx.cli.env import variables
-from phalanx.cli.settings import AdminKey, Endpoints
+from phalanx.cli.main import app
+from phalanx.cli.settings import AdminKey, Endpoints, make_private
 from phalanx.cli.stored import database_url
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
@@ -68,6 +71,75 @@ def test_a_taken_port_is_told_at_once(tmp_path):
         )
     assert shown.returncode == 1
     assert f"port {port}" in shown.stderr
+
+
+def test_a_port_that_another_takes_in_the_same_moment_is_told(tmp_path):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        command = [PHALANX, "serve", "--port", str(port), "--data-dir", str(tmp_path)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+            while not (tmp_path / "starting.lock").exists() and started.poll() is None:
+                time.sleep(0.01)
+            # It has bound the port, and all that it starts is still to come.
+            other.listen()
+            assert started.stderr.read().splitlines()[-1].startswith(f"Cannot answer on 127.0.0.1 port {port}: Address already")
+    assert started.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "arguments", "words"),
+    [
+        ("phalanx.db", b"no database at all", (), "The database cannot be used: file is not a database"),
+        ("identity.key", b"", (), "{}/identity.key holds no key"),
+        ("evidence.key", b"", (), "{}/evidence.key holds no key"),
+        ("s3.port", b"", (), "{}/s3.port holds no port"),
+        ("root.key", b"", (), "{}/root.key must have 32 bytes"),
+        ("other", b"", ("--root-key", "/nope/root.key"), "/nope/root.key can neither be read nor made"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path, file, content, arguments, words):
+    (tmp_path / file).write_bytes(content)
+    command = [PHALANX, "serve", "--port", "0", "--data-dir", str(tmp_path), *arguments]
+    shown = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert shown.returncode == 1
+    assert words.format(tmp_path) in shown.stderr.splitlines()[-1]
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_port_that_is_none_is_told(tmp_path):
+    shown = CliRunner().invoke(app, ["serve", "--port", "99999", "--data-dir", str(tmp_path / "data")])
+    assert shown.exit_code == 2
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no credentials", b"[default]\n", b"\xff\xfe"])
+def test_damaged_credentials_are_named(data_dir, capsys, content):
+    (data_dir / "credentials").write_bytes(content)
+    assert AdminKey.load(data_dir) is None
+    with pytest.raises(typer.Exit):
+        variables(data_dir)
+    assert f"{data_dir}/credentials is missing or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("held", "private"),
+    [((), True), (("lost+found",), True), (("lock", "s3"), True), (("phalanx.db",), True), (("another's",), False)],
+)
+def test_a_data_directory_that_is_there_is_made_private_unless_it_holds_what_is_not_the_services(tmp_path, held, private):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o755)
+    for name in held:
+        (directory / name).touch()
+    assert make_private(directory) == private
+    assert directory.stat().st_mode & 0o777 == (0o700 if private else 0o755)
+
+
+def test_a_data_directory_is_made_for_its_owner_alone(tmp_path):
+    assert make_private(tmp_path / "new" / "data")
+    assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
 
 
 LOCAL = "postgresql://phalanx@/phalanx?host=/run/postgresql"

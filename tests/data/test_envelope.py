@@ -77,6 +77,14 @@ def test_a_frame_that_was_touched_moved_or_cut_off_never_comes_out():
         assert len(out) <= 2 * envelope.FRAME
 
 
+def test_a_message_that_was_touched_or_cut_anywhere_says_so():
+    message = seal(b"content")
+    for place in range(envelope.HEAD, len(message)):
+        for damaged in (message[:place], message[:place] + bytes([message[place] ^ 0x80]) + message[place + 1 :]):
+            with pytest.raises(envelope.EnvelopeError):
+                b"".join(unseal(damaged, KEY)[1])
+
+
 def test_without_the_key_the_error_names_it():
     _, back = unseal(seal(b"x"), OTHER)
     with pytest.raises(envelope.EnvelopeError, match=r"under arn:aws:kms:us-west-2:123456789012:key/one, which is disabled"):

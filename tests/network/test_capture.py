@@ -90,6 +90,7 @@ def test_file_holds_whole_frames_that_others_can_read(vpc: Vpc, pair: tuple[Inst
     assert packets[0][ESP].spi == 0xC0FFEE
     assert packets[0][ESP].data == bytes(range(256)) * 30
     assert sum(flow.frames for flow in capture.summary()) == len(rdpcap(str(file)))
+    assert file.stat().st_mode & 0o777 == 0o600
     shown = subprocess.run(["tcpdump", "-nr", str(file), "esp"], capture_output=True, text=True, check=True).stdout
     assert f"{a.address} > {b.address}: ESP(spi=0x00c0ffee,seq=0x7)" in shown
 
@@ -118,6 +119,11 @@ def test_a_full_disk_is_not_silent(vpc: Vpc, pair: tuple[Instance, Instance]):
     with pytest.raises(NetworkError, match="No space left"):
         capture.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("capture")]
+
+
+def test_a_file_that_cannot_be_written_is_named(vpc: Vpc, tmp_path: Path):
+    with pytest.raises(NetworkError, match=r"cannot write .*/no/wire.pcap: No such file"):
+        Capture(vpc.router_namespace, tmp_path / "no" / "wire.pcap").start()
 
 
 def test_missing_router_is_named(prefix: str):

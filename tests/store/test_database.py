@@ -1,5 +1,6 @@
 """In SQLite and in PostgreSQL: the schema is what the tables say; transactions hold; everything survives a restart."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ from sqlalchemy import inspect, select, text
 
 from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base, now_ms
-from phalanx.store.database import UNAVAILABLE, Database, session_on, sqlite_url
+from phalanx.store.database import UNAVAILABLE, Database, Unsuitable, session_on, sqlite_url
 from phalanx.store.identity import AccessKey
 from postgres import Postgres
 
@@ -50,6 +51,32 @@ def test_migrations_make_exactly_the_tables(database):
 
 def test_migrating_twice_changes_nothing(database):
     database.migrate()
+
+
+def test_a_newer_versions_schema_is_left_alone(database):
+    with database.write() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unsuitable, match=r"newer Phalanx .*9999"):
+        database.migrate()
+
+
+def test_the_files_are_their_owners_alone_those_of_an_earlier_version_too(tmp_path):
+    for earlier in (False, True):
+        with contextlib.closing(Database(sqlite_url(tmp_path / "phalanx.db"))) as database:
+            database.migrate()
+            with database.write() as session:
+                session.add(key(f"A{earlier}"))
+            files = list(tmp_path.iterdir())
+            assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+                "phalanx.db": 0o600,
+                "phalanx.db-wal": 0o600,
+                "phalanx.db-shm": 0o600,
+            }
+            for path in files:
+                path.chmod(0o644)
+            database.migrate()
+            assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+        (tmp_path / "phalanx.db").chmod(0o644)
 
 
 def test_an_exception_rolls_everything_back(database):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
+import signal
+import sqlite3
+import sys
 import tarfile
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +19,7 @@ from sqlalchemy.exc import DatabaseError
 from phalanx.cli.settings import DEFAULT_DATA_DIR, S3_TRAIL, DataDir, fail
 from phalanx.cli.stored import database_url, stored
 from phalanx.identity import trail
-from phalanx.store.database import Unsuitable
+from phalanx.store.database import Database, Unsuitable, sqlite_url
 
 DATABASE = "phalanx.db"
 _AUDIT = "audit"
@@ -35,7 +39,11 @@ def backup(
     """
     if database_url(data_dir).get_backend_name() != "sqlite":
         fail(f"Jobs are in PostgreSQL: back them up with pg_dump, and {data_dir} but for s3 and instances with any program.")
+    if file.resolve().is_relative_to(data_dir.resolve()):
+        fail(f"{file} is in {data_dir}, and would be in the next backup, and be lost with it. Choose another place.")
     partial, copy = file.with_name(f"{file.name}.partial"), file.with_name(f"{file.name}.db")
+    # What is half written holds keys, and is not left behind.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         # Each is new, and nobody else's from its first moment.
         for path in (partial, copy):
@@ -56,9 +64,14 @@ def backup(
         partial.replace(file)
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}")
+    except sqlite3.Error as error:
+        fail(f"{file} cannot be written: {error}")
     finally:
         for path in (partial, copy):
-            path.unlink(missing_ok=True)
+            # Where there cannot be one, there is none.
+            with contextlib.suppress(OSError):
+                path.unlink()
+        signal.signal(signal.SIGTERM, before)
     typer.echo(f"{file} holds what the service in {data_dir} knew just now. Keep it as you keep keys.")
 
 
@@ -70,6 +83,13 @@ def restore(
 
     Jobs that had instances when the backup was taken end as if their host had been lost, or begin again by their RetryStrategy.
     """
+    data_dir = data_dir.resolve()
+    if data_dir.exists() and not data_dir.is_dir():
+        fail(f"{data_dir} is a file. Choose a directory: --data-dir DIR")
+    if data_dir.is_mount():
+        fail(
+            f"{data_dir} is a file system of its own, and is not replaced. Choose a directory in it: --data-dir {data_dir}/NAME"
+        )
     if data_dir.exists() and any(data_dir.iterdir()):
         fail(f"{data_dir} is not empty: nothing in it is overwritten. Choose another: --data-dir DIR")
     partial = data_dir.with_name(f"{data_dir.name}.restoring")
@@ -78,7 +98,7 @@ def restore(
         partial.mkdir(mode=0o700, parents=True)
         with tarfile.open(file, "r:gz") as archive:
             archive.extractall(partial, filter="data")
-        with stored(partial) as database:
+        with contextlib.closing(Database(sqlite_url(partial / DATABASE))) as database:
             database.check()
         for directory in (partial / _AUDIT, partial / _AUDIT / S3_TRAIL):
             if directory.is_dir() and (fault := trail.verify(directory).fault) is not None:

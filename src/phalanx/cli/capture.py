@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.network import namespace
 from phalanx.network.capture import Capture, Flow
+from phalanx.network.errors import NetworkError
 from phalanx.node.names import Names
 
 POLL_SECONDS = 0.005
@@ -28,6 +30,11 @@ def capture(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Count every frame between the instances of a VPC by kind, until the last has left or Ctrl-C is pressed."""
+    if os.geteuid() != 0:
+        fail("Packets are root's to see: sudo phalanx capture …")
+    if pcap is not None and not os.access(pcap if pcap.exists() else pcap.parent, os.W_OK):
+        # Said now, and not only once the VPC has instances.
+        fail(f"{pcap} cannot be written. Choose another: --pcap FILE")
     router = Names(data_dir).router_namespace(vpc)
     rows: tuple[Flow, ...] = ()
     lost = 0
@@ -44,6 +51,8 @@ def capture(
         rows, lost = running.summary(), running.lost
     except KeyboardInterrupt:
         pass
+    except NetworkError as error:
+        fail(f"The VPC {vpc} cannot be watched: {error}.")
     if as_json:
         typer.echo(json.dumps({"vpc": vpc, "frames": [asdict(row) for row in rows], "lost": lost}))
         return

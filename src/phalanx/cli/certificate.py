@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,7 @@ def ensure(directory: Path, host: str) -> tuple[Path, Path, Path]:
     this one certificate, and nothing else ever.
     """
     certificate, key, authority = (directory / name for name in ("server.pem", "server.key", "authority.pem"))
-    if not _fits(certificate, host) or not key.exists() or not authority.exists():
+    if not _fits(certificate, key, host) or not authority.exists():
         directory.mkdir(mode=0o700, exist_ok=True)
         made = _make(host)
         for path, content in zip((key, authority, certificate), made, strict=True):
@@ -44,10 +45,13 @@ def ensure(directory: Path, host: str) -> tuple[Path, Path, Path]:
     return certificate, key, authority
 
 
-def _fits(path: Path, host: str) -> bool:
-    if not path.exists():
+def _fits(certificate: Path, key: Path, host: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError:
+        # Missing, empty or damaged: nothing but a new one mends that.
         return False
-    found = x509.load_pem_x509_certificate(path.read_bytes())
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return set(_names(host)) <= set(names) and found.not_valid_after_utc - datetime.now(UTC) > RENEWED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -24,11 +25,15 @@ def decrypt(
     target: Annotated[str, typer.Argument(help="Where the content goes: a file, or - for standard output.")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. What is not encrypted is copied as it is."""
+    """Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. Of what is not encrypted it says so, and copies it."""
+    # Of a damaged object it logs a traceback, of which the error says all.
+    logging.getLogger("aws_encryption_sdk").addHandler(logging.NullHandler())
     environment = variables(data_dir)
     try:
         chunks = _object(environment, source) if source.startswith("s3://") else _file(Path(source))
-        _, content = envelope.unsealed(chunks, _by_kms(environment))
+        encrypted, content = envelope.unsealed(chunks, _by_kms(environment))
+        if not encrypted:
+            content = _plain(content)
         if target == "-":
             _write(content, sys.stdout.buffer)
         else:
@@ -39,6 +44,17 @@ def decrypt(
         fail(f"{source} cannot be decrypted: {error}")
     except OSError as error:
         fail(f"{error.filename or source}: {error.strerror}")
+    if not encrypted:
+        typer.echo(f"{source} is not encrypted by Phalanx, and was copied as it is.", err=True)
+
+
+def _plain(content: Iterator[bytes]) -> Iterator[bytes]:
+    """Content that is not encrypted. Raises EnvelopeError where it begins as an encrypted one does: then it is damaged."""
+    head = next(content, b"")
+    if head.startswith(envelope.START):
+        raise envelope.EnvelopeError("it begins as what Phalanx encrypts, and is damaged, cut short or another program's")
+    yield head
+    yield from content
 
 
 def _by_kms(environment: dict[str, str]) -> envelope.Unwrap:

@@ -20,7 +20,7 @@ def variables(data_dir: Path) -> dict[str, str]:
     """The environment of a client of the service in `data_dir`."""
     endpoints, key = Endpoints.load(data_dir), AdminKey.load(data_dir)
     if key is None:
-        fail(f"{data_dir}/credentials is missing. Start the service again: it writes it anew.")
+        fail(f"{data_dir}/credentials is missing or damaged. Start the service again: it writes it anew.")
     return {
         "AWS_ENDPOINT_URL": endpoints.endpoint,
         "AWS_ENDPOINT_URL_S3": endpoints.s3,

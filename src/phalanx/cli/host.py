@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail, make_private
 from phalanx.cli.stored import stored
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
@@ -99,7 +99,8 @@ def join(
     data_dir = data_dir.resolve()
     try:
         invitation = Invitation.load(file)
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not make_private(data_dir):
+            log.warning("others on this host may look into the data directory: chmod 0700 it", data_dir=str(data_dir))
         lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as error:
         fail(f"Cannot join with {file} in {data_dir}: {error}")

@@ -71,7 +71,11 @@ def load(
 def listing() -> None:
     """Show what images the host has."""
     table = Table("Name", "ID", "Size", "Created", box=None)
-    for each in Images.of(IMAGES).listing():
+    try:
+        found = Images.of(IMAGES).listing()
+    except ImageError as error:
+        fail(str(error))
+    for each in found:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
         table.add_row(each.name, each.id[:12], f"{each.size / 1e6:,.0f} MB", created)
     Console().print(table)

@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from phalanx.cli.settings import fail
+
 MODULES = {
     "serve": "serve",
     "env": "env",
@@ -44,6 +46,15 @@ class Commands(TyperGroup):
             super().format_help(ctx, formatter)
         finally:
             self._listing = False
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what it may not open is told in a sentence."""
+        try:
+            return super().invoke(ctx)
+        except PermissionError as error:
+            if error.filename is None:
+                raise
+            fail(f"{error.filename}: {error.strerror}. What a service keeps is for root, or for the user that runs it.")
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""

@@ -25,6 +25,8 @@ from phalanx.data.process import Process, ProcessError, last_words
 from phalanx.data.server import S3Server
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
 
+PORT, TLS_PORT = "s3.port", "s3.tls.port"
+"""The files of the data directory that keep the ports: inside in the clear, outside over TLS."""
 _READY_SECONDS = 30.0
 _ASK_SECONDS = 5.0
 
@@ -121,7 +123,11 @@ class EmbeddedS3:
                 try:
                     probe.bind((host, port))
                 except OSError as error:
-                    raise ProcessError(f"S3 cannot listen on {host} port {port}: {error.strerror}") from error
+                    kept = self._directory.with_name(PORT if port == found.port else TLS_PORT)
+                    raise ProcessError(
+                        f"S3 cannot listen on {host} port {port}: {error.strerror}. Where another service keeps that port, as"
+                        f" the one whose backup was restored does, remove {kept} and start this one again"
+                    ) from error
 
 
 def settings(

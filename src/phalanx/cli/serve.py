@@ -25,7 +25,7 @@ import typer
 import uvicorn
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -34,7 +34,18 @@ from phalanx.cli import s3 as embedded
 from phalanx.cli.host import NEEDS_RAY
 from phalanx.cli.metrics import Metrics
 from phalanx.cli.s3 import EmbeddedS3
-from phalanx.cli.settings import ACCOUNT, DEFAULT_DATA_DIR, IMAGES, REGION, AdminKey, DataDir, Endpoints, default_bucket, fail
+from phalanx.cli.settings import (
+    ACCOUNT,
+    DEFAULT_DATA_DIR,
+    IMAGES,
+    REGION,
+    AdminKey,
+    DataDir,
+    Endpoints,
+    default_bucket,
+    fail,
+    make_private,
+)
 from phalanx.cli.stored import database_url
 from phalanx.console import site
 from phalanx.data import objects
@@ -54,7 +65,7 @@ from phalanx.identity.signatures import SharedReplays
 from phalanx.identity.trail import Trail
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import census
-from phalanx.jobs.evidence import Signer
+from phalanx.jobs.evidence import KeyFileError, Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.jobs.runner import Acting, Lending
@@ -121,7 +132,7 @@ log = structlog.get_logger()
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to answer on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to answer on.")] = 8770,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to answer on.")] = 8770,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database: Annotated[
         str | None,
@@ -231,7 +242,8 @@ def serve(
         fail("--require-roles needs the embedded S3: an external one does not know the roles. Leave one of the two out.")
     data_dir = data_dir.resolve()
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not make_private(data_dir):
+            log.warning("others on this host may look into the data directory: chmod 0700 it", data_dir=str(data_dir))
     except OSError as error:
         fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
     number, lock = _place(data_dir, database)
@@ -277,7 +289,7 @@ def serve(
     )
     try:
         server.run(stop, lambda: os.close(starting))
-    except (FleetError, KeyringError, ProcessError) as error:
+    except (FleetError, KeyFileError, KeyringError, ProcessError) as error:
         fail(str(error))
     finally:
         server.close()
@@ -410,8 +422,10 @@ class _Service:
             seal = Seal(data_dir / "identity.key")
             self._directory = Directory(self._database, seal, ACCOUNT, hears, require_roles=require_roles)
             self._key = _admin_key(self._directory, data_dir)
-        except (*UNAVAILABLE, Unsuitable) as error:
+        except (*UNAVAILABLE, DatabaseError, Unsuitable) as error:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
+        except Broken as error:
+            fail(str(error))
 
     def run(self, stop: Sequence[int], started: Callable[[], None]) -> None:
         """Start everything, answer until SIGTERM, SIGINT or SIGHUP. `stop` holds the signals that came meanwhile; `started` is
@@ -531,7 +545,11 @@ class _Service:
         if not self._leads:
             self._waiter = threading.Thread(target=self._follow, args=(lead,), name="replica", daemon=True)
             self._waiter.start()
-        self._listener.listen(1024)
+        try:
+            self._listener.listen(1024)
+        except OSError as error:
+            # Another was started in the same moment, and listens first.
+            fail(f"Cannot answer on {self._host} port {port}: {error.strerror}. Choose another: --port N")
         heap.settle()
         if supervisor is not None:
             _notify(supervisor)
@@ -632,9 +650,9 @@ class _Service:
             return ObjectStore(self._external, REGION, access_key, secret_key), None
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
-        port, outside = _kept_port(self._data_dir / "s3.port", host), None
+        port, outside = _kept_port(self._data_dir / embedded.PORT, host), None
         if self._tls is not None:
-            self._s3_outside = _kept_port(self._data_dir / "s3.tls.port", self._host)
+            self._s3_outside = _kept_port(self._data_dir / embedded.TLS_PORT, self._host)
             outside = (self._host, self._s3_outside)
         certificate, key = (None, None) if self._tls is None else (self._tls.certificate, self._tls.key)
         url = self._url.render_as_string(hide_password=False)
@@ -706,11 +724,11 @@ def _healthy(_request: object) -> PlainTextResponse:
 
 
 def _admin_key(directory: Directory, data_dir: Path) -> AdminKey:
-    """The administrator's access key: made once, kept in the store, and written to DIR/credentials where that is missing."""
-    try:
-        key = AdminKey(*administrator.ensure(directory.database, directory.seal))
-    except Broken as error:
-        fail(str(error))
+    """The administrator's access key: made once, kept in the store, and written to DIR/credentials where that is missing.
+
+    Raises Broken.
+    """
+    key = AdminKey(*administrator.ensure(directory.database, directory.seal))
     if AdminKey.load(data_dir) != key:
         key.save(data_dir)
     return key
@@ -730,4 +748,7 @@ def _kept_port(path: Path, host: str) -> int:
     if not path.exists():
         with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             path.write_text(str(probe.getsockname()[1]))
-    return int(path.read_text())
+    try:
+        return int(path.read_text())
+    except ValueError:
+        fail(f"{path} holds no port. Remove it: the service then takes another, and clients have to be told.")

@@ -73,11 +73,32 @@ class AdminKey:
 
     @classmethod
     def load(cls, data_dir: Path) -> AdminKey | None:
-        """Read DIR/credentials; None where there is none."""
+        """Read DIR/credentials; None where there is none, or not as `save` writes it."""
         parser = configparser.ConfigParser(interpolation=None)
-        if not parser.read(data_dir / "credentials"):
+        try:
+            parser.read(data_dir / "credentials")
+            return cls(parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"])
+        except (configparser.Error, KeyError, UnicodeDecodeError):
             return None
-        return cls(parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"])
+
+
+def make_private(data_dir: Path) -> bool:
+    """Make a data directory into which nobody else on this host may look, or make the one that is there so. Raises OSError.
+
+    False where others may look into it still: it is another user's, or holds what is not the service's, to which they may need
+    the way.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not data_dir.stat().st_mode & 0o077:
+        return True
+    held = {path.name for path in data_dir.iterdir()} - {"lost+found"}
+    if held and not held & {"lock", "phalanx.db"}:
+        return False
+    try:
+        data_dir.chmod(0o700)
+    except PermissionError:
+        return False
+    return True
 
 
 def default_bucket(region: str, account: str) -> str:

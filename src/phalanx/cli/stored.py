@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 from sqlalchemy.orm import Session
 
 from phalanx.cli.settings import fail
@@ -66,7 +66,8 @@ def _is_here(host: str) -> bool:
 
 @contextmanager
 def stored(data_dir: Path) -> Iterator[Database]:
-    """The store of the service with that data directory. Raises typer.Exit with a word to the user where none has run."""
+    """The store of the service with that data directory. Raises typer.Exit with a word to the user where none has run, or the
+    database cannot be used."""
     url = database_url(data_dir)
     if url.get_backend_name() == "sqlite" and not (data_dir / "phalanx.db").exists():
         fail(f"No service has run with the data directory {data_dir}.")
@@ -75,6 +76,8 @@ def stored(data_dir: Path) -> Iterator[Database]:
         yield database
     except UNAVAILABLE as error:
         fail(f"The database cannot be reached: {error.orig if isinstance(error, DBAPIError) else error}")
+    except DatabaseError as error:
+        fail(f"The database cannot be used: {error.orig}")
     finally:
         database.close()
 

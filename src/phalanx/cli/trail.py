@@ -20,7 +20,8 @@ def trail(
 ) -> None:
     """Check the audit trail of a service: that no record was changed, removed or inserted. Note what it prints: with --records
     and --last a later check tells as well whether records were cut off at the end, or all of them made anew."""
-    found = [data_dir / name] if name is not None else sorted(data_dir.glob("audit*"))
+    held = data_dir.iterdir() if data_dir.is_dir() else ()
+    found = [data_dir / name] if name is not None else sorted(path for path in held if path.name.startswith("audit"))
     if not found or not all(directory.is_dir() for directory in found):
         fail(f"No service has run with the data directory {data_dir}.")
     if (records is None) != (last is None):

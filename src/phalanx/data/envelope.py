@@ -81,7 +81,7 @@ def sealed(content: Any, key: DataKey) -> Any:
 
 def is_sealed(head: bytes) -> bool:
     """Whether an object that begins with `head` (HEAD bytes of it) was written by `sealed`."""
-    return head[:3] == _START and head[_ID_END:HEAD] == _CONTEXT
+    return head[:3] == START and head[_ID_END:HEAD] == _CONTEXT
 
 
 def unsealed(chunks: Iterator[bytes], unwrap: Unwrap) -> tuple[bool, Iterator[bytes]]:
@@ -107,7 +107,7 @@ def _decrypted(source: _Chunks, unwrap: Unwrap) -> Iterator[bytes]:
         with EncryptionSDKClient().stream(mode="d", source=source, materials_manager=_Materials(unwrap=unwrap)) as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
-    except (AWSEncryptionSDKClientError, InvalidTag) as error:
+    except (AWSEncryptionSDKClientError, InvalidTag, UnicodeDecodeError) as error:
         raise EnvelopeError(f"it is damaged: {type(error).__name__}") from error
 
 
@@ -147,8 +147,9 @@ def _serialized(context: Iterable[tuple[str, str]]) -> bytes:
     return struct.pack(">HH", len(body) + 2, len(pairs)) + body
 
 
-_START = b"\x02" + struct.pack(">H", _SUITE.algorithm_id)
-_ID_END = len(_START) + 32
+START = b"\x02" + struct.pack(">H", _SUITE.algorithm_id)
+"""How all messages of this format begin, other programs' as well."""
+_ID_END = len(START) + 32
 _CONTEXT = _serialized(CONTEXT.items())
 HEAD = _ID_END + len(_CONTEXT)
 """How many bytes of an object tell whether it is sealed."""

@@ -22,6 +22,7 @@ class Seal:
     """The service's sealing key, made on first use and kept in the file `path` with mode 0600."""
 
     def __init__(self, path: Path) -> None:
+        """Raises Broken where the file holds no key, OSError."""
         if not path.exists():
             partial = path.with_suffix(".new")
             partial.unlink(missing_ok=True)
@@ -32,7 +33,10 @@ class Seal:
                 os.fsync(file.fileno())
             os.replace(partial, path)
         self._path = path
-        self._key = AESGCM(path.read_bytes())
+        try:
+            self._key = AESGCM(path.read_bytes())
+        except ValueError as error:
+            raise Broken(f"{path} holds no key: restore the file that belongs to this database.") from error
 
     def close(self, text: str, owner: str) -> str:
         """`text` sealed for `owner`, an access key id: it opens for nobody else."""

@@ -181,7 +181,8 @@ def _unlike(noted: tuple[int, str] | None, first: int, count: int, previous: str
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*.jsonl"))
+    # `glob` would take a directory that may not be read for an empty one.
+    return sorted(path for path in directory.iterdir() if path.suffix == ".jsonl")
 
 
 def _lines(directory: Path) -> Iterator[tuple[Path, int, bytes]]:

@@ -78,19 +78,23 @@ class Keyring:
     """What the root key opens. The root key is made on first use, and kept in the file `root` with mode 0600."""
 
     def __init__(self, database: Database, root: Path) -> None:
-        """Raises KeyringError where the store's keys do not open with that root key, or it is gone while there are some."""
+        """Raises KeyringError where the store's keys do not open with that root key, or it is gone while there are some, or
+        cannot be read or made."""
         self._database = database
         with database.write() as session:
             purge(session)
             key = session.scalar(select(Key).limit(1))
-        if not root.exists():
-            if key is not None:
-                raise KeyringError(f"The root key {root} is missing; without it no key of KMS can be used. Bring it back")
-            partial = root.with_suffix(".new")
-            partial.touch(mode=0o600)
-            partial.write_bytes(secrets.token_bytes(KEY_BYTES))
-            os.replace(partial, root)
-        content = root.read_bytes()
+        if key is not None and not root.exists():
+            raise KeyringError(f"The root key {root} is missing; without it no key of KMS can be used. Bring it back")
+        try:
+            if not root.exists():
+                partial = root.with_suffix(".new")
+                partial.touch(mode=0o600)
+                partial.write_bytes(secrets.token_bytes(KEY_BYTES))
+                os.replace(partial, root)
+            content = root.read_bytes()
+        except OSError as error:
+            raise KeyringError(f"The root key {root} can neither be read nor made: {error.strerror}") from error
         if len(content) != KEY_BYTES:
             raise KeyringError(f"The root key {root} must have {KEY_BYTES} bytes, and has {len(content)}")
         self._root = AESGCM(content)

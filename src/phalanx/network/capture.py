@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import select
 import socket
 import struct
@@ -77,8 +78,8 @@ class Flow:
 class Capture:
     """Counts, between `start` and `stop` (or in a `with` block), every frame that instances send into a router.
 
-    With `file`, frames are also written there, up to `snaplen` bytes each, as pcap with nanosecond timestamps. `ring` is
-    the size of the kernel's buffer in MiB. One object captures once.
+    With `file`, frames are also written there, up to `snaplen` bytes each, as pcap with nanosecond timestamps; a file that is
+    made has mode 0600. `ring` is the size of the kernel's buffer in MiB. One object captures once.
     """
 
     def __init__(self, router: str, file: Path | None = None, snaplen: int = HEADERS, ring: int = 64) -> None:
@@ -97,7 +98,15 @@ class Capture:
         self._output: BinaryIO | None = None
 
     def start(self) -> None:
-        """Capture from now on. Raises NetworkError where the namespace is missing or the kernel refuses."""
+        """Capture from now on. Raises NetworkError where the namespace is missing, the kernel refuses, or the file cannot be
+        written."""
+        if self._file is not None:
+            try:
+                self._output = open(self._file, "wb", opener=_own)  # noqa: SIM115
+                self._output.write(_PCAP_FILE.pack(_PCAP_NANOSECONDS, 2, 4, 0, 0, self._snaplen, _LINKTYPE_ETHERNET))
+            except OSError as error:
+                self._close()
+                raise NetworkError(f"cannot write {self._file}: {error.strerror}") from error
         try:
             with namespace.entered(self._router):
                 # Protocol 0: nothing arrives before the ring stands.
@@ -112,9 +121,6 @@ class Capture:
             )  # struct tpacket_req3
             self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
             self._ring = mmap.mmap(self._socket.fileno(), size)
-            if self._file is not None:
-                self._output = self._file.open("wb")
-                self._output.write(_PCAP_FILE.pack(_PCAP_NANOSECONDS, 2, 4, 0, 0, self._snaplen, _LINKTYPE_ETHERNET))
             self._listen(self._socket)
         except OSError as error:
             self._close()
@@ -246,6 +252,10 @@ class Capture:
                 self._statistics()
                 self._socket.close()
             self._ring = self._output = self._socket = None
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def classify(frame: bytes) -> tuple[bytes, bytes, str]:

@@ -156,6 +156,8 @@ class Database:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
         path = parsed.database if self._engine.dialect.name == "sqlite" else None
         self._wal = _Wal(path) if path else None
+        # SQLite makes its log with the mode of the database.
+        self._files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm")] if path else []
         self._writers = self._engine.execution_options(phalanx_write=True)
         self._postponing = threading.local()
         """`owed`: what the thread has postponed, while it is in `postponing`."""
@@ -169,10 +171,17 @@ class Database:
         return self._engine
 
     def migrate(self) -> None:
-        """Bring the schema to the newest migration; nothing happens when it is there already.
+        """Bring the schema to the newest migration; nothing happens when it is there already. A file is its owner's alone.
 
-        Raises Unsuitable where the database does not keep texts in UTF-8, or the server is too old.
+        Raises Unsuitable where the database does not keep texts in UTF-8, the server is too old, or a newer version of Phalanx
+        has written it.
         """
+        if self._files:
+            Path(self._files[0]).touch(mode=0o600)
+        for path in self._files:
+            # What is another user's is theirs to keep.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.chmod(path, 0o600)
         with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
@@ -180,9 +189,14 @@ class Database:
                     raise Unsuitable(f"PostgreSQL {_OLDEST} or newer is needed")
                 if encoding != "UTF8":
                     raise Unsuitable(f"the database's encoding is {encoding}: make it with ENCODING 'UTF8' TEMPLATE template0")
-            if _revision(connection) != REVISION:
+            found = _revision(connection)
+            if found != REVISION:
                 from phalanx.store import schema
 
+                if found is not None and found not in schema.known():
+                    raise Unsuitable(
+                        f"it is of a newer Phalanx (its schema is {found}): install that, or restore the backup from before"
+                    )
                 schema.upgrade(connection)
 
     def current(self) -> bool:
@@ -195,7 +209,10 @@ class Database:
         self._term, self._deposed = term, deposed
 
     def copy(self, path: Path) -> None:
-        """Write a copy of a SQLite database into the file `path`, as it is at one moment, while others write on."""
+        """Write a copy of a SQLite database into the file `path`, as it is at one moment, while others write on.
+
+        Raises sqlite3.Error, as where the disk is full.
+        """
         with self._engine.connect() as connection, contextlib.closing(sqlite3.connect(path)) as target:
             driver = connection.connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)  # noqa: S101
