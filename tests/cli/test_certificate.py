@@ -56,6 +56,16 @@ def test_nobody_else_does(files, tmp_path):
             handshake(files, authority, name)
 
 
+@pytest.mark.parametrize("name", ["server.pem", "server.key"])
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_what_is_damaged_or_missing_is_made_anew(files, name, content):
+    damaged = files[0].with_name(name)
+    damaged.unlink() if content is None else damaged.write_bytes(content)
+    again = certificate.ensure(files[0].parent, "192.0.2.7")
+    assert again == files
+    assert handshake(again, again[2], "192.0.2.7") == "TLSv1.3"
+
+
 def test_keys_are_their_owners_alone_and_the_authority_has_none(files):
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert sorted(path.name for path in files[0].parent.iterdir()) == ["authority.pem", "server.key", "server.pem"]

@@ -1,8 +1,11 @@
 """The command line: every command there, and none imported but the one that is asked for."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -37,6 +40,24 @@ def test_a_command_that_is_none_is_told():
     shown = CliRunner().invoke(app, ["sevre"])
     assert shown.exit_code == 2
     assert "No such command 'sevre'" in shown.output
+
+
+def test_what_may_not_be_opened_is_told_in_a_sentence(monkeypatch):
+    def denied(_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "/var/lib/phalanx/default/audit")
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    shown = CliRunner().invoke(app, ["trail"])
+    assert (shown.exit_code, shown.stderr.split(". ")[0]) == (1, "/var/lib/phalanx/default/audit: Permission denied")
+
+
+def test_packets_are_not_waited_for_by_who_may_not_see_them(monkeypatch, tmp_path):
+    capture = ["capture", "vpc-1", "--data-dir", str(tmp_path)]
+    shown = CliRunner().invoke(app, [*capture, "--pcap", str(tmp_path / "no" / "file")])
+    assert (shown.exit_code, "no/file cannot be written" in shown.stderr) == (1, True)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    shown = CliRunner().invoke(app, capture)
+    assert (shown.exit_code, "root" in shown.stderr) == (1, True)
 
 
 def test_a_check_of_a_trail_says_of_which_records_nothing_can_be_told(tmp_path):

@@ -70,7 +70,7 @@ def test_a_taken_port_is_an_error_that_says_so(s3, tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", s3.port))
         other.listen()
-        with pytest.raises(ProcessError, match=r"cannot listen on 127.0.0.1 port .*in use"):
+        with pytest.raises(ProcessError, match=r"cannot listen on 127.0.0.1 port .*in use.*remove .*/s3.port "):
             s3.server.start()
     s3.server.stop()
 
