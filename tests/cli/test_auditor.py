@@ -178,6 +178,15 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
 
 
+def test_a_database_of_an_earlier_version_is_not_audited(service):
+    database = Database(sqlite_url(service / "phalanx.db"))
+    with database.write() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    done = phalanx("audit", "--data-dir", service)
+    assert (done.exit_code, "Start the service first" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("arguments", [("audit", "--json"), ("evidence", "proven"), ("evidence", "--public-key")])
 @pytest.mark.parametrize("content", [None, b""])
 def test_nothing_is_signed_or_believed_with_a_new_key(service, arguments, content):

@@ -95,7 +95,6 @@ def test_a_port_that_another_takes_in_the_same_moment_is_told(tmp_path):
         ("identity.key", b"", (), "{}/identity.key holds no key"),
         ("evidence.key", b"", (), "{}/evidence.key holds no key"),
         ("s3.port", b"", (), "{}/s3.port holds no port"),
-        ("root.key", b"", (), "{}/root.key must have 32 bytes"),
         ("other", b"", ("--root-key", "/nope/root.key"), "/nope/root.key can neither be read nor made"),
     ],
 )
