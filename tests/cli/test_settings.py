@@ -39,9 +39,31 @@ def test_env_points_every_client_at_the_service(data_dir):
     assert found["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:2"
     # boto3 and the AWS CLI take the region from AWS_DEFAULT_REGION alone.
     assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"] == "eu-central-1"
-    config = yaml.safe_load(Path(found["SAGEMAKER_USER_CONFIG_OVERRIDE"]).read_text())
+    # Not the user's, which may say where to train, and that traffic is to be encrypted.
+    assert "SAGEMAKER_USER_CONFIG_OVERRIDE" not in found
+    config = yaml.safe_load(Path(found["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"]).read_text())
     modules = config["SageMaker"]["PythonSDK"]["Modules"]
     assert modules == {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": "sagemaker-eu-central-1-210987654321"}}
+
+
+def test_env_keeps_what_the_hosts_administrator_has_configured(data_dir, tmp_path, monkeypatch):
+    theirs = {
+        "SchemaVersion": "1.0",
+        "SageMaker": {
+            "TrainingJob": {"EnableInterContainerTrafficEncryption": True},
+            "PythonSDK": {"Modules": {"Session": {"DefaultS3ObjectKeyPrefix": "team", "DefaultS3Bucket": "elsewhere"}}},
+        },
+    }
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(theirs))
+    monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", str(tmp_path / "theirs.yaml"))
+    for _ in range(2):
+        ours = variables(data_dir)["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"]
+        config = yaml.safe_load(Path(ours).read_text())["SageMaker"]
+        assert config["TrainingJob"] == theirs["SageMaker"]["TrainingJob"]
+        session = {"DefaultS3ObjectKeyPrefix": "team", "DefaultS3Bucket": "sagemaker-eu-central-1-123456789012"}
+        assert config["PythonSDK"]["Modules"]["Session"] == session
+        # As in a shell that is given it twice.
+        monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", ours)
 
 
 def test_env_lines_survive_a_shell(data_dir):

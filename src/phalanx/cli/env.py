@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
+import yaml
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, AdminKey, DataDir, Endpoints, default_bucket, fail
+
+_OVERRIDE = "SAGEMAKER_ADMIN_CONFIG_OVERRIDE"
+_HOSTS = "/etc/xdg/sagemaker/config.yaml"
+"""Where the SDKs look for an administrator's configuration (platformdirs' site_config_dir)."""
 
 
 def env(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -30,7 +37,7 @@ def variables(data_dir: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": endpoints.region,
         # The embedded S3 server answers ranged reads with the checksum of the whole object, which boto3 would take for damage.
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config(data_dir, endpoints)),
+        _OVERRIDE: str(sdk_config(data_dir, endpoints)),
         # Over TLS, newer clients would send checksums in a trailer, which it does not know either.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         **({"AWS_CA_BUNDLE": endpoints.authority} if endpoints.authority else {}),
@@ -38,17 +45,23 @@ def variables(data_dir: Path) -> dict[str, str]:
 
 
 def sdk_config(data_dir: Path, endpoints: Endpoints) -> Path:
-    """The SageMaker SDKs' configuration file: without it they ask the real STS for the name of the default bucket."""
+    """The SageMaker SDKs' administrator's configuration: without it they ask the real STS for the name of the default bucket.
+
+    What a user has configured goes before it, and it keeps what the host's own says.
+    """
     path = data_dir.resolve() / "sagemaker-sdk.yaml"
-    content = (
-        "SchemaVersion: '1.0'\n"
-        "SageMaker:\n"
-        "  PythonSDK:\n"
-        "    Modules:\n"
-        "      TelemetryOptOut: true\n"
-        "      Session:\n"
-        f"        DefaultS3Bucket: {default_bucket(endpoints.region, endpoints.account)}\n"
-    )
+    session = {"DefaultS3Bucket": default_bucket(endpoints.region, endpoints.account)}
+    ours = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True, "Session": session}}}}
+    hosts = Path(os.environ.get(_OVERRIDE, _HOSTS))
+    # In a shell that has this environment already it is ours.
+    known = (yaml.safe_load(hosts.read_text()) if hosts.is_file() else None) or {"SchemaVersion": "1.0"}
+    content = yaml.safe_dump(_merged(known, ours), sort_keys=False)
     if not path.exists() or path.read_text() != content:
         path.write_text(content)
     return path
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{name: _merged(below.get(name), value) for name, value in above.items()}}
