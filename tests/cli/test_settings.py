@@ -60,7 +60,7 @@ def test_env_keeps_what_the_hosts_administrator_has_configured(data_dir, tmp_pat
         ours = variables(data_dir)["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"]
         config = yaml.safe_load(Path(ours).read_text())["SageMaker"]
         assert config["TrainingJob"] == theirs["SageMaker"]["TrainingJob"]
-        session = {"DefaultS3ObjectKeyPrefix": "team", "DefaultS3Bucket": "sagemaker-eu-central-1-123456789012"}
+        session = {"DefaultS3ObjectKeyPrefix": "team", "DefaultS3Bucket": "sagemaker-eu-central-1-210987654321"}
         assert config["PythonSDK"]["Modules"]["Session"] == session
         # As in a shell that is given it twice.
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", ours)
