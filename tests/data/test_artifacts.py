@@ -2,8 +2,10 @@ import io
 import os
 import socket
 import stat
+import subprocess
 import tarfile
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,6 +130,48 @@ def test_nothing_of_the_host_gets_into_an_artifact(store, bucket, roots, tmp_pat
             tar.extractall(tmp_path / "unpacked")
 
 
+def test_links_that_are_kept_lead_nowhere_outside_by_any_way(store, bucket, roots, tmp_path):
+    one, two = roots
+    deep = "a/b/c/d/e/f/g/h/i/j"
+    (one / "model" / deep).mkdir(parents=True)
+    (two / "model" / deep / "other").mkdir(parents=True)
+    (one / "model/good").write_text("good")
+    kept = {
+        f"{deep}/up": "/".join([".."] * 10),
+        "a/good": "../good",
+        "a/b/again": "./.././good",
+        "down": f"{deep}/up/a/good",
+        "a/chain": "b/again",
+        "a/b/self": "..//b",
+        "x": "a/x",
+        "a/x": "../x",
+    }
+    left_out = {
+        "config.json": f"{deep}/up/" + "../" * 10 + "etc/hostname",
+        "beside": f"{deep}/up/../model/good",
+        "a/out": "../../out",
+        "a/turn": "../a/../../out",
+        "a/later": "b/self/../../..",
+        "top": "..",
+        "absolute": "/etc/hostname",
+    }
+    for path, target in {**kept, **left_out}.items():
+        (one / "model" / path).symlink_to(target)
+    (two / "model" / deep / "other/up").symlink_to("/".join([".."] * 11))
+    uri = send(store, bucket, roots)
+    (tmp_path / "unpacked").mkdir()
+    with archive(bucket, uri) as tar:
+        links = {member.name: member.linkname for member in tar.getmembers() if member.issym()}
+        (tmp_path / "model.tar.gz").write_bytes(
+            bucket[1].get_object(Bucket=bucket[0], Key=keys(store, bucket)[0])["Body"].read()
+        )
+    assert links == {**kept, f"{deep}/other/up": "/".join([".."] * 11)}
+    subprocess.run(["tar", "xzf", tmp_path / "model.tar.gz", "-C", tmp_path / "unpacked"], check=True)
+    for path in links:
+        assert os.path.realpath(tmp_path / "unpacked" / path).startswith(str(tmp_path / "unpacked"))
+    assert (tmp_path / "unpacked/down").read_text() == (tmp_path / "unpacked/a/chain").read_text() == "good"
+
+
 def test_a_link_of_one_host_is_not_written_through_by_another(store, bucket, roots):
     one, two = roots
     (one / "model/real").mkdir()
@@ -180,6 +224,51 @@ def test_files_that_claim_more_than_the_disk_has_are_not_read(store, bucket, roo
     with pytest.raises(DataError, match="claim more than the disk has"):
         send(store, bucket, roots, compression)
     assert keys(store, bucket) == []
+
+
+def test_each_host_may_fill_its_own_disk(roots, monkeypatch):
+    disk = SimpleNamespace(f_blocks=10, f_frsize=1)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: disk)
+    for root in roots:
+        (root / "model" / root.name).write_text("x" * 10)
+    assert [entry.path for entry in tree.entries(roots, "model")] == ["algo-1", "algo-2"]
+
+
+@pytest.mark.parametrize("name", ["n" * 250, os.fsdecode(b"\xff" * 250)])
+def test_paths_that_no_key_is_long_enough_for_are_not_walked(store, bucket, roots, name):
+    inner = roots[0] / "model"
+    for _ in range(5):
+        inner = inner / name
+        inner.mkdir()
+    with pytest.raises(DataError, match=r"^ClientError: .*a path is longer than 1024 bytes") as caught:
+        send(store, bucket, roots)
+    assert str(caught.value).encode()
+
+
+def test_more_names_than_memory_is_for_are_not_listed(roots, monkeypatch):
+    monkeypatch.setattr(tree, "NAMES_BYTES", 1000)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: pytest.fail("it went on"))
+    for number in range(8):
+        (roots[0] / "model" / os.fsdecode(b"\xff%d" % number)).touch()
+    with pytest.raises(DataError, match=r"^ClientError: .*too many files") as caught:
+        list(tree.entries(roots, "model"))
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize("name", ["hole", "fifo"])
+def test_a_name_that_is_not_utf8_can_be_told(store, bucket, roots, monkeypatch, name):
+    file = roots[0] / "model" / os.fsdecode(b"\xff\xfe")
+    file.write_text("x")
+    if name == "hole":
+        os.truncate(file, 1 << 42)
+    else:
+        real = os.open
+        monkeypatch.setattr(
+            os, "open", lambda path, *rest, **more: real("/dev/null" if path == file.name else path, *rest, **more)
+        )
+    with pytest.raises(DataError, match=r"\ufffd\ufffd (claim|changed)") as caught:
+        send(store, bucket, roots, "NONE")
+    assert str(caught.value).encode()
 
 
 def test_open_files_are_closed(store, bucket, roots):

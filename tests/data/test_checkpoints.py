@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from phalanx.data import checkpoints
-from phalanx.data.model import Checkpoints
+from phalanx.data import checkpoints, objects, tree
+from phalanx.data.channels import Cancelled
+from phalanx.data.model import Checkpoints, DataKey
 from phalanx.data.objects import DataError, list_objects, parse_uri
 
 OWNER = (100_123, 100_456)
@@ -25,9 +26,9 @@ def sync(store, uri, tmp_path):
     return instance(store, uri, tmp_path, "algo-1")
 
 
-def instance(store, uri, tmp_path, host):
+def instance(store, uri, tmp_path, host, key=None):
     (tmp_path / host / "ml/checkpoints").mkdir(parents=True, exist_ok=True)
-    return checkpoints.Sync(store, Checkpoints(uri), tmp_path / host / "ml", tmp_path / host / "checkpoints.json")
+    return checkpoints.Sync(store, Checkpoints(uri, key), tmp_path / host / "ml", tmp_path / host / "checkpoints.json")
 
 
 def keys(store, uri):
@@ -53,7 +54,7 @@ def test_what_is_restored_belongs_to_the_container_and_is_not_uploaded_again(sto
     assert (file.stat().st_uid, file.stat().st_gid) == OWNER
     assert not (folder(tmp_path) / "other").exists()
     before = bucket[1].head_object(Bucket=bucket[0], Key="run/epoch-1/weights")["LastModified"]
-    sync.push()
+    sync.push(never)
     assert bucket[1].head_object(Bucket=bucket[0], Key="run/epoch-1/weights")["LastModified"] == before
 
 
@@ -62,11 +63,11 @@ def test_new_changed_and_deleted_files_follow(store, uri, sync, tmp_path):
     (folder(tmp_path) / "deep").mkdir()
     (folder(tmp_path) / "deep/a").write_text("1")
     (folder(tmp_path) / "b").write_text("22")
-    sync.push()
+    sync.push(never)
     assert keys(store, uri) == {"deep/a": 1, "b": 2}
     (folder(tmp_path) / "b").write_text("333")
     (folder(tmp_path) / "deep/a").unlink()
-    sync.push()
+    sync.push(never)
     assert keys(store, uri) == {"b": 3}
 
 
@@ -77,8 +78,8 @@ def test_hosts_share_a_prefix_without_undoing_each_other(store, uri, tmp_path):
     (folder(tmp_path) / "of-1").write_text("1")
     (folder(tmp_path, "algo-2") / "of-2").write_text("2")
     for _ in range(2):
-        one.push()
-        two.push()
+        one.push(never)
+        two.push(never)
     assert keys(store, uri) == {"of-1": 1, "of-2": 1}
 
 
@@ -94,10 +95,10 @@ def test_a_later_agent_goes_on_where_one_was_killed(store, uri, sync, tmp_path, 
 
         patch.setattr(checkpoints, "put", killed)
         with pytest.raises(KeyboardInterrupt):
-            sync.push()
+            sync.push(never)
     assert keys(store, uri) == {"a": 1}
     (folder(tmp_path) / "a").unlink()
-    instance(store, uri, tmp_path, "algo-1").push()
+    instance(store, uri, tmp_path, "algo-1").push(never)
     assert keys(store, uri) == {}
 
 
@@ -106,7 +107,7 @@ def test_links_out_of_the_directory_are_not_followed(store, uri, sync, tmp_path)
     sync.restore(OWNER, never)
     (folder(tmp_path) / "a").symlink_to(tmp_path / "secret")
     os.mkfifo(folder(tmp_path) / "b")
-    sync.push()
+    sync.push(never)
     assert keys(store, uri) == {}
 
 
@@ -116,4 +117,55 @@ def test_a_bucket_that_is_gone_is_told(store, tmp_path):
     sync = instance(store, "s3://no-such-bucket-here/run", tmp_path, "algo-1")
     (folder(tmp_path) / "a").write_text("1")
     with pytest.raises(DataError, match=r"^ClientError: Checkpoint upload failed"):
-        sync.push()
+        sync.push(never)
+
+
+@pytest.mark.parametrize("key", [None, DataKey("arn:aws:kms:us-west-2:123456789012:key/k", b"wrapped", b"k" * 32)])
+@pytest.mark.parametrize("size", [0, 1, 5 << 20])
+def test_a_file_that_changes_while_it_is_uploaded_is_read_to_the_size_it_had_at_most(store, bucket, uri, tmp_path, key, size):
+    sync = instance(store, uri, tmp_path, "algo-1", key)
+    file = folder(tmp_path) / "weights"
+    file.write_bytes(b"x" * (3 << 20))
+
+    def content():
+        body = bucket[1].get_object(Bucket=bucket[0], Key="run/weights")["Body"].iter_chunks(1 << 20)
+        sealed, content = objects.opened(body, [key] if key else [], uri, "read")
+        assert sealed == (key is not None)
+        return b"".join(content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = tree.open_file
+
+        def change(entry):
+            opened = real(entry)
+            os.truncate(file, size)
+            return opened
+
+        patch.setattr(tree, "open_file", change)
+        sync.push(never)
+    assert content() == (b"x" * (3 << 20))[:size]
+    sync.push(never)
+    assert len(content()) == size
+
+
+def test_an_upload_ends_when_its_instance_goes_and_a_later_agent_does_it(store, uri, sync, tmp_path):
+    sync.restore(OWNER, never)
+    (folder(tmp_path) / "a").write_bytes(b"x" * (20 << 20))
+    answers = iter([False, True])
+    with pytest.raises(Cancelled):
+        sync.push(lambda: next(answers))
+    assert keys(store, uri) == {}
+    instance(store, uri, tmp_path, "algo-1").push(never)
+    assert keys(store, uri) == {"a": 20 << 20}
+
+
+def test_names_that_are_not_utf8_are_kept_and_their_files_deleted_too(store, uri, sync, tmp_path):
+    sync.restore(OWNER, never)
+    name = os.fsdecode(b"n\xff")
+    (folder(tmp_path) / name).write_text("1")
+    sync.push(never)
+    assert keys(store, uri) == {"n\ufffd": 1}
+    assert (tmp_path / "algo-1/checkpoints.json").read_bytes().count(b"n\xff") == 1
+    (folder(tmp_path) / name).unlink()
+    instance(store, uri, tmp_path, "algo-1").push(never)
+    assert keys(store, uri) == {}

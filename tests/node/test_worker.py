@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from phalanx.data.channels import Cancelled
 from phalanx.ipsec.member import MeshError
 from phalanx.network.errors import NetworkError
 from phalanx.node import worker as module
@@ -270,3 +271,24 @@ def test_pairs_that_stay_down_get_their_wire_and_a_new_start(live, monkeypatch):
     assert worker.status.notes == ("no CHILD_SA with algo-2; traffic with it stopped until there was one again",)
     until(lambda: worker.status.error)
     assert worker.status.disconnected
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_upload_of_checkpoints_does_not_keep_an_instance_that_goes(live, monkeypatch, ended):
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 60 if ended else 0.01)
+    pushing = threading.Event()
+
+    def push(cancelled):
+        pushing.set()
+        until(cancelled)
+        raise Cancelled
+
+    instance = Instance()
+    instance.checkpoints = SimpleNamespace(push=push)
+    worker = live(instance)
+    assert instance.starting.wait(20)
+    if ended:
+        instance.state = ContainerStatus("exited", 0)
+    assert pushing.wait(20)
+    worker.detach()
+    assert (worker.status.phase, worker.status.error) == (Phase.RUNNING, None)

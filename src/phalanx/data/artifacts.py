@@ -51,9 +51,7 @@ def _upload_files(s3: Any, bucket: str, base: str, workspaces: Sequence[Path], f
     for entry in tree.entries(workspaces, folder):
         if stat.S_ISREG(entry.status.st_mode):
             with tree.open_file(entry) as file:
-                # Names that are not UTF-8 cannot be keys.
-                name = os.fsencode(entry.path).decode(errors="replace")
-                put(s3, bucket, f"{base}/{name}", file, _WHAT, seal)
+                put(s3, bucket, f"{base}/{tree.text(entry.path)}", file, _WHAT, seal, file.size)
 
 
 def _upload_archive(s3: Any, bucket: str, key: str, workspaces: Sequence[Path], folder: str, seal: DataKey | None) -> None:

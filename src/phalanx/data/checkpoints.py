@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.data import channels, tree
 from phalanx.data.model import Channel, Checkpoints, ObjectStore
-from phalanx.data.objects import client, failure, list_objects, parse_uri, put
+from phalanx.data.objects import Content, client, failure, list_objects, parse_uri, put
 
 FOLDER = "checkpoints"
 """Where they lie below /opt/ml."""
 _WHAT = "Checkpoint upload failed"
+_NAMES = "surrogateescape"
+"""How names that are not UTF-8 are kept, at their own length."""
 
 _Known = dict[str, list[int] | None]
 """Size in bytes and mtime in ns of each file as S3 has it, by its path; None where an upload began and may not have ended."""
@@ -44,10 +45,11 @@ class Sync:
             channels.download(self._store, Channel(FOLDER, self._uri), folder, owner, cancelled)
         self._remember(self._found())
 
-    def push(self) -> None:
-        """Upload what is new or changed since the last time, and delete from S3 what is gone. Raises DataError."""
+    def push(self, cancelled: Callable[[], bool]) -> None:
+        """Upload what is new or changed since the last time, and delete from S3 what is gone. Raises DataError, and
+        channels.Cancelled once `cancelled()` is true: the next time does it all."""
         known, found = self._recall(), self._found()
-        changed = [path for path in found if known.get(path) != found[path]]
+        changed = {path for path in found if known.get(path) != found[path]}
         gone = [path for path in known if path not in found]
         if not changed and not gone:
             return
@@ -60,11 +62,12 @@ class Sync:
             if entry.path in changed:
                 # One that is gone by now is deleted next time.
                 with contextlib.suppress(FileNotFoundError), tree.open_file(entry) as file:
-                    put(s3, bucket, prefix + _name(entry.path), file, _WHAT, self._key)
+                    put(s3, bucket, prefix + tree.text(entry.path), _Until(cancelled, file), _WHAT, self._key, file.size)
                     uploaded.add(entry.path)
         try:
             for path in gone:
-                s3.delete_object(Bucket=bucket, Key=prefix + _name(path))
+                _go_on(cancelled)
+                s3.delete_object(Bucket=bucket, Key=prefix + tree.text(path))
         except (ClientError, BotoCoreError) as error:
             raise failure(_WHAT, self._uri, error) from error
         kept = {path: value for path, value in known.items() if path in found}
@@ -78,15 +81,27 @@ class Sync:
         return (entry for entry in tree.entries([self._opt_ml], FOLDER) if stat.S_ISREG(entry.status.st_mode))
 
     def _recall(self) -> _Known:
-        known: _Known = json.loads(self._memory.read_text()) if self._memory.exists() else {}
+        known: _Known = json.loads(self._memory.read_text("utf-8", _NAMES)) if self._memory.exists() else {}
         return known
 
     def _remember(self, known: _Known) -> None:
         partial = self._memory.with_suffix(".new")
-        partial.write_text(json.dumps(known))
+        partial.write_text(json.dumps(known, ensure_ascii=False), "utf-8", _NAMES)
         partial.replace(self._memory)
 
 
-def _name(path: str) -> str:
-    """Names that are not UTF-8 cannot be keys."""
-    return os.fsencode(path).decode(errors="replace")
+class _Until:
+    """What a file holds, until whoever uploads it is to end."""
+
+    def __init__(self, cancelled: Callable[[], bool], content: Content) -> None:
+        self._cancelled = cancelled
+        self._content = content
+
+    def read(self, size: int = -1) -> bytes:
+        _go_on(self._cancelled)
+        return self._content.read(size)
+
+
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise channels.Cancelled("the upload of checkpoints was ended")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import boto3
@@ -24,6 +24,8 @@ PATIENCE = 60.0
 """Seconds for which a request is tried again while S3 cannot be reached or fails: as long as its server, and what that needs,
 take to be started again, and more. A job is not to pay for that with an attempt."""
 _PART = 16 << 20
+_PARTS = 9_000
+"""So many parts an object is made of at most; S3 takes 10,000, and encryption makes it a little longer."""
 
 
 class DataError(Exception):
@@ -178,11 +180,17 @@ def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataErro
     return DataError(f"ClientError: {what}:{error} ({uri})")
 
 
-def put(s3: Any, bucket: str, key: str, content: Any, what: str, seal: DataKey | None = None) -> None:
-    """Upload what can be read of `content`, encrypted where `seal` is given; `what` begins the text of the DataError that this
-    raises."""
-    # Parts of 16 MiB: S3 takes 10,000 of them, and an archive's length is not known before its end.
-    config = TransferConfig(multipart_chunksize=_PART, multipart_threshold=_PART, max_concurrency=2)
+class Content(Protocol):
+    """What is uploaded. It cannot be sought in: how long it is, is what reading it gives."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next `size` bytes, fewer at the end; all that are left where it is negative."""
+
+
+def put(s3: Any, bucket: str, key: str, content: Content, what: str, seal: DataKey | None = None, size: int = 0) -> None:
+    """Upload what can be read of `content`, `size` bytes at most where that is known, encrypted where `seal` is given; `what`
+    begins the text of the DataError that this raises. What reading raises ends the upload."""
+    config = TransferConfig(multipart_chunksize=max(_PART, size // _PARTS), multipart_threshold=_PART, max_concurrency=2)
     # Parts that wait in memory; boto3 takes ten unless told otherwise, and has no argument for it.
     config.max_in_memory_upload_chunks = 2
     try:

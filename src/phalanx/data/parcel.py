@@ -57,7 +57,7 @@ def add(tar: tarfile.TarFile, entry: tree.Entry, path: str) -> None:
         tar.addfile(info)
     else:
         with tree.open_file(entry) as source:
-            info.size = os.fstat(source.fileno()).st_size
+            info.size = source.size
             tar.addfile(info, source)
 
 

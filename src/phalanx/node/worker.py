@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
+from phalanx.data.channels import Cancelled
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.network.errors import NetworkError
@@ -146,6 +147,9 @@ class Worker:
                     self._wake.wait(self._until_next_look())
         except InstanceError as error:
             self._fail(str(error), isinstance(error, Disconnected))
+        except Cancelled:
+            # Its container has ended and its checkpoints are not all in S3: a later agent goes on there.
+            log.info("the upload of checkpoints was ended")
         except Exception as error:
             log.exception("instance failed")
             self._fail(f"InternalServerError: {type(error).__name__}: {error}")
@@ -234,7 +238,9 @@ class Worker:
         bind_contextvars(**self._identity())
         while not self._exited.wait(CHECKPOINT_SECONDS) and self.instance.checkpoints is not None:
             try:
-                self.instance.checkpoints.push()
+                self.instance.checkpoints.push(self._cancelled.is_set)
+            except Cancelled:
+                return
             except DataError as error:
                 log.warning("checkpoints are not in S3 yet", reason=str(error))
             except Exception:
@@ -248,7 +254,7 @@ class Worker:
         if self._follower is not None:
             self._follower.join()
         try:
-            self.instance.checkpoints.push()
+            self.instance.checkpoints.push(self._cancelled.is_set)
         except DataError as error:
             if exit_code == 0:
                 raise InstanceError(str(error)) from error
