@@ -1,5 +1,9 @@
+import itertools
+from types import SimpleNamespace
+
 import pytest
 
+from phalanx.data import metrics
 from phalanx.data.metrics import Definitions, MetricError
 
 NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
@@ -38,5 +42,20 @@ def test_a_pattern_that_cannot_be_used_is_refused_by_name(regex):
 
 def test_patterns_that_outgrow_the_memory_of_a_set_are_matched_one_by_one():
     wide = [(f"m{number}", f"(a|b)*a(a|b){{{8 + number % 5}}}(x){number}(.*y){{20}}") for number in range(39)]
-    text = "".join("ab"[number * number % 7 % 2] for number in range(20_000)) + " loss=0.5"
+    text = "".join("ab"[number * number % 7 % 2] for number in range(8_000)) + " loss=0.5"
     assert Definitions([*wide, ("loss", "loss=(.*)")]).scan([(1, text)]) == [("loss", 0.5, 1)]
+
+
+def test_a_line_is_looked_at_from_its_beginning_and_gives_so_many_values():
+    definitions = Definitions([("digit", r"([2-9])(?:.*X)?"), ("tab", "#011(a|1)")])
+    found = definitions.scan([(1, "2" * 262_118), (2, "\t" * 262_117 + "1"), (3, "x" * (metrics.LINE_CHARACTERS - 1) + "34")])
+    assert found == [("digit", 2.0, 1)] * metrics.LINE_VALUES + [("digit", 3.0, 3)]
+
+
+@pytest.mark.parametrize(("regex", "line"), [("loss=(.*)", "loss=0.5"), ("#011(a)", "\ta")])
+def test_looking_takes_so_much_cpu_time_and_no_more(monkeypatch, regex, line):
+    seconds = itertools.count()
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(thread_time=lambda: next(seconds)))
+    lines = iter([(number, line) for number in range(100)])
+    assert len(Definitions([("loss", regex)]).scan(lines)) <= metrics.SCAN_SECONDS + 1
+    assert len(list(lines)) > 90

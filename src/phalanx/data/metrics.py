@@ -2,14 +2,27 @@
 
 The patterns are the users'. They run in RE2, whose time is linear in the text: none can hang the service, as one with
 nested repetition can hang Python's `re`. The price is what RE2 cannot do: look-around and back-references are refused.
+Lines, which are a container's, and patterns together can still be made to take long: what is looked for in them is bounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import re2  # type: ignore[import-untyped,unused-ignore]
+import structlog
+
+LINE_CHARACTERS = 8192
+"""So much of a line is looked at, from its beginning."""
+LINE_VALUES = 100
+"""So many values of a metric are taken from a line, the first."""
+SCAN_SECONDS = 3.0
+"""CPU time for a portion of a log. What is not made to take long needs a third of it at most, in the longest portion."""
+
+log = structlog.get_logger()
 
 
 class MetricError(Exception):
@@ -47,21 +60,37 @@ class Definitions:
         """Name, value and timestamp of each metric found in `lines` (timestamp, text), in the order they appear.
 
         The value is the pattern's first group; what is not a finite number is passed over. CloudWatch shows a tab as
-        `#011`, and patterns written from what it shows say so: they match a tab here.
+        `#011`, and patterns written from what it shows say so: they match a tab here. What is not found within SCAN_SECONDS is
+        not found.
         """
         found = []
-        for timestamp, text in lines:
-            shown = text.replace("\t", "#011")
+        until = time.thread_time() + SCAN_SECONDS
+        for name, text, timestamp in self._matches(lines):
+            value = _number(text)
+            if value is not None:
+                found.append((name, value, timestamp))
+            if time.thread_time() > until:
+                log.warning("metrics are not looked for in the rest of a portion of the log: it takes too long", metric=name)
+                break
+        return found
+
+    def _matches(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, str | None, int]]:
+        """Name, text and timestamp of each match; without a text where nothing was found, which takes its time as well."""
+        for timestamp, line in lines:
+            text = line[:LINE_CHARACTERS]
+            shown = text.replace("\t", "#011")[:LINE_CHARACTERS]
             matching = self._matching(text)
             if shown != text:
                 matching |= self._matching(shown)
             for number in sorted(matching):
                 name, pattern = self._patterns[number]
-                for match in list(pattern.finditer(text)) or (pattern.finditer(shown) if shown != text else ()):
-                    value = _number(match.group(1))
-                    if value is not None:
-                        found.append((name, value, timestamp))
-        return found
+                for each in (text, shown) if shown != text else (text,):
+                    match = None
+                    for match in islice(pattern.finditer(each), LINE_VALUES):
+                        yield name, match.group(1), timestamp
+                    if match is not None:
+                        break
+                    yield name, None, timestamp
 
     def _matching(self, text: str) -> set[int]:
         """Indices of the patterns that may match."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -65,20 +66,22 @@ class Journal:
                         LogStream(name=f"{self._job}/{placement.host}-{now}", job=self._job, host=placement.host, created=now)
                     )
 
-    def pump(self, final: bool = False) -> bool:
-        """Take over what the instances have written since; `final`, all of it, once their containers have ended.
-
-        Before, it takes one portion of each instance, so that a job that writes without end can still be stopped. Whether more
-        is waiting.
-        """
-        lines = [self._take(placement.id, placement.host, final) for placement in self._plan.placements]
-        while final and any(lines):
-            lines = [self._take(placement.id, placement.host, final) for placement in self._plan.placements]
-        if final or time.monotonic() - self._sampled >= SAMPLE_SECONDS:
+    def pump(self, go_on: Callable[[], bool]) -> bool:
+        """Take over a portion of what each instance has written since, if `go_on()`: a job that writes without end can still be
+        stopped. Whether more is waiting."""
+        lines = [self._take(placement.id, placement.host, final=False) for placement in self._plan.placements if go_on()]
+        if time.monotonic() - self._sampled >= SAMPLE_SECONDS:
             self._sample()
-            if final or self._looks >= KEPT_SAMPLES:
+            if self._looks >= KEPT_SAMPLES:
                 self._keep_samples()
-        return max(lines) >= PORTION
+        return max(lines, default=0) >= PORTION
+
+    def drain(self, go_on: Callable[[], bool]) -> None:
+        """Take over all that the instances have written, once their containers have ended, portion by portion if `go_on()`."""
+        while sum(self._take(placement.id, placement.host, final=True) for placement in self._plan.placements if go_on()):
+            pass
+        self._sample()
+        self._keep_samples()
 
     def _sample(self) -> None:
         """CPUUtilization is in percent of one CPU since the last look, so that the first look only begins it."""

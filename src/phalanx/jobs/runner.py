@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from sqlalchemy.orm import Session
@@ -31,6 +32,8 @@ FAILED_PEER_GRACE_SECONDS = 5.0
 """What the other instances get once one has failed: the job is lost, they may only write their last words."""
 LOG_SECONDS = 1.0
 """How often log lines are taken over while nothing else happens."""
+STOPPED_LOG_SECONDS = 120.0
+"""For so long, from the end of its containers, the rest of the logs of a job that was stopped is taken over."""
 RETRY_SECONDS = 0.5
 LEND_SECONDS = 1800.0
 """How often containers are lent new credentials of their role: long before the last expire, so that the service may be away."""
@@ -254,7 +257,7 @@ class Runner:
         ending = Outcome(**job.outcome) if job.outcome else None
         while True:
             statuses = self._statuses(made)
-            behind = journal.pump()
+            behind = journal.pump(lambda: not self._world.closing.is_set())
             if ending is None:
                 ending = self._ending(statuses, deadline)
                 if ending is not None:
@@ -270,7 +273,7 @@ class Runner:
                 lent = self._lend(job, made)
             fleet.wait(self._known, 0.0 if behind else LOG_SECONDS)
             self._stay()
-        journal.pump(final=True)
+        journal.drain(partial(self._reads_on, time.monotonic(), ending))
         ending = reconsidered(ending, statuses) if ending is not None else record.COMPLETED
         if ending.status == "InProgress" or ending.by_platform:
             raise Ended(ending)
@@ -280,6 +283,12 @@ class Runner:
             if ending.status == "Failed":
                 stored.training_ended = now_ms()
         return "uploading"
+
+    def _reads_on(self, since: float, ending: Outcome | None) -> bool:
+        """Whether the rest of the logs, which is read `since` then, is read on: a job that was to stop has no more time."""
+        self._stay()
+        stopped = self._load().stop_requested or (ending is not None and ending.status == "Stopped")
+        return not stopped or time.monotonic() - since < STOPPED_LOG_SECONDS
 
     def _lend(self, job: TrainingJob, made: plan.Plan) -> float:
         """Have the job's containers be given new credentials of their role, if they are given any; when that was."""
