@@ -320,6 +320,20 @@ def test_upload_that_is_refused_fails_the_job(database, signer):
     assert (job.status, job.failure_reason) == ("Failed", "ClientError: Artifact upload failed: no such bucket")
 
 
+def test_a_reason_that_no_database_takes_is_stored_without_what_it_does_not_take(database, signer):
+    create(database)
+    job = run(database, StubFleet(Script(upload_error="ClientError: Data upload failed:\udcff\0 is too long")), signer)
+    assert (job.status, job.failure_reason) == ("Failed", "ClientError: Data upload failed:?\ufffd is too long")
+
+
+def test_a_job_that_an_earlier_version_could_not_end_ends(database, signer):
+    create(database)
+    with database.write() as session:
+        stored = session.get_one(TrainingJob, "job")
+        stored.stage, stored.outcome = "ending", replace(record.failed(""), failure_reason="ClientError: \udcff").to_json()
+    assert run(database, StubFleet(Script()), signer).failure_reason == "ClientError: ?"
+
+
 def test_calls_are_repeated_while_the_fleet_is_away(database, signer):
     create(database)
     job = run(database, StubFleet(Script(unreachable=2)), signer)
@@ -465,6 +479,31 @@ def test_a_job_that_writes_without_end_can_be_stopped(database, signer):
             assert len(numbers) == stream.events == stream.position > 0
 
 
+class Endless(StubFleet):
+    """The logs of containers that have ended have no end."""
+
+    def logs(self, instance_id, offset, final):
+        return [LogLine(offset, "more")], offset + 1
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_log_without_end_keeps_neither_a_job_that_is_stopped_nor_the_service(database, signer, monkeypatch, closes):
+    monkeypatch.setattr(runner, "STOPPED_LOG_SECONDS", 0.1)
+    create(database)
+    closing = threading.Event()
+    thread = threading.Thread(target=run, args=(database, Endless(Script()), signer, "job", closing), daemon=True)
+    thread.start()
+    wait_for(lambda: load(database).stage == "training")
+    if closes:
+        closing.set()
+    else:
+        with database.write() as session:
+            session.get_one(TrainingJob, "job").stop_requested = True
+    thread.join(20)
+    assert not thread.is_alive()
+    assert load(database).stage == ("training" if closes else "ended")
+
+
 def test_what_happens_to_other_jobs_is_no_reason_to_read_a_jobs_logs(database, signer, monkeypatch):
     create(database)
     fleet, looks = StubFleet(Script(hold=Phase.RUNNING)), []
@@ -489,14 +528,14 @@ def test_what_happens_to_other_jobs_is_no_reason_to_read_a_jobs_logs(database, s
 def test_a_full_store_delays_a_job_but_does_not_fail_it(database, signer, monkeypatch):
     create(database)
     errors = [OperationalError("INSERT", {}, Exception("database or disk is full"))] * 2
-    original = Journal.pump
+    original = Journal.drain
 
-    def pump(self, final=False):
+    def drain(self, go_on):
         if errors:
             raise errors.pop()
-        original(self, final)
+        original(self, go_on)
 
-    monkeypatch.setattr(Journal, "pump", pump)
+    monkeypatch.setattr(Journal, "drain", drain)
     assert run(database, StubFleet(Script()), signer).status == "Completed"
     assert errors == []
 

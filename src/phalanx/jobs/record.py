@@ -83,7 +83,12 @@ def resume(job: TrainingJob) -> None:
 
 def failed(reason: str) -> Outcome:
     """A failed job; `reason` begins with its class (`AlgorithmError:`, `ClientError:`, `InternalServerError:` …)."""
-    return Outcome("Failed", "Failed", "Training job failed", reason[:FAILURE_REASON_LIMIT])
+    return Outcome("Failed", "Failed", "Training job failed", _storable(reason)[:FAILURE_REASON_LIMIT])
+
+
+def _storable(text: str) -> str:
+    """A text as databases take it: with no half of a surrogate pair, as names that are not UTF-8 have in Python, and no NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def decide(session: Session, job: TrainingJob, outcome: Outcome) -> None:
@@ -133,7 +138,8 @@ def close(session: Session, job: TrainingJob) -> None:
     ).one()
     last.ended = last.started
     job.status = outcome["status"]
-    job.failure_reason = outcome["failure_reason"]
+    # Once more: an earlier version may have decided it.
+    job.failure_reason = outcome["failure_reason"] and _storable(outcome["failure_reason"])
     job.stage = "ended"
     job.plan = None
     job.attempts = None  # they are in the evidence
