@@ -27,8 +27,8 @@ def upload(store: ObjectStore, output: Output, workspaces: Sequence[Path]) -> st
 
     GZIP: `<uri>/<job>/output/model.tar.gz` (always) and `output.tar.gz` (unless empty). NONE: the files as objects under
     `output/model/` and `output/data/`. Where two hosts wrote the same path the first host's stands: AWS forbids the
-    clash without saying what happens. Kept in an archive: files, directories, and links that stay within it; not
-    kept: other links, sockets, devices, FIFOs, owners, set-uid bits. Repeating an upload overwrites it.
+    clash without saying what happens. Kept in an archive: files, directories, and links that stay within it, with `..` at their
+    beginning only; not kept: other links, sockets, devices, FIFOs, owners, set-uid bits. Repeating an upload overwrites it.
 
     Raises DataError.
     """

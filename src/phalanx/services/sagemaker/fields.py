@@ -53,7 +53,10 @@ FIELDS: tuple[Field, ...] = (
     _honoured("HyperParameters"),
     _honoured("AlgorithmSpecification.TrainingImage", note="built-in, imported, built or fetched: docs/images.md"),
     _honoured("AlgorithmSpecification.TrainingInputMode", "File", "FastFile", "Pipe"),
-    _honoured("AlgorithmSpecification.MetricDefinitions"),
+    _honoured(
+        "AlgorithmSpecification.MetricDefinitions",
+        note="regular expressions of RE2, over the first 8192 characters of a line; the first 100 values of a line count",
+    ),
     _honoured("AlgorithmSpecification.ContainerEntrypoint"),
     _honoured("AlgorithmSpecification.ContainerArguments"),
     _honoured(
