@@ -1,5 +1,7 @@
+import io
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -115,3 +117,12 @@ def test_ensure_bucket_twice(store):
         objects.ensure_bucket(store, "ensured")
     with pytest.raises(DataError, match=r"^ClientError: Bucket creation failed"):
         objects.ensure_bucket(store, "no/good")
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20, 200 << 30, 5 << 40])
+def test_a_file_of_any_size_is_uploaded_in_no_more_parts_than_s3_takes(size):
+    used = []
+    s3 = SimpleNamespace(upload_fileobj=lambda content, bucket, key, Config: used.append(Config.multipart_chunksize))
+    objects.put(s3, "bucket", "key", io.BytesIO(), "Upload failed", size=size)
+    assert used[0] >= 16 << 20
+    assert used[0] * 10_000 > size * 1.01

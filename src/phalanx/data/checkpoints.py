@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.data import channels, tree
 from phalanx.data.model import Channel, Checkpoints, ObjectStore
-from phalanx.data.objects import Content, client, failure, list_objects, parse_uri, put
+from phalanx.data.objects import Readable, client, failure, list_objects, parse_uri, put
 
 FOLDER = "checkpoints"
 """Where they lie below /opt/ml."""
@@ -93,7 +93,7 @@ class Sync:
 class _Until:
     """What a file holds, until whoever uploads it is to end."""
 
-    def __init__(self, cancelled: Callable[[], bool], content: Content) -> None:
+    def __init__(self, cancelled: Callable[[], bool], content: Readable) -> None:
         self._cancelled = cancelled
         self._content = content
 

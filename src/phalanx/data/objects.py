@@ -180,14 +180,14 @@ def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataErro
     return DataError(f"ClientError: {what}:{error} ({uri})")
 
 
-class Content(Protocol):
+class Readable(Protocol):
     """What is uploaded. It cannot be sought in: how long it is, is what reading it gives."""
 
     def read(self, size: int = -1, /) -> bytes:
         """The next `size` bytes, fewer at the end; all that are left where it is negative."""
 
 
-def put(s3: Any, bucket: str, key: str, content: Content, what: str, seal: DataKey | None = None, size: int = 0) -> None:
+def put(s3: Any, bucket: str, key: str, content: Readable, what: str, seal: DataKey | None = None, size: int = 0) -> None:
     """Upload what can be read of `content`, `size` bytes at most where that is known, encrypted where `seal` is given; `what`
     begins the text of the DataError that this raises. What reading raises ends the upload."""
     config = TransferConfig(multipart_chunksize=max(_PART, size // _PARTS), multipart_threshold=_PART, max_concurrency=2)

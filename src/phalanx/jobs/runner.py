@@ -287,7 +287,7 @@ class Runner:
     def _reads_on(self, since: float, ending: Outcome | None) -> bool:
         """Whether the rest of the logs, which is read `since` then, is read on: a job that was to stop has no more time."""
         self._stay()
-        stopped = self._load().stop_requested or (ending is not None and ending.status == "Stopped")
+        stopped = self._load().stop_requested or (ending is not None and ending.status != "Failed")
         return not stopped or time.monotonic() - since < STOPPED_LOG_SECONDS
 
     def _lend(self, job: TrainingJob, made: plan.Plan) -> float:
