@@ -115,9 +115,9 @@ class Server:
         SigV4Auth(Credentials(*key), model.signing_name, region).add_auth(request)
         return dict(request.headers.items()), body
 
-    def ask(self, key, service, operation, members=None, headers=None):
+    def ask(self, key, service, operation, members=None, headers=None, region=REGION):
         """Send a signed request."""
-        return self.send("POST", "/", *self.signed(key, service, operation, members, headers))
+        return self.send("POST", "/", *self.signed(key, service, operation, members, headers, region))
 
     def send(self, method, target, headers, body=b""):
         """Send a request as it is."""

@@ -542,6 +542,77 @@ def test_tags_of_resources(server):
     assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
 
 
+@pytest.fixture(scope="module")
+def kept(server):
+    """What there is of each kind, made in the service's region: a request of another user's, and its resource's ARN."""
+    name = job(Tags=[{"Key": "team", "Value": "speech"}])
+    assert server.ask(server.key, "sagemaker", "CreateTrainingJob", name).status == 200
+    assert server.ask(server.key, "sagemaker", "CreateTrialComponent", {"TrialComponentName": "kept"}).status == 200
+    made = json.loads(server.ask(server.key, "kms", "CreateKey").body)["KeyMetadata"]
+    alias = {"AliasName": "alias/kept", "TargetKeyId": made["KeyId"]}
+    assert server.ask(server.key, "kms", "CreateAlias", alias).status == 200
+    groups = server.ask(server.key, "ec2", "DescribeSecurityGroups").body.decode()
+    group = re.search("<groupId>(.*?)</groupId>", groups)[1]
+    rule = {"GroupId": group, "IpProtocol": "tcp", "FromPort": "22", "ToPort": "22", "CidrIp": "192.0.2.0/24"}
+    stream = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamName": "kept/algo-1"}
+    one = {"TrainingJobName": name["TrainingJobName"]}
+    component = "experiment-trial-component/kept"
+    forged = f"arn:aws:sagemaker:eu-west-1:{ACCOUNT[::-1]}:{component}"
+    return {
+        "a training job": ("sagemaker", "StopTrainingJob", one, f"sagemaker:{{}}:{ACCOUNT}:training-job/*"),
+        "its encryption": ("phalanx", "DescribeTrainingJobEncryption", one, f"sagemaker:{{}}:{ACCOUNT}:training-job/*"),
+        "a component by its name": (
+            *("sagemaker", "DescribeTrialComponent", {"TrialComponentName": "kept"}),
+            f"sagemaker:{{}}:{ACCOUNT}:{component}",
+        ),
+        "a component by another's ARN": (
+            *("sagemaker", "DescribeTrialComponent", {"TrialComponentName": forged}),
+            f"sagemaker:{{}}:{ACCOUNT}:{component}",
+        ),
+        "a security group": ("ec2", "AuthorizeSecurityGroupIngress", rule, f"ec2:{{}}:{ACCOUNT}:security-group/{group}"),
+        "a log": ("logs", "GetLogEvents", stream, f"logs:{{}}:{ACCOUNT}:log-group:*:log-stream:kept*"),
+        "an alias": ("kms", "DeleteAlias", {"AliasName": "alias/kept"}, f"kms:{{}}:{ACCOUNT}:alias/kept"),
+        "a name that is free": ("sagemaker", "CreateTrainingJob", job(), f"sagemaker:{{}}:{ACCOUNT}:training-job/*"),
+    }
+
+
+KEPT = (
+    *("a training job", "its encryption", "a component by its name", "a component by another's ARN"),
+    *("a security group", "a log", "an alias", "a name that is free"),
+)
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("keeps", ["a denial", "an exception", "a denial with a variable"])
+def test_the_region_of_a_signature_leads_past_no_denial(server, kept, keeps, name):
+    service, operation, members, arn = kept[name]
+    resource = "arn:aws:" + arn.format(REGION)
+    bound = {
+        "a denial": [allow("*"), deny("*", resource=resource)],
+        "an exception": [{"Effect": "Allow", "Action": "*", "NotResource": resource}],
+        "a denial with a variable": [allow("*"), deny("*", resource="arn:aws:" + arn.format("${aws:RequestedRegion}"))],
+    }
+    user = server.user(*bound[keeps])
+    for region in (REGION, "eu-west-1"):
+        error = server.ask(user, service, operation, members, region=region).error[0]
+        assert error in ("AccessDeniedException", "UnauthorizedOperation"), region
+
+
+def test_the_region_of_a_signature_hides_no_tag(server, kept):
+    user = server.user(allow("*"), deny("*", **when("StringEquals", "aws:ResourceTag/team", "speech")))
+    for region in (REGION, "eu-west-1"):
+        reply = server.ask(user, *kept["a training job"][:3], region=region)
+        assert reply.error[0] == "AccessDeniedException", region
+
+
+def test_what_is_allowed_in_another_region_is_not_what_was_made_in_this_one(server, kept):
+    service, operation, members, arn = kept["a training job"]
+    user = server.user(allow("*", resource="arn:aws:" + arn.format("eu-west-1")))
+    assert server.ask(user, service, operation, members, region="eu-west-1").error[0] == "AccessDeniedException"
+    own = server.user(allow("*", resource="arn:aws:" + arn.format(REGION)))
+    assert server.ask(own, "sagemaker", "DescribeTrainingJob", members, region="eu-west-1").status == 200
+
+
 # --------------------------------------------------------------------------------------------------- roles and sessions
 
 

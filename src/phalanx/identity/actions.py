@@ -18,7 +18,8 @@ Need = tuple[str, str]
 """Action and resource."""
 Find = Callable[[str, str], list[str]]
 """Looks a resource up by what a request calls it: kind and name in, what its ARN ends with out. Kinds are `user` and `role`
-(paths), `key` (ARNs), and the members of EC2's requests that name resources by something else than their ids."""
+(paths), `key`, `alias` and the types of SageMaker's resources (ARNs), and the members of EC2's requests that name resources by
+something else than their ids."""
 
 PREFIXES = {"sagemaker-metrics": "sagemaker", "sagemaker-runtime": "sagemaker", "monitoring": "cloudwatch"}
 """Services whose actions are another's."""
@@ -115,7 +116,7 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
     partition = names.PARTITION
     base = f"arn:{partition}:{prefix}:{caller.region}:{caller.account}:"
     if prefix == "sagemaker":
-        found = list(_sagemaker(base, operation, members))
+        found = list(_sagemaker(base, operation, members, find))
     elif prefix == "ec2":
         found = list(_ec2(base, operation, members, find))
     elif prefix == "logs":
@@ -128,7 +129,7 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
         found = [members["RoleArn"]] if "RoleArn" in members else []
     elif prefix == "phalanx":
         sagemaker = f"arn:{partition}:sagemaker:{caller.region}:{caller.account}:"
-        found = [f"{sagemaker}training-job/{members['TrainingJobName']}"] if "TrainingJobName" in members else []
+        found = [_named(sagemaker, "TrainingJob", members["TrainingJobName"], find)] if "TrainingJobName" in members else []
     else:
         found = []
     return [(action, resource) for resource in dict.fromkeys(found) or ["*"]]
@@ -146,7 +147,7 @@ def definitions_of(members: Members) -> list[Members]:
     return [each for each in ([one] if one else []) + several if isinstance(each, dict)]
 
 
-def _sagemaker(base: str, operation: str, members: Members) -> Iterator[str]:
+def _sagemaker(base: str, operation: str, members: Members, find: Find) -> Iterator[str]:
     if "ResourceArn" in members:
         yield members["ResourceArn"]
         return
@@ -156,19 +157,20 @@ def _sagemaker(base: str, operation: str, members: Members) -> Iterator[str]:
     noun = rest.partition("For")[2] if operation.startswith("List") and "For" in rest else rest
     for name in (f"{noun}Name", f"{noun}Arn"):
         if isinstance(members.get(name), str):
-            yield _named(base, noun, members[name])
+            yield _named(base, noun, members[name], find)
             break
     if operation in ("AssociateTrialComponent", "DisassociateTrialComponent", "CreateTrial"):
         for noun in ("Trial", "Experiment"):
             if isinstance(members.get(f"{noun}Name"), str):
-                yield _named(base, noun, members[f"{noun}Name"])
+                yield _named(base, noun, members[f"{noun}Name"], find)
 
 
-def _named(base: str, noun: str, name: str) -> str:
-    if name.startswith("arn:"):
-        return name
-    kind = "-".join(word.lower() for word in _WORD.findall(noun))
-    return f"{base}{_RENAMED.get(kind, kind)}/{name}"
+def _named(base: str, noun: str, given: str, find: Find) -> str:
+    """The ARN that what is there has, wherever it was made and however it is asked for; else the one it would get."""
+    word = "-".join(word.lower() for word in _WORD.findall(noun))
+    kind, name = _RENAMED.get(word, word), given.rpartition("/")[2]
+    found = find(kind, name)
+    return found[0] if found else f"{base}{kind}/{name}"
 
 
 def _ec2(base: str, operation: str, members: Members, find: Find) -> Iterator[str]:
@@ -215,7 +217,7 @@ def _kms(base: str, members: Members, find: Find) -> Iterator[str]:
         found = find("key", name)
         yield from found or [name if name.startswith("arn:") else f"{base}key/{name}"]
     if "AliasName" in members:
-        yield f"{base}{members['AliasName']}"
+        yield from find("alias", members["AliasName"]) or [f"{base}{members['AliasName']}"]
 
 
 def _iam(base: str, operation: str, members: Members, caller: Caller, find: Find) -> Iterator[str]:

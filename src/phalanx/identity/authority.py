@@ -18,6 +18,7 @@ from phalanx.identity.trust import SAGEMAKER, trusts, trusts_sagemaker
 from phalanx.store.identity import Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
+from phalanx.store.named import NAMED
 from phalanx.store.network import ElasticAddress, ResourceTag, RouteTableAssociation, SecurityGroup
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
@@ -134,12 +135,18 @@ class Authority:
                 alias = KeyAlias.name == ("alias/" + name.partition("alias/")[2])
                 keys = select(Key.arn).outerjoin(KeyAlias, KeyAlias.key == Key.id).where((Key.id == id) | alias)
                 return list(transaction.scalars(keys.limit(1)))
+            if kind == "alias":
+                return list(transaction.scalars(select(KeyAlias.arn).where(KeyAlias.name == name)))
+            if kind in NAMED:
+                return list(transaction.scalars(select(NAMED[kind].arn).where(NAMED[kind].name == name)))
             if kind == "AssociationId":
                 association = transaction.get(RouteTableAssociation, name)
                 return [] if association is None else [association.route_table_id]
             if kind == "PublicIp":
                 return list(transaction.scalars(select(ElasticAddress.id).where(ElasticAddress.address == name)))
-            return list(transaction.scalars(select(SecurityGroup.id).where(SecurityGroup.name == name)))
+            if kind == "GroupName":
+                return list(transaction.scalars(select(SecurityGroup.id).where(SecurityGroup.name == name)))
+        return []
 
     def _tags(self, arn: str) -> dict[str, str]:
         """See context.Tags."""

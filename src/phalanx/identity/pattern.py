@@ -8,13 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Literal
 
 import re2  # type: ignore[import-untyped,unused-ignore]
 
 Test = Callable[[str], bool]
+Kind = Literal["text", "arn", "arn anywhere"]
+"""What a pattern is of: any text, an ARN, or an ARN in whatever region."""
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _DEFAULT = re.compile(r"\s*([^,\s]+)\s*(?:,\s*'([^']*)')?\s*")
+_REGION = 3
+"""Colons before the region of an ARN."""
 _LITERALS = {"*": "*", "?": "?", "$": "$"}
 _OPTIONS = re2.Options()
 _OPTIONS.dot_nl = True
@@ -55,31 +60,36 @@ def glob(pattern: str) -> Test:
     return _glob(((pattern, True),), "text")
 
 
-def arn(pattern: str) -> Test:
+def arn(pattern: str, kind: Kind = "arn") -> Test:
     """A test for ARNs: each of the six parts is matched for itself, only the last may hold colons."""
-    return _glob(((pattern, True),), "arn")
+    return _glob(((pattern, True),), kind)
 
 
-def glob_of(parts: Iterable[tuple[str, bool]], kind: str = "text") -> Test:
-    """A test for what `expand` has made of a pattern. `kind` is text or arn."""
+def glob_of(parts: Iterable[tuple[str, bool]], kind: Kind = "text") -> Test:
+    """A test for what `expand` has made of a pattern."""
     return _glob(tuple(parts), kind)
 
 
 @lru_cache(maxsize=4096)
-def _glob(parts: tuple[tuple[str, bool], ...], kind: str) -> Test:
+def _glob(parts: tuple[tuple[str, bool], ...], kind: Kind) -> Test:
     colons = 0
-    out = []
+    out: list[str] = []
+    anywhere = False
     for text, wild in parts:
         for character in text:
-            inside = kind == "arn" and colons < 5
-            if wild and character == "*":
+            inside = kind != "text" and colons < 5
+            if kind == "arn anywhere" and colons == _REGION and character != ":":
+                if not anywhere:
+                    out.append("[^:]*")
+                anywhere = True
+            elif wild and character == "*":
                 out.append("[^:]*" if inside else ".*")
             elif wild and character == "?":
                 out.append("[^:]" if inside else ".")
             else:
                 colons += character == ":"
                 out.append(re2.escape(character))
-    if not any(wild and ("*" in text or "?" in text) for text, wild in parts):
+    if not anywhere and not any(wild and ("*" in text or "?" in text) for text, wild in parts):
         whole = "".join(text for text, _ in parts)
         return lambda value: value == whole
     compiled = re2.compile("".join(out), _OPTIONS)

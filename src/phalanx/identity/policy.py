@@ -149,7 +149,7 @@ def _statement(given: dict[str, Any], kind: Kind, variables: bool) -> Statement:
         raise Malformed("Syntax errors in policy." if effect is None else f"Invalid effect: {str(effect)[:64]}")
     denies = effect == "Deny"
     action = _actions(*_either(given, "Action", "NotAction"))
-    resource = _any_resource if kind == "trust" else _resources(*_either(given, "Resource", "NotResource"), variables)
+    resource = _any_resource if kind == "trust" else _resources(*_either(given, "Resource", "NotResource"), variables, denies)
     principal = _principal(given) if kind == "trust" else None
     return Statement(denies, action, resource, tuple(_conditions(given.get("Condition", {}), variables, denies)), principal)
 
@@ -189,7 +189,9 @@ def _actions(texts: tuple[str, ...], negated: bool) -> Callable[[str], bool]:
     return lambda action: any(test(action) for test in tests) != negated
 
 
-def _resources(texts: tuple[str, ...], negated: bool, variables: bool) -> Matches:
+def _resources(texts: tuple[str, ...], negated: bool, variables: bool, denies: bool) -> Matches:
+    # Every region is served and all hold the same resources: what a statement keeps somebody from, it does in each of them.
+    kind: pattern.Kind = "arn anywhere" if denies != negated else "arn"
     tests: list[Callable[[str], bool]] = []
     dynamic: list[str] = []
     for text in texts:
@@ -200,7 +202,7 @@ def _resources(texts: tuple[str, ...], negated: bool, variables: bool) -> Matche
         if variables and pattern.has_variables(text):
             dynamic.append(text)
         else:
-            tests.append(pattern.arn(text))
+            tests.append(pattern.arn(text, kind))
 
     def matches(resource: str, context: Context) -> bool:
         if any(test(resource) for test in tests):
@@ -208,7 +210,7 @@ def _resources(texts: tuple[str, ...], negated: bool, variables: bool) -> Matche
         for text in dynamic:
             parts = pattern.expand(text, context.text)
             # A variable without a value matches nothing, also where it is meant to exempt something.
-            if parts is not None and pattern.glob_of(parts, "arn")(resource):
+            if parts is not None and pattern.glob_of(parts, kind)(resource):
                 return not negated
         return negated
 

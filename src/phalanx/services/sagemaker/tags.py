@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -12,20 +11,10 @@ from phalanx.jobs.plan import PACK, PLACEMENT, SPREAD
 from phalanx.services.sagemaker.errors import not_found, validation
 from phalanx.store.base import Json
 from phalanx.store.database import Database
-from phalanx.store.experiments import Algorithm, Experiment, Trial, TrialComponent
-from phalanx.store.jobs import Tag, TrainingJob
-from phalanx.store.tuning import TuningJob
+from phalanx.store.jobs import Tag
+from phalanx.store.named import NAMED
 from phalanx.wire.service import Caller, Members
 
-TAGGED: dict[str, Any] = {
-    "training-job": TrainingJob,
-    "hyper-parameter-tuning-job": TuningJob,
-    "algorithm": Algorithm,
-    "experiment": Experiment,
-    "experiment-trial": Trial,
-    "experiment-trial-component": TrialComponent,
-}
-"""What may have tags, by the resource type in its ARN; each has a column `arn`."""
 TAGS_PER_RESOURCE = 50
 """Most tags of one resource."""
 
@@ -96,7 +85,7 @@ def of(session: Session, arns: Sequence[str]) -> dict[str, list[Members]]:
 
 
 def _find(session: Session, arn: str) -> None:
-    table = TAGGED.get(arn.split(":", 5)[-1].partition("/")[0])
+    table = NAMED.get(arn.split(":", 5)[-1].partition("/")[0])
     if table is None or session.scalar(select(table.arn).where(table.arn == arn)) is None:
         raise not_found()
 
