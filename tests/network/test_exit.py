@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ HOST, BEYOND, LAN = "8.8.4.1", "8.8.4.2", "10.77.0.2"
 """The host's address on the internet, another one there, and one in a network of the host's that is nobody else's."""
 S3 = ("127.0.0.1", 19000)
 SERVICE = 19001
+ASK_WHO = b"!"
 SUBNET = "10.0.0.0/24"
 EVERYWHERE = ((SUBNET, "0.0.0.0/0"),)
 OPEN = Exits(s3=(SUBNET,), names=(SUBNET,), outside=EVERYWHERE)
@@ -44,13 +46,13 @@ class World:
         self.vpc.exits = exits
         self.vpc.apply()
 
-    def fetch(self, address: str, port: int = S3_PORT, seconds: float = 10) -> str | None:
-        """Who answers a connection from the instance; None where nobody does."""
+    def fetch(self, address: str, port: int = S3_PORT, seconds: float = 10, ask: bytes = b"?") -> str | None:
+        """Who answers a connection from the instance, or with ASK_WHO as whom it is seen; None where nobody does."""
         with self.instance.socket(socket.SOCK_STREAM) as opened:
             opened.settimeout(seconds)
             try:
                 opened.connect((address, port))
-                opened.sendall(b"?")
+                opened.sendall(ask)
                 return opened.recv(100).decode() or None
             except OSError:
                 return None
@@ -70,14 +72,14 @@ class World:
 
 @contextmanager
 def served(where: str, address: str, port: int, name: str) -> Iterator[None]:
-    """A TCP server that answers each byte with its name, until the client has ended."""
+    """A TCP server that answers each byte with its name, or ASK_WHO with the client's address, until the client has ended."""
     with namespace.entered(where):
         listener = socket.create_server((address, port))
 
     def answer(opened: socket.socket) -> None:
         with opened, suppress(OSError):
-            while opened.recv(1):
-                opened.sendall(name.encode())
+            while asked := opened.recv(1):
+                opened.sendall((opened.getpeername()[0] if asked == ASK_WHO else name).encode())
 
     def accept() -> None:
         with suppress(OSError):
@@ -152,6 +154,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
+@contextmanager
+def led_to(world: World, s3: tuple[str, int]) -> Iterator[None]:
+    """The exit with S3 elsewhere."""
+    with namespace.entered(world.host):
+        world.exit.ensure(s3)
+    yield
+    with namespace.entered(world.host):
+        world.exit.ensure(S3)
+
+
 @pytest.fixture(autouse=True)
 def afresh(world: World) -> None:
     world.vpc.guards = ()
@@ -167,6 +179,22 @@ def test_s3_is_reached_where_a_route_leads_there_and_nothing_else_is(world: Worl
     assert world.shut(S3_ADDRESS)
     world.lead(replace(NO_EXITS, s3=("10.0.1.0/24",)))
     assert world.shut(S3_ADDRESS)
+
+
+@pytest.mark.parametrize("s3", [S3, (HOST, S3[1])], ids=["on loopback", "on an address of the host"])
+def test_s3_on_the_host_sees_which_vpc_asks(world: World, s3: tuple[str, int]):
+    world.lead(OPEN)
+    with ExitStack() as stack:
+        if s3 != S3:
+            stack.enter_context(served(world.host, *s3, "s3"))
+            stack.enter_context(led_to(world, s3))
+        seen = world.fetch(S3_ADDRESS, ask=ASK_WHO)
+        assert ip_address(seen) in ip_network("127.128.0.0/9")
+        assert replace(world, instance=world.other).fetch(S3_ADDRESS, ask=ASK_WHO) == seen
+        assert world.fetch(BEYOND, SERVICE, ask=ASK_WHO) == HOST
+        other = Exit(f"{world.outside}-other", world.vpc.router)
+        assert other.source not in (world.exit.source, ip_address("127.0.0.1"))
+        assert str(world.exit.source) == seen
 
 
 @pytest.mark.parametrize(

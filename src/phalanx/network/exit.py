@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, closing, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from phalanx.network import namespace
@@ -21,6 +23,8 @@ from phalanx.network.router import Router
 _RELAY_PORT = 8443
 _END_SECONDS = 5.0
 _MODULE = "phalanx.network.relay"
+_SOURCES, _SOURCE_COUNT = IPv4Address("127.128.0.0"), (1 << 23) - 1
+"""Addresses for relays to reach S3 from: 127.128.0.0/9 but its last, where nothing of the host's listens."""
 
 _RULES = f"""
 table ip phalanx
@@ -50,6 +54,8 @@ class Exit:
     def __init__(self, name: str, router: Router) -> None:
         self._name = name
         self._router = router
+        self.source = _SOURCES + int.from_bytes(hashlib.sha256(name.encode()).digest()) % _SOURCE_COUNT
+        """The address that the VPC's containers have for an S3 on this host, whoever starts the relay."""
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -80,11 +86,11 @@ class Exit:
 
     def _relays(self, s3: tuple[str, int]) -> bool:
         """Whether a relay to there runs, whoever started it."""
-        wanted = [b"-m", _MODULE.encode()], [str(part).encode() for part in s3]
+        wanted = [b"-m", _MODULE.encode()], [str(part).encode() for part in (*s3, self.source)]
         for process in namespace.processes(self._name):
             with suppress(OSError):
                 words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:-1]
-                if (words[-7:-5], words[-2:]) == wanted:
+                if (words[-8:-6], words[-3:]) == wanted:
                     return True
         return False
 
@@ -103,7 +109,7 @@ class Exit:
                     names.bind((EXIT.address, NAMES_PORT))
                     passed = (listener.fileno(), names.fileno(), host)
                     self._process = subprocess.Popen(
-                        [sys.executable, "-m", _MODULE, *map(str, passed), *map(str, s3)],
+                        [sys.executable, "-m", _MODULE, *map(str, (*passed, *s3, self.source))],
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         cwd="/",

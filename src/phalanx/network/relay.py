@@ -1,12 +1,15 @@
 """The relay at a VPC's exit: carries TCP connections and questions for names into the host's network.
 
-    python -m phalanx.network.relay LISTENER NAMES HOST_NETNS S3_HOST S3_PORT
+    python -m phalanx.network.relay LISTENER NAMES HOST_NETNS S3_HOST S3_PORT SOURCE
 
 The first three are descriptors: sockets in the exit's namespace, in which the process was started, and the network namespace
 that its own connections begin in. The router has decided already what may come here, and by REDIRECT all of it meets one
 socket; SO_ORIGINAL_DST says where it was to go. Whatever that is, the relay reaches three things only: the internet's
 addresses, but none of the host's own; the host's name server; and for all other addresses S3. No rule that somebody loses
 can make it reach the host's services or networks. It has no privilege once it serves.
+
+An S3 on this host is reached from SOURCE, an address of 127.0.0.0/8 that is this VPC's alone: so its door tells the VPC's
+containers from the host's own users, from the platform and from other VPCs, and counts their failures for themselves.
 """
 
 from __future__ import annotations
@@ -48,10 +51,11 @@ Address = tuple[str, int]
 
 
 class Relay:
-    """Carries what arrives to where it may go. `s3` is where S3 really is."""
+    """Carries what arrives to where it may go. `s3` is where S3 really is; on this host it is reached from `source`."""
 
-    def __init__(self, s3: Address) -> None:
+    def __init__(self, s3: Address, source: str) -> None:
         self._s3 = s3
+        self._source = source
         self._open: Counter[str] = Counter()
 
     def destination(self, wanted: Address) -> Address | None:
@@ -62,6 +66,10 @@ class Relay:
         if not address.is_global or address.is_multicast or wanted[0] == AZURE:
             return self._s3
         return None if _own(wanted[0]) else wanted
+
+    def source(self, to: Address) -> Address | None:
+        """From where a connection is begun; None where the kernel chooses."""
+        return (self._source, 0) if to == self._s3 and _is_address(to[0]) and _own(to[0]) else None
 
     async def connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         """Carry one connection until both sides have said all, or one is lost."""
@@ -82,7 +90,7 @@ class Relay:
             if to is None:
                 return
             async with asyncio.timeout(_CONNECT_SECONDS):
-                far, forth = await asyncio.open_connection(*to, limit=_CHUNK)
+                far, forth = await asyncio.open_connection(*to, limit=_CHUNK, local_addr=self.source(to))
             for end in (opened, forth.get_extra_info("socket")):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
@@ -144,6 +152,12 @@ def name_server() -> Address | None:
     return None
 
 
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        return bool(IPv4Address(host))
+    return False
+
+
 def _own(address: str) -> bool:
     """Whether an address is one of the host's own, or none that the host has a way to: the kernel's routes say so."""
     try:
@@ -161,17 +175,17 @@ async def _copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
     to.write_eof()
 
 
-async def _serve(listener: socket.socket, names: socket.socket, s3: Address) -> None:
+async def _serve(listener: socket.socket, names: socket.socket, relay: Relay) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(Names, sock=names)
-    server = await asyncio.start_server(Relay(s3).connected, sock=listener, limit=_CHUNK)
+    server = await asyncio.start_server(relay.connected, sock=listener, limit=_CHUNK)
     await server.serve_forever()
 
 
 def main() -> None:
     """Serve until killed."""
     listener, names = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    host_netns, s3 = int(sys.argv[3]), (sys.argv[4], int(sys.argv[5]))
+    host_netns, relay = int(sys.argv[3]), Relay((sys.argv[4], int(sys.argv[5])), sys.argv[6])
     moved, unprivileged = threading.Event(), threading.Event()
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -181,7 +195,7 @@ def main() -> None:
             os.close(host_netns)
             moved.set()
             unprivileged.wait()
-            asyncio.run(_serve(listener, names, s3))
+            asyncio.run(_serve(listener, names, relay))
         os._exit(1)
 
     threading.Thread(target=serve, daemon=True).start()
