@@ -25,8 +25,9 @@ def phalanx(tmp_path_factory):
 
 
 def role(phalanx, name, *allowed):
-    """A role that SageMaker may assume, and that may do each of `allowed` (action, and on what below the bucket)."""
-    statements = [{"Effect": "Allow", "Action": action, "Resource": BUCKET + on} for action, on in allowed]
+    """A role that SageMaker may assume, and that may do each of `allowed`: action, and what below the bucket or which ARN."""
+    on_what = [(action, on if on.startswith("arn:") else BUCKET + on) for action, on in allowed]
+    statements = [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in on_what]
     iam = phalanx.client("iam")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [TRUST]}))
     if statements:
@@ -102,6 +103,28 @@ def test_a_job_may_in_s3_what_its_role_may(phalanx, name, allowed, channels, wha
     assert job["FailureReason"].startswith(f"ClientError: {what}:AccessDenied (403): {who}"), job["FailureReason"]
     stored = phalanx.client("s3").list_objects_v2(Bucket="test-bucket", Prefix=f"models/{name}/")
     assert "Contents" not in stored
+
+
+def test_a_job_may_with_keys_what_its_role_may(phalanx):
+    key = phalanx.client("kms").create_key()["KeyMetadata"]["Arn"]
+    where, output = {"S3Uri": "s3://test-bucket/checkpoints"}, {"S3OutputPath": "s3://test-bucket/models", "KmsKeyId": key}
+    neither = role(phalanx, "no-keys", *READING, *WRITING, *CHECKPOINTS)
+    text = refused(phalanx, "no-keys", neither, OutputDataConfig=output)
+    denied = f"The role {neither} is not authorized to perform: kms:GenerateDataKey on resource: {key}."
+    assert text == f"Invalid OutputDataConfig.KmsKeyId: {denied}"
+    writes = role(phalanx, "seals", *READING, *WRITING, *CHECKPOINTS, ("kms:GenerateDataKey", key))
+    create(
+        phalanx, "seals", writes, "echo one > /opt/ml/checkpoints/sealed", (), CheckpointConfig=where, OutputDataConfig=output
+    )
+    reads = role(phalanx, "unseals", *READING, *WRITING, *CHECKPOINTS, ("kms:Decrypt", key))
+    assert phalanx.ended("seals")["TrainingJobStatus"] == "Completed"
+    for name, arn in (("no-keys", neither), ("unseals", reads)):
+        create(phalanx, name, arn, "grep one /opt/ml/checkpoints/sealed", (), CheckpointConfig=where)
+    assert phalanx.ended("unseals")["TrainingJobStatus"] == "Completed"
+    job = phalanx.ended("no-keys")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert f"is encrypted under {key}" in job["FailureReason"]
+    assert "kms:Decrypt" in job["FailureReason"]
 
 
 def test_what_a_role_may_no_more_its_running_jobs_may_no_more(phalanx):

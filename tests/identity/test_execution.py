@@ -50,6 +50,16 @@ def test_a_session_speaks_for_its_role_and_lasts_longer_than_the_job(directory):
     assert not any(hidden in repr(key) for hidden in (key.secret, key.token))
 
 
+def test_a_guard_is_asked_as_the_role(directory):
+    arn = create(directory)
+    roles = ExecutionRoles(directory)
+    caller = roles.caller(arn, "eu-west-1")
+    assert caller.arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/trainer/SageMaker"
+    assert (caller.region, directory.find(caller.access_key).arn) == ("eu-west-1", arn)
+    delete(directory)
+    assert roles.caller(arn, "eu-west-1") is None
+
+
 def test_containers_are_lent_a_short_session_of_their_own_and_a_new_one_in_time(directory, monkeypatch):
     arn = create(directory)
     roles = ExecutionRoles(directory)

@@ -130,6 +130,27 @@ def test_a_job_reaches_s3_as_its_role_where_roles_are_required(database, signer)
     )
 
 
+def test_a_job_gets_the_keys_that_its_role_may_use(database, signer, tmp_path):
+    keyring = Keyring(database, tmp_path / "root.key")
+    with database.write() as session:
+        reads, writes = (keyring.create(session, "arn:aws:kms:us-west-2:123456789012:key/", "").arn for _ in range(2))
+    for name, key in (("job", writes), ("other", reads)):
+        create(database, name, OutputDataConfig={"S3OutputPath": "s3://bucket/models", "KmsKeyId": key})
+    allowed = {(ROLE, "Decrypt", reads), (ROLE, "GenerateDataKey", writes)}
+    fleet = StubFleet(Script())
+    for name in ("job", "other"):
+        world = World(database, fleet, Enforcement(database, fleet), STORE, signer, threading.Event(), keys=keyring.data_keys)
+        Runner(name, replace(world, key_use=lambda *asked: asked in allowed)).run()
+    assert load(database).status == "Completed"
+    assert {spec.job for spec in fleet.specs.values()} == {"job"}
+    for spec in fleet.specs.values():
+        assert [key.arn for key in spec.store.keys] == [reads]
+        assert spec.output.key.arn == writes
+    job = load(database, "other")
+    denied = f"The role {ROLE} is not authorized to perform: kms:GenerateDataKey on resource: {reads}."
+    assert (job.status, job.failure_reason) == ("Failed", f"ClientError: OutputDataConfig.KmsKeyId: {denied}")
+
+
 def lending(role):
     """As a service lends containers credentials of roles that somebody created."""
     return RoleCredentials(role, "ASIAEXAMPLE", "secret", "token", datetime.now(UTC)) if role == ROLE else None

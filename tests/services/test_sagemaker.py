@@ -51,6 +51,9 @@ class StubControl:
     def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data")
 
+    def may_encrypt(self, role, key):
+        return True
+
     def metric_fault(self, definitions):
         return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
 
@@ -795,6 +798,10 @@ def test_a_job_begins_under_a_key_that_can_be_used_or_not_at_all(world, tmp_path
     refused(world, "ValidationException", message, changed("OutputDataConfig.KmsKeyId", "alias/models"))
     with world.database.write() as session:
         session.get_one(Key, key.id).enabled = True
+    world.control.may_encrypt = lambda role, arn: (role, arn) != (ROLE, key.arn)
+    message = "is not authorized to perform: kms:GenerateDataKey on resource: " + key.arn
+    refused(world, "ValidationException", message, changed("OutputDataConfig.KmsKeyId", "alias/models"))
+    del world.control.may_encrypt
     world.call("CreateTrainingJob", **changed("OutputDataConfig.KmsKeyId", "alias/models"))
     assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["OutputDataConfig"]["KmsKeyId"] == "alias/models"
 

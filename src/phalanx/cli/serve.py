@@ -49,6 +49,7 @@ from phalanx.cli.settings import (
 from phalanx.cli.stored import database_url
 from phalanx.console import site
 from phalanx.data import objects
+from phalanx.data.envelope import CONTEXT
 from phalanx.data.model import ObjectStore, RoleCredentials
 from phalanx.data.process import ProcessError
 from phalanx.fleet.base import FleetError, Unreachable
@@ -68,7 +69,7 @@ from phalanx.jobs import census
 from phalanx.jobs.evidence import KeyFileError, Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
-from phalanx.jobs.runner import Acting, Lending
+from phalanx.jobs.runner import Acting, KeyUse, Lending
 from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
@@ -89,6 +90,8 @@ from phalanx.store.leadership import Leadership, NotLeading
 from phalanx.wire import heap
 from phalanx.wire.app import application
 from phalanx.wire.connection import Connection
+from phalanx.wire.errors import Denied
+from phalanx.wire.service import Guard
 
 if TYPE_CHECKING:
     from phalanx.store.news import News
@@ -437,6 +440,9 @@ class _Service:
         signer = Signer(self._data_dir / "evidence.key")
         keyring = Keyring(self._database, self._root_key)
         roles = ExecutionRoles(self._directory)
+        trail = Trail(self._data_dir / _numbered("audit", self._number), ACCOUNT)
+        self._undo.callback(trail.close)
+        guard = Authority(self._directory, trail)
         manager = Manager(
             self._database,
             fleet,
@@ -448,6 +454,7 @@ class _Service:
             profile=self._profile,
             acting=_as_role(roles) if self._require_roles else None,
             lending=_to_containers(roles) if self._external is None else None,
+            key_use=_by_policies(roles, guard) if self._require_roles else None,
         )
         tuner = Tuner(self._database, TrainingJobs(self._database, manager, Policy(encryption=self._require_encryption)))
         manager.watch(tuner.wake)
@@ -497,14 +504,12 @@ class _Service:
         metrics.open()
         self._undo.callback(metrics.close)
         routes = [Route("/healthz", _healthy), metrics.route(), *site.routes(region=REGION, s3=s3)]
-        trail = Trail(self._data_dir / _numbered("audit", self._number), ACCOUNT)
-        self._undo.callback(trail.close)
         app = application(
             services,
             self._directory.principal,
             ACCOUNT,
             routes=routes,
-            guard=Authority(self._directory, trail),
+            guard=guard,
             unavailable=UNAVAILABLE,
             store=self._database,
             replays=SharedReplays(self._database) if self._shared else None,
@@ -695,6 +700,22 @@ def _as_role(roles: ExecutionRoles) -> Acting:
         return None if key is None else replace(store, access_key=key.id, secret_key=key.secret, token=key.token)
 
     return acting
+
+
+def _by_policies(roles: ExecutionRoles, guard: Guard) -> KeyUse:
+    """What roles may do with keys: what they could themselves."""
+
+    def may(role: str, operation: str, key: str) -> bool:
+        caller = roles.caller(role, key.split(":")[3])
+        if caller is None:
+            return False
+        try:
+            guard.authorize(caller, "kms", operation, {"KeyId": key, "EncryptionContext": dict(CONTEXT)})
+        except Denied:
+            return False
+        return True
+
+    return may
 
 
 def _to_containers(roles: ExecutionRoles) -> Lending:

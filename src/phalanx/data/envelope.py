@@ -64,7 +64,8 @@ class _Materials(CryptoMaterialsManager):  # type: ignore[misc]
             plaintext = self._unwrap(arn, each.encrypted_data_key)
             if plaintext is not None:
                 return DecryptionMaterials(data_key=SdkKey(each.key_provider, plaintext, each.encrypted_data_key))
-        raise EnvelopeError(f"it is encrypted under {' and '.join(arns)}, which is disabled, deleted or not of this service")
+        why = "disabled, deleted, not of this service, or not allowed (kms:Decrypt)"
+        raise EnvelopeError(f"it is encrypted under {' and '.join(arns)}, which is {why}")
 
 
 def sealed(content: Any, key: DataKey) -> Any:

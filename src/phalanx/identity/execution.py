@@ -12,6 +12,7 @@ from phalanx.identity.directory import Directory
 from phalanx.identity.sessions import Credentials, begin
 from phalanx.identity.trust import trusts_sagemaker
 from phalanx.store.identity import Role
+from phalanx.wire.service import Caller, Client
 
 SESSION = "SageMaker"
 """The name of SageMaker's sessions, in AWS's audit trails too."""
@@ -36,6 +37,16 @@ class ExecutionRoles:
         """Credentials with which the platform acts as a role for a job that runs `seconds` at most; None where there is no such
         role or it does not trust SageMaker. Raises what the database does while it is away."""
         return self._session("platform", arn, seconds + _SPARE, seconds + 2 * _SPARE)
+
+    def caller(self, arn: str, region: str) -> Caller | None:
+        """As whom a guard is asked what a role may in a region; None as above. Raises as above."""
+        key = self.assume(arn, 0)
+        who = None if key is None else self._directory.find(key.id)
+        if who is None or key is None:
+            return None
+        # Nothing of it crosses a wire.
+        inside = Client(secure=True)
+        return Caller(self._directory.account, region, key.id, who.principal.arn, who.principal.user_id, "", inside)
 
     def lend(self, arn: str) -> Credentials | None:
         """Credentials of a role for containers, which must ask again before they expire; None as above. Raises as above."""

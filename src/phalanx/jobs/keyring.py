@@ -25,6 +25,8 @@ from phalanx.store.database import Database
 from phalanx.store.keys import Key, KeyAlias
 
 KEY_BYTES = 32
+ENCRYPTS, DECRYPTS = "GenerateDataKey", "Decrypt"
+"""The operations that a role has to be allowed with a key under which its jobs write and read, as for S3's own encryption."""
 _NONCE = 12
 _VERSION = b"\x01"
 _HEAD = len(_VERSION) + 16
@@ -65,6 +67,11 @@ def usable(session: Session, identifier: str) -> Key:
     if not key.enabled:
         raise KeyFault("DisabledException", f"{key.arn} is disabled.")
     return key
+
+
+def not_allowed(role: str, key: str) -> str:
+    """Why a job with a role (ARN) may not write under a key (ARN)."""
+    return f"The role {role} is not authorized to perform: kms:{ENCRYPTS} on resource: {key}."
 
 
 def purge(session: Session) -> None:

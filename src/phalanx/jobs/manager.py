@@ -18,14 +18,14 @@ from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError
 from phalanx.ipsec.model import Profile
-from phalanx.jobs import attempt, evidence, instance_groups, instance_types, interfaces, plan, record, warm_pools
+from phalanx.jobs import attempt, evidence, instance_groups, instance_types, interfaces, keyring, plan, record, warm_pools
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.room import Share, Shares, added, contend, fits
-from phalanx.jobs.runner import Acting, Lending, Runner, World, reconsidered
+from phalanx.jobs.runner import Acting, KeyUse, Lending, Runner, World, reconsidered
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import UNAVAILABLE, Database
@@ -63,6 +63,7 @@ class Manager:
         profile: Profile = "standard",
         acting: Acting | None = None,
         lending: Lending | None = None,
+        key_use: KeyUse | None = None,
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -84,6 +85,7 @@ class Manager:
             profile,
             acting,
             lending,
+            key_use,
         )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)
@@ -170,6 +172,10 @@ class Manager:
         except objects.DataError as error:
             log.warning("S3 cannot be looked at now", uri=uri, reason=str(error))
             return True
+
+    def may_encrypt(self, role: str, key: str) -> bool:
+        """See JobControl."""
+        return self._world.may(role, keyring.ENCRYPTS, key)
 
     def gpus(self) -> int:
         """See JobControl."""

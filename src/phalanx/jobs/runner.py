@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 Acting = Callable[[ObjectStore, str, int], ObjectStore | None]
 """An object store as it is reached with a role (ARN) for so many seconds; None where SageMaker may not assume it."""
+KeyUse = Callable[[str, str, str], bool]
+"""Whether a role (ARN) may do an operation of KMS's with a key (ARN)."""
 Lending = Callable[[str], RoleCredentials | None]
 """Credentials for containers of a role (ARN); None where nobody created it, or SageMaker may not assume it."""
 
@@ -71,6 +73,12 @@ class World:
     """How S3 is reached as a job's role; without it the platform's own key does for every job."""
     lending: Lending | None = None
     """What containers that can reach S3 are lent of their role; without it nothing."""
+    key_use: KeyUse | None = None
+    """What a job's role may do with keys; without it everything."""
+
+    def may(self, role: str, operation: str, key: str) -> bool:
+        """Whether a job with the role (ARN) may do an operation of KMS's with a key (ARN)."""
+        return self.key_use is None or self.key_use(role, operation, key)
 
     def store_as(self, role: str, seconds: int = 0) -> ObjectStore | None:
         """How S3 is reached for a job with the role (ARN) that runs `seconds` at most; None where that cannot be assumed."""
@@ -171,7 +179,8 @@ class Runner:
             raise Ended(failed(reason))
         fleet = self._world.fleet
         keys = self._world.keys()
-        store, key = replace(self._store(job), keys=keys), self._output_key(job, keys)
+        readable = tuple(each for each in keys if self._world.may(job.request["RoleArn"], keyring.DECRYPTS, each.arn))
+        store, key = replace(self._store(job), keys=readable), self._output_key(job, keys)
         lends = self._world.lent_to(job) is not None
         self._place(plan.specs(job, made, store, key, spread, self._world.profile, lends), status)
         # Every IKE daemon answers before the first initiates: no start-up retransmits.
@@ -217,8 +226,9 @@ class Runner:
         return store
 
     def _output_key(self, job: TrainingJob, keys: Sequence[DataKey]) -> DataKey | None:
-        """What encrypts the job's output. Raises Ended where its key has become unusable since the job was created."""
-        wanted = job.request["OutputDataConfig"].get("KmsKeyId")
+        """What encrypts the job's output. Raises Ended where its key has become unusable since the job was created, if only for
+        its role."""
+        role, wanted = job.request["RoleArn"], job.request["OutputDataConfig"].get("KmsKeyId")
         if not wanted:
             return None
         try:
@@ -226,6 +236,8 @@ class Runner:
                 arn = keyring.usable(session, wanted).arn
         except keyring.KeyFault as fault:
             raise Ended(failed(f"ClientError: OutputDataConfig.KmsKeyId: {fault.message}")) from fault
+        if not self._world.may(role, keyring.ENCRYPTS, arn):
+            raise Ended(failed(f"ClientError: OutputDataConfig.KmsKeyId: {keyring.not_allowed(role, arn)}"))
         return next(key for key in keys if key.arn == arn)
 
     def _download(self, job: TrainingJob) -> str:

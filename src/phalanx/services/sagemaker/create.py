@@ -281,9 +281,11 @@ def _check_keys(database: Database, control: JobControl, request: Json) -> None:
         if key:
             try:
                 with database.read() as session:
-                    keyring.usable(session, key)
+                    arn = keyring.usable(session, key).arn
             except keyring.KeyFault as fault:
                 raise validation(f"Invalid {member}: {fault.message} ({fault.code})") from fault
+            if key == output["KmsKeyId"] and not control.may_encrypt(request["RoleArn"], arn):
+                raise validation(f"Invalid {member}: {keyring.not_allowed(request['RoleArn'], arn)}")
     if resources.get("VolumeKmsKeyId") and not control.disk_is_encrypted():
         raise validation(
             "ResourceConfig.VolumeKmsKeyId asks for encrypted volumes, and the disk under this service's data directory is not"
