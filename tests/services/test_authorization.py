@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from identity_server import ACCOUNT, REGION, running
 
+from phalanx.identity.authority import Authority
+from phalanx.identity.execution import ExecutionRoles
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import verify
 from phalanx.store.identity import Session
 from phalanx.wire.api import service_model
+from phalanx.wire.service import Client
 
 JOB_ARN = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/SageMakerTraining"
@@ -794,6 +797,23 @@ def test_a_flood_of_failures_is_cut_off_and_does_not_touch_who_is_let_in(tmp_pat
         assert server.ask(server.key, "iam", "ListUsers").status == 200
         recorded = (tmp_path / "audit/000000000000.jsonl").read_text().count("InvalidSignatureException")
         assert recorded == 10
+
+
+def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
+    """As on a fleet's hosts, which containers share with it: neither its sessions of roles nor the administrator's key."""
+    role = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER, role]})
+    with running(tmp_path) as server:
+        made = {"RoleName": "trainer", "AssumeRolePolicyDocument": trust}
+        assert server.ask(server.key, "iam", "CreateRole", made).status == 200
+        another = credentials(assume(server, server.key, "trainer"))
+        arn = f"arn:aws:iam::{ACCOUNT}:role/trainer"
+        platform = ExecutionRoles(server.directory).assume(arn, 60)
+        guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0))
+        client = Client("192.0.2.1")
+        guard.refused(client, "AKIAOTHER")
+        assert [guard.admit(client, key) for key in (server.key[0], platform.id)] == [True, True]
+        assert [guard.admit(client, key) for key in ("AKIAOTHER", "ASIAOTHER", another[0])] == [False, False, False]
 
 
 REQUESTS = int(os.environ.get("PHALANX_FUZZ_REQUESTS", "300"))
