@@ -111,13 +111,15 @@ class Server:
         """Headers and body of a signed request; `members` of the Query services are flat."""
         model = service_model(service)
         body, given = encoded(model, operation, members or {})
-        request = AWSRequest("POST", f"{self.url}/", {**given, **(headers or {})}, body)
+        method, path = address(model, operation)
+        request = AWSRequest(method, f"{self.url}{path}", {**given, **(headers or {})}, body)
         SigV4Auth(Credentials(*key), model.signing_name, region).add_auth(request)
         return dict(request.headers.items()), body
 
     def ask(self, key, service, operation, members=None, headers=None, region=REGION):
         """Send a signed request."""
-        return self.send("POST", "/", *self.signed(key, service, operation, members, headers, region))
+        where = address(service_model(service), operation)
+        return self.send(*where, *self.signed(key, service, operation, members, headers, region))
 
     def send(self, method, target, headers, body=b""):
         """Send a request as it is."""
@@ -130,8 +132,16 @@ class Server:
             connection.close()
 
 
+def address(model, operation):
+    """Method and path of requests of an operation."""
+    http = model.operation_model(operation).http if model.metadata["protocol"] == "rest-json" else {}
+    return http.get("method", "POST"), http.get("requestUri", "/")
+
+
 def encoded(model, operation, members):
     """Body and headers of a request, not signed."""
+    if model.metadata["protocol"] == "rest-json":
+        return json.dumps(members).encode(), {"content-type": "application/json"}
     if "json" in model.metadata["protocols"]:
         target = f"{model.metadata['targetPrefix']}.{operation}"
         return json.dumps(members).encode(), {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}

@@ -230,6 +230,7 @@ def test_keys_end(server):
 
 # --------------------------------------------------------------------------------------- who may not: operation by operation
 
+POINTS = [{"MetricName": "loss", "Timestamp": 0, "Value": 1}]
 NOTHING = [
     ("sagemaker", "CreateTrainingJob", job(), f"{JOB_ARN}/job-"),
     ("sagemaker", "DescribeTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
@@ -244,6 +245,7 @@ NOTHING = [
     ("sagemaker", "ListTrainingJobsForHyperParameterTuningJob", {"HyperParameterTuningJobName": "a"}, "tuning-job/a"),
     ("sagemaker", "DescribeTrial", {"TrialName": "a"}, "experiment-trial/a"),
     ("sagemaker", "DescribeTrialComponent", {"TrialComponentName": "a"}, "experiment-trial-component/a"),
+    ("sagemaker-metrics", "BatchPutMetrics", {"TrialComponentName": "a", "MetricData": POINTS}, "experiment-trial-component/a"),
     ("sagemaker", "DescribeAlgorithm", {"AlgorithmName": "a"}, "algorithm/a"),
     ("ec2", "CreateVpc", {"CidrBlock": "10.9.0.0/16"}, "vpc/*"),
     ("ec2", "DeleteVpc", {"VpcId": "vpc-1"}, "vpc/vpc-1"),

@@ -155,6 +155,8 @@ def _sagemaker(base: str, operation: str, members: Members, find: Find) -> Itera
     rest = verb["rest"] if verb else operation
     # ListTrainingJobsForHyperParameterTuningJob is about the latter.
     noun = rest.partition("For")[2] if operation.startswith("List") and "For" in rest else rest
+    if operation == "BatchPutMetrics":
+        noun = "TrialComponent"
     for name in (f"{noun}Name", f"{noun}Arn"):
         if isinstance(members.get(name), str):
             yield _named(base, noun, members[name], find)
