@@ -102,6 +102,32 @@ def test_a_later_agent_goes_on_where_one_was_killed(store, uri, sync, tmp_path, 
     assert keys(store, uri) == {}
 
 
+def test_nothing_is_written_or_deleted_while_the_job_may_have_begun_again_elsewhere(store, uri, tmp_path):
+    most = 0
+    folder(tmp_path).mkdir(parents=True)
+    memory = tmp_path / "algo-1/checkpoints.json"
+    sync = checkpoints.Sync(store, Checkpoints(uri), tmp_path / "algo-1/ml", memory, lambda: len(keys(store, uri)) < most)
+    sync.restore(OWNER, never)
+    sync.push(never)
+    for name in "abc":
+        (folder(tmp_path) / name).write_text(name)
+    most = 2
+    with pytest.raises(checkpoints.Withheld):
+        sync.push(never)
+    assert len(keys(store, uri)) == 2
+    most = 9
+    sync.push(never)
+    assert keys(store, uri) == {"a": 1, "b": 1, "c": 1}
+    (folder(tmp_path) / "a").unlink()
+    most = 0
+    with pytest.raises(checkpoints.Withheld):
+        sync.push(never)
+    assert keys(store, uri) == {"a": 1, "b": 1, "c": 1}
+    most = 9
+    sync.push(never)
+    assert keys(store, uri) == {"b": 1, "c": 1}
+
+
 def test_links_out_of_the_directory_are_not_followed(store, uri, sync, tmp_path):
     (tmp_path / "secret").write_text("of the host")
     sync.restore(OWNER, never)

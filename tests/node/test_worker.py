@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.data.channels import Cancelled
+from phalanx.data.checkpoints import Withheld
 from phalanx.ipsec.member import MeshError
 from phalanx.network.errors import NetworkError
 from phalanx.node import worker as module
@@ -93,6 +94,21 @@ class Instance:
 
     def destroy(self):
         pass
+
+
+class Checkpoints:
+    """Are the instance's to write when the test says so."""
+
+    def __init__(self):
+        self.mine = False
+        self.asked = 0
+        self.pushed = 0
+
+    def push(self, cancelled):
+        self.asked += 1
+        if not self.mine:
+            raise Withheld
+        self.pushed += 1
 
 
 class Member:
@@ -210,6 +226,29 @@ def test_a_killed_monitor_fails_the_instance_and_says_so(live):
     instance.state = ContainerStatus("exited", None)
     until(lambda: worker.status.error)
     assert "monitor was killed" in worker.status.error
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_checkpoints_wait_until_they_are_surely_the_instances_and_its_end_waits_for_them(live, monkeypatch, code):
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.0)
+    instance = Instance()
+    instance.checkpoints = Checkpoints()
+    worker = live(instance)
+    until(lambda: instance.checkpoints.asked > 2)
+    instance.checkpoints.mine = True
+    until(lambda: instance.checkpoints.pushed)
+    instance.checkpoints.mine = False
+    instance.state = ContainerStatus("exited", code)
+    before = instance.checkpoints.pushed, instance.checkpoints.asked
+    until(lambda: instance.checkpoints.asked > before[1] + 5)
+    worker.stop(0)
+    time.sleep(0.05)
+    assert (worker.status.phase, worker.status.error) == (Phase.RUNNING, None)
+    instance.checkpoints.mine = True
+    until(lambda: worker.status.phase == Phase.EXITED)
+    assert instance.checkpoints.pushed > before[0]
+    assert worker.status.exit_code == code
 
 
 def test_the_mesh_is_mended_after_the_container_has_ended_but_fails_nothing(live):

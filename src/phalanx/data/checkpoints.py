@@ -28,15 +28,25 @@ _Known = dict[str, list[int] | None]
 """Size in bytes and mtime in ns of each file as S3 has it, by its path; None where an upload began and may not have ended."""
 
 
-class Sync:
-    """The checkpoints of one instance. `memory` is a file of the platform's, with which a later agent goes on."""
+class Withheld(Exception):
+    """The job may have begun again elsewhere, and write its checkpoints from there."""
 
-    def __init__(self, store: ObjectStore, checkpoints: Checkpoints, opt_ml: Path, memory: Path) -> None:
+
+class Sync:
+    """The checkpoints of one instance. `memory` is a file of the platform's, with which a later agent goes on.
+
+    `mine` says whether they are this instance's to write, still.
+    """
+
+    def __init__(
+        self, store: ObjectStore, checkpoints: Checkpoints, opt_ml: Path, memory: Path, mine: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._uri = checkpoints.uri.rstrip("/") + "/"
         self._key = checkpoints.key
         self._opt_ml = opt_ml
         self._memory = memory
+        self._mine = mine
 
     def restore(self, owner: tuple[int, int], cancelled: Callable[[], bool]) -> None:
         """Download what lies under the prefix; the files belong to `owner` (uid, gid). Raises DataError, channels.Cancelled."""
@@ -46,8 +56,17 @@ class Sync:
         self._remember(self._found())
 
     def push(self, cancelled: Callable[[], bool]) -> None:
-        """Upload what is new or changed since the last time, and delete from S3 what is gone. Raises DataError, and
-        channels.Cancelled once `cancelled()` is true: the next time does it all."""
+        """Upload what is new or changed since the last time, and delete from S3 what is gone.
+
+        Raises DataError, Withheld, and channels.Cancelled once `cancelled()` is true: the next time does it all.
+        """
+
+        def go_on() -> None:
+            if cancelled():
+                raise channels.Cancelled("the upload of checkpoints was ended")
+            if not self._mine():
+                raise Withheld
+
         known, found = self._recall(), self._found()
         changed = {path for path in found if known.get(path) != found[path]}
         gone = [path for path in known if path not in found]
@@ -62,11 +81,11 @@ class Sync:
             if entry.path in changed:
                 # One that is gone by now is deleted next time.
                 with contextlib.suppress(FileNotFoundError), tree.open_file(entry) as file:
-                    put(s3, bucket, prefix + tree.text(entry.path), _Until(cancelled, file), _WHAT, self._key, file.size)
+                    put(s3, bucket, prefix + tree.text(entry.path), _Until(go_on, file), _WHAT, self._key, file.size)
                     uploaded.add(entry.path)
         try:
             for path in gone:
-                _go_on(cancelled)
+                go_on()
                 s3.delete_object(Bucket=bucket, Key=prefix + tree.text(path))
         except (ClientError, BotoCoreError) as error:
             raise failure(_WHAT, self._uri, error) from error
@@ -91,17 +110,12 @@ class Sync:
 
 
 class _Until:
-    """What a file holds, until whoever uploads it is to end."""
+    """What a file holds, for as long as `go_on` raises nothing."""
 
-    def __init__(self, cancelled: Callable[[], bool], content: Readable) -> None:
-        self._cancelled = cancelled
+    def __init__(self, go_on: Callable[[], None], content: Content) -> None:
+        self._go_on = go_on
         self._content = content
 
     def read(self, size: int = -1) -> bytes:
-        _go_on(self._cancelled)
+        self._go_on()
         return self._content.read(size)
-
-
-def _go_on(cancelled: Callable[[], bool]) -> None:
-    if cancelled():
-        raise channels.Cancelled("the upload of checkpoints was ended")

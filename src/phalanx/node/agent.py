@@ -111,6 +111,10 @@ class Agent:
     def lead(self) -> None:
         """A replica of the control plane has taken the lead: from here on orders of earlier leaders are refused (`Terms`)."""
 
+    def renew(self, heard: float, seconds: float) -> float:
+        """See Lease."""
+        return self._rooms.lease.renew(heard, seconds)
+
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
         return self._rooms.may_fetch(image) or self._rooms.images.has(image)

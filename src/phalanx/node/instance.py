@@ -36,6 +36,7 @@ from phalanx.network.watch import Watch
 from phalanx.node import gpus
 from phalanx.node.chronicle import Chronicle, now_ms
 from phalanx.node.depot import MISSING
+from phalanx.node.lease import Lease
 from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage, decode, encode
 from phalanx.node.names import Names
 from phalanx.node.volume import Volume, VolumeError
@@ -73,6 +74,7 @@ class Rooms:
     fetched: dict[str, str] = field(default_factory=dict)
     """Ids of the images that were fetched for running jobs: a tag that moves meanwhile must not part a job's instances."""
     fetching: threading.Lock = field(default_factory=threading.Lock)
+    lease: Lease = field(default_factory=Lease)
 
     def may_fetch(self, image: str) -> bool:
         """Whether an image's registry is one of those that images may be fetched from."""
@@ -107,7 +109,8 @@ class Instance:
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
-            self.checkpoints = Sync(spec.store, spec.checkpoints, self.opt_ml, memory)
+            mine = rooms.lease.holds if spec.leased else lambda: True
+            self.checkpoints = Sync(spec.store, spec.checkpoints, self.opt_ml, memory, mine)
 
     @property
     def opt_ml(self) -> Path:

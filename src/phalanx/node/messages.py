@@ -77,6 +77,8 @@ class InstanceSpec:
     """Whether each instance of the job shall have a host of its own."""
     credentials: str | None = None
     """The path at which the container is given its role's credentials, once these are lent; None where it is given none."""
+    leased: bool = False
+    """Whether its job may begin again elsewhere while this runs: its checkpoints are written under its host's lease alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from phalanx.data.channels import Cancelled
+from phalanx.data.checkpoints import Withheld
 from phalanx.data.objects import DataError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.network.errors import NetworkError
@@ -199,7 +200,8 @@ class Worker:
             self.instance.signal(signal.SIGTERM)
 
     def _watch_container(self) -> None:
-        if self._kill_at is not None:
+        # One that has ended may still wait to be told that its checkpoints are its own.
+        if self._kill_at is not None and not self._exited.is_set():
             # The container may have been started while it was asked to stop.
             self._terminate()
             overdue = time.monotonic() - self._kill_at
@@ -223,7 +225,11 @@ class Worker:
                 )
             if container.exit_code == 0:
                 self.instance.settle()
-            self._keep_checkpoints(container.exit_code)
+            try:
+                self._keep_checkpoints(container.exit_code)
+            except Withheld:
+                # The control plane says, when it is back, whether the job waits for this end.
+                return
             self._update(
                 phase=Phase.EXITED,
                 exit_code=container.exit_code,
@@ -241,13 +247,18 @@ class Worker:
                 self.instance.checkpoints.push(self._cancelled.is_set)
             except Cancelled:
                 return
+            except Withheld:
+                continue
             except DataError as error:
                 log.warning("checkpoints are not in S3 yet", reason=str(error))
             except Exception:
                 log.exception("checkpoints are not in S3 yet")
 
     def _keep_checkpoints(self, exit_code: int) -> None:
-        """The last state of the checkpoints into S3. A container that failed has the last word on why the job fails."""
+        """The last state of the checkpoints into S3. A container that failed has the last word on why the job fails.
+
+        Raises Withheld, InstanceError.
+        """
         if self.instance.checkpoints is None:
             return
         self._exited.set()

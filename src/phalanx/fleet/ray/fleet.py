@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ FACTS_SECONDS = 5.0
 """How often a host is asked what it has."""
 LOST_SECONDS = 30.0
 """How long a host may be away until its instances count as lost."""
+LEASE_SECONDS = LOST_SECONDS - 5.0
+"""How long a host that was heard of writes its jobs' checkpoints, if it is heard of no more."""
 REJOIN_SECONDS = 120.0
 """How long a host has that has left in order, since what it runs goes on; and hosts where it was Ray that was started anew: all
 that they were part of has ended, and they see so in time."""
@@ -46,10 +49,14 @@ class RayHost(Host):
         self.address = address
         self._bridge = bridge
         self._waiting = waiting
+        self._heard = 0.0
 
     def open(self) -> None:
-        """Begin to follow its instances. Raises FleetError."""
+        """Hear of its instances. Raises FleetError."""
         self._refresh()
+
+    def follow(self) -> None:
+        """Hear of their changes from here on."""
         self._watcher.start()
 
     def close(self) -> None:
@@ -59,6 +66,10 @@ class RayHost(Host):
     def facts(self) -> Facts:
         """What the host has now. Raises FleetError."""
         return Facts(self.capacity(), int(self._call("mtu", ANSWER_SECONDS, address=self.address)))
+
+    def renew(self) -> None:
+        """Let the host write its jobs' checkpoints for longer: they are still its own. Raises FleetError."""
+        self._heard = float(self._call("renew", ANSWER_SECONDS, heard=self._heard, seconds=LEASE_SECONDS))
 
     def parcel(self, instance_id: str, offset: int) -> bytes:
         """A piece of what an instance left."""
@@ -105,6 +116,10 @@ class RayFleet:
         self._expected: dict[str, float] = {}
         """Until when those that are not may come back."""
         self._asked: dict[str, float] = {}
+        self._busy: set[str] = set()
+        """Nodes whose hosts are being taken up or asked."""
+        self._belonging = threading.Lock()
+        """Over which hosts are connected, and which are part of the fleet."""
         self._rules: dict[str, tuple[tuple[SecurityGroup, ...], Exits]] = {}
         self._placing = threading.Lock()
         self._pushing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -123,8 +138,9 @@ class RayFleet:
         self._closing.set()
         if self._tender.is_alive():
             self._tender.join()
-        for host in self._hosts.values():
-            host.close()
+        with self._belonging:
+            for host in self._hosts.values():
+                host.close()
         self._bridge.close()
 
     def capacity(self) -> Capacity:
@@ -174,7 +190,7 @@ class RayFleet:
             self._push(vpc_id)
         for address, here in by_host.items():
             self._host(address).place(
-                [replace(spec, eni=replace(spec.eni, mtu=mtu), offer=offers[spec.image]) for spec in here]
+                [replace(spec, eni=replace(spec.eni, mtu=mtu), offer=offers[spec.image], leased=True) for spec in here]
             )
 
     def advance(self, ids: Sequence[str], goal: Phase) -> None:
@@ -245,14 +261,25 @@ class RayFleet:
         here = [id_ for id_ in ids if id_ in self._ledger.places and not self._ledger.places[id_].lost]
         vpcs = {self._ledger.places[id_].vpc_id for id_ in here}
         self._each(here, self._destroy)
-        for vpc_id in vpcs:
+        for vpc_id in vpcs & self._vpcs():
             # Not worth a failure: nothing is there any more, and whoever is placed next brings it up to date.
             with contextlib.suppress(FleetError):
                 self._push(vpc_id)
 
     def _destroy(self, host: RayHost, ids: Sequence[str]) -> None:
         host.destroy(ids)
+        self._remove(ids)
+
+    def _remove(self, ids: Iterable[str]) -> None:
+        vpcs = {self._ledger.places[id_].vpc_id for id_ in ids}
         self._ledger.remove(ids)
+        for vpc_id in vpcs - self._vpcs():
+            self._rules.pop(vpc_id, None)
+            self._pushing.pop(vpc_id, None)
+
+    def _vpcs(self) -> set[str]:
+        """VPCs that have instances anywhere."""
+        return {place.vpc_id for place in self._ledger.places.values()}
 
     def _open(self) -> list[Capacity]:
         """What the hosts have that take instances. Raises Unreachable where there is none."""
@@ -343,50 +370,79 @@ class RayFleet:
             return
         for address, node in present.items():
             if self._joined.get(address) != node:
-                self._take_up(address, node)
+                self._apart(node, partial(self._take_up, address, node))
             elif time.monotonic() - self._asked[address] > FACTS_SECONDS:
-                self._ask(address)
+                self._apart(node, partial(self._ask, address))
         for address in [address for address in self._joined if address not in present]:
             log.warning("a host is away", host=address, in_order=address in left)
             del self._joined[address]
             self._hosts[address].close()
             self._expect(REJOIN_SECONDS if address in left else LOST_SECONDS, [address])
-        for address in [address for address in self._ledger.hosts if address not in self._joined]:
-            if time.monotonic() > self._expected[address]:
-                log.error("a host is lost", host=address, instances=self._ledger.on(address))
-                self._ledger.lose(address)
-                self._waiting.tell_all()
+        with self._belonging:
+            for address in [address for address in self._ledger.hosts if address not in self._joined]:
+                if time.monotonic() > self._expected[address]:
+                    log.error("a host is lost", host=address, instances=self._ledger.on(address))
+                    self._ledger.lose(address)
+                    self._waiting.tell_all()
+
+    def _apart(self, node: str, call: Callable[[], None]) -> None:
+        """Make calls to a host in a thread of their own: one that hangs, or has much to clear away, holds up no others."""
+
+        def made() -> None:
+            try:
+                call()
+            except FleetError as error:
+                log.warning("a host cannot be looked after now", node=node, reason=str(error))
+            except Exception:
+                log.exception("a host cannot be looked after now", node=node)
+            finally:
+                self._busy.discard(node)
+
+        if node not in self._busy:
+            self._busy.add(node)
+            threading.Thread(target=made, name=node[:8], daemon=True).start()
 
     def _expect(self, seconds: float, addresses: Iterable[str]) -> None:
         """Hosts that are away have so long to come back."""
         self._expected.update(dict.fromkeys(addresses, time.monotonic() + seconds))
 
     def _take_up(self, address: str, node: str) -> None:
+        """Raises FleetError."""
         host = RayHost(address, self._bridge, self._waiting, self._term)
-        try:
-            host.lead()
-            facts = host.facts()
-            # Jobs have gone on without these, or have ended: they must not run beside what took their place.
-            owed = [id_ for id_ in self._ledger.on(address) if self._ledger.places[id_].lost]
-            if owed:
-                host.destroy(owed)
-                self._ledger.remove(owed)
+        host.lead()
+        facts = host.facts()
+        # Jobs have gone on without these, or have ended: they must not run beside what took their place.
+        if owed := self._owed(address):
+            host.destroy(owed)
+            self._remove(owed)
+        host.open()
+        with self._belonging:
+            # It may have been lost just now.
+            if self._closing.is_set() or self._owed(address):
+                return
             self._ledger.note(address, facts)
-            host.open()
-        except FleetError as error:
-            log.warning("a host cannot be taken up yet", host=address, reason=str(error))
-            return
-        if (before := self._hosts.get(address)) is not None:
-            before.close()
-        self._hosts[address], self._asked[address] = host, time.monotonic()
-        self._joined[address] = node
+            host.follow()
+            if (before := self._hosts.get(address)) is not None:
+                before.close()
+            # At the next look it is asked, and given a lease.
+            self._hosts[address], self._asked[address] = host, -FACTS_SECONDS
+            self._joined[address] = node
         log.info("host joined", host=address, mtu=facts.mtu)
         self._waiting.tell_all()
 
+    def _owed(self, address: str) -> list[str]:
+        """Instances that may still be on a host and were lost with it."""
+        return [id_ for id_ in self._ledger.on(address) if self._ledger.places[id_].lost]
+
     def _ask(self, address: str) -> None:
+        """Raises FleetError."""
         self._asked[address] = time.monotonic()
-        with contextlib.suppress(FleetError):
-            self._ledger.note(address, self._hosts[address].facts())
+        host = self._hosts[address]
+        facts = host.facts()
+        with self._belonging:
+            if address in self._joined:
+                self._ledger.note(address, facts)
+        host.renew()
 
 
 def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]:
