@@ -37,6 +37,8 @@ class Script:
     ever: bool = True
     """Whether a job for which there is no room could be placed were the fleet empty."""
     zones: tuple[str, ...] | None = None
+    draining: tuple[str | None, ...] = ()
+    """Zones whose hosts take no instances."""
     gpus: int = 0
     """How many the fleet has."""
     deaf: bool = False
@@ -63,11 +65,13 @@ class StubFleet:
         self._looks = 0
 
     def capacity(self) -> Capacity:
-        return Capacity(2, self._memory, self.script.gpus, zones=self.script.zones)
+        zones = self.script.zones and tuple(zone for zone in self.script.zones if zone not in self.script.draining)
+        return Capacity(2, self._memory, self.script.gpus, zones=zones)
 
-    def rooms(self) -> list[Room]:
+    def rooms(self, *, draining: bool = False) -> list[Room]:
         """A host in each zone."""
-        return [Room(self._memory - HOST_BYTES, self.script.gpus, zone) for zone in self.script.zones or (None,)]
+        zones = [zone for zone in self.script.zones or (None,) if draining or zone not in self.script.draining]
+        return [Room(self._memory - HOST_BYTES, self.script.gpus, zone) for zone in zones]
 
     def has_image(self, image: str) -> bool:
         return False
@@ -81,7 +85,7 @@ class StubFleet:
         self._reach()
         if self.script.full:
             self.script.full -= 1
-            raise NoRoom("2 instances do not fit on 1 hosts.", ever=self.script.ever)
+            raise NoRoom("2 instances do not fit on 1 hosts.", ever=self.script.ever, soon=self.script.ever)
         for spec in specs[: self.script.takes]:
             self.specs[spec.id] = spec
             self._known[spec.id] = InstanceStatus(spec.id, Phase.NEW)

@@ -4,6 +4,7 @@ from sqlalchemy import select
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, signer, wait_for
+from phalanx.fleet.base import NoRoom
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.jobs import TrainingJob
@@ -33,6 +34,22 @@ class SomeFail(StubFleet):
         if goal == Phase.RUNNING and self.specs[ids[0]].job.endswith("0"):
             for id_ in ids:
                 self.exit(id_, 1)
+
+
+class Scattered(StubFleet):
+    """Has no room for several instances at once while it is `scattered`."""
+
+    scattered = True
+    looks = 0
+
+    def rooms(self, *, draining=False):
+        self.looks += 1
+        return super().rooms(draining=draining)
+
+    def place(self, specs):
+        if self.scattered and len(specs) > 1:
+            raise NoRoom("2 instances do not fit on 2 hosts.", ever=True, soon=True)
+        super().place(specs)
 
 
 def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, signer):
@@ -129,6 +146,57 @@ def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_
     finally:
         manager.close()
     assert load(database, "a-never").failure_reason.startswith("CapacityError: ")
+
+
+def test_nobody_who_came_later_goes_before_a_job_that_waits_for_a_place_on_a_host(database, signer):
+    """The hosts have room enough, but not on one of them, or not on so many."""
+    fleet = Scattered(Script())
+    create(database, "first", instances=2, encrypted=False)
+    manager = Watched(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "first").secondary_status == "Pending")
+        create(database, "later", instances=1, encrypted=False)
+        looks = fleet.looks
+        manager.wake()
+        wait_for(lambda: fleet.looks > looks + 4)
+        assert manager.order == ["first"]
+        fleet.scattered = False
+        wait_for(lambda: load(database, "later").stage == "ended")
+    finally:
+        manager.close()
+    assert manager.order == ["first", "later"]
+
+
+def test_jobs_wait_for_hosts_that_drain_or_have_gone_since_and_nobody_waits_for_them(database, signer):
+    with database.write() as session:
+        session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
+        session.flush()
+        session.add(Subnet(id="subnet-b", vpc_id="vpc-1", cidr="10.0.0.0/24", zone="us-west-2b", is_default=False))
+        session.add(SecurityGroup(id="sg-1", vpc_id="vpc-1", name="g", description="g"))
+    script = Script(zones=("us-west-2a", "us-west-2b"), draining=("us-west-2b",))
+    network = {"VpcConfig": {"Subnets": ["subnet-b"], "SecurityGroupIds": ["sg-1"]}}
+    # Each zone has four places.
+    for name, instances, options in (("never", 9, {}), ("large", 5, {}), ("of-b", 1, network), ("small", 1, {})):
+        create(database, name, instances=instances, encrypted=False, **options)
+    manager = Manager(database, StubFleet(script, HOST_BYTES + 4 * RESERVED_BYTES), STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "never").stage == load(database, "small").stage == "ended")
+        waiting = ("large", "of-b")
+        wait_for(lambda: all(load(database, name).secondary_status == "Pending" for name in waiting))
+        # Now it is gone.
+        script.zones = ("us-west-2a",)
+        create(database, "last", instances=1, encrypted=False)
+        manager.wake()
+        wait_for(lambda: load(database, "last").stage == "ended")
+        assert [load(database, name).secondary_status for name in waiting] == ["Pending", "Pending"]
+        script.zones, script.draining = ("us-west-2a", "us-west-2b"), ()
+        wait_for(lambda: all(load(database, name).stage == "ended" for name in waiting))
+    finally:
+        manager.close()
+    assert load(database, "never").failure_reason.startswith("CapacityError: ")
+    assert [load(database, name).status for name in (*waiting, "small", "last")] == ["Completed"] * 4
 
 
 def test_a_job_that_has_run_waits_for_lost_hosts_and_nobody_waits_for_it(database, signer):

@@ -765,6 +765,16 @@ def test_a_job_for_which_there_is_no_room_on_any_host_now_is_pending_and_goes_on
     ]
 
 
+class Shrinking(StubFleet):
+    """Once a job has asked for room, hosts are gone that could have held it."""
+
+    def place(self, specs):
+        try:
+            super().place(specs)
+        finally:
+            self.script.ever = False
+
+
 def test_a_job_that_no_hosts_could_ever_hold_fails_unless_it_has_run_on_hosts_that_are_gone(database, signer):
     create(database)
     job = run(database, StubFleet(Script(full=1, ever=False)), signer)
@@ -773,6 +783,8 @@ def test_a_job_that_no_hosts_could_ever_hold_fails_unless_it_has_run_on_hosts_th
     with database.write() as session:
         session.get_one(TrainingJob, "again").retries = 1
     assert run(database, StubFleet(Script(full=1, ever=False)), signer, "again").status == "Completed"
+    create(database, "waits")
+    assert run(database, Shrinking(Script(full=2)), signer, "waits").status == "Completed"
 
 
 def test_a_job_waits_for_room_no_longer_than_it_may(database, signer):
@@ -800,6 +812,11 @@ def test_instances_go_to_the_zones_of_their_subnets_of_those_that_have_hosts(dat
         else:
             assert job.failure_reason.startswith("CapacityError: Unable to provision requested ML compute capacity.")
             assert job.failure_reason.endswith("zones of the job's subnets: us-west-2a, us-west-2b.")
+    create(database, "again", encrypted=False, VpcConfig=network)
+    with database.write() as session:
+        session.get_one(TrainingJob, "again").retries = 1
+    job = run(database, StubFleet(Script(zones=("us-west-2c",))), signer, "again")
+    assert (job.status, job.stage, job.plan) == ("InProgress", "starting", None)
 
 
 def test_a_tag_asks_for_a_host_for_each_instance(database, signer):

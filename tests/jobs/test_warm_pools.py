@@ -122,3 +122,32 @@ def test_a_pool_ends_with_its_time(database, manage):
     with database.write() as session:
         session.get_one(TrainingJob, "job").warm_since = now_ms() - 600_000
     wait_for(lambda: status(database)[0] == "Terminated")
+
+
+def test_a_pool_that_is_left_while_the_queue_is_looked_at_gives_its_place_once(database, signer):
+    fleet = StubFleet(Script(hold=Phase.RUNNING), memory=2 * 1024**3 + 2 * RESERVED_BYTES)
+    armed = []
+
+    class Slow(Manager):
+        """The first job ends while the queue is looked at, once there is another."""
+
+        def _warm(self):
+            found = super()._warm()
+            if armed:
+                armed.clear()
+                for id_ in list(fleet.present):
+                    fleet.exit(id_, 0)
+                wait_for(lambda: not self._runners)
+            return found
+
+    warm(database)
+    manager = Slow(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database).stage == "training")
+        create(database, "other", instances=2, encrypted=False)
+        armed.append(True)
+        wait_for(lambda: load(database, "other").stage == "training")
+        assert status(database) == ("Terminated", None)
+    finally:
+        manager.close()

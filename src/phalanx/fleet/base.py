@@ -31,11 +31,13 @@ NO_CAPACITY = (
 
 
 class NoRoom(FleetError):
-    """Instances cannot be placed now. `ever` says whether the hosts that there are could hold them, were they empty."""
+    """Instances cannot be placed now. `ever` says whether the hosts that there are could hold them, were they empty; `soon`,
+    whether those of them could that take instances."""
 
-    def __init__(self, text: str, *, ever: bool) -> None:
+    def __init__(self, text: str, *, ever: bool, soon: bool) -> None:
         super().__init__(text)
         self.ever = ever
+        self.soon = soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class Fleet(Protocol):
     def capacity(self) -> Capacity:
         """CPUs and bytes of memory of all hosts, and the availability zones that they are in."""
 
-    def rooms(self) -> list[Room]:
-        """What each host that takes instances has for them while it has none."""
+    def rooms(self, *, draining: bool = False) -> list[Room]:
+        """What each host that takes instances has for them while it has none; with `draining`, each that takes none now too."""
 
     def has_image(self, image: str) -> bool:
         """Whether an image of that name is there to run, or may be fetched."""

@@ -77,14 +77,15 @@ class LocalFleet(Host):
             log.error("the node agent does not end and is killed; what it leaves the next start clears away", process=pid)
             _signal(pid, signal.SIGKILL)
 
-    def rooms(self) -> list[Room]:
-        """See Fleet."""
+    def rooms(self, *, draining: bool = False) -> list[Room]:
+        """See Fleet. This host always takes some."""
         return [Room.whole(self.capacity())]
 
     def place(self, specs: Sequence[InstanceSpec]) -> None:
         """See Fleet."""
         if len(specs) > 1 and any(spec.spread for spec in specs):
-            raise NoRoom(f"There is one host, for {len(specs)} instances that shall each have a host of their own.", ever=False)
+            reason = f"There is one host, for {len(specs)} instances that shall each have a host of their own."
+            raise NoRoom(reason, ever=False, soon=False)
         super().place(specs)
 
     def statuses(self, ids: Sequence[str]) -> dict[str, InstanceStatus]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
-from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError
+from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, Room
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import attempt, evidence, instance_groups, instance_types, interfaces, keyring, plan, record, warm_pools
 from phalanx.jobs.census import UNFINISHED, Measured
@@ -90,7 +90,7 @@ class Manager:
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)
         self._awake = threading.Event()
-        self._runners: dict[str, tuple[threading.Thread, Shares]] = {}
+        self._runners: dict[str, tuple[threading.Thread, Runner, Shares]] = {}
         self._lock = threading.Lock()
         # Jobs that would fit into so much room, and wait until it is free: nothing else need be looked at again.
         self._room: Shares = {}
@@ -121,7 +121,7 @@ class Manager:
         self._awake.set()
         self._thread.join()
         deadline = time.monotonic() + LEAVE_SECONDS
-        for thread, _ in list(self._runners.values()):
+        for thread, _, _ in list(self._runners.values()):
             thread.join(max(0.0, deadline - time.monotonic()) if leave else None)
         if leave:
             return
@@ -226,7 +226,7 @@ class Manager:
         if not self._leads:
             return Measured(capacity=capacity)
         with self._lock:
-            reserved = [share for _, need in self._runners.values() for share in need.values()]
+            reserved = [share for _, _, need in self._runners.values() for share in need.values()]
         phases: Counter[str] = Counter()
         established = missing = unmeasured = 0
         for job in self._unfinished():
@@ -286,18 +286,19 @@ class Manager:
     def _admit(self) -> None:
         """Start runners for jobs in the order they were created; one that finds no room makes those wait that come later and
         may want the same hosts."""
-        warm = self._warm()
         with self._lock:
-            # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits.
+            # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits, nor its place be
+            # given away beside the warm pool that it leaves.
             running = set(self._runners)
-            taken = added(need for _, need in self._runners.values())
+            taken = added(need for _, _, need in self._runners.values())
+            ahead = {zone for _, runner, need in self._runners.values() if runner.waits for zone in need}
+        warm = self._warm()
         waiting = [(name, special) for name, special in self._queued() if name not in running]
         if not waiting:
             return
-        room = added({each.zone: Share(max(each.memory, RESERVED_BYTES), each.gpus)} for each in self._fleet.rooms())
+        room, whole = (_room(self._fleet.rooms(draining=draining)) for draining in (False, True))
         if room != self._room:
             self._room, self._patient = room, {}
-        ahead: set[str | None] = set()
         for name, special in waiting:
             known = self._patient.get(name)
             if known is not None and not warm and not special and contend(known, ahead, room):
@@ -305,11 +306,11 @@ class Manager:
                 continue
             with self._database.read() as session:
                 job = session.get_one(TrainingJob, name)
-                need = self._need(session, job, room)
+                need = self._need(session, job, room) or self._need(session, job, whole)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 behind = contend(need, ahead, room)
-                ever = fits(need, {}, room)
-                if not ever and not record.has_run(job):
+                hosts_gone = record.has_run(job) or job.secondary_status == "Pending"
+                if not fits(need, {}, whole) and not hosts_gone:
                     self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
@@ -317,8 +318,8 @@ class Manager:
                     self._finish(job.name, record.MAX_PENDING)
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
-                elif not ever:
-                    # Nobody waits for it meanwhile.
+                elif not fits(need, {}, room) or (not need and hosts_gone):
+                    # Hosts that are gone, or take no instances, may come back. Nobody waits for it meanwhile.
                     self._queue(job.name)
                     continue
                 elif not (warm and self._reuse(job.name, need, taken, room)) and (
@@ -384,9 +385,11 @@ class Manager:
         )
 
     def _run(self, name: str, need: Shares) -> None:
+        runner = Runner(name, self._world)
+
         def live() -> None:
             try:
-                Runner(name, self._world).run()
+                runner.run()
             finally:
                 with self._lock:
                     self._runners.pop(name, None)
@@ -394,7 +397,7 @@ class Manager:
 
         thread = threading.Thread(target=live, name=name, daemon=True)
         with self._lock:
-            self._runners[name] = (thread, need)
+            self._runners[name] = (thread, runner, need)
         thread.start()
 
     def _queued(self) -> list[tuple[str, bool]]:
@@ -459,6 +462,10 @@ class Manager:
         if ending:
             attempt.conclude(self._database, self._fleet, self._world.signer, job.name)
         attempt.give_up(self._database, self._fleet, job.name)
+
+
+def _room(hosts: Sequence[Room]) -> Shares:
+    return added({each.zone: Share(max(each.memory, RESERVED_BYTES), each.gpus)} for each in hosts)
 
 
 def _memory(need: Shares) -> Shares:

@@ -110,6 +110,8 @@ class Runner:
         self._fetching = False
         self._known: Mapping[str, InstanceStatus] = {}
         """The statuses that were looked at last."""
+        self.waits = False
+        """Whether the job waits until what others take of the fleet is free: nobody who came later may take that."""
 
     def run(self) -> None:
         """Work until the job is terminal, or the service closes."""
@@ -169,6 +171,9 @@ class Runner:
             try:
                 made = plan.make(session, stored, zones)
             except interfaces.NoZone as error:
+                if record.has_run(stored):
+                    # In the queue it waits for hosts that may come back.
+                    raise Interrupted from error
                 raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
             except interfaces.InterfaceError as error:
                 raise Ended(failed(f"ClientError: {error}")) from error
@@ -194,26 +199,31 @@ class Runner:
     def _place(self, specs: Sequence[InstanceSpec], status: str) -> None:
         """Place the job's instances, as soon as there is room; with `status` it goes on then.
 
-        A job that the fleet could never hold fails, unless it has run: hosts that were lost may come back. Raises Ended.
+        A job that the fleet could never hold fails, unless it has run, or could have been held before: hosts that were lost may
+        come back. Raises Ended.
         """
         waiting = False
-        while True:
-            try:
-                self._world.fleet.place(specs)
-            except NoRoom as error:
-                job = self._load()
-                if not error.ever and not record.has_run(job):
-                    raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
-                self._check(job)
-                if record.pending_too_long(job):
-                    raise Ended(record.MAX_PENDING) from error
-            else:
-                break
-            if not waiting:
-                self._announce("Pending", record.WAITING)
-            waiting = True
-            if self._world.closing.wait(RETRY_SECONDS):
-                raise Interrupted
+        try:
+            while True:
+                try:
+                    self._world.fleet.place(specs)
+                except NoRoom as error:
+                    job = self._load()
+                    if not error.ever and not waiting and not record.has_run(job):
+                        raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
+                    self._check(job)
+                    if record.pending_too_long(job):
+                        raise Ended(record.MAX_PENDING) from error
+                    self.waits = error.soon
+                else:
+                    break
+                if not waiting:
+                    self._announce("Pending", record.WAITING)
+                waiting = True
+                if self._world.closing.wait(RETRY_SECONDS):
+                    raise Interrupted
+        finally:
+            self.waits = False
         if waiting:
             self._announce(status, PREPARING)
 

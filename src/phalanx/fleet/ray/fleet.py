@@ -145,7 +145,7 @@ class RayFleet:
 
     def capacity(self) -> Capacity:
         """See Fleet."""
-        found = self._open()
+        found = self._capacities()
         return Capacity(
             cpus=sum(each.cpus for each in found),
             memory=sum(each.memory - HOST_BYTES for each in found) + HOST_BYTES,
@@ -156,9 +156,9 @@ class RayFleet:
             else tuple(zone for each in found for zone in each.zones or ()),
         )
 
-    def rooms(self) -> list[Room]:
+    def rooms(self, *, draining: bool = False) -> list[Room]:
         """See Fleet."""
-        return [Room.whole(capacity) for capacity in self._open()]
+        return [Room.whole(capacity) for capacity in self._capacities(draining)]
 
     def has_image(self, image: str) -> bool:
         """See Fleet."""
@@ -281,12 +281,12 @@ class RayFleet:
         """VPCs that have instances anywhere."""
         return {place.vpc_id for place in self._ledger.places.values()}
 
-    def _open(self) -> list[Capacity]:
-        """What the hosts have that take instances. Raises Unreachable where there is none."""
+    def _capacities(self, draining: bool = False) -> list[Capacity]:
+        """What the hosts have that take instances; with `draining`, what all have. Raises Unreachable where there is none."""
         if self._tender.ident is None:
             # Another replica leads, and writes it.
             self._ledger.load()
-        found = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
+        found = [facts.capacity for facts in self._ledger.hosts.values() if draining or not facts.capacity.draining]
         if not found:
             raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
         return found
@@ -303,11 +303,13 @@ class RayFleet:
         spread = self._spread or any(spec.spread for spec in specs)
         chosen = choose(needs, rooms, spread)
         if chosen is None:
-            known = [facts.capacity for facts in self._ledger.hosts.values() if not facts.capacity.draining]
-            whole = {str(number): Room.whole(capacity) for number, capacity in enumerate(known)}
+            known = {address: facts.capacity for address, facts in self._ledger.hosts.items()}
+            whole = {address: Room.whole(capacity) for address, capacity in known.items()}
+            takers = {address: room for address, room in whole.items() if not known[address].draining}
             raise NoRoom(
                 f"{len(specs)} instances{', each on a host of its own,' if spread else ''} do not fit on {len(known)} hosts.",
                 ever=not known or choose(needs, whole, spread) is not None,
+                soon=choose(needs, takers, spread) is not None,
             )
         vnis = {vpc_id: self._ledger.vni(vpc_id) for vpc_id in {spec.vpc_id for spec in specs}}
         return {
