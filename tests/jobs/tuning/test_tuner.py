@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from jobs.tuning.functions import FUNCTIONS, ranges, value
 from phalanx.jobs.tuning import tuner as tuners
@@ -123,11 +124,12 @@ class World:
     def running(self):
         return [child for child in self.children if child.settled is None]
 
-    def emit(self, name, *values):
+    def emit(self, name, *values, host="algo-1"):
         with self.database.write() as session:
-            first = len(session.scalars(select(ObjectiveValue).where(ObjectiveValue.job == name)).all())
-            for number, each in enumerate(values, first):
-                session.add(ObjectiveValue(job=name, host="algo-1", number=number, timestamp=number, value=each))
+            mine = select(ObjectiveValue).where(ObjectiveValue.job == name, ObjectiveValue.host == host)
+            for number, each in enumerate(values, len(session.scalars(mine).all())):
+                session.add(ObjectiveValue(job=name, host=host, number=number, timestamp=number, value=each))
+            session.get_one(TrainingJob, name).metrics = {"loss": [values[-1], now_ms()]}
 
     def end(self, name, status="Completed", loss=None, reason=None):
         with self.database.write() as session:
@@ -145,6 +147,18 @@ class World:
                 stopped = child.name in self.stopped
                 self.end(child.name, "Stopped" if stopped else "Completed", value(function, child.parameters))
         return self.job
+
+
+class Counted:
+    """Tells of each attempt to create a training job."""
+
+    def __init__(self, world, tell):
+        self.world = world
+        self.tell = tell
+
+    def create(self, job, child):
+        self.tell()
+        self.world.create(job, child)
 
 
 @pytest.fixture
@@ -224,6 +238,35 @@ def test_fails_when_no_training_job_gives_the_metric(world):
     assert world.job.failure_reason.startswith("No objective metrics found after running 2 training jobs.")
 
 
+def test_training_jobs_that_a_lost_host_took_along_count_only_when_there_will_be_no_others(world):
+    lost = "InternalServerError: Instance algo-1 was lost with its host."
+    world.tune(most=12, parallel=6)
+    world.advance()
+    for name in world.created[:5]:
+        world.end(name, "Failed", reason=lost)
+    assert (world.advance().outcome, len(world.created)) == (None, 11)
+    for name in world.created[5:]:
+        world.end(name, "Failed", reason=lost)
+    assert (world.advance().outcome, len(world.created)) == (None, 12)
+    world.end(world.created[-1], "Failed", reason=lost)
+    assert world.advance().status == "Failed"
+    assert world.job.failure_reason.startswith("No training job succeeded after 12 attempts.")
+
+
+def test_goes_on_while_a_training_job_that_runs_has_given_the_metric(world):
+    world.tune(most=20, parallel=6)
+    world.advance()
+    *bad, good = world.created
+    world.emit(good, 0.5)
+    for name in bad:
+        world.end(name, "Failed", reason="AlgorithmError: no")
+    assert (world.advance().outcome, world.stopped) == (None, [])
+    world.end(good, "Failed", loss=0.5, reason="AlgorithmError: no")
+    for name in world.created[6:]:
+        world.end(name, "Failed", reason="AlgorithmError: no")
+    assert world.advance().status == "Failed"
+
+
 def test_fails_with_the_reason_when_training_jobs_are_refused(world):
     world.tune(most=20, parallel=10)
     world.refuse = "AccessDeniedException: encryption is required"
@@ -233,7 +276,28 @@ def test_fails_with_the_reason_when_training_jobs_are_refused(world):
     assert "encryption is required" in world.job.failure_reason
 
 
-def test_what_cannot_be_created_now_costs_no_attempt(world):
+def test_what_cannot_be_created_now_is_tried_again_after_pauses_and_told_once(world, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(tuners.time, "monotonic", lambda: now[0])
+    world.tune(most=6, parallel=1)
+    world.away = "ResourceLimitExceeded: no host with GPUs is there"
+    tried = []
+    monkeypatch.setattr(world.tuner, "_children", Counted(world, lambda: tried.append(now[0] - 100)))
+    with capture_logs() as told:
+        for _ in range(100):
+            world.advance()
+            now[0] += 0.5
+    assert tried == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 31.5, 39.5, 47.5]
+    assert [entry["event"] for entry in told] == ["training job cannot be created yet"]
+    world.away = None
+    world.advance()
+    now[0] += 8
+    world.advance()
+    assert len(world.created) == 1
+
+
+def test_what_cannot_be_created_now_costs_no_attempt(world, monkeypatch):
+    monkeypatch.setattr(tuners, "LONGEST_PAUSE", 0.0)
     world.tune(most=6, parallel=2)
     world.advance()
     world.end(world.created[0], loss=1.0)
@@ -328,6 +392,20 @@ def test_the_median_rule_stops_a_child_that_falls_behind(world):
     world.end(bad, "Stopped", loss=2.9)
     assert world.advance().status == "Completed"
     assert world.children[3].objective == 2.9
+
+
+def test_hyperband_counts_an_epoch_once_though_all_hosts_tell_of_it(world):
+    config = {"StrategyConfig": {"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 9}}}
+    world.tune("Hyperband", most=6, parallel=1, **config)
+    world.advance()
+    for epoch in range(9):
+        for host in ("algo-1", "algo-2"):
+            world.emit(world.created[0], 1.0 - epoch / 10, host=host)
+        world.advance()
+        assert world.stopped == []
+    world.emit(world.created[0], 0.1, host="algo-2")
+    world.advance()
+    assert world.stopped == world.created
 
 
 def test_hyperband_finds_what_random_finds_with_less_than_six_tenths_of_its_epochs(world, tmp_path):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,7 +30,10 @@ from phalanx.store.tuning import ObjectiveValue, TuningChild, TuningJob
 POLL_SECONDS = 0.5
 """How often the objective values of running children are looked at."""
 ATTEMPTS = 5
-"""A tuning job fails when so many training jobs, or all of them if they are fewer, have ended and none gave a value."""
+"""A tuning job fails when so many training jobs, or all of them if they are fewer, have ended and none gave a value; those that
+failed by a fault of ours count only once there will be no others."""
+LONGEST_PAUSE = 8.0
+"""Seconds after which it is tried again, at the latest, to create a training job that could not be created."""
 
 log = structlog.get_logger()
 
@@ -81,6 +86,8 @@ class Tuner:
         self._closing = threading.Event()
         self._awake = threading.Event()
         self._curves: dict[str, tuple[float, ...]] = {}
+        self._pauses: dict[str, tuple[float, float]] = {}
+        """Children that could not be created when it was last tried: when it is tried again, and how long that is after it."""
         self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
 
     def open(self) -> None:
@@ -182,7 +189,7 @@ class Tuner:
         outcome: Json | None = None
         if job.status == "Stopping":
             outcome = {"status": "Stopped", "failure_reason": None}
-        elif not values and len(state.children) - len(state.running) >= min(ATTEMPTS, settings.most):
+        elif not values and _hopeless(state):
             outcome = {"status": "Failed", "failure_reason": _no_value(state.children)}
         elif (
             completion.reached(found.best, settings.target, settings.minimize)
@@ -215,6 +222,7 @@ class Tuner:
             return
         for child in state.children:
             self._curves.pop(child.name, None)
+            self._pauses.pop(child.name, None)
         with self._database.write() as session:
             job = session.get_one(TuningJob, state.job.name)
             # A stop that came while the job was winding down is what its user sees it end by.
@@ -247,16 +255,17 @@ class Tuner:
                 self._children.stop(child.name)
 
     def _read_curves(self, state: _State) -> dict[str, tuple[float, ...]]:
-        """What each child has emitted. Those of settled children do not change any more."""
+        """What each child has emitted: that host of it which has emitted most, since each of them may tell of the same epochs.
+        Those of settled children do not change any more."""
         wanted = [child.name for child in state.children if child.settled is None or child.name not in self._curves]
-        found: dict[str, list[float]] = {name: [] for name in wanted}
-        query = select(ObjectiveValue.job, ObjectiveValue.value).where(ObjectiveValue.job.in_(wanted))
+        found: dict[str, defaultdict[str, list[float]]] = {name: defaultdict(list) for name in wanted}
+        query = select(ObjectiveValue.job, ObjectiveValue.host, ObjectiveValue.value).where(ObjectiveValue.job.in_(wanted))
         with self._database.read() as session:
-            for job, value in session.execute(
+            for job, host, value in session.execute(
                 query.order_by(ObjectiveValue.timestamp, ObjectiveValue.host, ObjectiveValue.number)
             ):
-                found[job].append(value)
-        curves = {name: tuple(values) for name, values in found.items()}
+                found[job][host].append(value)
+        curves = {name: tuple(max(hosts.values(), key=len, default=[])) for name, hosts in found.items()}
         done = {child.name for child in state.children if child.settled is not None}
         self._curves.update({name: curve for name, curve in curves.items() if name in done})
         return {**{name: self._curves[name] for name in done}, **curves}
@@ -289,12 +298,17 @@ class Tuner:
 
     def _create(self, job: TuningJob, child: TuningChild, exists: bool = False) -> bool:
         """Create the training job of a stored child, now or at a later look; False where it was refused, a failed attempt."""
+        again, pause = self._pauses.get(child.name, (0.0, 0.0))
+        if not exists and time.monotonic() < again:
+            return True
         try:
             if not exists:
                 self._children.create(job, child)
         except NotNow as error:
-            # Its turn comes with the next look.
-            log.warning("training job cannot be created yet", tuning_job=job.name, job=child.name, reason=str(error))
+            if not pause:
+                log.warning("training job cannot be created yet", tuning_job=job.name, job=child.name, reason=str(error))
+            pause = min(2 * pause or POLL_SECONDS, LONGEST_PAUSE)
+            self._pauses[child.name] = (time.monotonic() + pause, pause)
             return True
         except Refused as error:
             log.warning("training job refused", tuning_job=job.name, job=child.name, reason=str(error))
@@ -331,6 +345,16 @@ def _close(child: TuningChild, training: TrainingJob | None, objective: str, pla
     child.objective = value[0] if value is not None and succeeded else None
     child.objective_status = "Succeeded" if succeeded else "Failed"
     child.settled = place
+
+
+def _hopeless(state: _State) -> bool:
+    """Whether a tuning job without a value fails for want of one."""
+    for child in state.running:
+        training = state.training.get(child.name)
+        if training is not None and state.settings.definitions[child.definition].objective in (training.metrics or {}):
+            return False
+    tried = sum(child.settled is not None and child.counted != "RetryableError" for child in state.children)
+    return tried >= min(ATTEMPTS, state.settings.most) or (not state.running and _exhausted(state))
 
 
 def _exhausted(state: _State) -> bool:
