@@ -1,6 +1,7 @@
 """The control plane's images, given to hosts of its fleet: whole and unchanged, or not at all; and what a job is told then."""
 
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -111,3 +112,26 @@ def test_a_job_says_why_its_image_does_not_come(tmp_path, monkeypatch, said, tol
         )
     assert str(fault.value).startswith(told)
     assert (len(attempts) > 1) == told.startswith("Internal")
+
+
+def test_an_image_that_was_cut_short_after_long_is_waited_for_as_long_as_one_that_never_began(tmp_path, monkeypatch):
+    attempts = []
+
+    class Store:
+        def has(self, name):
+            return False
+
+        def receive(self, *_):
+            attempts.append(1)
+            if len(attempts) == 1:
+                time.sleep(0.3)
+            raise ImageError("connection reset by peer")
+
+    monkeypatch.setattr(instances, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(instances, "RECEIVE_SECONDS", 0.2)
+    rooms = Rooms(Names(tmp_path), None, Store(), None, None)
+    with pytest.raises(InstanceError, match="connection reset"):
+        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), rooms).load(
+            threading.Event(), lambda _: None
+        )
+    assert len(attempts) > 2

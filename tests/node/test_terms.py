@@ -55,19 +55,22 @@ def test_a_new_leader_waits_for_what_an_earlier_one_has_under_way(tmp_path):
         with terms.order(2, whole=False):
             ended.append(2)
 
-    threads = [threading.Thread(target=earlier), threading.Thread(target=newer)]
+    # The second of them comes as the first order of the new term does not any more, when its caller has given that up.
+    threads = [threading.Thread(target=each) for each in (earlier, newer, newer)]
     threads[0].start()
     assert begun.wait(30)
     threads[1].start()
     while terms._newest < 2:
         time.sleep(0.01)
+    threads[2].start()
+    threads[2].join(0.2)
     # From now on, and not only once it is obeyed.
     with pytest.raises(Outdated), terms.order(1, whole=True):
         pass
     go_on.set()
     for thread in threads:
         thread.join(30)
-    assert ended == [1, 2]
+    assert ended == [1, 2, 2]
 
 
 def test_a_term_that_cannot_be_read_is_no_reason_to_obey(tmp_path):

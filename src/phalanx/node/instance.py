@@ -433,10 +433,11 @@ class Instance:
     def _receive(self, offer: Offer, cancelled: threading.Event) -> None:
         """Have the control plane's image. It may be away for a while, as when it is started again. Raises InstanceError."""
         rooms, names = self._rooms, self._rooms.names
-        deadline = time.monotonic() + RECEIVE_SECONDS
+        away: float | None = None
         while not cancelled.is_set():
             try:
                 with self._turn_to_fetch(cancelled) as mine:
+                    begun = time.monotonic()
                     if mine:
                         rooms.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
                 return
@@ -449,7 +450,10 @@ class Instance:
                         "CapacityError: Unable to provision requested ML compute capacity: a host has no room on its disk for"
                         f" the training image {self.spec.image}."
                     ) from error
-                if time.monotonic() > deadline:
+                tried = time.monotonic() - begun
+                # What went on for so long was cut short, and not kept from it from the beginning.
+                away = 0.0 if away is None or tried > RECEIVE_SECONDS else away + RETRY_SECONDS + tried
+                if away > RECEIVE_SECONDS:
                     raise InstanceError(
                         f"InternalServerError: Cannot bring the training image {self.spec.image} to a host: {error}"
                     ) from error

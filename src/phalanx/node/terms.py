@@ -21,13 +21,14 @@ class Terms:
         self._path = path
         self._condition = threading.Condition()
         self._newest = int(path.read_text()) if path.exists() else 0
-        self._under_way = 0
+        self._under_way: list[int] = []
+        """Terms of the orders that are."""
 
     @contextlib.contextmanager
     def order(self, term: int | None, whole: bool) -> Iterator[None]:
         """Carry out an order given in `term`. Raises Outdated, OSError.
 
-        A newer leader is not obeyed before the orders of earlier ones have ended that are `whole`: they would undo its own.
+        No order of a newer leader is obeyed before those of earlier ones have ended that are `whole`: they would undo its own.
         """
         with self._condition:
             given = term or 0
@@ -39,16 +40,18 @@ class Terms:
             if given > self._newest:
                 self._keep(given)
                 self._newest = given
-                self._condition.wait_for(lambda: self._under_way == 0)
-                if given < self._newest:
-                    raise Outdated("Another replica of the control plane has taken the lead meanwhile")
-            self._under_way += whole
+            self._condition.wait_for(lambda: all(term >= given for term in self._under_way))
+            if given < self._newest:
+                raise Outdated("Another replica of the control plane has taken the lead meanwhile")
+            if whole:
+                self._under_way.append(given)
         try:
             yield
         finally:
-            with self._condition:
-                self._under_way -= whole
-                self._condition.notify_all()
+            if whole:
+                with self._condition:
+                    self._under_way.remove(given)
+                    self._condition.notify_all()
 
     def _keep(self, term: int) -> None:
         partial = self._path.with_suffix(".new")

@@ -265,7 +265,7 @@ class Tuner:
                 query.order_by(ObjectiveValue.timestamp, ObjectiveValue.host, ObjectiveValue.number)
             ):
                 found[job][host].append(value)
-        curves = {name: tuple(max(hosts.values(), key=len, default=[])) for name, hosts in found.items()}
+        curves = {name: max(map(tuple, hosts.values()), key=len, default=()) for name, hosts in found.items()}
         done = {child.name for child in state.children if child.settled is not None}
         self._curves.update({name: curve for name, curve in curves.items() if name in done})
         return {**{name: self._curves[name] for name in done}, **curves}
