@@ -57,6 +57,19 @@ def test_unknown_instances_are_absent_and_harm_nothing(fleet):
         fleet.upload(["i-none"])
 
 
+def test_a_host_comes_back_whose_control_plane_has_replicas_and_takes_orders_of_their_leader_alone(tmp_path, names):
+    names.term.write_text("3")
+    fleet = LocalFleet(tmp_path, tmp_path / "images")
+    try:
+        fleet.open(lead=False)
+        assert fleet.everything() == []
+        with pytest.raises(Refused, match="Another replica"):
+            fleet.lead()
+    finally:
+        fleet.close()
+    assert agents(tmp_path) == []
+
+
 def test_rules_outlive_the_agent_in_memory_alone(fleet, names):
     fleet.enforce("vpc-1", [SecurityGroup("sg-1", ())], Exits(s3=("10.0.0.0/24",)))
     assert (names.run_dir / "vpcs" / "vpc-1.json").exists()

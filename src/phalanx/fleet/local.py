@@ -47,10 +47,12 @@ class LocalFleet(Host):
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
 
-    def open(self) -> None:
-        """Find this service's agent or start one; returns when it answers. Raises FleetError."""
+    def open(self, *, lead: bool = True) -> None:
+        """Find this service's agent or start one; returns when it answers. With `lead` its orders come from here, and not from
+        the control plane of a fleet. Raises FleetError."""
         self._ensure_agent()
-        self.lead()
+        if lead:
+            self.lead()
         self._refresh()
         self._watcher.start()
 

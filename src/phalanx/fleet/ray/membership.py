@@ -45,7 +45,7 @@ class Membership:
             self._names.zone.unlink(missing_ok=True)
         else:
             self._names.zone.write_text(self._zone)
-        self._agent.open()
+        self._agent.open(lead=False)
         self._names.draining.unlink(missing_ok=True)
         self._keeper.start()
 
