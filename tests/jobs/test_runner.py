@@ -385,6 +385,23 @@ def test_max_runtime_stops_the_job_and_keeps_its_model(database, signer):
     assert job.model_uri
 
 
+def test_a_clock_that_is_set_while_a_job_runs_does_not_end_it(database, signer, monkeypatch):
+    create(database)
+    fleet = StubFleet(Script(hold=Phase.RUNNING))
+    known, looks = fleet.statuses, []
+
+    def look(ids):
+        looks.append(load(database).stage)
+        if looks.count("training") == 3:
+            monkeypatch.setattr(runner, "now_ms", lambda: now_ms() + 90_000_000)
+        return known(ids)
+
+    fleet.statuses = look
+    serve(database, fleet, signer, lambda: looks.count("training") > 8 or "ending" in looks)
+    job = load(database)
+    assert (job.stage, job.outcome) == ("starting", None)
+
+
 @pytest.mark.parametrize("hold", list(Phase)[1:5])
 def test_a_new_service_carries_on_where_the_old_one_was_killed(database, signer, hold):
     create(database)

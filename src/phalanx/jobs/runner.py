@@ -274,7 +274,9 @@ class Runner:
             stored.plan = replace(made, ran=True).to_json()
         lent = self._lend(job, made)
         fleet.advance(made.ids, Phase.RUNNING)
-        deadline = (job.training_started or now_ms()) + job.idle + 1000 * _longest(job)
+        # From here on by a clock that nobody sets.
+        run = (now_ms() - (job.training_started or now_ms()) - job.idle) / 1000
+        deadline = time.monotonic() + _longest(job) - max(0.0, run)
         # Decided by an earlier service that was killed before all had ended.
         ending = Outcome(**job.outcome) if job.outcome else None
         while True:
@@ -319,7 +321,7 @@ class Runner:
             self._world.fleet.lend(made.ids, credentials)
         return time.monotonic()
 
-    def _ending(self, statuses: list[InstanceStatus], deadline: int) -> Outcome | None:
+    def _ending(self, statuses: list[InstanceStatus], deadline: float) -> Outcome | None:
         """How the job must end before all its containers have ended by themselves; None while it need not."""
         # Asked first: a container that ends because it was stopped has not failed.
         job = self._load()
@@ -334,7 +336,7 @@ class Runner:
         broken = [status for status in statuses if status.error or status.exit_code]
         if broken:
             return _failure(broken)
-        if now_ms() > deadline and any(status.phase < Phase.EXITED for status in statuses):
+        if time.monotonic() > deadline and any(status.phase < Phase.EXITED for status in statuses):
             return record.MAX_RUNTIME
         return None
 
