@@ -294,11 +294,12 @@ class RayFleet:
     def _choose(self, specs: Sequence[InstanceSpec]) -> dict[str, Place]:
         rooms = {}
         for address in list(self._joined):
-            if not (facts := self._hosts[address].facts()).capacity.draining:
+            facts = self._hosts[address].facts()
+            self._ledger.note(address, facts)
+            if not facts.capacity.draining:
                 rooms[address] = Room.whole(facts.capacity)
                 for place in (self._ledger.places[id_] for id_ in self._ledger.on(address)):
                     rooms[address] = rooms[address].without(Room(place.memory, place.gpus))
-                self._ledger.note(address, facts)
         needs = [Room(self._reserve(spec), spec.limits.gpus, spec.zone) for spec in specs]
         spread = self._spread or any(spec.spread for spec in specs)
         chosen = choose(needs, rooms, spread)
