@@ -226,6 +226,31 @@ def test_a_job_that_has_run_waits_for_lost_hosts_and_nobody_waits_for_it(databas
     assert load(database, "ran").status == "Completed"
 
 
+def test_no_job_that_waits_ends_while_a_host_is_gone_for_which_it_waits(database, signer):
+    for number, name in enumerate(("runs", "waits", "behind")):
+        create(database, name, instances=3, encrypted=False)
+        with database.write() as session:
+            session.get_one(TrainingJob, name).created += number
+    fleet = Scattered(Script(hold=Phase.RUNNING), HOST_BYTES + 4 * RESERVED_BYTES)
+    fleet.scattered = False
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "waits").secondary_status == "Pending" and "behind" in manager._patient)
+        fleet._memory = HOST_BYTES + 2 * RESERVED_BYTES
+        looks = fleet.looks
+        wait_for(lambda: fleet.looks > looks + 4)
+        assert [load(database, name).status for name in ("waits", "behind")] == ["InProgress"] * 2
+        fleet._memory = HOST_BYTES + 4 * RESERVED_BYTES
+        fleet.script.hold = None
+        for id_ in list(fleet.present):
+            fleet.exit(id_, 0)
+        wait_for(lambda: not unfinished(database))
+    finally:
+        manager.close()
+    assert {load(database, name).status for name in ("runs", "waits", "behind")} == {"Completed"}
+
+
 def unfinished(database):
     with database.read() as session:
         return session.scalar(select(TrainingJob.name).where(TrainingJob.stage != "ended").limit(1))

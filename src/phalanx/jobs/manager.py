@@ -92,9 +92,9 @@ class Manager:
         self._awake = threading.Event()
         self._runners: dict[str, tuple[threading.Thread, Runner, Shares]] = {}
         self._lock = threading.Lock()
-        # Jobs that would fit into so much room, and wait until it is free: nothing else need be looked at again.
+        # Jobs that would fit into so much room, and wait until it is free: until it changes they need not be looked at again.
         self._room: Shares = {}
-        self._patient: dict[str, Shares] = {}
+        self._patient: dict[str, tuple[Shares, Shares]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
 
@@ -298,19 +298,20 @@ class Manager:
             return
         room, whole = (_room(self._fleet.rooms(draining=draining)) for draining in (False, True))
         if room != self._room:
-            self._room, self._patient = room, {}
+            self._room = room
+        room = self._room
         for name, special in waiting:
             known = self._patient.get(name)
-            if known is not None and not warm and not special and contend(known, ahead, room):
-                ahead |= known.keys()
+            if known is not None and known[0] is room and not warm and not special and contend(known[1], ahead, room):
+                ahead |= known[1].keys()
                 continue
             with self._database.read() as session:
                 job = session.get_one(TrainingJob, name)
                 need = self._need(session, job, room) or self._need(session, job, whole)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 behind = contend(need, ahead, room)
-                hosts_gone = record.has_run(job) or job.secondary_status == "Pending"
-                if not fits(need, {}, whole) and not hosts_gone:
+                waited = record.has_run(job) or job.secondary_status == "Pending" or known is not None
+                if not fits(need, {}, whole) and not waited:
                     self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):
                     self._finish(job.name, record.MAX_WAIT)
@@ -318,7 +319,7 @@ class Manager:
                     self._finish(job.name, record.MAX_PENDING)
                 elif job.away_until is not None and now_ms() < job.away_until:
                     continue
-                elif not fits(need, {}, room) or (not need and hosts_gone):
+                elif not fits(need, {}, room) or (not need and waited):
                     # Hosts that are gone, or take no instances, may come back. Nobody waits for it meanwhile.
                     self._queue(job.name)
                     continue
@@ -328,7 +329,7 @@ class Manager:
                     if not behind:
                         self._queue(job.name)
                     ahead |= need.keys()
-                    self._patient[name] = need
+                    self._patient[name] = room, need
                     continue
             self._patient.pop(name, None)
             taken = added([taken, need])
