@@ -112,7 +112,7 @@ class Sync:
 class _Until:
     """What a file holds, for as long as `go_on` raises nothing."""
 
-    def __init__(self, go_on: Callable[[], None], content: Content) -> None:
+    def __init__(self, go_on: Callable[[], None], content: Readable) -> None:
         self._go_on = go_on
         self._content = content
 
