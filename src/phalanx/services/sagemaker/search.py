@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Boolean, select
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
@@ -49,16 +49,17 @@ def search(database: Database, _: Caller, members: Members) -> Members:
     descending = members.get("SortOrder", "Descending") == "Descending"
     asked = hashlib.sha256(json.dumps([kind.record, expression, sort, descending], sort_keys=True).encode()).hexdigest()[:16]
     with database.read() as session:
-        found = [(_rank(_values(record, sort)), record[kind.name]) for record in kind.everything(session) if matches(record)]
+        records = kind.everything(session, _narrowed(kind, expression))
+        found = [(_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record)]
         total = len(found)
         found.sort(reverse=descending)
         if members.get("NextToken"):
             after = _position(members["NextToken"], asked)
             found = [each for each in found if (each < after if descending else each > after)]
         page = found[: members.get("MaxResults", DEFAULT_MAX_RESULTS)]
-        records = {record[kind.name]: record for record in kind.named(session, [name for _, name in page])}
+        shown = {record[kind.name]: record for record in kind.named(session, [name for _, name in page])}
     response: Members = {
-        "Results": [{kind.record: records[name]} for _, name in page],
+        "Results": [{kind.record: shown[name]} for _, name in page],
         "TotalHits": {"Value": total, "Relation": "EqualTo"},
     }
     if len(found) > len(page):
@@ -81,18 +82,21 @@ def get_search_suggestions(database: Database, _: Caller, members: Members) -> M
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of resource: its member of SearchRecord, the member that is its name, its table (with a column `name`), and what
-    makes records of rows."""
+    """A kind of resource: its member of SearchRecord, the member that is its name, its table (with a column `name`), what
+    makes records of rows, and which properties are columns of the table."""
 
     record: str
     name: str
     table: Any
     records: Callable[[Session, Sequence[Any]], Iterator[Members]]
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
-    def everything(self, session: Session) -> Iterator[Members]:
-        """Every record; a few at a time, since there may be many."""
+    def everything(self, session: Session, conditions: Sequence[Any] = ()) -> Iterator[Members]:
+        """Every record, of rows that satisfy the conditions; a few at a time, since there may be many."""
         last = ""
-        while rows := session.scalars(self._query(self.table.name > last).order_by(self.table.name).limit(_BATCH)).all():
+        while rows := session.scalars(
+            self._query(self.table.name > last, *conditions).order_by(self.table.name).limit(_BATCH)
+        ).all():
             last = rows[-1].name
             yield from self.records(session, rows)
             session.expunge_all()
@@ -101,8 +105,8 @@ class Kind:
         """The records of these names."""
         return self.records(session, session.scalars(self._query(self.table.name.in_(names))).all())
 
-    def _query(self, condition: Any) -> Any:
-        query = select(self.table).where(condition)
+    def _query(self, *conditions: Any) -> Any:
+        query = select(self.table).where(*conditions)
         # Large, and nobody's to search.
         return query.options(defer(TrainingJob.evidence), defer(TrainingJob.plan)) if self.table is TrainingJob else query
 
@@ -119,13 +123,39 @@ def _jobs(session: Session, jobs: Sequence[TrainingJob]) -> Iterator[Members]:
 
 
 KINDS = {
-    "TrainingJob": Kind("TrainingJob", "TrainingJobName", TrainingJob, _jobs),
+    "TrainingJob": Kind(
+        "TrainingJob",
+        "TrainingJobName",
+        TrainingJob,
+        _jobs,
+        {
+            "TrainingJobName": TrainingJob.name,
+            "TrainingJobStatus": TrainingJob.status,
+            "EnableInterContainerTrafficEncryption": TrainingJob.encrypted,
+        },
+    ),
     "HyperParameterTuningJob": Kind("HyperParameterTuningJob", "HyperParameterTuningJobName", TuningJob, tuning.records),
     "Experiment": Kind("Experiment", "ExperimentName", Experiment, experiments.records),
     "ExperimentTrial": Kind("Trial", "TrialName", Trial, trials.records),
     "ExperimentTrialComponent": Kind("TrialComponent", "TrialComponentName", TrialComponent, trial_components.records),
 }
 """What can be searched for, by the request's Resource."""
+
+
+def _narrowed(kind: Kind, expression: Members) -> list[Any]:
+    """What rows must satisfy for a record to match, as far as the store can tell: of a hundred thousand jobs few need be made
+    records then."""
+    conditions = []
+    for each in expression.get("Filters", []) if expression.get("Operator") != "Or" else ():
+        column, value = kind.columns.get(each["Name"]), each.get("Value", "")
+        # Not all that a request may hold can be asked of every database.
+        if column is None or each.get("Operator", "Equals") != "Equals" or not (value.isascii() and value.isprintable()):
+            continue
+        if not isinstance(column.type, Boolean):
+            conditions.append(column == value)
+        elif value.lower() in ("true", "false"):
+            conditions.append(column.is_(value.lower() == "true"))
+    return conditions
 
 
 def _expression(expression: Members, left: list[int] | None = None) -> _Test:
