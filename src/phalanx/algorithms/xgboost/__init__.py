@@ -61,5 +61,9 @@ RANGES = {
     "subsample": ("Continuous", "0.5", "1", "Linear"),
 }
 """Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""
-_ALIASES = {"learning_rate": "eta", "min_split_loss": "gamma", "reg_alpha": "alpha", "reg_lambda": "lambda"}
-RANGES |= {alias: RANGES[name] for alias, name in _ALIASES.items()}
+"""Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""
+
+ALIASES = {"learning_rate": "eta", "min_split_loss": "gamma", "reg_alpha": "alpha", "reg_lambda": "lambda"}
+"""Other names of hyperparameters, which may be searched over as well."""
+
+RANGES |= {alias: RANGES[name] for alias, name in ALIASES.items()}
