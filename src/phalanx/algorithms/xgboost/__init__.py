@@ -61,7 +61,6 @@ RANGES = {
     "subsample": ("Continuous", "0.5", "1", "Linear"),
 }
 """Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""
-"""Where SageMaker's documentation recommends to search ("Tune an XGBoost Model"): kind, bounds and scaling type by name."""
 
 ALIASES = {"learning_rate": "eta", "min_split_loss": "gamma", "reg_alpha": "alpha", "reg_lambda": "lambda"}
 """Other names of hyperparameters, which may be searched over as well."""
