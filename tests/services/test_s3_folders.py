@@ -78,8 +78,10 @@ def test_deleting_what_cannot_be_there_deletes_nothing(s3, bucket, key):
 
 
 def test_the_first_objects_of_a_folder_may_be_written_at_once(s3, bucket):
+    client = s3.client()
+
     def write(key):
-        return attempt(s3.client().put_object, Bucket=bucket, Key=key, Body=b"x")
+        return attempt(client.put_object, Bucket=bucket, Key=key, Body=b"x")
 
     with ThreadPoolExecutor(10) as pool:
         for number in range(20):

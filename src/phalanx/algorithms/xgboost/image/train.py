@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import lean  # noqa: F401
 import program
 
 # isort: split
