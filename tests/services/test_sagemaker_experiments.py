@@ -189,6 +189,19 @@ def test_a_job_has_a_component_that_follows_it(lab):
     # Of a job that is gone the component keeps what it had come to.
     lab.call("DeleteTrainingJob", TrainingJobName="job-1")
     assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
+    # What a program logs is something else, though it have the same name, and outlasts jobs made anew under this one.
+    point = {"MetricName": "auc", "Timestamp": datetime.now(UTC), "Value": 0.1}
+    trial_metrics.batch_put_metrics(lab.database, {"TrialComponentName": name, "MetricData": [point]})
+    logged, of_job = lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"]
+    assert (logged["Count"], logged["Last"], of_job) == (1, 0.1, metric)
+    for _ in range(2):
+        started(lab)
+        assert lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"] == [logged]
+        with lab.database.write() as session:
+            job = session.get_one(TrainingJob, "job-1")
+            job.status, job.stage = "Completed", "ended"
+        lab.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"] == [logged]
 
 
 @pytest.mark.shows("ExperimentConfig.ExperimentName")
@@ -281,6 +294,8 @@ def test_what_a_run_logs_is_summed_up_in_its_component(lab):
     assert put((2, 1.0)) == {}
     # One that comes late is not the last one, and what is no number is told of and spoils nothing.
     assert put((1, 4.0), (4, math.nan)) == {"Errors": [{"Code": "VALIDATION_ERROR", "MetricIndex": 1}]}
+    # Nor are those whose squares are none.
+    assert put((4, -1.7e308)) == {"Errors": [{"Code": "VALIDATION_ERROR", "MetricIndex": 0}]}
     put((0, 0.5), names=["accuracy"])
     (loss, accuracy) = lab.call("DescribeTrialComponent", TrialComponentName="part-1")["Metrics"]
     assert loss == {

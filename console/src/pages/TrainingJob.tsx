@@ -67,11 +67,12 @@ export default function TrainingJob({ name }: { name: string }) {
   }
   const over = isOver(job.TrainingJobStatus);
   const showCode = async () => {
-    try {
-      setCode(trainingJobCode(requestOf(job, await tagsOf(aws, job.TrainingJobArn))));
-    } catch (failure) {
+    // Who may not list tags sees the code without them, and why.
+    const tags = await tagsOf(aws, job.TrainingJobArn).catch((failure: unknown) => {
       notices.failed(failure);
-    }
+      return [];
+    });
+    setCode(trainingJobCode(requestOf(job, tags)));
   };
   return (
     <Page
@@ -296,7 +297,9 @@ function Tags({ arn }: { arn: string }) {
     setBusy(true);
     try {
       const wanted = tags.filter((tag) => tag.key !== "");
-      const gone = (kept ?? []).map((tag) => tag.key).filter((key) => wanted.every((tag) => tag.key !== key));
+      // As they are now: a refused attempt may have added some.
+      const stored = (await tagsOf(aws, arn)).map(({ Key }) => Key ?? "");
+      const gone = stored.filter((key) => wanted.every((tag) => tag.key !== key));
       // Whatever is refused, nothing is lost.
       if (wanted.length > 0) {
         const Tags = wanted.map(({ key, value }) => ({ Key: key, Value: value }));

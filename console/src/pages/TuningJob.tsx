@@ -60,11 +60,12 @@ export default function TuningJob({ name }: { name: string }) {
   const objective = job.HyperParameterTuningJobConfig?.HyperParameterTuningJobObjective?.MetricName ?? "";
   const done = trials(children);
   const showCode = async () => {
-    try {
-      setCode(tuningJobCode(tuningRequestOf(job, await tagsOf(aws, job.HyperParameterTuningJobArn))));
-    } catch (failure) {
+    // Who may not list tags sees the code without them, and why.
+    const tags = await tagsOf(aws, job.HyperParameterTuningJobArn).catch((failure: unknown) => {
       notices.failed(failure);
-    }
+      return [];
+    });
+    setCode(tuningJobCode(tuningRequestOf(job, tags)));
   };
   return (
     <Page

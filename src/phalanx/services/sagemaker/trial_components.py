@@ -83,7 +83,7 @@ def leave(session: Session, job: str) -> None:
         for name in ("StartTime", "EndTime"):
             if name in known:
                 known[name] = milliseconds(known[name])
-        known["Metrics"] = component.content.get("Metrics", []) + [
+        known["Metrics"] = [each for each in component.content.get("Metrics", []) if "SourceArn" not in each] + [
             {**each, **({"TimeStamp": milliseconds(each["TimeStamp"])} if "TimeStamp" in each else {})}
             for each in series.summaries(session, row)
         ]
@@ -295,6 +295,8 @@ def _described(session: Session, component: TrialComponent, job: TrainingJob | N
     kept = [
         {**each, **({"TimeStamp": moment(each["TimeStamp"])} if "TimeStamp" in each else {})}
         for each in component.content.get("Metrics", [])
+        # A job that was made anew under its name tells of itself.
+        if job is None or "SourceArn" not in each
     ]
     return {
         **_summary(component, job, "Source"),

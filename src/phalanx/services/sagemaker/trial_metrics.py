@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from phalanx.jobs.series import LARGEST
 from phalanx.services.sagemaker import trials
 from phalanx.services.sagemaker.paging import milliseconds
 from phalanx.store.base import Json
@@ -28,16 +29,20 @@ def batch_put_metrics(database: Database, members: Members) -> Members:
     errors = []
     with database.write() as session:
         component = trials.find_component(session, members["TrialComponentName"])
-        known: dict[str, Json] = {each["MetricName"]: each for each in component.content.get("Metrics", [])}
+        kept = component.content.get("Metrics", [])
+        # Those of a job that was deleted have its ARN.
+        known: dict[str, Json] = {each["MetricName"]: each for each in kept if "SourceArn" not in each}
         for index, point in enumerate(members["MetricData"]):
             name, value = point["MetricName"], point["Value"]
-            if not math.isfinite(value):
+            # Greater ones could not be summed up; nor are those of training jobs taken.
+            if not abs(value) <= LARGEST:
                 errors.append({"Code": "VALIDATION_ERROR", "MetricIndex": index})
             elif name not in known and len(known) >= METRICS:
                 errors.append({"Code": "METRIC_LIMIT_EXCEEDED", "MetricIndex": index})
             else:
                 known[name] = _with(known.get(name), name, value, milliseconds(point["Timestamp"]))
-        component.content = {**component.content, "Metrics": list(known.values())}
+        of_job = [each for each in kept if "SourceArn" in each]
+        component.content = {**component.content, "Metrics": [*known.values(), *of_job]}
     return {"Errors": errors} if errors else {}
 
 
