@@ -1,7 +1,9 @@
 import contextlib
 import hashlib
+import http.client
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +160,52 @@ def test_sums_are_kept_so_that_a_listing_reads_no_objects(server, tmp_path):
     server.stop()
     server.start()
     assert listing()[0] == hashlib.md5(b"other").hexdigest()
+
+
+def sums(directory):
+    (found,) = (directory / "s3/sums").rglob("*.bolt")
+    return found
+
+
+def damaged_head(directory):
+    sums(directory).write_bytes(b"nonsense" * 1000)
+
+
+def damaged_pages(directory):
+    """As if a disk had lost all but the pages that say what the file is."""
+    file = sums(directory)
+    file.write_bytes(file.read_bytes()[:8192] + bytes(file.stat().st_size - 8192))
+
+
+@pytest.mark.parametrize("damage", [damaged_head, damaged_pages])
+def test_damaged_sums_are_made_anew(server, tmp_path, damage):
+    server.start()
+    ask(tmp_path, "PUT", "/kept")
+    for number in range(50):
+        ask(tmp_path, "PUT", f"/kept/a{number}", b"content")
+    server.stop()
+    damage(tmp_path)
+    server.start()
+    # Where it meets the damage only now, whoever watches it starts it again.
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        ask(tmp_path, "GET", "/kept?list-type=2")
+    while not server.answers(1):
+        server.start()
+    assert ask(tmp_path, "GET", "/kept?list-type=2")[1].count(b"<Key>") == 50
+    assert ask(tmp_path, "PUT", "/kept/b", b"more")[0] == 200
+    assert sums(tmp_path).exists()
+
+
+def test_objects_are_there_without_room_for_sums(server, tmp_path):
+    server.start()
+    ask(tmp_path, "PUT", "/kept")
+    ask(tmp_path, "PUT", "/kept/a", b"content")
+    server.stop()
+    shutil.rmtree(tmp_path / "s3/sums")
+    # Not even a directory can be made.
+    (tmp_path / "s3/sums").symlink_to("/dev/full")
+    server.start()
+    assert ask(tmp_path, "GET", "/kept/a") == (200, b"content")
 
 
 def test_a_server_that_hangs_is_noticed_and_replaced(server, tmp_path):

@@ -16,6 +16,10 @@ SOCKET = "server.sock"
 _LOCK = "server.lock"
 BUCKETS = "buckets"
 _SUMS = "sums"
+_OBJECTS = "objects:"
+"""The buckets with their sums, as the server's environment configures them."""
+_STARTED, _TAIL = b"Starting s3 server", 1 << 20
+"""What the server logs when it starts, and how much of its log is looked at for its end."""
 _READY_SECONDS = 20.0
 
 
@@ -48,9 +52,15 @@ class S3Server:
         (self.directory / BUCKETS).mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.answers(5):
             return
+        if not self.alive() and self._died_of_sums():
+            self._forget_sums()
         self.stop()
-        self._spawn()
-        self._wait_until_ready()
+        if self._serve(_OBJECTS):
+            return
+        # Sums are there to spare reading, and are no reason to have no objects: the file may be damaged, or find no room.
+        self._forget_sums()
+        if not self._serve(_OBJECTS) and not self._serve(str(self.directory / BUCKETS)):
+            raise S3ServerError(f"the S3 server ended at once; {self.log} says: {last_words(self.log)}")
 
     def alive(self) -> bool:
         """Whether the server's process lives, whoever started it."""
@@ -78,12 +88,37 @@ class S3Server:
                 if name.startswith(".rclone_temp_"):
                     os.unlink(os.path.join(folder, name))
 
-    def _spawn(self) -> None:
+    def _died_of_sums(self) -> bool:
+        """Whether the server that ran last ended over the file of sums: a damaged page is met only when it is read."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+                return b"bbolt" in log.read().rpartition(_STARTED)[2]
+        except FileNotFoundError:
+            return False
+
+    def _forget_sums(self) -> None:
+        shutil.rmtree(self.directory / _SUMS, ignore_errors=True)
+
+    def _serve(self, remote: str) -> bool:
+        """Start a server over `remote`. False where it ends at once. Raises S3ServerError where it does not answer in time."""
+        self._spawn(remote)
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.answers(1):
+            if not self.alive():
+                return False
+            if time.monotonic() > deadline:
+                self.stop()
+                raise S3ServerError(f"the S3 server does not answer; its log is {self.log}")
+            time.sleep(0.02)
+        return True
+
+    def _spawn(self, remote: str) -> None:
         command = [
             str(rclone()),
             "serve",
             "s3",
-            "objects:",
+            remote,
             # Relative to the directory: an address has no room for a long path.
             f"--addr=unix://{SOCKET}",
             "--config=",
@@ -109,16 +144,6 @@ class S3Server:
             (self.directory / SOCKET).unlink(missing_ok=True)
 
         self._process.start(command, environment, self.directory, self.log, prepare)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while not self.answers(1):
-            if not self.alive():
-                raise S3ServerError(f"the S3 server ended at once; {self.log} says: {last_words(self.log)}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise S3ServerError(f"the S3 server does not answer; its log is {self.log}")
-            time.sleep(0.02)
 
 
 def rclone() -> Path:
