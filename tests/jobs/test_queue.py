@@ -199,6 +199,33 @@ def test_jobs_wait_for_hosts_that_drain_or_have_gone_since_and_nobody_waits_for_
     assert [load(database, name).status for name in (*waiting, "small", "last")] == ["Completed"] * 4
 
 
+class OneDrains(StubFleet):
+    """Holds several instances only with a host that takes none now, until it is `resumed`."""
+
+    resumed = False
+
+    def place(self, specs):
+        if not self.resumed and len(specs) > 1:
+            raise NoRoom("2 instances, each on a host of its own, do not fit on 2 hosts.", ever=True, soon=False)
+        super().place(specs)
+
+
+def test_a_job_that_waits_for_a_host_that_drains_keeps_no_room_from_others(database, signer):
+    create(database, "waits", instances=2, encrypted=False)
+    fleet = OneDrains(Script(), HOST_BYTES + 2 * RESERVED_BYTES)
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "waits").secondary_status == "Pending")
+        create(database, "small", instances=1, encrypted=False)
+        manager.wake()
+        wait_for(lambda: load(database, "small").stage == "ended")
+        fleet.resumed = True
+        wait_for(lambda: load(database, "waits").stage == "ended")
+    finally:
+        manager.close()
+
+
 def test_a_job_that_has_run_waits_for_lost_hosts_and_nobody_waits_for_it(database, signer):
     create(database, "ran", instances=3, encrypted=False)
     manager = Manager(database, StubFleet(Script(hold=Phase.RUNNING), HOST_BYTES + 4 * RESERVED_BYTES), STORE, signer)

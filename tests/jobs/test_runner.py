@@ -539,7 +539,30 @@ def test_a_log_without_end_keeps_neither_a_job_that_is_stopped_nor_the_service(d
             session.get_one(TrainingJob, "job").stop_requested = True
     thread.join(20)
     assert not thread.is_alive()
-    assert load(database).stage == ("training" if closes else "ended")
+    # Its containers had ended: that it closes is no reason to begin anew.
+    assert load(database).stage == "ended"
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "Completed"), (1, "Failed")])
+def test_a_job_that_ends_while_the_service_closes_has_ended(database, signer, monkeypatch, code, status):
+    create(database)
+    fleet, ended = StubFleet(Script(exit_codes=dict.fromkeys(("algo-1", "algo-2"), code))), threading.Event()
+    manager = Manager(database, fleet, STORE, signer)
+    logs = fleet.logs
+
+    def read(instance_id, offset, final):
+        if final:
+            ended.set()
+            while not manager._closing.is_set():
+                time.sleep(0.01)
+        return logs(instance_id, offset, final)
+
+    monkeypatch.setattr(fleet, "logs", read)
+    manager.open()
+    assert ended.wait(20)
+    manager.close()
+    job = load(database)
+    assert (job.stage, job.status, job.model_uri is not None) == ("ended", status, True)
 
 
 def test_what_happens_to_other_jobs_is_no_reason_to_read_a_jobs_logs(database, signer, monkeypatch):
@@ -792,6 +815,18 @@ class Shrinking(StubFleet):
             self.script.ever = False
 
 
+class Stumbling(Shrinking):
+    """As that, and away when it is asked for the second time, so that the stage begins anew."""
+
+    asked = 0
+
+    def place(self, specs):
+        self.asked += 1
+        if self.asked == 2:
+            raise Unreachable("the hosts are away")
+        super().place(specs)
+
+
 def test_a_job_that_no_hosts_could_ever_hold_fails_unless_it_has_run_on_hosts_that_are_gone(database, signer):
     create(database)
     job = run(database, StubFleet(Script(full=1, ever=False)), signer)
@@ -802,6 +837,8 @@ def test_a_job_that_no_hosts_could_ever_hold_fails_unless_it_has_run_on_hosts_th
     assert run(database, StubFleet(Script(full=1, ever=False)), signer, "again").status == "Completed"
     create(database, "waits")
     assert run(database, Shrinking(Script(full=2)), signer, "waits").status == "Completed"
+    create(database, "stumbles")
+    assert run(database, Stumbling(Script(full=2)), signer, "stumbles").status == "Completed"
 
 
 def test_a_job_waits_for_room_no_longer_than_it_may(database, signer):

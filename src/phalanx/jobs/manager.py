@@ -117,6 +117,8 @@ class Manager:
 
         With `leave` instances go on behind their guards, and the next service takes their jobs up where they are.
         """
+        if leave:
+            self._world.leaving.set()
         self._closing.set()
         self._awake.set()
         self._thread.join()
@@ -290,7 +292,7 @@ class Manager:
             # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits, nor its place be
             # given away beside the warm pool that it leaves.
             running = set(self._runners)
-            taken = added(need for _, _, need in self._runners.values())
+            taken = added(need for _, runner, need in self._runners.values() if runner.holds)
             ahead = {zone for _, runner, need in self._runners.values() if runner.waits for zone in need}
         warm = self._warm()
         waiting = [(name, special) for name, special in self._queued() if name not in running]
@@ -308,9 +310,9 @@ class Manager:
             with self._database.read() as session:
                 job = session.get_one(TrainingJob, name)
                 need = self._need(session, job, room) or self._need(session, job, whole)
+                waited = known is not None or record.has_run(job) or record.has_waited(session, job)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 behind = contend(need, ahead, room)
-                waited = record.has_run(job) or job.secondary_status == "Pending" or known is not None
                 if not fits(need, {}, whole) and not waited:
                     self._finish(job.name, record.failed(NO_CAPACITY))
                 elif record.waited_too_long(job):

@@ -128,6 +128,12 @@ def has_run(job: TrainingJob) -> bool:
     return bool(job.retries) or job.training_started is not None
 
 
+def has_waited(session: Session, job: TrainingJob) -> bool:
+    """Whether the job has been told to wait for capacity: the hosts that it then waited for may come back."""
+    waited = select(Transition.number).where(Transition.job == job.name, Transition.message == WAITING).limit(1)
+    return session.scalar(waited) is not None
+
+
 def close(session: Session, job: TrainingJob) -> None:
     """Make the outcome the job's state: terminal from here on. The last transition ends as it starts, as in SageMaker."""
     outcome = job.outcome or failed("InternalServerError: The job ended without an outcome.").to_json()

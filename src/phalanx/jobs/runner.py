@@ -34,6 +34,8 @@ LOG_SECONDS = 1.0
 """How often log lines are taken over while nothing else happens."""
 STOPPED_LOG_SECONDS = 120.0
 """For so long, from the end of its containers, the rest of the logs of a job that was stopped is taken over."""
+CLOSING_LOG_SECONDS = 10.0
+"""The same, where the service closes and takes its instances down."""
 RETRY_SECONDS = 0.5
 LEND_SECONDS = 1800.0
 """How often containers are lent new credentials of their role: long before the last expire, so that the service may be away."""
@@ -62,6 +64,8 @@ class World:
     store: ObjectStore
     signer: evidence.Signer
     closing: threading.Event
+    leaving: threading.Event = field(default_factory=threading.Event, kw_only=True)
+    """Set before `closing` where instances go on, for the next service to take up."""
     require_s3_route: bool = False
     """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
     keys: Callable[[], tuple[DataKey, ...]] = tuple
@@ -112,6 +116,8 @@ class Runner:
         """The statuses that were looked at last."""
         self.waits = False
         """Whether the job waits until what others take of the fleet is free: nobody who came later may take that."""
+        self.holds = True
+        """Whether what the job needs is its own: not while it waits for hosts that are gone, or take no instances."""
 
     def run(self) -> None:
         """Work until the job is terminal, or the service closes."""
@@ -171,7 +177,7 @@ class Runner:
             try:
                 made = plan.make(session, stored, zones)
             except interfaces.NoZone as error:
-                if record.has_run(stored):
+                if record.has_run(stored) or record.has_waited(session, stored):
                     # In the queue it waits for hosts that may come back.
                     raise Interrupted from error
                 raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
@@ -208,13 +214,15 @@ class Runner:
                 try:
                     self._world.fleet.place(specs)
                 except NoRoom as error:
-                    job = self._load()
-                    if not error.ever and not waiting and not record.has_run(job):
+                    with self._world.database.read() as session:
+                        job = session.get_one(TrainingJob, self._name)
+                        before = waiting or record.has_run(job) or record.has_waited(session, job)
+                    if not error.ever and not before:
                         raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
                     self._check(job)
                     if record.pending_too_long(job):
                         raise Ended(record.MAX_PENDING) from error
-                    self.waits = error.soon
+                    self.waits = self.holds = error.soon
                 else:
                     break
                 if not waiting:
@@ -223,7 +231,7 @@ class Runner:
                 if self._world.closing.wait(RETRY_SECONDS):
                     raise Interrupted
         finally:
-            self.waits = False
+            self.waits, self.holds = False, True
         if waiting:
             self._announce(status, PREPARING)
 
@@ -309,8 +317,12 @@ class Runner:
         return "uploading"
 
     def _reads_on(self, since: float, ending: Outcome | None) -> bool:
-        """Whether the rest of the logs, which is read `since` then, is read on: a job that was to stop has no more time."""
-        self._stay()
+        """Whether the rest of the logs, which is read `since` then, is read on: there is little time where the job was to stop,
+        or the service closes, and the job is not to begin anew for it. Raises Interrupted where the next service reads on."""
+        if self._world.leaving.is_set():
+            raise Interrupted
+        if self._world.closing.is_set():
+            return time.monotonic() - since < CLOSING_LOG_SECONDS
         stopped = self._load().stop_requested or (ending is not None and ending.status != "Failed")
         return not stopped or time.monotonic() - since < STOPPED_LOG_SECONDS
 

@@ -146,6 +146,8 @@ class RayFleet:
     def capacity(self) -> Capacity:
         """See Fleet."""
         found = self._capacities()
+        if not found:
+            raise Unreachable("All hosts of the fleet drain: run `phalanx host resume` on one")
         return Capacity(
             cpus=sum(each.cpus for each in found),
             memory=sum(each.memory - HOST_BYTES for each in found) + HOST_BYTES,
@@ -282,14 +284,13 @@ class RayFleet:
         return {place.vpc_id for place in self._ledger.places.values()}
 
     def _capacities(self, draining: bool = False) -> list[Capacity]:
-        """What the hosts have that take instances; with `draining`, what all have. Raises Unreachable where there is none."""
+        """What the hosts have that take instances; with `draining`, what all have. Raises Unreachable where there are none."""
         if self._tender.ident is None:
             # Another replica leads, and writes it.
             self._ledger.load()
-        found = [facts.capacity for facts in self._ledger.hosts.values() if draining or not facts.capacity.draining]
-        if not found:
+        if not self._ledger.hosts:
             raise Unreachable("No host has joined the fleet: run `phalanx host join` on one")
-        return found
+        return [facts.capacity for facts in self._ledger.hosts.values() if draining or not facts.capacity.draining]
 
     def _choose(self, specs: Sequence[InstanceSpec]) -> dict[str, Place]:
         rooms = {}
