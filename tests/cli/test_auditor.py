@@ -109,6 +109,7 @@ def service(tmp_path):
         "swapped": (2, True, signed("proven"), 1),
         "unsaid": (2, True, signed("unsaid", encrypted=False), 1),
         "silent": (2, True, None, 1),
+        "malformed": (2, True, {"job": "x"}, 1),
     }
     with database.write() as session:
         for number, (name, (instances, encrypted, evidence, started)) in enumerate(jobs.items()):
@@ -157,7 +158,7 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert verify(audited) == Signer(service / "evidence.key").public_key
     assert audited["account"] == "210987654321"
     reasons = {row["job"]: row["doubt"] for row in audited["jobs"] if row["deleted"] is None}
-    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent"}
+    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent", "malformed"}
     assert reasons["proven"] is None
     told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven" and row["deleted"] is None)
     assert (told["requested_by"], told["bytes"], told["spis"]) == (REPORT["requested_by"], 567890, ["c0ffee00"])
@@ -168,11 +169,15 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert "signed by" in reasons["stranger"]
     assert "another job, proven" in reasons["swapped"]
     assert "does not say" in reasons["unsaid"]
+    assert "no well-formed signature" in reasons["malformed"]
+    # What the service has not signed gets no signature of the audit's either.
+    told = {row["job"] for row in audited["jobs"] if row["evidence"] is not None and row["deleted"] is None}
+    assert told == {"proven", "gaps", "unsaid"}
     deleted = [(row["job"], row["doubt"], row["deleted"]) for row in audited["jobs"] if row["deleted"] is not None]
     when = "2026-09-21T14:13:20+00:00"
     assert deleted == [("gone", "encryption was not requested", when), ("proven", None, when)]
     shown = phalanx("audit", "--data-dir", service)
-    assert "8 of 10 jobs" in shown.stdout
+    assert "9 of 11 jobs" in shown.stdout
     assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")

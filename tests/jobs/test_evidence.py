@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.jobs.evidence import Signer, Tampered, doubt, report, summary, verify, with_attempt
+from phalanx.jobs.evidence import Signer, Tampered, doubt, report, summary, told, verify, with_attempt
 from phalanx.network.model import GuardCounters, Watched
 from phalanx.node.messages import Guards, Measurement
 
@@ -154,6 +154,24 @@ def test_a_report_of_an_earlier_version_still_holds(signer):
     del made["capture"]
     job.evidence = signer.sign({**made, "version": 1})
     assert doubt(job, signer.public_key) is None
+
+
+def test_only_what_the_service_has_signed_for_the_job_is_told_in_short(tmp_path, signer):
+    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
+    made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
+    own = signer.sign(made)
+    others = [
+        None,
+        {"job": "x"},
+        {**own, "pairs": []},
+        Signer(tmp_path / "other").sign(made),
+        signer.sign({**made, "job": "x"}),
+    ]
+    for job.evidence in others:
+        assert told(job, signer.public_key) is None
+        assert doubt(job, signer.public_key) is not None
+    job.evidence = own
+    assert told(job, signer.public_key) == summary(own)
 
 
 def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():

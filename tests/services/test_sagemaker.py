@@ -60,6 +60,9 @@ class StubControl:
     def doubt(self, job):
         return f"{job.name} is doubted"
 
+    def told(self, job):
+        return {"of": job.name} if job.name == "two" else None
+
     def network_changed(self, vpc_id):
         raise AssertionError("no handler here changes a network")
 
@@ -565,12 +568,14 @@ def test_of_a_deleted_job_that_trained_on_several_instances_is_kept_what_an_audi
         with world.database.write() as session:
             job = session.get_one(TrainingJob, name)
             job.status, job.stage, job.training_started = "Stopped", "ended", started
+            # No report as the service makes them: whether it tells anything is not for this to say.
+            job.evidence = {"job": name}
         world.call("DeleteTrainingJob", TrainingJobName=name)
     with world.database.read() as session:
         kept = session.scalars(select(DeletedJob)).all()
     # A name that was taken twice is kept twice.
     assert [(job.name, job.arn, job.instances, job.status, job.encrypted, job.doubt, job.evidence) for job in kept] == [
-        ("two", arn, 2, "Stopped", True, "two is doubted", None)
+        ("two", arn, 2, "Stopped", True, "two is doubted", {"of": "two"})
     ] * 2
     assert all(job.deleted >= job.created for job in kept)
 

@@ -16,7 +16,7 @@ from phalanx import __version__
 from phalanx.cli.evidence import report_signer
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, Endpoints, fail
 from phalanx.cli.stored import stored
-from phalanx.jobs.evidence import doubt, summary
+from phalanx.jobs.evidence import doubt, told
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import DeletedJob, TrainingJob
 
@@ -41,8 +41,7 @@ def audit(
             fail(f"The database of {data_dir} has another version's schema. Start the service first, with this version.")
         with database.read() as session:
             jobs = [
-                _row(job, doubt(job, signer.public_key), None if job.evidence is None else summary(job.evidence), None)
-                for job in session.scalars(query)
+                _row(job, doubt(job, signer.public_key), told(job, signer.public_key), None) for job in session.scalars(query)
             ]
             jobs += [
                 _row(job, job.doubt, job.evidence, job.deleted)

@@ -41,6 +41,9 @@ class JobControl(Protocol):
     def doubt(self, job: TrainingJob) -> str | None:
         """Why it cannot be shown that the traffic of a job of several instances was encrypted; None where it can."""
 
+    def told(self, job: TrainingJob) -> Json | None:
+        """What the report that the service has signed for a job says in short; None where there is none."""
+
     def network_changed(self, vpc_id: str) -> None:
         """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""
 

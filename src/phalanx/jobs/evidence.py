@@ -106,6 +106,17 @@ def doubt(job: TrainingJob, public_key: str) -> str | None:
     return first_fault(job.evidence)
 
 
+def told(job: TrainingJob, public_key: str) -> Json | None:
+    """The `summary` of a job's report; None where there is none that the service with that key (base64) has signed for it."""
+    if job.evidence is None:
+        return None
+    try:
+        check(job.evidence, job, public_key)
+    except Tampered:
+        return None
+    return summary(job.evidence)
+
+
 def first_fault(report: Json) -> str | None:
     """Why a job's report does not show that its traffic was encrypted in all attempts; None where it does."""
     last, *earlier = _attempts(report)

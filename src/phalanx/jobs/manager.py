@@ -217,6 +217,10 @@ class Manager:
         """See JobControl."""
         return evidence.doubt(job, self._world.signer.public_key)
 
+    def told(self, job: TrainingJob) -> Json | None:
+        """See JobControl."""
+        return evidence.told(job, self._world.signer.public_key)
+
     def census(self) -> Measured:
         """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well.
 

@@ -6,7 +6,6 @@ from sqlalchemy import delete
 
 from phalanx.jobs import warm_pools
 from phalanx.jobs.control import JobControl
-from phalanx.jobs.evidence import summary
 from phalanx.services.sagemaker import tags, trial_components
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
@@ -45,7 +44,7 @@ def delete_training_job(database: Database, control: JobControl, _: Caller, memb
                     status=job.status,
                     encrypted=job.encrypted,
                     doubt=control.doubt(job),
-                    evidence=None if job.evidence is None else summary(job.evidence),
+                    evidence=control.told(job),
                     deleted=now_ms(),
                 )
             )
