@@ -11,7 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from phalanx.cli.env import variables
+from phalanx.cli.env import access, variables
 from phalanx.cli.main import app
 from phalanx.cli.settings import AdminKey, Endpoints, make_private
 from phalanx.cli.stored import database_url
@@ -64,6 +64,46 @@ def test_env_keeps_what_the_hosts_administrator_has_configured(data_dir, tmp_pat
         assert config["PythonSDK"]["Modules"]["Session"] == session
         # As in a shell that is given it twice.
         monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", ours)
+
+
+def test_each_shell_keeps_its_own_administrators_configuration(data_dir, tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("{SchemaVersion: '1.0', SageMaker: {TrainingJob: {}}}")
+    monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", str(tmp_path))
+    first = Path(variables(data_dir)["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"])
+    before = first.read_text()
+    assert "TrainingJob" in before
+    # Another shell, that has none.
+    monkeypatch.delenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE")
+    second = Path(variables(data_dir)["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"])
+    assert "TrainingJob" not in second.read_text()
+    assert first.read_text() == before
+    monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", str(first))
+    assert variables(data_dir)["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"] == str(first)
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "words"),
+    [
+        ("s3://bucket/config.yaml", None, "is s3://bucket/config.yaml, which is not read here"),
+        ("config.yaml", None, "cannot be read: No such file"),
+        (".", None, "config.yaml, which SAGEMAKER_ADMIN_CONFIG_OVERRIDE names, cannot be read: No such file"),
+        ("config.yaml", b"{", "is no YAML"),
+        ("config.yaml", b"\xff\xff", "is no YAML"),
+        ("config.yaml", b"at: 2026-99-99", "is no YAML"),
+        ("config.yaml", b"- SchemaVersion", "holds no mapping"),
+        ("config.yaml", b"false", "holds no mapping"),
+    ],
+)
+def test_an_administrators_configuration_that_cannot_be_kept_is_told(data_dir, monkeypatch, capsys, given, content, words):
+    monkeypatch.chdir(data_dir)
+    if content is not None:
+        (data_dir / "config.yaml").write_bytes(content)
+    monkeypatch.setenv("SAGEMAKER_ADMIN_CONFIG_OVERRIDE", given)
+    with pytest.raises(typer.Exit):
+        variables(data_dir)
+    assert words in capsys.readouterr().err
+    # What does not concern the SDKs goes on.
+    assert access(data_dir)["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
 
 
 def test_env_lines_survive_a_shell(data_dir):

@@ -13,7 +13,7 @@ import botocore.session
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.cli.env import variables
+from phalanx.cli.env import access
 from phalanx.cli.evidence import load
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
@@ -110,7 +110,7 @@ def _name(job: str, encrypted: bool) -> str:
 
 
 def _client(data_dir: Any) -> Any:
-    environ = variables(data_dir)
+    environ = access(data_dir)
     return botocore.session.get_session().create_client(
         "sagemaker",
         region_name=environ["AWS_REGION"],

@@ -13,7 +13,7 @@ import boto3
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.cli.env import variables
+from phalanx.cli.env import access
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.data import envelope
 
@@ -28,7 +28,7 @@ def decrypt(
     """Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. Of what is not encrypted it says so, and copies it."""
     # Of a damaged object it logs a traceback, of which the error says all.
     logging.getLogger("aws_encryption_sdk").addHandler(logging.NullHandler())
-    environment = variables(data_dir)
+    environment = access(data_dir)
     try:
         chunks = _object(environment, source) if source.startswith("s3://") else _file(Path(source))
         encrypted, content = envelope.unsealed(chunks, _by_kms(environment))

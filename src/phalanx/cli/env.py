@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from pathlib import Path
@@ -24,7 +25,12 @@ def env(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 def variables(data_dir: Path) -> dict[str, str]:
-    """The environment of a client of the service in `data_dir`."""
+    """The environment of a client of the service in `data_dir`, the SageMaker SDKs among them."""
+    return {**access(data_dir), _OVERRIDE: str(sdk_config(data_dir, Endpoints.load(data_dir)))}
+
+
+def access(data_dir: Path) -> dict[str, str]:
+    """The environment of a client that speaks AWS's API itself."""
     endpoints, key = Endpoints.load(data_dir), AdminKey.load(data_dir)
     if key is None:
         fail(f"{data_dir}/credentials is missing or damaged. Start the service again: it writes it anew.")
@@ -37,7 +43,6 @@ def variables(data_dir: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": endpoints.region,
         # The embedded S3 server answers ranged reads with the checksum of the whole object, which boto3 would take for damage.
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        _OVERRIDE: str(sdk_config(data_dir, endpoints)),
         # Over TLS, newer clients would send checksums in a trailer, which it does not know either.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         **({"AWS_CA_BUNDLE": endpoints.authority} if endpoints.authority else {}),
@@ -47,18 +52,43 @@ def variables(data_dir: Path) -> dict[str, str]:
 def sdk_config(data_dir: Path, endpoints: Endpoints) -> Path:
     """The SageMaker SDKs' administrator's configuration: without it they ask the real STS for the name of the default bucket.
 
-    What a user has configured goes before it, and it keeps what the host's own says.
+    What a user has configured goes before it, and it keeps what the host's own says. Its name follows from its content, for
+    each shell may have been given another administrator's.
     """
-    path = data_dir.resolve() / "sagemaker-sdk.yaml"
     session = {"DefaultS3Bucket": default_bucket(endpoints.region, endpoints.account)}
     ours = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True, "Session": session}}}}
-    hosts = Path(os.environ.get(_OVERRIDE, _HOSTS))
-    # In a shell that has this environment already it is ours.
-    known = (yaml.safe_load(hosts.read_text()) if hosts.is_file() else None) or {"SchemaVersion": "1.0"}
-    content = yaml.safe_dump(_merged(known, ours), sort_keys=False)
+    content = yaml.safe_dump(_merged(_administrators(), ours), sort_keys=False)
+    path = data_dir.resolve() / f"sagemaker-sdk-{hashlib.sha256(content.encode()).hexdigest()[:12]}.yaml"
     if not path.exists() or path.read_text() != content:
         path.write_text(content)
     return path
+
+
+def _administrators() -> dict[str, Any]:
+    """What the host's administrator has configured; in a shell that has this environment already, what is ours.
+
+    Ends the command with a word where that cannot be told: it may say that traffic is to be encrypted.
+    """
+    given = os.environ.get(_OVERRIDE)
+    if given and given.startswith("s3://"):
+        fail(f"{_OVERRIDE} is {given}, which is not read here. Copy it to a file, and give that.")
+    path = Path(given or _HOSTS)
+    try:
+        # As the SDKs do.
+        path = path / "config.yaml" if path.is_dir() else path
+        known = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        if given or not isinstance(error, FileNotFoundError):
+            where = f"which {_OVERRIDE} names" if given else "the SageMaker SDKs' configuration"
+            fail(f"{path}, {where}, cannot be read: {error.strerror}.")
+        known = None
+    except (yaml.YAMLError, ValueError) as error:
+        fail(f"{path} is no YAML: {error}")
+    if known is None:
+        return {"SchemaVersion": "1.0"}
+    if not isinstance(known, dict):
+        fail(f"{path} is no configuration of the SageMaker SDKs: it holds no mapping.")
+    return known
 
 
 def _merged(below: Any, above: Any) -> Any:
