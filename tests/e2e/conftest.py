@@ -18,6 +18,7 @@ import pytest
 from botocore.config import Config
 
 from clients import AwsCli
+from phalanx.cli.settings import foreign
 from phalanx.node.names import Names
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")
@@ -296,6 +297,8 @@ def running(directory: Path, *options: str):
                     service.stop()
             left = service.leftovers()
             assert left == [], left
+            # Else the next start would take the directory for one that others use.
+            assert foreign(data_dir) == []
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -27,6 +29,14 @@ S3_TRAIL = "s3"
 DEFAULT_DATA_DIR = Path("/var/lib/phalanx/default")
 IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
 """Image store, shared by the services of a host. The built-in images in it can be built again."""
+
+_FILES = re.compile(
+    r"lock(\.\d)?|starting\.lock|(agent|ray|s3)\.log|s3(\.tls)?\.port|s3-authority\.pem|zone|(term|credentials|database)(\.new)?"
+    r"|phalanx\.db(-wal|-shm|-journal)?|(evidence|identity|root)\.(key|new)|metrics\.(token|new)|endpoints\.(json|new)"
+    r"|sagemaker-sdk(-[0-9a-f]+)?\.yaml"
+)
+_DIRECTORIES = re.compile(r"audit(\.\d)?|certificates|images|incoming|instances|ray|s3|tls")
+"""What a data directory holds, the one of a host or of an earlier version too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +95,32 @@ class AdminKey:
 def make_private(data_dir: Path) -> bool:
     """Make a data directory into which nobody else on this host may look, or make the one that is there so. Raises OSError.
 
-    False where others may look into it still: it is another user's, or holds what is not the service's, to which they may need
-    the way.
+    False where others may look into it still: it is another user's, is one for all (sticky), or holds what is not the
+    service's, to which they may need the way.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not data_dir.stat().st_mode & 0o077:
+    mode = data_dir.stat().st_mode
+    if not mode & 0o077:
         return True
-    held = {path.name for path in data_dir.iterdir()} - {"lost+found"}
-    if held and not held & {"lock", "phalanx.db"}:
+    if mode & stat.S_ISVTX or foreign(data_dir):
         return False
     try:
         data_dir.chmod(0o700)
     except PermissionError:
         return False
     return True
+
+
+def foreign(data_dir: Path) -> list[str]:
+    """The names of what is in a data directory and, by name and kind, not of the service. Raises OSError.
+
+    That some of it is the service's tells nothing: so it is after a first start in anybody's directory.
+    """
+    return [
+        path.name
+        for path in data_dir.iterdir()
+        if path.name != "lost+found" and not (_DIRECTORIES if path.is_dir() else _FILES).fullmatch(path.name)
+    ]
 
 
 def default_bucket(region: str, account: str) -> str:
