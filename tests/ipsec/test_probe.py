@@ -70,6 +70,20 @@ def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "teleport" in found.detail
 
 
+def test_a_kernel_that_cannot_count_an_addresss_flows_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = probe._run
+
+    def old(*command: str, text: str = "") -> str:
+        if "ct count" in text:
+            raise OSError("nft: Could not process rule: No such file or directory")
+        return run(*command, text=text)
+
+    monkeypatch.setattr(probe, "_run", old)
+    (found,) = probe.probe().missing("guard")
+    assert found.name == "nftables inet"
+    assert "CONFIG_NFT_CONNLIMIT" in found.remedy
+
+
 def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phalanx.ipsec.guard.up", lambda *_: None)
     assert Capability("XFRM policies", "guard", False, "a block policy lets packets pass", "") in [

@@ -75,7 +75,7 @@ def probe() -> Capabilities:
                     "nftables inet",
                     "guard",
                     _nftables,
-                    "install nftables; the kernel needs CONFIG_NF_TABLES_INET and CONFIG_NFT_CT",
+                    "install nftables; the kernel needs CONFIG_NF_TABLES_INET, CONFIG_NFT_CT and CONFIG_NFT_CONNLIMIT",
                 ),
                 _try("kernel ESP", "kernel", _esp, "modprobe esp4; the kernel needs CONFIG_INET_ESP and CONFIG_CRYPTO_GCM"),
                 _try("TUN with offloads", "engine", _tun, "/dev/net/tun must be there; the kernel needs CONFIG_TUN"),
@@ -168,9 +168,11 @@ def _nftables() -> str:
         text="""\
 table inet probe {
   set members { type ipv4_addr; }
+  set flows { type ipv4_addr; size 16; flags dynamic; }
   chain forward {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
+    ct state new add @flows { ip saddr ct count over 4 } drop
     ip saddr @members ip daddr @members meta l4proto esp counter accept
   }
 }
