@@ -15,14 +15,14 @@ class Lease:
 
     def renew(self, heard: float, seconds: float) -> float:
         """It runs for `seconds` from `heard`, the answer to the renewal before (0: there was none). Answers with the time, in
-        seconds of the host's monotonic clock.
+        seconds since the host was started, those that it was suspended for too.
 
         So it counts from when the control plane has surely heard of the host: a renewal that is late to come, since the network
         has held it up, gives no time.
         """
         self._until = max(self._until, heard + seconds)
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def holds(self) -> bool:
         """Whether it runs."""
-        return time.monotonic() < self._until
+        return time.clock_gettime(time.CLOCK_BOOTTIME) < self._until
