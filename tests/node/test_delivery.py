@@ -13,7 +13,8 @@ from phalanx.node.names import Names
 
 
 def host(directory, *specs):
-    """A host's agent, that has these instances and no more of itself than deliveries need."""
+    """A host's agent, that has these instances and no more of itself than deliveries need. Until their containers' end the
+    instances' models lack a file."""
     made = object.__new__(Agent)
     made._names, made._lock = Names(directory), threading.Lock()
     instances = [SimpleNamespace(spec=one, opt_ml=made._names.instance_dir(one.id) / "ml") for one in specs]
@@ -21,7 +22,10 @@ def host(directory, *specs):
         for folder in ("model", "output/data"):
             (instance.opt_ml / folder).mkdir(parents=True)
         (instance.opt_ml / "model" / f"of-{instance.spec.host}").write_text(instance.spec.host * 100)
-    made._workers = {instance.spec.id: SimpleNamespace(instance=instance) for instance in instances}
+    made._workers = {
+        instance.spec.id: SimpleNamespace(instance=instance, end=(instance.opt_ml / "model" / "last").touch)
+        for instance in instances
+    }
     return made
 
 
@@ -53,7 +57,7 @@ def test_pieces_arrive_in_order_and_again(tmp_path, uploaded, monkeypatch):
         for _ in range(2):
             here.deliver(one.id, two.id, offset, b"")
     assert here.upload((one.id, two.id)) == "s3://bucket/model"
-    assert uploaded == [["of-algo-1"], ["of-algo-2"]]
+    assert uploaded == [["last", "of-algo-1"], ["last", "of-algo-2"]]
 
 
 def test_what_is_not_there_is_lost_and_said_so(tmp_path):

@@ -29,6 +29,7 @@ class Instance:
         self.member = member
         self.state = ContainerStatus("absent")
         self.signals = []
+        self.helpers = [7]
         self.attached = 0
         self.missing = []
         self.hit = None
@@ -72,8 +73,15 @@ class Instance:
     def inspect(self):
         pass
 
-    def signal(self, number):
-        self.signals.append(number)
+    def signal(self, number, program=False):
+        self.signals.append((number, "program") if program else number)
+        return [7]
+
+    def has(self, pids):
+        return any(pid in self.helpers for pid in pids)
+
+    def end(self):
+        self.signals.append("end")
 
     def settle(self):
         pass
@@ -166,6 +174,31 @@ def test_a_container_that_starts_while_it_is_stopped_is_told(live):
     assert instance.signals == [signal.SIGTERM]
 
 
+def test_a_program_is_asked_itself_once_those_that_were_asked_in_its_place_have_ended(live, monkeypatch):
+    monkeypatch.setattr(module, "INSIST_SECONDS", 0.05)
+    instance = Instance()
+    worker = live(instance)
+    until(lambda: worker.status.phase == Phase.RUNNING)
+    worker.stop(60)
+    time.sleep(0.2)
+    assert instance.signals == [signal.SIGTERM]
+    instance.helpers = []
+    until(lambda: len(instance.signals) > 1)
+    time.sleep(0.2)
+    assert instance.signals == [signal.SIGTERM, (signal.SIGTERM, "program")]
+
+
+def test_a_container_that_is_ended_before_its_start_is_not_started(live):
+    instance = Instance()
+    worker = live(instance, Phase.LOADED)
+    until(lambda: worker.status.phase == Phase.LOADED)
+    worker.end()
+    assert instance.signals == ["end"]
+    worker.advance(Phase.RUNNING)
+    until(lambda: worker.status.phase == Phase.EXITED)
+    assert not instance.starting.is_set()
+
+
 def test_what_cannot_be_kept_of_an_instance_that_goes_ends_nobody(live):
     instance = Instance()
     worker = live(instance)
@@ -217,6 +250,8 @@ def test_a_container_that_did_not_get_all_its_data_fails_though_it_ended_well(li
     instance.state = state
     until(lambda: worker.status.error)
     assert (worker.status.error, worker.status.phase) == (instance.unfed, Phase.RUNNING)
+    # Nobody watches over it any more.
+    assert instance.signals == [signal.SIGKILL]
 
 
 def test_a_killed_monitor_fails_the_instance_and_says_so(live):

@@ -364,6 +364,19 @@ def test_stop_ends_a_shell_whose_programs_have_no_handler(service: Service) -> N
     assert service.containers.status("one") == ContainerStatus("exited", 143)
 
 
+def test_a_program_whose_helper_alone_was_asked_ends_when_it_is_asked_itself(service: Service) -> None:
+    """As with a data loader's workers."""
+    code = f"import subprocess, time; subprocess.Popen(['python3', '-c', {HANDLER.format('exit(0)')!r}]); time.sleep(600)"
+    service.containers.start(service.spec(code))
+    until(lambda: "up" in service.text() or None)
+    asked = service.containers.signal("one", signal.SIGTERM)
+    assert len(asked) == 1
+    until(lambda: None if service.containers.has("one", asked) else True)
+    assert service.containers.status("one") == ContainerStatus("running")
+    service.containers.signal("one", signal.SIGTERM, program=True)
+    assert service.wait() == ContainerStatus("exited", 143)
+
+
 def test_stop_ends_a_program_without_a_handler(service: Service) -> None:
     service.containers.start(service.spec("import time; print('up', flush=True); time.sleep(600)"))
     until(lambda: "up" in service.text() or None)

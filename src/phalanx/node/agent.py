@@ -171,10 +171,15 @@ class Agent:
         return [usage for worker in self._known(ids) if (usage := worker.instance.usage()) is not None]
 
     def parcel(self, instance_id: str, offset: int) -> Base64Bytes:
-        """A piece of what an instance left, from byte `offset` of its parcel; at its end empty. Raises DataError, OSError."""
+        """A piece of what an instance left, from byte `offset` of its parcel; at its end empty. What still runs in it is
+        killed.
+
+        Raises ContainerError, DataError, OSError.
+        """
         for worker in self._known((instance_id,)):
             file = self._names.instance_dir(instance_id) / "parcel"
             if offset == 0:
+                worker.end()
                 parcel.pack(worker.instance.opt_ml, file)
             with file.open("rb") as content:
                 content.seek(offset)
@@ -198,15 +203,19 @@ class Agent:
 
     def upload(self, ids: tuple[str, ...]) -> str:
         """Upload the merged artifacts of a job's instances, also of those that were delivered here; the S3 URI of the model.
+        What still runs in them is killed.
 
-        Raises DataError.
+        Raises ContainerError, DataError.
         """
-        known = {worker.instance.spec.id: worker.instance for worker in self._known(ids)}
+        workers = self._known(ids)
+        known = {worker.instance.spec.id: worker.instance for worker in workers}
         if ids[0] not in known:
             raise LookupError(LOST_ARTIFACTS)
         workspaces = [known[id_].opt_ml if id_ in known else self._delivered(ids[0], id_) for id_ in ids]
         if not all(workspace.exists() for workspace in workspaces):
             raise LookupError(LOST_ARTIFACTS)
+        for worker in workers:
+            worker.end()
         spec = known[ids[0]].spec
         output: Output = spec.output
         return artifacts.upload(spec.store, output, workspaces)

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -308,9 +308,17 @@ class Instance:
             faults.append(self._pipes.fault())
         return next((fault for fault in faults if fault is not None), None)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the training container."""
-        self._rooms.containers.signal(self.spec.id, number)
+    def signal(self, number: int, *, program: bool = False) -> list[int]:
+        """Send a signal to the training container; see Containers."""
+        return self._rooms.containers.signal(self.spec.id, number, program=program)
+
+    def has(self, pids: Collection[int]) -> bool:
+        """Whether any of these is a process of the training container."""
+        return self._rooms.containers.has(self.spec.id, pids)
+
+    def end(self) -> None:
+        """Kill what runs in the training container; returns once it has exited. Raises ContainerError."""
+        self._rooms.containers.stop(self.spec.id, 0)
 
     def settle(self) -> None:
         """Make sure that what the container left is what will be read. Raises InstanceError where it was lost."""

@@ -33,6 +33,8 @@ STOPPED_EARLY = 128 + signal.SIGTERM
 """Exit code of a container that was asked to stop before it had started."""
 REATTACH_SECONDS = 5.0
 """How often the wire itself is made sure of while pairs stay without a CHILD_SA."""
+INSIST_SECONDS = 5.0
+"""How long a program may go on once all that were asked to stop in its place have ended, before it is asked itself."""
 KILL_SECONDS = 30.0
 """How long a container may take to end by SIGKILL."""
 RECOVERIES = 10
@@ -64,6 +66,8 @@ class Worker:
         self._follower: threading.Thread | None = None
         self._kill_at: float | None = None
         self._terminated = False
+        self._asked: list[int] = []
+        self._asked_seen = 0.0
         self._attached = 0.0
         self._reached = 0.0
         self._mesh_seen = time.monotonic()
@@ -106,6 +110,11 @@ class Worker:
             self.instance.look()
         except OSError as error:
             log.warning("what was seen of an instance cannot be kept", instance=self.instance.spec.id, reason=str(error))
+
+    def end(self) -> None:
+        """SIGKILL to the container, which is not started any more either; returns once it has exited. Raises ContainerError."""
+        self.stop(0)
+        self.instance.end()
 
     def destroy(self) -> None:
         """Take the instance down; returns when nothing of it is left. Repeat it when it raised."""
@@ -197,13 +206,25 @@ class Worker:
         """SIGTERM, once, as soon as there is a container that can take it."""
         if not self._terminated and self.instance.container().state == "running":
             self._terminated = True
-            self.instance.signal(signal.SIGTERM)
+            self._asked_seen = time.monotonic()
+            self._asked = self.instance.signal(signal.SIGTERM)
+
+    def _insist(self) -> None:
+        """SIGTERM, once, to a program that goes on although those that were asked have ended: they were its helpers."""
+        if not self._asked:
+            return
+        if self.instance.has(self._asked):
+            self._asked_seen = time.monotonic()
+        elif time.monotonic() - self._asked_seen > INSIST_SECONDS:
+            self._asked = []
+            self.instance.signal(signal.SIGTERM, program=True)
 
     def _watch_container(self) -> None:
         # One that has ended may still wait to be told that its checkpoints are its own.
         if self._kill_at is not None and not self._exited.is_set():
             # The container may have been started while it was asked to stop.
             self._terminate()
+            self._insist()
             overdue = time.monotonic() - self._kill_at
             if overdue > KILL_SECONDS:
                 raise InstanceError(
@@ -344,6 +365,11 @@ class Worker:
 
     def _fail(self, reason: str, disconnected: bool = False) -> None:
         log.warning("instance failed", reason=reason)
+        try:
+            # Nobody watches over it from here on.
+            self.instance.signal(signal.SIGKILL)
+        except OSError as error:
+            log.warning("a failed instance's container cannot be killed", reason=str(error))
         self._update(error=reason, disconnected=disconnected)
 
     def _update(self, **changes: Any) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,20 +95,28 @@ class Containers:
             return ContainerStatus("running")
         return ContainerStatus("exited", out_of_memory=self._cgroups.oom_kills(id) > 0)
 
-    def signal(self, id: str, signum: int) -> None:
-        """Sends a signal to a container's program or, where that does not handle it, to those of its descendants that do;
-        SIGKILL to all processes. Nothing where it does not run."""
+    def signal(self, id: str, signum: int, *, program: bool = False) -> list[int]:
+        """Sends a signal to a container's program or, unless `program`, where that does not handle it, to those of its
+        descendants that do; SIGKILL to all processes. Nothing where it does not run.
+
+        Answers with the host's pids of those that it was sent to.
+        """
         try:
             first = int((self._bundle(id) / "pid").read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError):
-            return
-        if signum == signal.SIGKILL:
-            # With process 1 the kernel kills all of its pid namespace.
+            return []
+        if program or signum == signal.SIGKILL:
+            # Process 1 passes it on to the program; with process 1 itself the kernel kills all of its pid namespace.
             asked = [first]
         else:
             asked = processes.handling(first, self._cgroups.processes(id, "container"), signum)
         for pid in asked:
             self._cgroups.signal(id, pid, signum)
+        return asked
+
+    def has(self, id: str, pids: Collection[int]) -> bool:
+        """Whether any of these, pids of the host, is a process of a container."""
+        return not set(pids).isdisjoint(self._cgroups.processes(_checked(id), "container"))
 
     def stop(self, id: str, grace: float = 120) -> None:
         """Ends a container as SageMaker does: SIGTERM, and SIGKILL after `grace` seconds. Returns when it has exited.
