@@ -14,9 +14,11 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from identity_server import ACCOUNT, REGION, running
+from sqlalchemy import event
 
 from phalanx.identity.authority import Authority
 from phalanx.identity.execution import ExecutionRoles
+from phalanx.identity.exempt import Exempt
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import verify
 from phalanx.store.identity import Session
@@ -817,6 +819,39 @@ def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
         guard.refused(client, "AKIAOTHER")
         assert [guard.admit(client, key) for key in (server.key[0], platform.id)] == [True, True]
         assert [guard.admit(client, key) for key in ("AKIAOTHER", "ASIAOTHER", another[0])] == [False, False, False]
+
+
+def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
+    """Nor does it crowd the platform out, whose new session is known a second later at most."""
+    with running(tmp_path) as server:
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER]})
+        made = {"RoleName": "trainer", "AssumeRolePolicyDocument": trust}
+        assert server.ask(server.key, "iam", "CreateRole", made).status == 200
+        now, asked = [0.0], []
+        exempt = Exempt(server.database, lambda: now[0])
+        guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0), exempt)
+        client = Client("192.0.2.1")
+        guard.refused(client, "AKIAOTHER")
+        event.listen(server.database.engine, "before_cursor_execute", lambda *statement: asked.append(statement[2]))
+
+        def flood():
+            asked.clear()
+            assert not any(guard.admit(client, f"{kind}{number}") for number in range(500) for kind in ("AKIA", "ASIA"))
+            return len(asked)
+
+        assert 1 <= flood() <= 4
+        assert flood() == 0
+        platform = ExecutionRoles(server.directory).assume(f"arn:aws:iam::{ACCOUNT}:role/trainer", 60)
+        now[0] = 1.0
+        assert 1 <= flood() <= 4
+        asked.clear()
+        assert [guard.admit(client, key) for key in (server.key[0], platform.id)] == [True, True]
+        assert asked == []
+        # A session ends with its role, and what it was is no more than made up.
+        assert server.ask(server.key, "iam", "DeleteRole", {"RoleName": "trainer"}).status == 200
+        now[0] = 2.0
+        flood()
+        assert not guard.admit(client, platform.id)
 
 
 REQUESTS = int(os.environ.get("PHALANX_FUZZ_REQUESTS", "300"))

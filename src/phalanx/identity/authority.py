@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from phalanx.identity import actions, context
 from phalanx.identity.conditions import Context
 from phalanx.identity.directory import Directory, Identity
-from phalanx.identity.execution import SESSION
+from phalanx.identity.exempt import Exempt
 from phalanx.identity.policy import Decision, Statement, compiled
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import Trail
@@ -30,14 +30,19 @@ log = structlog.get_logger()
 class Authority:
     """Implements wire.service.Guard over a directory of identities and an audit trail."""
 
-    def __init__(self, directory: Directory, trail: Trail, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self, directory: Directory, trail: Trail, throttle: Throttle | None = None, exempt: Exempt | None = None
+    ) -> None:
         self._directory = directory
         self._trail = trail
         self._throttle = throttle or Throttle()
+        self._exempt = exempt or Exempt(directory.database)
 
     def admit(self, client: Client, access_key: str) -> bool:
         """See Guard."""
-        return self._throttle.admits(_source(client.address), access_key) or self._is_the_platforms(access_key)
+        # On a fleet's hosts the platform shares an address with containers, which may fail as they like. Who else knows its
+        # key's id is looked at, and no more.
+        return self._throttle.admits(_source(client.address), access_key) or self._exempt.has(access_key)
 
     def refused(self, client: Client, access_key: str) -> bool:
         """See Guard."""
@@ -71,12 +76,6 @@ class Authority:
                 self._check_role(caller, who, arn)
         if (service, operation) == ("sts", "AssumeRole"):
             self._check_trust(caller, who, members)
-
-    def _is_the_platforms(self, access_key: str) -> bool:
-        """Whether the platform signs with this key: on a fleet's hosts it shares an address with containers, which may fail as
-        they like. Who else knows the key's id is looked at, and no more."""
-        who = self._directory.find(access_key)
-        return who is not None and (who.administrator or (who.kind == "role" and who.session_name == SESSION))
 
     def _authorize(self, caller: Caller, who: Identity, service: str, operation: str, members: Members) -> None:
         if (service, operation) == ("sts", "AssumeRole"):
