@@ -621,6 +621,21 @@ def test_what_is_allowed_in_another_region_is_not_what_was_made_in_this_one(serv
     assert server.ask(own, "sagemaker", "DescribeTrainingJob", members, region="eu-west-1").status == 200
 
 
+@pytest.mark.parametrize("name", ["a security group", "a log"])
+def test_groups_and_logs_are_in_the_region_that_asks(server, kept, name):
+    """As their descriptions say; what binds somebody to some of them is their ids."""
+    service, operation, members, arn = kept[name]
+    there = "arn:aws:" + arn.format("eu-west-1")
+    other = re.sub("/sg-.*|:kept.*", lambda found: found[0][0] + "other", "arn:aws:" + arn.format("*"))
+    refused = ("AccessDeniedException", "UnauthorizedOperation")
+    user = server.user(allow("*", resource=there))
+    assert server.ask(user, service, operation, members, region="eu-west-1").error[0] not in refused
+    assert server.ask(user, service, operation, members).error[0] in refused
+    by_id = server.user(allow("*", resource=other))
+    for region in (REGION, "eu-west-1"):
+        assert server.ask(by_id, service, operation, members, region=region).error[0] in refused
+
+
 # --------------------------------------------------------------------------------------------------- roles and sessions
 
 
