@@ -258,7 +258,15 @@ def test_a_zones_instances_are_on_its_hosts_and_none_on_one_that_drains(fleet, p
         fleet.place(there)
     # It may take some again.
     assert (told.value.ever, told.value.soon) == (True, False)
-    assert machine.run("host", "resume") == 0
+    # The queue goes on, also where none takes any.
+    assert hosts.lan.machines[0].run("host", "drain") == 0
+    while fleet.rooms():
+        time.sleep(0.1)
+    assert len(fleet.rooms(draining=True)) == 2
+    for each in hosts.lan.machines[:2]:
+        assert each.run("host", "resume") == 0
+    while len(fleet.rooms()) < 2:
+        time.sleep(0.1)
     fleet.place(there)
     assert [place.host for place in fleet._ledger.places.values()] == [machine.address]
 
