@@ -201,11 +201,12 @@ def test_features_that_are_constant_or_narrow_are_learned_beside_the_others(clus
 def test_many_classes_need_little_memory(roots, tmp_path):
     source = np.random.default_rng(6)
     table = np.column_stack([np.arange(4000) % 2000, source.normal(size=(4000, 5))])
-    given = {**DIGITS, "num_classes": "2000", "mini_batch_size": "4000", "num_models": "8", "epochs": "1"}
+    given = {**DIGITS, "num_classes": "2000", "mini_batch_size": "4000", "num_models": "16", "epochs": "1"}
     case = [given, {"train": ("text/csv", {"t": csv(table)})}, table[:1, 1:].tolist()]
     (done,) = roots("linear-learner").python(tmp_path / "several", SEVERAL, [case])
     assert done["error"] is None
-    assert done["peak"] < 800
+    # With all scores in memory at once it took 2600 MB; how much the allocator keeps depends on who else runs.
+    assert done["peak"] < 1300
 
 
 def test_what_is_asked_for_of_positive_examples_is_kept(roots, tmp_path):
