@@ -314,7 +314,7 @@ class Manager:
             with self._database.read() as session:
                 job = session.get_one(TrainingJob, name)
                 need = self._need(session, job, room) or self._need(session, job, whole)
-                waited = known is not None or record.has_run(job) or record.has_waited(session, job)
+                waited = known is not None or record.waits_for_hosts(session, job)
             if job.plan is None and not job.stop_requested and job.outcome is None:
                 behind = contend(need, ahead, room)
                 if not fits(need, {}, whole) and not waited:

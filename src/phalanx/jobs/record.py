@@ -123,13 +123,11 @@ def transition(session: Session, job: TrainingJob, status: str, message: str) ->
     job.modified = now
 
 
-def has_run(job: TrainingJob) -> bool:
-    """Whether the job has trained before: where there is no room for it now, hosts that were lost may come back."""
-    return bool(job.retries) or job.training_started is not None
-
-
-def has_waited(session: Session, job: TrainingJob) -> bool:
-    """Whether the job has been told to wait for capacity: the hosts that it then waited for may come back."""
+def waits_for_hosts(session: Session, job: TrainingJob) -> bool:
+    """Whether the job does not fail where no host could hold it now: it has run, or been told to wait for capacity, and the
+    hosts that there were then may come back."""
+    if job.retries or job.training_started is not None:
+        return True
     waited = select(Transition.number).where(Transition.job == job.name, Transition.message == WAITING).limit(1)
     return session.scalar(waited) is not None
 

@@ -177,7 +177,7 @@ class Runner:
             try:
                 made = plan.make(session, stored, zones)
             except interfaces.NoZone as error:
-                if record.has_run(stored) or record.has_waited(session, stored):
+                if record.waits_for_hosts(session, stored):
                     # In the queue it waits for hosts that may come back.
                     raise Interrupted from error
                 raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
@@ -216,7 +216,7 @@ class Runner:
                 except NoRoom as error:
                     with self._world.database.read() as session:
                         job = session.get_one(TrainingJob, self._name)
-                        before = waiting or record.has_run(job) or record.has_waited(session, job)
+                        before = waiting or record.waits_for_hosts(session, job)
                     if not error.ever and not before:
                         raise Ended(failed(f"{NO_CAPACITY} {error}")) from error
                     self._check(job)

@@ -83,12 +83,17 @@ def leave(session: Session, job: str) -> None:
         for name in ("StartTime", "EndTime"):
             if name in known:
                 known[name] = milliseconds(known[name])
-        known["Metrics"] = [each for each in component.content.get("Metrics", []) if "SourceArn" not in each] + [
+        known["Metrics"] = logged(component) + [
             {**each, **({"TimeStamp": milliseconds(each["TimeStamp"])} if "TimeStamp" in each else {})}
             for each in series.summaries(session, row)
         ]
         component.content = {**component.content, **known}
         component.modified = max(component.modified, row.modified)
+
+
+def logged(component: TrialComponent) -> list[Json]:
+    """The summaries of metrics that programs have logged; those that a deleted job came to have its ARN."""
+    return [each for each in component.content.get("Metrics", []) if "SourceArn" not in each]
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:
@@ -292,12 +297,9 @@ def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "
 
 
 def _described(session: Session, component: TrialComponent, job: TrainingJob | None) -> Members:
-    kept = [
-        {**each, **({"TimeStamp": moment(each["TimeStamp"])} if "TimeStamp" in each else {})}
-        for each in component.content.get("Metrics", [])
-        # A job that was made anew under its name tells of itself.
-        if job is None or "SourceArn" not in each
-    ]
+    # A job that was made anew under its name tells of itself.
+    known = component.content.get("Metrics", []) if job is None else logged(component)
+    kept = [{**each, **({"TimeStamp": moment(each["TimeStamp"])} if "TimeStamp" in each else {})} for each in known]
     return {
         **_summary(component, job, "Source"),
         **_merged(component, job),

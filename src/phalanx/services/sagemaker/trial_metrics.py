@@ -7,6 +7,7 @@ import math
 from phalanx.jobs.series import LARGEST
 from phalanx.services.sagemaker import trials
 from phalanx.services.sagemaker.paging import milliseconds
+from phalanx.services.sagemaker.trial_components import logged
 from phalanx.store.base import Json
 from phalanx.store.database import Database
 from phalanx.wire.service import Caller, Members, Service
@@ -29,9 +30,8 @@ def batch_put_metrics(database: Database, members: Members) -> Members:
     errors = []
     with database.write() as session:
         component = trials.find_component(session, members["TrialComponentName"])
-        kept = component.content.get("Metrics", [])
-        # Those of a job that was deleted have its ARN.
-        known: dict[str, Json] = {each["MetricName"]: each for each in kept if "SourceArn" not in each}
+        of_job = [each for each in component.content.get("Metrics", []) if "SourceArn" in each]
+        known = {each["MetricName"]: each for each in logged(component)}
         for index, point in enumerate(members["MetricData"]):
             name, value = point["MetricName"], point["Value"]
             # Greater ones could not be summed up; nor are those of training jobs taken.
@@ -41,7 +41,6 @@ def batch_put_metrics(database: Database, members: Members) -> Members:
                 errors.append({"Code": "METRIC_LIMIT_EXCEEDED", "MetricIndex": index})
             else:
                 known[name] = _with(known.get(name), name, value, milliseconds(point["Timestamp"]))
-        of_job = [each for each in kept if "SourceArn" in each]
         component.content = {**component.content, "Metrics": [*known.values(), *of_job]}
     return {"Errors": errors} if errors else {}
 
