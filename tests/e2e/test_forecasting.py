@@ -34,16 +34,19 @@ import lightning.pytorch as pl, pandas as pd
 from gluonts.model.predictor import Predictor
 from gluonts.torch import DeepAREstimator
 series = [{**each, "start": pd.Period(each["start"], freq="M")} for each in json.load(sys.stdin)]
-pl.seed_everything(1, verbose=False)
 estimator = DeepAREstimator(
     freq="M", prediction_length=12, context_length=24, hidden_size=30, lr=0.005, batch_size=32, num_batches_per_epoch=10,
     trainer_kwargs={"max_epochs": 25, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
                     "logger": False, "default_root_dir": "/tmp"},
 )
-predictors = [estimator.train(series), *(Predictor.deserialize(Path("/opt/ml") / name) for name in ("1", "2", "4"))]
+def train(seed):
+    pl.seed_everything(seed, verbose=False)
+    return estimator.train(series)
+predictors = [train(1), train(2), *(Predictor.deserialize(Path("/opt/ml") / name) for name in ("1", "2", "4"))]
 print(json.dumps([[each.samples.tolist() for each in made.predict(series, num_samples=400)] for made in predictors]))
 """
-"""GluonTS's own training, and the jobs' models as docs/algorithms.md loads them: samples of each series' last year."""
+"""GluonTS's own training, from two seeds, and the jobs' models as docs/algorithms.md loads them: samples of each series' last
+year."""
 
 
 def decades():
@@ -67,7 +70,8 @@ def scores(truth, samples):
 # The first to want the image builds it.
 @pytest.mark.timeout(1200)
 def test_deepar_on_one_two_and_four_encrypted_instances_forecasts_as_gluonts_does(phalanx, tmp_path):
-    """RMSE and mean_wQuantileLoss within a tenth of those of GluonTS's own training on all series."""
+    """RMSE and mean_wQuantileLoss within a tenth of those of GluonTS's own training on all series, which differ by a sixth
+    from seed to seed."""
     series = decades()
     known = [{**each, "target": each["target"][:-HORIZON]} for each in series]
     s3 = phalanx.client("s3")
@@ -100,10 +104,11 @@ def test_deepar_on_one_two_and_four_encrypted_instances_forecasts_as_gluonts_doe
     images = Images(IMAGES, Path(f"/run/phalanx/images-tests-{os.getpid()}"))
     samples = Root(images, catalog.find(IMAGE)).python(tmp_path / "ml", PLAIN, known)
     truth = np.array([each["target"][-HORIZON:] for each in series])
-    expected, *found = (scores(truth, np.array(each)) for each in samples)
-    assert expected[0] < truth.std(), "what GluonTS learns is more than a mean"
+    one, another, *found = (scores(truth, np.array(each)) for each in samples)
+    assert max(one[0], another[0]) < truth.std(), "what GluonTS learns is more than a mean"
     for count, (rmse, loss) in zip((1, 2, 4), found, strict=True):
-        assert (rmse, loss) == pytest.approx(expected, rel=0.1), count
+        for reached, *references in zip((rmse, loss), one, another, strict=True):
+            assert 0.9 * min(references) < reached < 1.1 * max(references), count
         said = {each["MetricName"]: each["Value"] for each in phalanx.describe(f"deepar-{count}")["FinalMetricDataList"]}
         assert said["test:RMSE"] == pytest.approx(rmse, rel=0.1)
         assert said["test:mean_wQuantileLoss"] == pytest.approx(loss, rel=0.1)
