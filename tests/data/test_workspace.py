@@ -52,7 +52,7 @@ def test_config_is_what_sagemaker_writes(root):
 
 
 def test_everything_belongs_to_the_container_and_nothing_else_is_left(root, tmp_path):
-    for folder in ("input/config", "input/data/train", "input/data/validation", "model", "output/data", "code"):
+    for folder in ("input/config", "input/data/train", "input/data/validation", "model", "output/data"):
         assert (root / folder).is_dir()
     for path in (root, *root.rglob("*")):
         assert (path.stat().st_uid, path.stat().st_gid) == OWNER

@@ -21,8 +21,10 @@ def fetching(tmp_path, monkeypatch):
 def test_images_of_ones_own(fetching, tmp_path):
     phalanx, address = fetching
     (tmp_path / "Containerfile").write_text(
-        'FROM phalanx/base\nCMD []\nENTRYPOINT ["/bin/sh", "-c", "echo mine on $HOSTNAME"]\n'
+        "FROM phalanx/base\nCMD []\nCOPY train.sh /opt/ml/code/train.sh\nWORKDIR /opt/ml/code\n"
+        'ENTRYPOINT ["/bin/sh", "/opt/ml/code/train.sh"]\n'
     )
+    (tmp_path / "train.sh").write_text("echo mine on $HOSTNAME\n")
     podman, local, remote = Podman(IMAGES, tmp_path / "podman"), f"e2e/{address.replace(':', '-')}:1", f"{address}/team/mine:1"
     built = phalanx.run("image", "build", str(tmp_path), "--tag", local)
     assert built.returncode == 0, built.stderr

@@ -72,7 +72,7 @@ def test_states_and_idempotence(service: Service) -> None:
     containers.start(spec)
     assert containers.status("one") == ContainerStatus("running")
     assert containers.listing() == ["one"]
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     containers.signal("one", signal.SIGKILL)
     assert service.wait() == ContainerStatus("exited", 137)
     containers.start(spec)
@@ -338,7 +338,7 @@ def test_a_device_comes_with_its_node_files_and_variables_and_no_other_device(se
 
 def test_stop_gives_time_to_end(service: Service) -> None:
     service.containers.start(service.spec(HANDLER.format("exit(5)")))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one")
     assert service.containers.status("one") == ContainerStatus("exited", 5)
 
@@ -350,7 +350,7 @@ def test_stop_gives_time_to_a_program_below_a_shell(service: Service, shell: str
     command = shell.format('python3 -c "$SCRIPT"')
     code = f"import os; os.environ['SCRIPT'] = {script!r}; os.execvp('sh', ['sh', '-c', {command!r}])"
     service.containers.start(service.spec(code))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one")
     assert service.containers.status("one").exit_code == 0
     assert service.text() == "up\nbye\nended 5\n"
@@ -359,7 +359,7 @@ def test_stop_gives_time_to_a_program_below_a_shell(service: Service, shell: str
 def test_stop_ends_a_shell_whose_programs_have_no_handler(service: Service) -> None:
     code = "import os; print('up', flush=True); os.execvp('sh', ['sh', '-c', 'while true; do sleep 600; done'])"
     service.containers.start(service.spec(code))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one")
     assert service.containers.status("one") == ContainerStatus("exited", 143)
 
@@ -368,7 +368,7 @@ def test_a_program_whose_helper_alone_was_asked_ends_when_it_is_asked_itself(ser
     """As with a data loader's workers."""
     code = f"import subprocess, time; subprocess.Popen(['python3', '-c', {HANDLER.format('exit(0)')!r}]); time.sleep(600)"
     service.containers.start(service.spec(code))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     asked = service.containers.signal("one", signal.SIGTERM)
     assert len(asked) == 1
     until(lambda: None if service.containers.has("one", asked) else True)
@@ -379,7 +379,7 @@ def test_a_program_whose_helper_alone_was_asked_ends_when_it_is_asked_itself(ser
 
 def test_stop_ends_a_program_without_a_handler(service: Service) -> None:
     service.containers.start(service.spec("import time; print('up', flush=True); time.sleep(600)"))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one")
     assert service.containers.status("one") == ContainerStatus("exited", 143)
 
@@ -389,7 +389,7 @@ def test_stop_kills_all_of_a_program_that_will_not_end(service: Service) -> None
         "print('no', flush=True)"
     )
     service.containers.start(service.spec(code))
-    until(lambda: "up" in service.text() or None)
+    until(lambda: "up\n" in service.text() or None)
     service.containers.stop("one", grace=0.3)
     assert service.containers.status("one") == ContainerStatus("exited", 137)
     assert "no" in service.text()
@@ -535,6 +535,12 @@ def test_what_an_image_has_in_opt_ml_is_there(service: Service, tmp_path: Path) 
         service.images.remove("phalanx-test-own")
 
 
+def test_code_is_there_where_the_image_has_none(service: Service) -> None:
+    """Where toolkits put a job's script; the container's own."""
+    code = "import os; print(os.listdir('/opt/ml'), os.stat('/opt/ml/code').st_uid); open('/opt/ml/code/made', 'w')"
+    assert service.run(code)[1] == "['code'] 0\n"
+
+
 def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service, tmp_path: Path) -> None:
     """Neither to write by what is copied over a link, nor to read what a link stands for."""
     outside = tmp_path / "outside"
@@ -560,7 +566,7 @@ def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service,
         service.images.remove("phalanx-test-own")
     names, secret, planted, *_ = text.splitlines()
     files = [f"f{number}" for number in range(8)]
-    assert names.split() == sorted([*(f".{name}.partial" for name in files), *files, "deep", "secret"])
+    assert names.split() == sorted([*(f".{name}.partial" for name in files), *files, "code", "deep", "secret"])
     assert (secret, planted) == ("False", "0o100755 planted")
     assert sorted(path.name for path in outside.iterdir()) == ["secret"]
     assert (service.disk / "one" / "secret").is_symlink()

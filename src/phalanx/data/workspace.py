@@ -27,7 +27,7 @@ def create(root: Path, workspace: Workspace, owner: tuple[int, int], checkpoints
         return
     draft = root.with_name(f".{root.name}.new")
     destroy(draft)
-    for folder in ("input/config", "input/data", "model", "output/data", "code"):
+    for folder in ("input/config", "input/data", "model", "output/data"):
         (draft / folder).mkdir(parents=True)
     if checkpoints:
         (draft / FOLDER).mkdir()

@@ -33,6 +33,10 @@ SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 
 ADOPTING = ".adopting"
 """Under which name an entry of the image's is copied, so that whole ones alone count as there."""
+CODE = "code"
+"""The entry of /opt/ml that is there whatever the image has: where toolkits put what is to run."""
+COPIED_AT_ONCE = 64 << 20
+"""Bytes of a file."""
 INOTIFY_INSTANCES = 16
 """Of one container; a program has one or two."""
 NO_PROGRAM = 127
@@ -40,6 +44,9 @@ NO_PROGRAM = 127
 STAGE = "/dev/pts"
 """Where the container's parts are mounted, in its own mount namespace only: a directory that every host has, that nothing here
 needs, and whose path the container's user may walk, whatever the modes of the service's directories are."""
+
+STEP_SECONDS = 60
+"""Nothing here takes seconds, nor copying so many bytes: an agent that waits for the lock must not wait for ever."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -155,28 +162,35 @@ def _within(path: str, directory: str) -> bool:
 
 def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
     """Copies what the image has in /opt/ml (by custom /opt/ml/code) to the directory that will hide it, unless it is there.
+    /opt/ml/code is there in any case.
 
     Links in an image may lead anywhere. So a child does it to which the image's root is all there is, and which writes relative
     to the directory's descriptor, and never through a link.
     """
-    if not any(os.path.isdir(f"{layer}/opt/ml") for layer in layers):
-        return
     _sweep(f"opt_ml/{ADOPTING}")
     into = os.open("opt_ml", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.chroot("rootfs")
-            os.chdir("/")
-            _adopt(into, owner)
-            os._exit(0)
-        except OSError as fault:
-            os.write(2, f"/opt/ml of the image cannot be copied: {fault}\n".encode())
-        finally:
-            os._exit(1)
+    if any(os.path.isdir(f"{layer}/opt/ml") for layer in layers):
+        signal.alarm(0)  # there may be gigabytes of it; the child has an alarm of its own
+        child = os.fork()
+        if child == 0:
+            try:
+                os.chroot("rootfs")
+                os.chdir("/")
+                _adopt(into, owner)
+                os._exit(0)
+            except OSError as fault:
+                os.write(2, f"/opt/ml of the image cannot be copied: {fault}\n".encode())
+            finally:
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        signal.alarm(STEP_SECONDS)
+        if code != 0:
+            raise RuntimeError("/opt/ml of the image cannot be copied")
+    if CODE not in os.listdir(into):
+        os.mkdir(ADOPTING, 0o755, dir_fd=into)
+        os.chown(ADOPTING, owner, owner, dir_fd=into, follow_symlinks=False)
+        os.rename(ADOPTING, CODE, src_dir_fd=into, dst_dir_fd=into)
     os.close(into)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        raise RuntimeError("/opt/ml of the image cannot be copied")
 
 
 def _adopt(into: int, owner: int) -> None:
@@ -212,8 +226,8 @@ def _copy(source: str, into: int, name: str, owner: int) -> bool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(name, flags, 0o600, dir_fd=into)
         read = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        while os.sendfile(made, read, None, 1 << 30):
-            pass
+        while os.sendfile(made, read, None, COPIED_AT_ONCE):
+            signal.alarm(STEP_SECONDS)
         os.close(read)
     else:
         return False
@@ -306,7 +320,7 @@ def _check(what: str, result: int) -> int:
 
 
 if __name__ == "__main__":
-    signal.alarm(60)  # nothing here takes seconds; an agent that waits for the lock must not wait for ever
+    signal.alarm(STEP_SECONDS)
     os.set_inheritable(int(sys.argv[2]), False)  # the monitor must not go on holding the lock
     try:
         with open(sys.argv[1]) as file:
