@@ -19,6 +19,8 @@ from phalanx.data.objects import client, parse_uri, put
 
 _GZIP_LEVEL = 1
 """Models hardly compress: what higher levels save is small, the time they cost is not."""
+_HEADERS = 8192
+"""Bytes that tar adds to an entry, and at its end, at most: headers, those of PAX among them, and what fills up blocks."""
 _WHAT = "Artifact upload failed"
 
 
@@ -55,9 +57,18 @@ def _upload_files(s3: Any, bucket: str, base: str, workspaces: Sequence[Path], f
 
 
 def _upload_archive(s3: Any, bucket: str, key: str, workspaces: Sequence[Path], folder: str, seal: DataKey | None) -> None:
+    most = _longest(workspaces, folder)
     reader, writer = os.pipe()
     with _Archive(workspaces, folder, writer, os.fdopen(reader, "rb")) as archive:
-        put(s3, bucket, key, archive, _WHAT, seal)
+        put(s3, bucket, key, archive, _WHAT, seal, most)
+
+
+def _longest(workspaces: Sequence[Path], folder: str) -> int:
+    """Bytes that the archive of the entries has at most: S3 takes 10,000 parts, all as long as the first."""
+    with closing(tree.entries(workspaces, folder)) as entries:
+        sizes = [entry.status.st_size if stat.S_ISREG(entry.status.st_mode) else 0 for entry in entries]
+    # gzip adds a little to what it cannot compress.
+    return (sum(sizes) + _HEADERS * (len(sizes) + 1)) * 1001 // 1000
 
 
 class _Archive(io.RawIOBase):
