@@ -21,7 +21,7 @@ def environment(*requirements):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "complete").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-            subprocess.run([place / "bin/pip", "install", "-q", *requirements], check=True, capture_output=True)
+            subprocess.run([place / "bin/pip", "install", "-q", "--no-compile", *requirements], check=True, capture_output=True)
             (place / "complete").touch()
     return place
 
