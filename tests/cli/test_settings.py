@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from phalanx.cli.env import access, variables
+from phalanx.cli.env import access, env, variables
 from phalanx.cli.main import app
 from phalanx.cli.settings import AdminKey, Endpoints, foreign, make_private
 from phalanx.cli.stored import database_url
@@ -110,6 +111,24 @@ def test_env_lines_survive_a_shell(data_dir):
     script = f'eval "$({PHALANX} env --data-dir {data_dir})" && printf %s "$AWS_SECRET_ACCESS_KEY"'
     shown = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
     assert shown.stdout == "se/cr+et'"
+
+
+def test_env_waits_for_a_service_that_starts(data_dir, monkeypatch, capsys):
+    with socket.socket() as service:
+        service.bind(("127.0.0.1", 0))
+        # As a service does: the port is taken at once, and listened on when all stands behind it.
+        Endpoints(f"http://127.0.0.1:{service.getsockname()[1]}", "http://127.0.0.1:2", "eu-central-1").save(data_dir)
+        monkeypatch.setattr("phalanx.cli.env.WAIT_SECONDS", 0.2)
+        with pytest.raises(typer.Exit):
+            env(data_dir, wait=True)
+        refused = capsys.readouterr()
+        assert (refused.out, "has not answered" in refused.err) == ("", True)
+        monkeypatch.setattr("phalanx.cli.env.WAIT_SECONDS", 60)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(env, data_dir, wait=True)
+            service.listen()
+            waiting.result()
+    assert "export AWS_ACCESS_KEY_ID=AKIAEXAMPLE\n" in capsys.readouterr().out
 
 
 def test_commands_say_what_to_do_where_no_service_has_run(tmp_path):

@@ -2,12 +2,54 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ESP, PHALANX, TCP, UDP_500, wait_for
+from e2e.conftest import ESP, PHALANX, TCP, UDP_500, Phalanx, free_port, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def first_program(readme: str) -> tuple[list[str], str]:
+    """What a README says is to be typed for the first program, without comments; and the program."""
+    section = (ROOT / readme).read_text().partition("$ make setup\n")[2].partition("\n[")[0]
+    (program,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^\$ (.*?) *(?:#.*)?$", section, re.MULTILINE), program
+
+
+def test_the_first_program_of_the_readme_trains_encrypted(tmp_path):
+    typed, program = first_program("README.md")
+    assert (typed, program) == first_program("README.ja.md")
+    status = 'print(sagemaker.describe_training_job(TrainingJobName="my-first-encrypted-job")["TrainingJobStatus"])\n'
+    (tmp_path / "program.py").write_text(program + status)
+    service = Phalanx(tmp_path / "data", free_port())
+    # An earlier start's, on another port: it is not taken for this one's.
+    service.data_dir.mkdir()
+    (service.data_dir / "endpoints.json").write_text(
+        json.dumps({"endpoint": f"http://127.0.0.1:{free_port()}", "s3": "http://127.0.0.1:1", "region": "us-west-2"})
+    )
+    script = "\n".join(["set -e", "trap 'kill %1; wait %1' EXIT", *typed])
+    changed = {
+        "phalanx serve &": f"phalanx serve --port {service.port} 2>{shlex.quote(str(tmp_path / 'serve.log'))} &",
+        ".venv/bin/python": f".venv/bin/python {shlex.quote(str(tmp_path / 'program.py'))}",
+        ".venv/bin/": f"{Path(sys.executable).parent}/",
+    }
+    for given, used in changed.items():
+        assert given in script
+        script = script.replace(given, used)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_"))}
+    env["PHALANX_DATA_DIR"] = str(service.data_dir)
+    shown = subprocess.run(["bash", "-c", script], check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0, shown.stderr + (tmp_path / "serve.log").read_text()
+    assert shown.stdout.startswith("Completed\n")
+    assert "AES_GCM_16" in shown.stdout, shown.stdout
+    assert service.leftovers() == []
 
 
 def capture(phalanx, vpc):

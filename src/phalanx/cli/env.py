@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
+import socket
+import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 import yaml
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, AdminKey, DataDir, Endpoints, default_bucket, fail
 
+WAIT_SECONDS = 120.0
+"""How long `--wait` waits for a service that starts."""
 _OVERRIDE = "SAGEMAKER_ADMIN_CONFIG_OVERRIDE"
 _HOSTS = "/etc/xdg/sagemaker/config.yaml"
 """Where the SDKs look for an administrator's configuration (platformdirs' site_config_dir)."""
 
 
-def env(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def env(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the service answers, which is starting.")] = False,
+) -> None:
     """Print `export` lines for boto3, the AWS CLI and the SageMaker SDKs: eval "$(phalanx env)"."""
+    if wait:
+        _wait(data_dir)
     for name, value in variables(data_dir).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _wait(data_dir: Path) -> None:
+    """Wait until the service in `data_dir` answers. Ends the command with a word where it does not for WAIT_SECONDS.
+
+    What an earlier start has written is not enough: a service listens once all stands behind it, where the file then says.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not ((data_dir / "endpoints.json").exists() and _listens(Endpoints.load(data_dir).endpoint)):
+        if time.monotonic() > deadline:
+            fail(f"The service with the data directory {data_dir} has not answered for {WAIT_SECONDS:.0f} s. See what it says.")
+        time.sleep(0.1)
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname or "", parts.port or 0), 1):
+        return True
+    return False
 
 
 def variables(data_dir: Path) -> dict[str, str]:
