@@ -12,6 +12,7 @@ import pytest
 
 from phalanx.algorithms import catalog
 from phalanx.algorithms.xgboost import ALIASES
+from phalanx.jobs.instance_types import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = ROOT / "console"
@@ -26,6 +27,15 @@ def test_npm(script):
 
 def test_the_lock_file_names_no_registry():
     assert '"resolved"' not in (CONSOLE / "package-lock.json").read_text()
+
+
+def test_instance_types_are_those_of_the_catalogue_that_the_sdk_knows():
+    code = 'console.log(JSON.stringify(Object.values(require("@aws-sdk/client-sagemaker").TrainingInstanceType)))'
+    known = json.loads(subprocess.run(["node", "-e", code], cwd=CONSOLE, check=True, capture_output=True).stdout)
+    form = (CONSOLE / "src/components/form.tsx").read_text()
+    (left_out,) = re.findall(r"Object\.values\(TrainingInstanceType\)\.filter\(\(type\) => !/(.+?)/\.test\(type\)\);", form)
+    assert {name for name in known if not re.search(left_out, name)} == CATALOGUE.keys() & set(known)
+    assert any(CATALOGUE[name].gpus for name in known if name in CATALOGUE)
 
 
 @pytest.fixture(params=ALGORITHMS, ids=lambda entry: entry["id"])

@@ -40,8 +40,8 @@ export interface SectionProps {
   faults: Faults;
 }
 
-/** Types without accelerators: there are no others here. */
-const INSTANCE_TYPES = Object.values(TrainingInstanceType).filter((type) => /^ml\.[cmrt]\d/.test(type));
+/** Those that the service knows: none with Trainium, and none whose data sheet is not public. */
+const INSTANCE_TYPES = Object.values(TrainingInstanceType).filter((type) => !/^ml\.(trn|g7|p6e|p6-b300)/.test(type));
 
 export function useFault() {
   const { t } = useWords();
