@@ -42,7 +42,7 @@ struct work {
 
 struct engine {
     struct side *sides[2];                     /* by enum sa_direction */
-    int tun, event;                            /* set before the threads start, as is all below but the failure */
+    int tun, event;                            /* set before the threads start, as is all below but the atomics */
     struct net sending, receiving;             /* the same socket, for one thread each */
     int batch;
     bool udp_offload;

@@ -9,8 +9,8 @@
  *   - a sequence number (the IV) is taken by one thread at a time;
  *   - a new policy list is seen by whole batches: a packet finds the old SA or the new one, never none.
  * What else there is belongs to one thread (buffers, coalescer, struct net), does not change once the threads run (struct
- * engine, the chosen AEAD library and its function table), or is atomic (struct engine's failure). An SA's AEAD context is
- * used inside its side's gate only. native/fuzz/threads.c runs all of it under ThreadSanitizer.
+ * engine, the chosen AEAD library and its function table), or is atomic (struct engine's failure, work and last_bulk). An SA's
+ * AEAD context is used inside its side's gate only. native/fuzz/threads.c runs all of it under ThreadSanitizer.
  * Two mutexes make it fair: whoever waits for the door holds the turn, so the packet thread cannot slip in again before. */
 #ifndef PHX_GATE_H
 #define PHX_GATE_H

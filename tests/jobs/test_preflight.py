@@ -8,7 +8,8 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from phalanx.jobs.preflight import MAX_LENGTH, MissingRule, failure_reason, missing_rules
+from phalanx.jobs.preflight import MissingRule, failure_reason, missing_rules
+from phalanx.jobs.record import FAILURE_REASON_LIMIT
 from phalanx.network.model import Rule, SecurityGroup
 
 SG = "sg-0123456789abcdef0"
@@ -162,7 +163,7 @@ def test_the_message_for_all_rules():
         " no outbound rule for ESP (protocol 50) to itself. "
     )
     assert text.count("Run: ") == 2
-    assert len(text) <= MAX_LENGTH
+    assert len(text) <= FAILURE_REASON_LIMIT
 
 
 def test_the_message_for_several_groups():
@@ -171,7 +172,7 @@ def test_the_message_for_several_groups():
     assert f"Security groups {', '.join(groups)} have no inbound rule for IKE (UDP 500) from themselves," in text
     assert text.count("Run: ") == 1
     everything = failure_reason(*job(3, *groups), [])
-    assert len(everything) <= MAX_LENGTH
+    assert len(everything) <= FAILURE_REASON_LIMIT
     assert everything.count("rule for") == 4
     assert everything.count("Run: ") == 2
 
@@ -183,7 +184,7 @@ def test_a_message_that_would_be_too_long(instances):
     groups_by_host = {host: (f"sg-{index:017x}",) for index, host in enumerate(hosts)}
     addresses = {host: f"10.0.0.{4 + index}" for index, host in enumerate(hosts)}
     text = failure_reason(groups_by_host, addresses, [])
-    assert len(text) <= MAX_LENGTH
+    assert len(text) <= FAILURE_REASON_LIMIT
     assert "An encrypted job needs UDP 500 and ESP" in text
     assert text.endswith("More commands are needed.")
     assert ("More groups lack rules." in text) == (instances > 2)

@@ -1,4 +1,4 @@
-"""The one error of the ipsec room."""
+"""The errors of the ipsec room."""
 
 from __future__ import annotations
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
+from phalanx.jobs.record import FAILURE_REASON_LIMIT
 from phalanx.network.model import Rule, SecurityGroup
-
-MAX_LENGTH = 1024
-"""Characters of a FailureReason (DescribeTrainingJob)."""
 
 Direction = Literal["ingress", "egress"]
 Needed = Literal["17", "50"]
@@ -73,7 +71,8 @@ def failure_reason(
 ) -> str | None:
     """Why an encrypted job cannot start: every missing rule, and the commands that add them; None where none is missing.
 
-    At most MAX_LENGTH characters: what does not fit is counted, the rules before the commands. Arguments as `missing_rules`.
+    At most FAILURE_REASON_LIMIT characters: what does not fit is counted, the rules before the commands. Arguments as
+    `missing_rules`.
     """
     missing = missing_rules(groups_by_host, addresses, security_groups)
     if not missing:
@@ -162,11 +161,11 @@ def _commands(rules: Sequence[MissingRule]) -> Iterator[str]:
 
 
 def _fill(text: str, parts: Sequence[str], more: str, reserve: int) -> str:
-    """`text` and as many of `parts` as fit MAX_LENGTH less `reserve`; `more` stands for those that do not."""
+    """`text` and as many of `parts` as fit FAILURE_REASON_LIMIT less `reserve`; `more` stands for those that do not."""
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         rest = 0 if last else len(more) + 1
-        if len(text) + 1 + len(part) + rest + reserve > MAX_LENGTH:
+        if len(text) + 1 + len(part) + rest + reserve > FAILURE_REASON_LIMIT:
             return f"{text} {more}"
         text = f"{text} {part}"
     return text

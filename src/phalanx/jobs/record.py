@@ -29,7 +29,7 @@ class Outcome:
     @property
     def by_platform(self) -> bool:
         """Whether the job fails by no fault of its own, so that it may be tried again."""
-        return (self.failure_reason or "").startswith("InternalServerError")
+        return is_platform_fault(self.failure_reason)
 
     def to_json(self) -> Json:
         """As the store keeps it."""
@@ -54,6 +54,11 @@ MAX_PENDING = Outcome(
 MAX_WAIT = Outcome("Stopped", "MaxWaitTimeExceeded", "Training job exceeded MaxWaitTimeInSeconds provided; the job was stopped")
 INTERRUPTED = Outcome("InProgress", "Interrupted", "The managed spot training instances were interrupted")
 """No end: the job waits for instances and begins again."""
+
+
+def is_platform_fault(failure_reason: str | None) -> bool:
+    """Whether a FailureReason is that of a fault that is not the job's own."""
+    return failure_reason is not None and failure_reason.startswith("InternalServerError")
 
 
 def waited_too_long(job: TrainingJob) -> bool:

@@ -29,7 +29,7 @@ class TrainingJob(Base):
     failure_reason: Mapped[str | None]
     stop_requested: Mapped[bool] = mapped_column(default=False)
     stage: Mapped[str] = mapped_column(default="starting")
-    """Where the runner is: starting, downloading, training, uploading, ending, ended."""
+    """Where the runner is: starting, downloading, training, interrupted, uploading, ending, ended."""
     outcome: Mapped[Json | None]
     """How the job ends, decided before it is taken down: {status, secondary_status, message, failure_reason}."""
     retries: Mapped[int] = mapped_column(default=0)

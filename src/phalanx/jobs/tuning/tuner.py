@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import load_only
 
+from phalanx.jobs import record
 from phalanx.jobs.tuning import completion, stopping, warm
 from phalanx.jobs.tuning.search import Evaluation
 from phalanx.jobs.tuning.settings import Settings
@@ -337,7 +338,7 @@ def _close(child: TuningChild, training: TrainingJob | None, objective: str, pla
     value = (training.metrics or {}).get(objective) if training is not None else None
     status = training.status if training is not None else "Stopped"
     if status == "Failed":
-        ours = ((training.failure_reason if training else None) or "").startswith("InternalServerError")
+        ours = training is not None and record.is_platform_fault(training.failure_reason)
         child.counted = "RetryableError" if ours else "NonRetryableError"
     else:
         child.counted = status
@@ -374,7 +375,7 @@ def _no_value(children: Sequence[TuningChild]) -> str:
     if all("Error" in child.counted for child in settled):
         reason = f"No training job succeeded after {len(settled)} attempts. "
         if refused is not None:
-            return (reason + f"A training job could not be created: {refused}")[:1024]
+            return (reason + f"A training job could not be created: {refused}")[: record.FAILURE_REASON_LIMIT]
         return reason + "Please take a look at the training job failures to get more details."
     return (
         f"No objective metrics found after running {len(settled)} training jobs. Please ensure that the custom algorithm is "
