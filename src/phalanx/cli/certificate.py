@@ -99,7 +99,17 @@ def _make(host: str) -> tuple[bytes, bytes, bytes]:
         )
 
     def usage(signs: bool) -> x509.KeyUsage:
-        return x509.KeyUsage(not signs, False, False, False, False, signs, signs, False, False)
+        return x509.KeyUsage(
+            digital_signature=not signs,
+            key_cert_sign=signs,
+            crl_sign=signs,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
 
     issuer = f"Phalanx on {socket.gethostname()}"[:64]
     authority = (

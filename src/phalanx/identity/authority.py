@@ -46,7 +46,7 @@ class Authority:
 
     def refused(self, client: Client, access_key: str) -> bool:
         """See Guard."""
-        return self._throttle.failed(_source(client.address), access_key)
+        return self._throttle.failed(_source(client.address))
 
     def accepted(self, client: Client, access_key: str) -> None:
         """See Guard."""

@@ -35,7 +35,7 @@ class Throttle:
         with self._lock:
             return self._left(source) >= 1 or (source, key) in self._right
 
-    def failed(self, source: str, key: str) -> bool:
+    def failed(self, source: str) -> bool:
         """A request was not from whom it said. Returns whether the source had failures left, so that this one is told of."""
         with self._lock:
             left = self._left(source)

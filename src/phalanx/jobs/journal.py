@@ -25,8 +25,6 @@ SAMPLE_SECONDS = 2.0
 """How often it is looked at what the instances use."""
 KEPT_SAMPLES = 10
 """So many looks are stored at once: series are by the minute, and to store them costs far more than to look."""
-EVENT_LIMIT = 262_144 - 26
-"""Bytes of a log event's message that CloudWatch Logs keeps (PutLogEvents: 256 KiB with 26 bytes of overhead)."""
 
 
 class Journal:
