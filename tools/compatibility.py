@@ -12,9 +12,9 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
-from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.fields import FIELDS, Field, Support
 from phalanx.services.sagemaker.service import service as sagemaker
+from phalanx.services.sagemaker_metrics.service import service as sagemaker_metrics
 from phalanx.services.sts.service import service as sts
 from phalanx.wire.service import Service
 
@@ -132,7 +132,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def _services() -> tuple[Service, ...]:
-    jobs = sagemaker(None, None), trial_metrics.service(None), logs(None), cloudwatch(None)  # type: ignore[arg-type]
+    jobs = sagemaker(None, None), sagemaker_metrics(None), logs(None), cloudwatch(None)  # type: ignore[arg-type]
     return *jobs, sts(None), iam(None), kms(None, None), phalanx(None, None)  # type: ignore[arg-type]
 
 

@@ -27,8 +27,8 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
-from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.service import service as sagemaker
+from phalanx.services.sagemaker_metrics.service import service as sagemaker_metrics
 from phalanx.services.sts.service import service as sts
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey, InlinePolicy, User
@@ -84,7 +84,7 @@ class Server:
             logs(self.database),
             kms(self.database, Keyring(self.database, directory / "root.key")),
             cloudwatch(self.database),
-            trial_metrics.service(self.database),
+            sagemaker_metrics(self.database),
             iam(self.directory),
             sts(self.directory),
             phalanx(self.database, control),

@@ -28,8 +28,8 @@ from phalanx.services.ec2.service import service as ec2
 from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
-from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.service import service as sagemaker
+from phalanx.services.sagemaker_metrics.service import service as sagemaker_metrics
 from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
@@ -170,7 +170,7 @@ class Endpoint:
             iam(directory),
             kms(self.database, Keyring(self.database, path.with_name("root.key"))),
             cloudwatch(self.database),
-            trial_metrics.service(self.database),
+            sagemaker_metrics(self.database),
         ]
         keys = {"AKIAEXAMPLE": Principal("secret", f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDAEXAMPLE")}
         self.application = application(made, keys.get, ACCOUNT)
@@ -227,7 +227,7 @@ class Endpoint:
 def operations():
     """Every operation that is served, in every protocol."""
     control = Control()
-    made = [sagemaker(None, control), trial_metrics.service(None), ec2(None, control), logs(None), sts(None), iam(None)]
+    made = [sagemaker(None, control), sagemaker_metrics(None), ec2(None, control), logs(None), sts(None), iam(None)]
     made += [kms(None, None), cloudwatch(None)]
     return [
         (service.name, operation, protocol)

@@ -7,7 +7,8 @@ import pytest
 from test_sagemaker import request, world  # noqa: F401
 
 from phalanx.jobs import series
-from phalanx.services.sagemaker import trial_metrics, trials
+from phalanx.services.sagemaker import trials
+from phalanx.services.sagemaker_metrics.service import METRICS, batch_put_metrics
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.errors import AwsError
@@ -191,7 +192,7 @@ def test_a_job_has_a_component_that_follows_it(lab):
     assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
     # What a program logs is something else, though it have the same name, and outlasts jobs made anew under this one.
     point = {"MetricName": "auc", "Timestamp": datetime.now(UTC), "Value": 0.1}
-    trial_metrics.batch_put_metrics(lab.database, {"TrialComponentName": name, "MetricData": [point]})
+    batch_put_metrics(lab.database, {"TrialComponentName": name, "MetricData": [point]})
     logged, of_job = lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"]
     assert (logged["Count"], logged["Last"], of_job) == (1, 0.1, metric)
     for _ in range(2):
@@ -285,7 +286,7 @@ def test_what_a_run_logs_is_summed_up_in_its_component(lab):
             for name in names
             for second, value in values
         ]
-        return trial_metrics.batch_put_metrics(lab.database, {"TrialComponentName": component, "MetricData": points})
+        return batch_put_metrics(lab.database, {"TrialComponentName": component, "MetricData": points})
 
     def at(second):
         return datetime(2026, 11, 30, 12, 0, second, tzinfo=UTC)
@@ -315,7 +316,7 @@ def test_what_a_run_logs_is_summed_up_in_its_component(lab):
         SearchExpression={"Filters": [{"Name": "Metrics.loss.Max", "Operator": "GreaterThan", "Value": "3.5"}]},
     )
     assert [each["TrialComponent"]["TrialComponentName"] for each in found["Results"]] == ["part-1"]
-    assert put((0, 1.0), names=[f"m{number}" for number in range(trial_metrics.METRICS - 2)]) == {}
+    assert put((0, 1.0), names=[f"m{number}" for number in range(METRICS - 2)]) == {}
     assert put((0, 1.0), names=["more"]) == {"Errors": [{"Code": "METRIC_LIMIT_EXCEEDED", "MetricIndex": 0}]}
     with pytest.raises(AwsError, match="nobody"):
         put((0, 1.0), component="nobody")

@@ -80,10 +80,10 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
-from phalanx.services.sagemaker import trial_metrics
 from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
+from phalanx.services.sagemaker_metrics.service import service as sagemaker_metrics
 from phalanx.services.sts.service import service as sts
 from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Unsuitable
 from phalanx.store.leadership import Leadership, NotLeading
@@ -497,7 +497,7 @@ class _Service:
             iam(self._directory),
             kms(self._database, keyring),
             cloudwatch(self._database),
-            trial_metrics.service(self._database),
+            sagemaker_metrics(self._database),
             phalanx(self._database, manager),
         ]
         metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census, lambda: self._s3_metrics())

@@ -1,0 +1,1 @@
+"""The operation of Amazon SageMaker Metrics that Phalanx serves."""
