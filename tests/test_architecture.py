@@ -39,21 +39,84 @@ MAY_IMPORT = {
 }
 
 
-def imports(path: Path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("phalanx."):
-            yield node.module.split(".")[1]
+MESSAGES = {
+    "data.envelope",
+    "data.metrics",
+    "data.model",
+    "data.objects",
+    "network.model",
+    "ipsec.model",
+    "ipsec.pki",
+    "runtime.model",
+    "node.messages",
+    "algorithms.catalog",
+}
+"""What `jobs` uses of the rooms of a node: what it says to them, and what the control plane does itself."""
+
+
+def modules(source: str):
+    """The modules that a program imports of Phalanx, without `phalanx.`: `room`, or `room.module` and so on."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: an import says from where, as `from phalanx.room.module import …`"
+            parent = f"{node.module}."
+            for name in node.names:
+                path = f"{parent}{name.name}".split(".")
+                if path[0] == "phalanx" and is_module(path):
+                    yield ".".join(path[1:])
+                elif path[0] == "phalanx" and len(path) > 2:
+                    yield ".".join(path[1:-1])
         elif isinstance(node, ast.Import):
-            yield from (name.name.split(".")[1] for name in node.names if name.name.startswith("phalanx."))
+            yield from (name.name.partition(".")[2] for name in node.names if name.name.startswith("phalanx."))
+
+
+def is_module(path: list[str]) -> bool:
+    """Whether an imported name is a module or a room, and nothing that a module has."""
+    place = SOURCE.parent.joinpath(*path)
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+def programs(room: str):
+    """A room's own; those in `image` run inside training images."""
+    for path in (SOURCE / room).rglob("*.py"):
+        if "image" not in path.relative_to(SOURCE).parts:
+            yield path
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_room_imports_only_what_lies_below(room):
-    for path in (SOURCE / room).rglob("*.py"):
-        if "image" in path.relative_to(SOURCE).parts:
-            continue  # programs that run inside training images
-        wrong = {target for target in imports(path) if target != room} - MAY_IMPORT[room]
+    for path in programs(room):
+        targets = {module.split(".")[0] for module in modules(path.read_text())}
+        wrong = targets - {room} - MAY_IMPORT[room]
         assert not wrong, f"{path.relative_to(SOURCE)} reaches up or across to {sorted(wrong)}"
+
+
+def test_jobs_speak_to_the_rooms_of_a_node_in_messages():
+    node = MAY_IMPORT["node"] | {"node"}
+    for path in programs("jobs"):
+        wrong = {module for module in modules(path.read_text()) if module.split(".")[0] in node} - MESSAGES
+        assert not wrong, f"{path.relative_to(SOURCE)} reaches into {sorted(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from phalanx import services", ["services"]),
+        ("from phalanx import __version__", []),
+        ("from phalanx.jobs import plan, preflight", ["jobs.plan", "jobs.preflight"]),
+        ("from phalanx.jobs.plan import Plan", ["jobs.plan"]),
+        ("def later():\n    import phalanx.node.agent", ["node.agent"]),
+        ("import phalanx_else, os\nfrom os import path", []),
+    ],
+)
+def test_every_way_to_import_is_seen(source, found):
+    assert list(modules(source)) == found
+
+
+@pytest.mark.parametrize("source", ["from .. import jobs", "from ..jobs.plan import Plan", "from . import plan"])
+def test_an_import_that_does_not_say_from_where_is_refused(source):
+    with pytest.raises(AssertionError, match="says from where"):
+        list(modules(source))
 
 
 def test_every_room_is_listed():

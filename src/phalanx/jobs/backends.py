@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from phalanx.network.router import INTERFACE
+from phalanx.network.model import INTERFACE
 
 _INTERFACES = {f"{backend}_SOCKET_IFNAME": INTERFACE for backend in ("GLOO", "NCCL", "TP")}
 """The interface to take: the ENI. Where traffic is encrypted they still bind to its address, and it is the route to the peers

@@ -11,6 +11,8 @@ HOST_MTU = 65535
 """MTU of an ENI in bytes whose job is all on one host: a packet costs a data plane much the same, however long it is, and IPv4
 has no longer one."""
 
+INTERFACE = "eth0"
+"""Name of an ENI inside its instance's namespace."""
 S3_ADDRESS = "198.51.100.1"
 """Where S3 is, for the instances of every VPC: an address of a block that nobody has (RFC 5737)."""
 S3_PORT = 443

@@ -19,15 +19,12 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 
 from phalanx.network import namespace, netfilter, tunnel
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import EXIT, Eni, GuardCounters, Overlay, VpcState
+from phalanx.network.model import EXIT, INTERFACE, Eni, GuardCounters, Overlay, VpcState
 from phalanx.network.ruleset import BASE_CHAINS, FLOWS, GUARD_COUNTERS, TABLE, counter, device, ruleset
 from phalanx.network.watch import Watch
 
 GATEWAY = "169.254.1.1"
 """Next hop of every instance: an address of the router's `lo`, for which it answers ARP on every ENI."""
-
-INTERFACE = "eth0"
-"""Name of an ENI inside its instance's namespace."""
 
 _FORWARD = "net/ipv4/ip_forward"
 _ONLINK = 4  # RTNH_F_ONLINK, linux/rtnetlink.h
