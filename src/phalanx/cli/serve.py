@@ -273,22 +273,22 @@ def serve(
     starting = os.open(data_dir / "starting.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(starting, fcntl.LOCK_EX)
     server = _Service(
-        host,
-        listener,
-        data_dir,
-        database_url(data_dir, database),
-        s3_endpoint,
-        registry or [],
-        require_encryption,
-        require_s3_route,
-        require_roles,
-        root_key or data_dir / "root.key",
-        _tls(host, data_dir, tls_certificate, tls_key),
-        strict_memory,
-        ike_profile,
-        fleet,
-        spread,
-        number,
+        host=host,
+        listener=listener,
+        data_dir=data_dir,
+        database=database_url(data_dir, database),
+        s3_endpoint=s3_endpoint,
+        registries=registry or [],
+        require_encryption=require_encryption,
+        require_s3_route=require_s3_route,
+        require_roles=require_roles,
+        root_key=root_key or data_dir / "root.key",
+        tls=_tls(host, data_dir, tls_certificate, tls_key),
+        strict_memory=strict_memory,
+        ike_profile=ike_profile,
+        fleet=fleet,
+        spread=spread,
+        number=number,
     )
     try:
         server.run(stop, lambda: os.close(starting))
@@ -373,6 +373,7 @@ class _Service:
 
     def __init__(
         self,
+        *,
         host: str,
         listener: socket.socket,
         data_dir: Path,

@@ -79,13 +79,13 @@ class Manager:
             store,
             signer,
             self._closing,
-            require_s3_route,
-            keys,
-            self._meter,
-            profile,
-            acting,
-            lending,
-            key_use,
+            require_s3_route=require_s3_route,
+            keys=keys,
+            meter=self._meter,
+            profile=profile,
+            acting=acting,
+            lending=lending,
+            key_use=key_use,
         )
         self._strict_memory = strict_memory
         self._known_capacity = Capacity(0, 0)

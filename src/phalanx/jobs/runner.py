@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -64,7 +64,8 @@ class World:
     store: ObjectStore
     signer: evidence.Signer
     closing: threading.Event
-    leaving: threading.Event = field(default_factory=threading.Event, kw_only=True)
+    _: KW_ONLY
+    leaving: threading.Event = field(default_factory=threading.Event)
     """Set before `closing` where instances go on, for the next service to take up."""
     require_s3_route: bool = False
     """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
