@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
-from phalanx.jobs.evidence import Signer, Tampered, doubt, report, summary, told, verify, with_attempt
+from phalanx.jobs.evidence import Signer, Tampered, doubt, report, signed_summary, summary, verify, with_attempt
 from phalanx.network.model import GuardCounters, Watched
 from phalanx.node.messages import Guards, Measurement
 
@@ -168,10 +168,10 @@ def test_only_what_the_service_has_signed_for_the_job_is_told_in_short(tmp_path,
         signer.sign({**made, "job": "x"}),
     ]
     for job.evidence in others:
-        assert told(job, signer.public_key) is None
+        assert signed_summary(job, signer.public_key) is None
         assert doubt(job, signer.public_key) is not None
     job.evidence = own
-    assert told(job, signer.public_key) == summary(own)
+    assert signed_summary(job, signer.public_key) == summary(own)
 
 
 def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():

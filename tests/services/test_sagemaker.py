@@ -10,9 +10,9 @@ from botocore.loaders import Loader
 from sqlalchemy import func, select
 
 from phalanx.jobs.keyring import Keyring
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.fields import FIELDS, Support
 from phalanx.services.sagemaker.service import service
+from phalanx.services.times import moment
 from phalanx.store import network
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
@@ -60,7 +60,7 @@ class StubControl:
     def doubt(self, job):
         return f"{job.name} is doubted"
 
-    def told(self, job):
+    def signed_summary(self, job):
         return {"of": job.name} if job.name == "two" else None
 
     def network_changed(self, vpc_id):

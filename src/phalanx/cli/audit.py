@@ -16,7 +16,7 @@ from phalanx import __version__
 from phalanx.cli.evidence import report_signer
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, Endpoints, fail
 from phalanx.cli.stored import stored
-from phalanx.jobs.evidence import doubt, told
+from phalanx.jobs.evidence import doubt, signed_summary
 from phalanx.store.base import Json, now_ms
 from phalanx.store.jobs import DeletedJob, TrainingJob
 
@@ -40,9 +40,8 @@ def audit(
         if not database.current():
             fail(f"The database of {data_dir} has another version's schema. Start the service first, with this version.")
         with database.read() as session:
-            jobs = [
-                _row(job, doubt(job, signer.public_key), told(job, signer.public_key), None) for job in session.scalars(query)
-            ]
+            key = signer.public_key
+            jobs = [_row(job, doubt(job, key), signed_summary(job, key), None) for job in session.scalars(query)]
             jobs += [
                 _row(job, job.doubt, job.evidence, job.deleted)
                 for job in session.scalars(select(DeletedJob).where(DeletedJob.created >= first))

@@ -84,7 +84,7 @@ def _verify(path: Path, job: str | None, key: str | None) -> None:
     try:
         report = json.loads(path.read_text(), object_pairs_hook=_members)
         signer = verify(report, key)
-        told = _told(report)
+        told = _in_short(report)
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}")
     except RecursionError:
@@ -107,7 +107,7 @@ def _members(pairs: list[tuple[str, Any]]) -> Json:
     return found
 
 
-def _told(report: Json) -> str:
+def _in_short(report: Json) -> str:
     """Whose report it is, and what it says in short. Raises what a wrong shape does: anybody may sign anything."""
     if "job" not in report:
         doubted = sum(job["doubt"] is not None for job in report["jobs"])

@@ -463,7 +463,7 @@ class _Service:
             # With it comes psycopg.
             from phalanx.store.news import News
 
-            self._news = News(self._database, {CHANGED: self._directory.changed, WRITTEN: manager.hear})
+            self._news = News(self._database, {CHANGED: self._directory.changed, WRITTEN: manager.replica_wrote})
             self._undo.callback(self._news.close)
             self._news.open()
 

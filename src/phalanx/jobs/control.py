@@ -41,7 +41,7 @@ class JobControl(Protocol):
     def doubt(self, job: TrainingJob) -> str | None:
         """Why it cannot be shown that the traffic of a job of several instances was encrypted; None where it can."""
 
-    def told(self, job: TrainingJob) -> Json | None:
+    def signed_summary(self, job: TrainingJob) -> Json | None:
         """What the report that the service has signed for a job says in short; None where there is none."""
 
     def network_changed(self, vpc_id: str) -> None:

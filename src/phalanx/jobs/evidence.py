@@ -106,7 +106,7 @@ def doubt(job: TrainingJob, public_key: str) -> str | None:
     return first_fault(job.evidence)
 
 
-def told(job: TrainingJob, public_key: str) -> Json | None:
+def signed_summary(job: TrainingJob, public_key: str) -> Json | None:
     """The `summary` of a job's report; None where there is none that the service with that key (base64) has signed for it."""
     if job.evidence is None:
         return None

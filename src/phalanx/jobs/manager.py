@@ -106,7 +106,7 @@ class Manager:
         self._enforcement.everything()
         self._thread.start()
 
-    def hear(self) -> None:
+    def replica_wrote(self) -> None:
         """Another replica has written something: a job, a wish to stop one, rules or routes."""
         if self._leads:
             self._missed = True
@@ -217,9 +217,9 @@ class Manager:
         """See JobControl."""
         return evidence.doubt(job, self._world.signer.public_key)
 
-    def told(self, job: TrainingJob) -> Json | None:
+    def signed_summary(self, job: TrainingJob) -> Json | None:
         """See JobControl."""
-        return evidence.told(job, self._world.signer.public_key)
+        return evidence.signed_summary(job, self._world.signer.public_key)
 
     def census(self) -> Measured:
         """What the fleet and the instances of running jobs say now; what these have measured goes to the counters as well.

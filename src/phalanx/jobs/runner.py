@@ -493,8 +493,12 @@ def _failure(broken: list[InstanceStatus]) -> Outcome:
 
     The end of an instance that ran out of memory goes before what its peers say of it.
     """
-    first = (lambda item: item.error, lambda item: item.out_of_memory, lambda item: item.failure, lambda _: True)
-    status = next(item for what in first for item in broken if what(item))
+    status = (
+        next((item for item in broken if item.error), None)
+        or next((item for item in broken if item.out_of_memory), None)
+        or next((item for item in broken if item.failure), None)
+        or broken[0]
+    )
     if status.error:
         return failed(status.error)
     if status.out_of_memory:

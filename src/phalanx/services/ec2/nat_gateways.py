@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2 import addresses, internet_gateways, network_interfaces, tags
 from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, moment, page
+from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.network import ElasticAddress, NatGateway, NetworkInterface, Subnet, new_id
 from phalanx.wire.errors import AwsError

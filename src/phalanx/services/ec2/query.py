@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter
@@ -19,11 +18,6 @@ Filters = Mapping[str, Values[T]]
 
 MIN_RESULTS = 5
 MAX_RESULTS = 1000
-
-
-def moment(milliseconds: int) -> datetime:
-    """A stored time as responses have it."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def truth(value: bool) -> tuple[str]:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2 import endpoint_services, network_interfaces, prefix_lists, tags
 from phalanx.services.ec2.errors import different_networks, unsupported
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, moment, page
+from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.services.ec2.quota import GROUPS_PER_INTERFACE
+from phalanx.services.times import moment
 from phalanx.store.network import (
     NetworkInterface,
     Route,

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from phalanx.identity import names
 from phalanx.identity.directory import Directory
-from phalanx.services.iam.entities import conflict, moment, no_such, over, page, user_of
+from phalanx.services.iam.entities import conflict, no_such, over, page, user_of
+from phalanx.services.times import whole_second
 from phalanx.store.base import now_ms
 from phalanx.store.identity import AccessKey
 from phalanx.wire.service import Caller, Members
@@ -22,7 +23,13 @@ def create_access_key(directory: Directory, session: Session, caller: Caller, me
         raise over("AccessKeysPerUser", KEYS_PER_USER)
     id, secret, now = names.access_key_id("AKIA"), names.secret_key(), now_ms()
     session.add(AccessKey(id=id, secret=directory.seal.close(secret, id), user_name=user.name, active=True, created=now))
-    key = {"UserName": user.name, "AccessKeyId": id, "Status": "Active", "SecretAccessKey": secret, "CreateDate": moment(now)}
+    key = {
+        "UserName": user.name,
+        "AccessKeyId": id,
+        "Status": "Active",
+        "SecretAccessKey": secret,
+        "CreateDate": whole_second(now),
+    }
     return {"AccessKey": key}
 
 
@@ -37,7 +44,7 @@ def list_access_keys(session: Session, caller: Caller, members: Members) -> Memb
                 "UserName": user.name,
                 "AccessKeyId": key.id,
                 "Status": "Active" if key.active else "Inactive",
-                "CreateDate": moment(key.created),
+                "CreateDate": whole_second(key.created),
             },
         )
         for key in keys

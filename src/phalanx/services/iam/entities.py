@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -118,8 +117,3 @@ def page(name: str, items: Sequence[tuple[str, object]], members: Members) -> Me
     more = len(rest) > len(shown)
     marker = {"Marker": tokens.encode([shown[-1][0]])} if more else {}
     return {name: [item for _, item in shown], "IsTruncated": more, **marker}
-
-
-def moment(milliseconds: int) -> datetime:
-    """A stored time, to the second as IAM shows it."""
-    return datetime.fromtimestamp(milliseconds // 1000, UTC)

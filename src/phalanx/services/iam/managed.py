@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import managed, names
-from phalanx.services.iam.entities import checked, conflict, moment, no_such, page, tags_of
+from phalanx.services.iam.entities import checked, conflict, no_such, page, tags_of
+from phalanx.services.times import whole_second
 from phalanx.store.base import now_ms
 from phalanx.store.identity import Attachment, ManagedPolicy, PolicyVersion
 from phalanx.wire.errors import AwsError
@@ -198,8 +199,8 @@ def _shown(session: Session, row: ManagedPolicy) -> Members:
         "PermissionsBoundaryUsageCount": 0,
         "IsAttachable": True,
         "Description": row.description,
-        "CreateDate": moment(row.created),
-        "UpdateDate": moment(row.updated),
+        "CreateDate": whole_second(row.created),
+        "UpdateDate": whole_second(row.updated),
     }
 
 
@@ -214,8 +215,8 @@ def _shown_of_aws(session: Session, arn: str) -> Members:
         "AttachmentCount": _attachments(session, arn),
         "PermissionsBoundaryUsageCount": 0,
         "IsAttachable": True,
-        "CreateDate": moment(_AWS_SINCE),
-        "UpdateDate": moment(_AWS_SINCE),
+        "CreateDate": whole_second(_AWS_SINCE),
+        "UpdateDate": whole_second(_AWS_SINCE),
     }
 
 
@@ -224,7 +225,7 @@ def _shown_version(version: PolicyVersion, default: int) -> Members:
         "Document": quoted(version.document),
         "VersionId": f"v{version.number}",
         "IsDefaultVersion": version.number == default,
-        "CreateDate": moment(version.created),
+        "CreateDate": whole_second(version.created),
     }
 
 
@@ -233,5 +234,5 @@ def _version_of_aws(arn: str) -> Members:
         "Document": quoted(managed.POLICIES[arn]),
         "VersionId": "v1",
         "IsDefaultVersion": True,
-        "CreateDate": moment(_AWS_SINCE),
+        "CreateDate": whole_second(_AWS_SINCE),
     }

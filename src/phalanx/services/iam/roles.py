@@ -14,7 +14,6 @@ from phalanx.identity.directory import Directory
 from phalanx.services.iam.entities import (
     checked,
     find_role,
-    moment,
     no_such,
     page,
     refuse,
@@ -23,6 +22,7 @@ from phalanx.services.iam.entities import (
 )
 from phalanx.services.iam.managed import quoted
 from phalanx.services.iam.users import nothing_left
+from phalanx.services.times import whole_second
 from phalanx.store.identity import Role
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -99,7 +99,7 @@ def _shown(caller: Caller, role: Role) -> Members:
         "RoleName": role.name,
         "RoleId": role.id,
         "Arn": names.role_arn(caller.account, role),
-        "CreateDate": moment(role.created),
+        "CreateDate": whole_second(role.created),
         "AssumeRolePolicyDocument": quoted(role.trust),
         "Description": role.description,
         "MaxSessionDuration": role.longest,

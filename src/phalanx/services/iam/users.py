@@ -9,13 +9,13 @@ from phalanx.identity import names
 from phalanx.services.iam.entities import (
     conflict,
     find_user,
-    moment,
     page,
     refuse,
     tag_list,
     tags_of,
     user_of,
 )
+from phalanx.services.times import whole_second
 from phalanx.store.identity import AccessKey, Attachment, InlinePolicy, User
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -71,6 +71,6 @@ def _shown(caller: Caller, user: User) -> Members:
         "UserName": user.name,
         "UserId": user.id,
         "Arn": names.user_arn(caller.account, user),
-        "CreateDate": moment(user.created),
+        "CreateDate": whole_second(user.created),
         **({"Tags": tag_list(user.tags)} if user.tags else {}),
     }

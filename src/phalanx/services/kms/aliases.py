@@ -7,7 +7,7 @@ from sqlalchemy import select
 from phalanx.jobs import keyring
 from phalanx.services.kms import paging
 from phalanx.services.kms.errors import answered
-from phalanx.services.kms.keys import moment
+from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.keys import Key, KeyAlias

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import select, tuple_
 
 from phalanx.jobs import keyring
 from phalanx.services.kms import paging
 from phalanx.services.kms.errors import answered, refuse
+from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.keys import Key
@@ -129,11 +128,6 @@ def metadata(key: Key) -> Members:
         "MultiRegion": False,
         **({} if key.deletion is None else {"DeletionDate": moment(key.deletion)}),
     }
-
-
-def moment(milliseconds: int) -> datetime:
-    """A time of the store as answers have it."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _switch(database: Database, identifier: str, enabled: bool) -> Members:

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker import hyperparameters, tags
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.errors import not_found, taken, validation
 from phalanx.services.sagemaker.names import arn
 from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.experiments import Algorithm

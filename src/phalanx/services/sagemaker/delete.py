@@ -44,7 +44,7 @@ def delete_training_job(database: Database, control: JobControl, _: Caller, memb
                     status=job.status,
                     encrypted=job.encrypted,
                     doubt=control.doubt(job),
-                    evidence=control.told(job),
+                    evidence=control.signed_summary(job),
                     deleted=now_ms(),
                 )
             )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from phalanx.services.sagemaker.errors import not_found
+from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob, Transition
@@ -21,11 +21,6 @@ _JOB = Statement(
     )
 )
 _TRANSITIONS = Statement(select(Transition.__table__).where(Transition.job == bindparam("job")).order_by(Transition.number))
-
-
-def moment(milliseconds: int) -> datetime:
-    """A time of the store as a timestamp of the service model."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:

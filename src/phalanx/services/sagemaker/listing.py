@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, select
 
-from phalanx.services.sagemaker.describe import moment, warm_pool
+from phalanx.services.sagemaker.describe import warm_pool
 from phalanx.services.sagemaker.paging import Orders, page, wanted
+from phalanx.services.times import moment
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.service import Caller, Members

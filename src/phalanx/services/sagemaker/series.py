@@ -7,7 +7,7 @@ import math
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from phalanx.services.sagemaker.describe import moment
+from phalanx.services.times import moment
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.metrics import MetricPoint, MetricSeries
 from phalanx.wire.service import Members

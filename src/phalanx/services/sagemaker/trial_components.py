@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session, defer
 
 from phalanx.services.sagemaker import experiments, series, tags, trials
 from phalanx.services.sagemaker.describe import described as described_job
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.errors import over_limit, taken, validation
 from phalanx.services.sagemaker.names import arn, user_context
 from phalanx.services.sagemaker.paging import Orders, between, milliseconds, page
+from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.experiments import Trial, TrialComponent, TrialMember

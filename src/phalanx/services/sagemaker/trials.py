@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.sagemaker import experiments, tags
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
 from phalanx.services.sagemaker.names import arn, user_context
 from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.experiments import Trial, TrialComponent, TrialMember

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.tuning import completion
 from phalanx.jobs.tuning.settings import metric_definitions, objective_of, training_job_definitions
 from phalanx.services.sagemaker import tags
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.tuning.children import resource_config
+from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from phalanx.services.sagemaker.describe import moment
 from phalanx.services.sagemaker.paging import Orders, page, wanted
 from phalanx.services.sagemaker.tuning.describe import TRAINING, counters, find, summary
+from phalanx.services.times import moment
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.tuning import TuningChild, TuningJob
