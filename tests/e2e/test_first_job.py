@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def first_program(readme: str) -> tuple[list[str], str]:
     """What a README says is to be typed for the first program, without comments; and the program."""
-    section = (ROOT / readme).read_text().partition("$ make setup\n")[2].partition("\n[")[0]
+    section = (ROOT / readme).read_text().partition("$ make setup\n")[2].partition("\n## ")[0]
     (program,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     return re.findall(r"^\$ (.*?) *(?:#.*)?$", section, re.MULTILINE), program
 
@@ -45,7 +45,9 @@ def test_the_first_program_of_the_readme_trains_encrypted(tmp_path):
         script = script.replace(given, used)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_"))}
     env["PHALANX_DATA_DIR"] = str(service.data_dir)
-    shown = subprocess.run(["bash", "-c", script], check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    # Where it hangs, the service is stopped as well.
+    command = ["timeout", "300", "bash", "-c", script]
+    shown = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr + (tmp_path / "serve.log").read_text()
     assert shown.stdout.startswith("Completed\n")
     assert "AES_GCM_16" in shown.stdout, shown.stdout

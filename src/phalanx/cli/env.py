@@ -26,7 +26,7 @@ _HOSTS = "/etc/xdg/sagemaker/config.yaml"
 
 def env(
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the service answers, which is starting.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the service answers, for two minutes at most.")] = False,
 ) -> None:
     """Print `export` lines for boto3, the AWS CLI and the SageMaker SDKs: eval "$(phalanx env)"."""
     if wait:
