@@ -1,12 +1,15 @@
 """Members, guards and rules of a host's VPCs, in real router namespaces."""
 
 import subprocess
+from dataclasses import dataclass
 
 import pytest
 
+from network.lab import ALL_OUT, Instance, run
 from node.test_protocol import spec
 from phalanx.network import namespace
-from phalanx.network.model import Exits, Rule, SecurityGroup
+from phalanx.network.errors import NetworkError
+from phalanx.network.model import Exits, Overlay, Remote, Rule, SecurityGroup
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 
@@ -174,3 +177,103 @@ def test_the_exit_stands_while_something_leads_out_and_is_mended(vpcs, names):
         again.leave(each)
     assert namespace.listing(names.router_namespace("vpc-1")) == []
     assert (again._routers, again._exits) == ({}, {})
+
+
+FRIENDS = (
+    SecurityGroup(
+        "sg-server",
+        (ALL_OUT, Rule("ingress", "17", 7000, 7000, cidr="10.0.0.0/24"), Rule("ingress", "17", 6000, 6000, group="sg-friend")),
+    ),
+    SecurityGroup("sg-friend", (ALL_OUT,)),
+    SecurityGroup("sg-foe", (ALL_OUT,)),
+)
+REUSED = "10.0.0.20"
+
+
+@dataclass
+class Host:
+    """A host of its own: a namespace with an address on the link to the other, and VPCs of its own."""
+
+    name: str
+    address: str
+    names: Names
+
+    def __post_init__(self):
+        self.vpcs = Vpcs(self.names)
+
+    def enforce(self, *remotes):
+        with namespace.entered(self.name):
+            self.vpcs.enforce("vpc-1", FRIENDS, Exits(), Overlay(7, self.address, tuple(remotes)))
+
+    def join(self, member):
+        with namespace.entered(self.name):
+            join(self.vpcs, self.names, member)
+        return Instance(member.eni, self.names.instance_namespace(member.id))
+
+    def leave(self, member):
+        with namespace.entered(self.name):
+            self.vpcs.leave(member)
+        namespace.delete(self.names.instance_namespace(member.id))
+
+
+@pytest.fixture
+def hosts(names, tmp_path):
+    """Two hosts of one VPC."""
+    made = []
+    for letter, address in (("a", "192.168.7.1"), ("b", "192.168.7.2")):
+        name = f"{names.namespaces}{letter}"
+        namespace.create(name)
+        if made:
+            run(made[0].name, "ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", name)
+        own = Names(tmp_path / letter)
+        own.run_dir.mkdir()
+        made.append(Host(name, address, own))
+    for host in made:
+        run(host.name, "ip", "addr", "add", f"{host.address}/24", "dev", "wire")
+        run(host.name, "ip", "link", "set", "wire", "up")
+    yield made
+    for host in made:
+        for name in namespace.listing(host.names.namespaces):
+            namespace.delete(name)
+
+
+def alone(job, group, address):
+    return spec("algo-1", job=job, groups=(group,), encrypted=False, hosts={"algo-1": address})
+
+
+def exchange(one, two):
+    """Whether a datagram passes, and its answer, by the connection alone."""
+    return one.reaches_udp(two, 6000, source=5000) and two.reaches_udp(one, 5000, source=6000)
+
+
+def test_who_has_the_address_of_one_that_has_left_inherits_nothing_on_another_host_either(hosts):
+    here, there = hosts
+    friend, foe = alone("friend", "sg-friend", REUSED), alone("foe", "sg-foe", REUSED)
+    here.enforce()
+    server = here.join(alone("server", "sg-server", "10.0.0.10"))
+    assert exchange(here.join(friend), server)
+    here.leave(friend)
+    there.enforce(Remote(server.eni, here.address))
+    heir = there.join(foe)
+    here.enforce(Remote(foe.eni, there.address))
+    assert heir.reaches_udp(server, 7000, source=5000)
+    assert not heir.reaches_udp(server, 6000, source=5000)
+
+
+def test_connections_of_those_who_left_other_hosts_are_forgotten_where_it_fails_at_first(hosts, monkeypatch):
+    here, there = hosts
+    friend, foe = alone("friend", "sg-friend", REUSED), alone("foe", "sg-foe", REUSED)
+    here.enforce(Remote(friend.eni, there.address))
+    server = here.join(alone("server", "sg-server", "10.0.0.10"))
+    there.enforce(Remote(server.eni, here.address))
+    assert exchange(there.join(friend), server)
+    there.leave(friend)
+    there.enforce(Remote(server.eni, here.address))
+    heir = there.join(foe)
+    with monkeypatch.context() as broken:
+        broken.setenv("PATH", "/nowhere")
+        with pytest.raises(NetworkError, match="cannot run nft"):
+            here.enforce(Remote(foe.eni, there.address))
+    here.enforce(Remote(foe.eni, there.address))
+    assert heir.reaches_udp(server, 7000, source=5000)
+    assert not heir.reaches_udp(server, 6000, source=5000)

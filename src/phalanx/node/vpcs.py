@@ -20,11 +20,15 @@ from phalanx.node.names import Names
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What was told of a VPC last. Nothing yet means no group that allows anything, and no way out."""
+    """What was told of a VPC last. Nothing yet means no group that allows anything, and no way out.
+
+    `gone` are addresses that nobody on other hosts has any more, and whose connections the router may still know.
+    """
 
     groups: tuple[SecurityGroup, ...] = ()
     exits: Exits = NO_EXITS
     overlay: Overlay | None = None
+    gone: tuple[str, ...] = ()
 
 
 class Vpcs:
@@ -46,16 +50,11 @@ class Vpcs:
         """
         with self._lock:
             before, rules = self._rules(vpc_id), _Rules(groups, exits, overlay)
-            path = self._path(vpc_id)
-            partial = path.with_suffix(".new")
-            partial.write_text(json.dumps(encode(_Rules, rules)))
-            partial.rename(path)
+            gone = {*before.gone, *(address for _, address in _beyond(before) - _beyond(rules))}
+            # Kept with the rules: whoever repeats this after a failure does not see any more who has left.
+            self._keep(vpc_id, replace(rules, gone=tuple(sorted(gone))))
             if vpc_id in self._members:
-                self._apply(vpc_id)
-                for _, gone in _beyond(before) - _beyond(rules):
-                    self._router(vpc_id).forget(gone)
-                self._lead_out(vpc_id)
-                self._reach(vpc_id)
+                self._hold(vpc_id)
 
     def restore(self, specs: Iterable[InstanceSpec]) -> None:
         """Take up members that an earlier agent attached, all before the first `join`: no guard falls in between."""
@@ -68,9 +67,7 @@ class Vpcs:
         with self._lock:
             self._members.setdefault(spec.vpc_id, {})[spec.id] = spec
             self._router(spec.vpc_id).ensure()
-            self._apply(spec.vpc_id)
-            self._lead_out(spec.vpc_id)
-            self._reach(spec.vpc_id)
+            self._hold(spec.vpc_id)
 
     def join(self, spec: InstanceSpec, watch: Watch | None = None) -> None:
         """Wire an instance that was admitted to its VPC, watched from before the first frame. Idempotent."""
@@ -87,6 +84,8 @@ class Vpcs:
             members.pop(spec.id, None)
             if members:
                 self._apply(spec.vpc_id)
+                # Whoever has the address next may be on another host, and is never attached here.
+                router.forget(spec.eni.address)
             else:
                 self._members.pop(spec.vpc_id, None)
                 self._exit(spec.vpc_id).destroy()
@@ -118,9 +117,7 @@ class Vpcs:
             changed = router.applied(state)
             # Not just `apply`: the namespace itself may be gone.
             router.ensure()
-            self._apply(vpc_id)
-            self._lead_out(vpc_id)
-            self._reach(vpc_id)
+            self._hold(vpc_id)
             return changed
 
     def finds_names(self, spec: InstanceSpec) -> bool:
@@ -139,6 +136,17 @@ class Vpcs:
 
     def _exit(self, vpc_id: str) -> Exit:
         return self._exits.setdefault(vpc_id, Exit(self._names.exit_namespace(vpc_id), self._router(vpc_id)))
+
+    def _hold(self, vpc_id: str) -> None:
+        """Have rules and guards in force, the connections of those who left forgotten, and the VPC's ways open."""
+        self._apply(vpc_id)
+        rules = self._rules(vpc_id)
+        if rules.gone:
+            for address in rules.gone:
+                self._router(vpc_id).forget(address)
+            self._keep(vpc_id, replace(rules, gone=()))
+        self._lead_out(vpc_id)
+        self._reach(vpc_id)
 
     def _lead_out(self, vpc_id: str) -> None:
         """Make the VPC's exit where it has a way out. One that is there stays: the router decides what takes it."""
@@ -180,6 +188,12 @@ class Vpcs:
     def _rules(self, vpc_id: str) -> _Rules:
         path = self._path(vpc_id)
         return decode(_Rules, json.loads(path.read_text())) if path.exists() else _Rules()
+
+    def _keep(self, vpc_id: str, rules: _Rules) -> None:
+        path = self._path(vpc_id)
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps(encode(_Rules, rules)))
+        partial.rename(path)
 
     def _path(self, vpc_id: str) -> Path:
         return self._directory / f"{vpc_id}.json"
