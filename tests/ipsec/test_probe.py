@@ -70,11 +70,12 @@ def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "teleport" in found.detail
 
 
-def test_a_kernel_that_cannot_count_an_addresss_flows_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["ct count", "maxseg size set rt mtu"])
+def test_a_kernel_that_cannot_do_what_routers_do_is_found_out(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = probe._run
 
     def old(*command: str, text: str = "") -> str:
-        if "ct count" in text:
+        if what in text:
             raise OSError("nft: Could not process rule: No such file or directory")
         return run(*command, text=text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from network.lab import ALL_IN, ALL_OUT, Instance, guard, icmp, ipv4, run
 from phalanx.network import namespace, tunnel
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import Eni, Guard, Overlay, Remote, Rule, SecurityGroup, VpcState
+from phalanx.network.model import ENI_MTU, HOST_MTU, Eni, Guard, Overlay, Remote, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.network.ruleset import TUNNEL
 
 VNI = 0xABCDEF
 IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # linux/in.h
+HEADERS = 20 + 20 + 12
+"""Bytes of IPv4 and of TCP with its timestamps."""
 
 
 @dataclass
@@ -175,6 +178,45 @@ def test_the_longest_packet_passes_and_the_tunnel_never_fragments(lab: Lab):
     run(lab.a.name, "ip", "link", "set", "wire", "mtu", "9100")
     with namespace.entered(lab.a.name):
         assert tunnel.mtu(lab.a.address) == 9001
+
+
+@pytest.mark.parametrize(("here", "there"), [(1500, 1500), (9000, 1500), (1500, 9000)])
+def test_tcp_between_jobs_that_are_whole_on_their_hosts_fits_the_tunnel(lab: Lab, here: int, there: int):
+    lab.groups["sg-1"] = (ALL_IN, ALL_OUT)
+    for host, mtu in ((lab.a, here), (lab.b, there)):
+        run(host.name, "ip", "link", "set", "wire", "mtu", str(mtu))
+    one, near = (lab.instance(lab.a, "sg-1", mtu=HOST_MTU) for _ in range(2))
+    two = lab.instance(lab.b, "sg-1", mtu=HOST_MTU)
+    lab.apply()
+    assert carries(one, two) == carries(two, one) == min(here, there) - tunnel.OVERHEAD - HEADERS
+    assert carries(one, near) > ENI_MTU
+
+
+def carries(one: Instance, two: Instance) -> int:
+    """Bytes of the longest segment that a connection begins with, once it has carried more than that both ways."""
+    size = 200_000
+
+    def send(connection: socket.socket) -> None:
+        with contextlib.suppress(TimeoutError):
+            connection.sendall(bytes(size))
+
+    with two.socket(socket.SOCK_STREAM) as listener, one.socket(socket.SOCK_STREAM) as near:
+        listener.bind((two.address, 7000))
+        listener.listen()
+        near.connect((two.address, 7000))
+        far, _ = listener.accept()
+        with far:
+            longest = near.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+            for sender, receiver in ((near, far), (far, near)):
+                sender.settimeout(5)
+                receiver.settimeout(5)
+                sending = threading.Thread(target=send, args=(sender,))
+                sending.start()
+                arrived = 0
+                while arrived < size:
+                    arrived += len(receiver.recv(size))
+                sending.join()
+            return longest
 
 
 def test_laying_repeats_and_follows(lab: Lab):

@@ -174,6 +174,7 @@ table inet probe {
     ct state established,related accept
     ct state new add @flows { ip saddr ct count over 4 } drop
     ip saddr @members ip daddr @members meta l4proto esp counter accept
+    tcp flags syn tcp option maxseg size set rt mtu
   }
 }
 """,

@@ -107,6 +107,9 @@ _BASE_RULES = {
         "meta nfproto != ipv4 drop",
         f'iifname "{TUNNEL}" oifname {{ "{TUNNEL}", "{device(EXIT.id)}" }} drop',
         "ip saddr vmap @guards",
+        # Jobs that are whole on their hosts have packets that no tunnel carries, and no router tells them so. Their segments
+        # fit both ways, whichever end's tunnel is narrower: `rt mtu` is the shorter of there and back, and never lengthens.
+        "tcp flags syn tcp option maxseg size set rt mtu",
         "accept",
     ),
     "forward-egress": (
