@@ -232,6 +232,39 @@ def test_a_nat_route_leads_to_the_internet_to_s3_and_to_names(world: World):
     assert world.shut(BEYOND, SERVICE)
 
 
+@pytest.mark.parametrize("rule", [Rule("egress", "6", 443, 443, cidr="0.0.0.0/0"), Rule("ingress", "-1", cidr="0.0.0.0/0")])
+def test_names_are_for_routes_to_allow_whatever_groups_say(world: World, rule: Rule):
+    def leaves(kind: int, port: int) -> bool:
+        """Whether something to a port of the name server's comes to the exit."""
+        with (
+            world.instance.socket(kind) as sender,
+            namespace.entered(world.outside),
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as seen,
+        ):
+            seen.bind(("eth0", 0x0800))
+            seen.settimeout(QUIET)
+            with suppress(TimeoutError, ConnectionError):
+                sender.connect((RESOLVER, port))
+                sender.send(b"who")
+            with suppress(TimeoutError):
+                # Connections of other tests may still say goodbye.
+                while (frame := seen.recv(100))[30:34] != socket.inet_aton(RESOLVER):
+                    pass
+                return int.from_bytes(frame[36:38]) == port
+            return False
+
+    world.lead(OPEN, rule)
+    assert world.resolves(10) == (relay.name_server() is not None)
+    assert leaves(socket.SOCK_DGRAM, 53)
+    assert leaves(socket.SOCK_STREAM, 53)
+    assert not leaves(socket.SOCK_DGRAM, 54)
+    world.lead(OPEN, ALL_OUT)
+    assert world.resolves(10) == (relay.name_server() is not None)
+    world.lead(replace(OPEN, names=()), rule)
+    assert not leaves(socket.SOCK_DGRAM, 53)
+    assert not leaves(socket.SOCK_STREAM, 53)
+
+
 def test_an_instance_may_have_so_many_connections_and_others_have_theirs(world: World):
     world.lead(OPEN)
     with ExitStack() as stack:

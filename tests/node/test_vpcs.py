@@ -1,15 +1,16 @@
 """Members, guards and rules of a host's VPCs, in real router namespaces."""
 
+import socket
 import subprocess
 from dataclasses import dataclass
 
 import pytest
 
-from network.lab import ALL_OUT, Instance, run
+from network.lab import ALL_OUT, QUIET, Instance, run
 from node.test_protocol import spec
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import Exits, Overlay, Remote, Rule, SecurityGroup
+from phalanx.network.model import RESOLVER, Exits, Overlay, Remote, Rule, SecurityGroup
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
 
@@ -151,8 +152,26 @@ def test_the_last_to_leave_takes_the_router_along(vpcs, names):
     assert not namespace.exists(names.router_namespace("vpc-1"))
 
 
+def asks_for_names(names, member):
+    """Whether a question of an instance's to the name server comes to the exit."""
+    with (
+        namespace.entered(names.exit_namespace(member.vpc_id)),
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as seen,
+    ):
+        seen.settimeout(QUIET)
+        with Instance(member.eni, names.instance_namespace(member.id)).udp(5353) as asking:
+            asking.sendto(b"who", (RESOLVER, 53))
+            try:
+                while seen.recv(100)[26:34] != socket.inet_aton(member.eni.address) + socket.inet_aton(RESOLVER):
+                    pass
+            except TimeoutError:
+                return False
+            return True
+
+
 def test_the_exit_stands_while_something_leads_out_and_is_mended(vpcs, names):
-    one, isolated = spec("algo-1", encrypted=False), spec("algo-2", encrypted=False, isolated=True)
+    one = spec("algo-1", encrypted=False)
+    isolated = spec("algo-1", job="isolated", encrypted=False, isolated=True, hosts={"algo-1": "10.0.0.20"})
     there = names.exit_namespace("vpc-1")
     vpcs.enforce("vpc-1", (GROUP,), Exits())
     join(vpcs, names, one, isolated)
@@ -161,7 +180,9 @@ def test_the_exit_stands_while_something_leads_out_and_is_mended(vpcs, names):
     vpcs.enforce("vpc-1", (GROUP,), Exits(s3=(subnet,), names=(subnet,)))
     (relay,) = namespace.processes(there)
     assert vpcs.finds_names(one)
+    assert asks_for_names(names, one)
     assert not vpcs.finds_names(isolated)
+    assert not asks_for_names(names, isolated)
     again = Vpcs(names)
     again.restore([one, isolated])
     again.join(one)

@@ -66,9 +66,9 @@ EXIT = Eni("exit", "169.254.1.2", ())
 class Exits:
     """How the subnets of a VPC lead out of it.
 
-    From the networks (subnets) in `s3` packets may leave for S3, from those in `names` for the name server; `outside` are
-    pairs of networks, a subnet and where it leads by a NAT gateway. `endpoints` are the network interfaces of S3 interface
-    endpoints: every subnet leads to them, and their groups decide.
+    From the networks (subnets) in `s3` packets may leave for S3, from those in `names` for the name server, which groups have
+    no say in; `outside` are pairs of networks, a subnet and where it leads by a NAT gateway. `endpoints` are the network
+    interfaces of S3 interface endpoints: every subnet leads to them, and their groups decide.
     """
 
     s3: tuple[str, ...] = ()

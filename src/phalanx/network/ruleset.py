@@ -4,7 +4,7 @@ A forwarded packet passes four base chains, each with policy drop; accepting in 
 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
     guard        between instances of an encrypted job: IKE and ESP only, counted at the sender; connections mean nothing here
-    egress       a tracked flow that was let in, or what the sender's groups allow
+    egress       a tracked flow that was let in, a question for names where the sender's routes lead, or what its groups allow
     ingress      a tracked flow that was let in, or what the receiver's groups allow, or where the sender's routes lead
 
 What other hosts' routers send comes from the tunnel, only with the address of an instance that is there, and only for one that
@@ -95,6 +95,9 @@ def device(eni_id: str) -> str:
     return "eni" + hashlib.sha256(eni_id.encode()).hexdigest()[:12]
 
 
+_QUESTION = f"ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 ip saddr @to-names"
+"""To the name server, of an instance whose routes lead there."""
+
 _BASE_RULES = {
     "prerouting": (
         "meta l4proto 50 notrack",
@@ -116,6 +119,8 @@ _BASE_RULES = {
         *_tracked(_BEGUN, _ANSWERED),
         # The exit begins nothing.
         f'ct state new iifname != "{device(EXIT.id)}" add @{FLOWS} {{ ip saddr ct count over {MOST_FLOWS} }} drop',
+        # "Security groups do not apply to DNS queries to the Route 53 Resolver" (Amazon VPC user guide); routes do.
+        f"{_QUESTION} accept",
         "iifname vmap @senders",
     ),
     "forward-ingress": (*_tracked(_ANSWERED, _BEGUN), "oifname vmap @receivers"),
@@ -218,7 +223,7 @@ def _exit_sets(exits: Exits) -> Iterator[str]:
 def _exit() -> Iterator[str]:
     """Where routes lead; the same marks as at an instance keep what passes from being tracked."""
     yield f"ip daddr {S3_ADDRESS} tcp dport {S3_PORT} ip saddr @to-s3 goto ingress-untracked"
-    yield f"ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 ip saddr @to-names goto ingress-untracked"
+    yield f"{_QUESTION} goto ingress-untracked"
     yield "ip daddr vmap @endpoints"
     yield "ip daddr @reserved drop"
     yield "meta l4proto tcp ip saddr . ip daddr @to-outside goto ingress-untracked"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
 from phalanx.network import namespace
@@ -176,7 +177,8 @@ class Vpcs:
             groups=(*groups, *(group for spec in isolated.values() for group in _isolated_groups(spec, groups))),
             enis=tuple(_isolated_eni(spec, spec.eni) if spec.isolated else spec.eni for spec in members),
             guards=tuple(guards.values()),
-            exits=rules.exits,
+            # Groups, which narrow all else that an isolated job does, do not apply to names.
+            exits=replace(rules.exits, names=_without(rules.exits.names, peers)),
             remotes=tuple(
                 replace(remote, eni=_isolated_eni(peers[remote.eni.address], remote.eni))
                 if remote.eni.address in peers
@@ -203,6 +205,15 @@ def _beyond(rules: _Rules) -> set[tuple[str, str]]:
     """Ids and addresses of network interfaces that are not on this host: whoever has an address next inherits no connection."""
     remotes = () if rules.overlay is None else rules.overlay.remotes
     return {(eni.id, eni.address) for eni in (*rules.exits.endpoints, *(remote.eni for remote in remotes))}
+
+
+def _without(networks: Iterable[str], addresses: Iterable[str]) -> tuple[str, ...]:
+    """The networks that hold all that these do, but the addresses."""
+    left = [IPv4Network(network) for network in networks]
+    for address in map(IPv4Network, addresses):
+        cut = [network.address_exclude(address) if address.subnet_of(network) else (network,) for network in left]
+        left = list(itertools.chain.from_iterable(cut))
+    return tuple(map(str, left))
 
 
 def _isolated_groups(spec: InstanceSpec, groups: tuple[SecurityGroup, ...]) -> list[SecurityGroup]:
