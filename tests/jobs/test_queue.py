@@ -1,10 +1,12 @@
 """Many jobs at once: all end right, in order, within the host's memory."""
 
+import threading
+
 from sqlalchemy import select
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, signer, wait_for
-from phalanx.fleet.base import NoRoom
+from phalanx.fleet.base import NoRoom, Unreachable
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.jobs import TrainingJob
@@ -52,6 +54,24 @@ class Scattered(StubFleet):
         super().place(specs)
 
 
+class Hangs(StubFleet):
+    """Does not take changes of rules of `vpc_id` at first, and then hangs over them until `go`."""
+
+    vpc_id = None
+
+    def __init__(self, script):
+        super().__init__(script)
+        self.asked, self.go = 0, threading.Event()
+
+    def enforce(self, vpc_id, *rules):
+        if vpc_id == self.vpc_id:
+            self.asked += 1
+            if self.asked == 1:
+                raise Unreachable("away")
+            assert self.go.wait(30)
+        super().enforce(vpc_id, *rules)
+
+
 def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, signer):
     fleet = SomeFail(Script(), memory=HOST_BYTES + PLACES * RESERVED_BYTES)
     names = [f"job-{number:03d}" for number in range(200)]
@@ -69,6 +89,32 @@ def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, s
     assert manager.order == names
     assert fleet.most <= PLACES
     assert fleet.present == set()
+
+
+def test_the_queue_does_not_wait_for_a_host_that_hangs_over_rules(database, signer):
+    fleet = Hangs(Script(hold=Phase.RUNNING))
+    create(database, "first", instances=1, encrypted=False)
+    manager = Manager(database, fleet, STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: load(database, "first").secondary_status == "Training")
+        fleet.vpc_id = next(iter(fleet.specs.values())).vpc_id
+        fleet.rules.clear()
+        manager.network_changed(fleet.vpc_id)
+        wait_for(lambda: fleet.asked == 2)
+        create(database, "second", instances=1, encrypted=False)
+        manager.wake()
+        wait_for(lambda: load(database, "second").secondary_status == "Training")
+        assert (fleet.asked, fleet.vpc_id in fleet.rules) == (2, False)
+        fleet.go.set()
+        wait_for(lambda: fleet.vpc_id in fleet.rules)
+        manager.routes_changed()
+        asked = fleet.asked
+        manager.routes_changed()
+        assert fleet.asked == asked, "what routes do not change is not enforced anew"
+    finally:
+        fleet.go.set()
+        manager.close()
 
 
 def test_gpus_are_reserved_one_by_one(database, signer):

@@ -97,6 +97,7 @@ class Manager:
         self._patient: dict[str, tuple[Shares, Shares]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
+        self._settlers: list[threading.Thread] = []
 
     def open(self) -> None:
         """Begin: jobs that an earlier service left go on first."""
@@ -122,6 +123,8 @@ class Manager:
         self._closing.set()
         self._awake.set()
         self._thread.join()
+        for settler in self._settlers:
+            settler.join()
         deadline = time.monotonic() + LEAVE_SECONDS
         for thread, _, _ in list(self._runners.values()):
             thread.join(max(0.0, deadline - time.monotonic()) if leave else None)
@@ -269,17 +272,15 @@ class Manager:
     def routes_changed(self) -> None:
         """See JobControl. Where another replica leads, it has been told by the commit."""
         if self._leads:
-            self._enforcement.everything()
+            self._enforcement.refresh()
 
     def _work(self) -> None:
         while not self._closing.is_set():
             begun = time.monotonic()
             self._awake.clear()
             try:
-                if self._missed:
-                    self._missed = False
-                    self._enforcement.refresh()
-                self._enforcement.settle()
+                if self._missed or self._enforcement.owes():
+                    self._begin_to_settle()
                 self._admit()
             except FleetError as error:
                 log.warning("the queue waits for the fleet", reason=str(error))
@@ -288,6 +289,28 @@ class Manager:
             # Where thousands wait a look takes long, and each job that ends asks for one: those that run must get on as well.
             self._closing.wait(min(time.monotonic() - begun, QUEUE_SECONDS))
             self._awake.wait(QUEUE_SECONDS)
+
+    def _begin_to_settle(self) -> None:
+        """Have rules enforced that are owed, in a thread of its own: the queue does not wait for hosts that hang."""
+        missed = self._missed
+        if missed:
+            # Only then: what is heard meanwhile must not be lost.
+            self._missed = False
+
+        def settle() -> None:
+            try:
+                if missed:
+                    self._enforcement.refresh(wait=False)
+                else:
+                    self._enforcement.settle(wait=False)
+            except Exception:
+                log.exception("rules cannot be enforced now")
+                if missed:
+                    self._missed = True
+
+        self._settlers = [each for each in self._settlers if each.is_alive()]
+        self._settlers.append(threading.Thread(target=settle, name="rules", daemon=True))
+        self._settlers[-1].start()
 
     def _admit(self) -> None:
         """Start runners for jobs in the order they were created; one that finds no room makes those wait that come later and
