@@ -22,6 +22,7 @@ from phalanx.identity.exempt import Exempt
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import verify
 from phalanx.store.identity import Session
+from phalanx.store.network import NatGateway
 from phalanx.wire.api import service_model
 from phalanx.wire.service import Client
 
@@ -321,6 +322,19 @@ def test_who_has_no_policy_may_nothing(server, nobody, number):
     assert resource in message
     if service != "sts":
         assert message.endswith(f" because no identity-based policy allows the {action} action")
+
+
+def test_an_association_is_a_matter_of_what_it_is_of(server, nobody):
+    with server.database.write() as session:
+        made = NatGateway(vpc_id="vpc-1", subnet_id="subnet-1", connectivity="public", interface_id="eni-1")
+        made.private_address, made.allocation_id, made.public_address = "10.9.0.4", "eipalloc-1", "203.0.113.1"
+        session.add(made)
+        session.flush()
+        association = made.association_id
+    of_address = server.ask(nobody, "ec2", "DisassociateAddress", {"AssociationId": association}).error[1]
+    assert f" on resource: arn:aws:ec2:{REGION}:{ACCOUNT}:elastic-ip/eipalloc-1 " in of_address
+    of_none = server.ask(nobody, "ec2", "DisassociateAddress", {"AssociationId": "eipassoc-1"}).error[1]
+    assert " on resource: * " in of_none
 
 
 @pytest.mark.parametrize("number", range(0, len(NOTHING), 3))

@@ -91,6 +91,7 @@ def test_a_public_nat_gateway(ec2, vpc, subnet, table, gateway, allocation):
     made = ec2.CreateNatGateway(SubnetId=subnet, AllocationId=allocation, TagSpecifications=tags)["NatGateway"]
     assert re.fullmatch(r"nat-0[0-9a-f]{16}", made["NatGatewayId"])
     assert (made["VpcId"], made["SubnetId"], made["State"]) == (vpc, subnet, "available")
+    assert made["AvailabilityMode"] == "zonal"
     assert (made["ConnectivityType"], made["Tags"]) == ("public", [{"Key": "Name", "Value": "out"}])
     (address,) = made["NatGatewayAddresses"]
     assert (address["AllocationId"], address["PublicIp"]) == (allocation, "203.0.113.1")
@@ -108,6 +109,9 @@ def test_a_public_nat_gateway(ec2, vpc, subnet, table, gateway, allocation):
 
     ec2.CreateRoute(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=made["NatGatewayId"])
     ec2.refused("InvalidIPAddress.InUse", "ReleaseAddress", AllocationId=allocation)
+    assert made["NatGatewayId"] in ec2.refused("AuthFailure", "DisassociateAddress", AssociationId=eip["AssociationId"])
+    ec2.refused("InvalidParameterValue", "DisassociateAddress", PublicIp=eip["PublicIp"])
+    ec2.refused("MissingParameter", "DisassociateAddress")
     ec2.refused("Resource.AlreadyAssociated", "CreateNatGateway", SubnetId=subnet, AllocationId=allocation)
     ec2.refused("DependencyViolation", "DetachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
     ec2.refused("DependencyViolation", "DeleteSubnet", SubnetId=subnet)
@@ -118,6 +122,8 @@ def test_a_public_nat_gateway(ec2, vpc, subnet, table, gateway, allocation):
     (_, route) = ec2.DescribeRouteTables(RouteTableIds=[table])["RouteTables"][0]["Routes"]
     assert (route["NatGatewayId"], route["State"]) == (made["NatGatewayId"], "blackhole")
     assert enis(ec2) == []
+    message = ec2.refused("InvalidAssociationID.NotFound", "DisassociateAddress", AssociationId=eip["AssociationId"])
+    assert message == f"The association ID '{eip['AssociationId']}' does not exist"
     ec2.refused(
         "NatGatewayNotFound",
         "ReplaceRoute",

@@ -20,7 +20,7 @@ from phalanx.store.identity import Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.named import NAMED
-from phalanx.store.network import ElasticAddress, ResourceTag, RouteTableAssociation, SecurityGroup
+from phalanx.store.network import ElasticAddress, NatGateway, ResourceTag, RouteTableAssociation, SecurityGroup
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
 
@@ -147,7 +147,10 @@ class Authority:
                 return list(transaction.scalars(select(NAMED[kind].arn).where(NAMED[kind].name == name)))
             if kind == "AssociationId":
                 association = transaction.get(RouteTableAssociation, name)
-                return [] if association is None else [association.route_table_id]
+                if association is not None:
+                    return [association.route_table_id]
+                gateways = transaction.scalars(select(NatGateway).where(NatGateway.state == "available"))
+                return [each.allocation_id for each in gateways if each.allocation_id and each.association_id == name]
             if kind == "PublicIp":
                 return list(transaction.scalars(select(ElasticAddress.id).where(ElasticAddress.address == name)))
             if kind == "GroupName":

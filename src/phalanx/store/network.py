@@ -264,6 +264,11 @@ class NatGateway(Resource):
     created: Mapped[int] = mapped_column(default=now_ms)
     deleted: Mapped[int | None]
 
+    @property
+    def association_id(self) -> str:
+        """Id of the association between a public one and its elastic address."""
+        return "eipassoc-" + self.id.removeprefix("nat-")
+
 
 class VpcEndpoint(Resource):
     """A VPC endpoint. `kind` is Gateway (with route tables) or Interface (with interfaces, one a subnet, and groups)."""

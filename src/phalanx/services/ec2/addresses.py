@@ -1,4 +1,4 @@
-"""Elastic addresses, which public NAT gateways need: allocate, describe, release.
+"""Elastic addresses, which public NAT gateways need: allocate, describe, disassociate, release.
 
 They are taken from a block for documentation (RFC 5737): nothing routes to them.
 """
@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import tags
-from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
+from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, unsupported
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.store.network import ElasticAddress, NatGateway
@@ -21,11 +21,6 @@ from phalanx.wire.service import Caller, Members
 
 POOL = ipaddress.IPv4Network("203.0.113.0/24")
 _NOT_SERVED = ("Address", "PublicIpv4Pool", "CustomerOwnedIpv4Pool", "IpamPoolId")
-
-
-def association(gateway: NatGateway) -> str:
-    """Id of the association between a NAT gateway and its elastic address."""
-    return "eipassoc-" + gateway.id.removeprefix("nat-")
 
 
 def holder(session: Session, address: ElasticAddress) -> NatGateway | None:
@@ -102,6 +97,25 @@ def describe_addresses_attribute(session: Session, caller: Caller, request: Memb
     return {"Addresses": [{"AllocationId": address.id, "PublicIp": address.address} for address in shown], **more}
 
 
+def disassociate_address(session: Session, caller: Caller, request: Members) -> Members:
+    """DisassociateAddress, which undoes nothing: an address has been associated by a NAT gateway alone, which keeps it.
+
+    It is for clients that undo, after the gateway is deleted, what they saw before, as Terraform does. Raises AwsError
+    InvalidAssociationID.NotFound, AuthFailure (the gateway is there), InvalidParameterValue, MissingParameter.
+    """
+    if "AssociationId" not in request:
+        if "PublicIp" in request:
+            raise invalid_parameter("You must specify an association id when unmapping an address from a VPC instance")
+        raise missing_parameter("AssociationId")
+    asked = request["AssociationId"]
+    public = select(NatGateway).where(NatGateway.state == "available", NatGateway.allocation_id.is_not(None))
+    for gateway in session.scalars(public):
+        if gateway.association_id == asked:
+            text = f"You do not have permission to access the specified resource: delete {gateway.id}, which has the address."
+            raise AwsError("AuthFailure", text)
+    raise AwsError("InvalidAssociationID.NotFound", f"The association ID '{asked}' does not exist")
+
+
 def release_address(session: Session, caller: Caller, request: Members) -> Members:
     """ReleaseAddress.
 
@@ -133,7 +147,7 @@ def _held(gateway: NatGateway | None, caller: Caller) -> Members:
     if gateway is None:
         return {}
     return {
-        "AssociationId": association(gateway),
+        "AssociationId": gateway.association_id,
         "NetworkInterfaceId": gateway.interface_id,
         "NetworkInterfaceOwnerId": caller.account,
         "PrivateIpAddress": gateway.private_address,

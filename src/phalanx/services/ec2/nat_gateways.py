@@ -20,6 +20,7 @@ from phalanx.wire.service import Caller, Members
 SHOWN_AFTER_DELETION = 3_600_000
 """Milliseconds for which a deleted NAT gateway is still described: "about an hour" (Amazon VPC user guide)."""
 
+_ZONAL = "zonal"
 _NOT_SERVED = (
     "AvailabilityZoneAddresses",
     "SecondaryAllocationIds",
@@ -38,8 +39,8 @@ def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Me
     for member in _NOT_SERVED:
         if request.get(member):
             raise unsupported(f"The parameter {member} is not supported")
-    if request.get("AvailabilityMode", "zonal") != "zonal":
-        raise unsupported("The parameter AvailabilityMode must be 'zonal'")
+    if request.get("AvailabilityMode", _ZONAL) != _ZONAL:
+        raise unsupported(f"The parameter AvailabilityMode must be '{_ZONAL}'")
     if "SubnetId" not in request:
         raise missing_parameter("SubnetId")
     subnet = find(session, Subnet, request["SubnetId"], lock=True)
@@ -126,13 +127,14 @@ def _described(gateway: NatGateway, attached: Mapping[str, str]) -> Members:
         address |= {
             "AllocationId": gateway.allocation_id,
             "PublicIp": gateway.public_address,
-            "AssociationId": addresses.association(gateway),
+            "AssociationId": gateway.association_id,
         }
     return {
         "NatGatewayId": gateway.id,
         "VpcId": gateway.vpc_id,
         "SubnetId": gateway.subnet_id,
         "ConnectivityType": gateway.connectivity,
+        "AvailabilityMode": _ZONAL,
         "State": gateway.state,
         "CreateTime": moment(gateway.created),
         **({} if gateway.deleted is None else {"DeleteTime": moment(gateway.deleted)}),

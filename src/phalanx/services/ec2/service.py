@@ -138,6 +138,7 @@ def service(database: Database, control: JobControl) -> Service:
             "AllocateAddress": writes(addresses.allocate_address),
             "DescribeAddresses": reads(addresses.describe_addresses),
             "DescribeAddressesAttribute": reads(addresses.describe_addresses_attribute),
+            "DisassociateAddress": reads(addresses.disassociate_address),
             "ReleaseAddress": writes(addresses.release_address),
             "CreateVpcEndpoint": changes_routes(idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint)),
             "DescribeVpcEndpoints": reads(vpc_endpoints.describe_vpc_endpoints),
