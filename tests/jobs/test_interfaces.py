@@ -7,7 +7,15 @@ from phalanx.jobs.interfaces import InterfaceError, NoAddress, allocate, check_v
 from phalanx.network import model
 from phalanx.store.base import Base
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.network import NetworkInterface, NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Subnet, Vpc
+from phalanx.store.network import (
+    NetworkInterface,
+    NetworkInterfaceGroup,
+    ResourceTag,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+    Vpc,
+)
 
 
 @pytest.fixture
@@ -127,12 +135,16 @@ def test_an_unknown_subnet_or_group(database):
 def test_release_leaves_nothing_and_may_be_repeated(database):
     addresses(database, "a", hosts(2))
     addresses(database, "b", hosts(1))
+    with database.write() as session:
+        for interface in session.scalars(select(NetworkInterface)):
+            session.add(ResourceTag(resource_id=interface.id, key="of", value=interface.job))
     for _ in range(2):
         with database.write() as session:
             release(session, "a")
     with database.read() as session:
         assert [interface.job for interface in session.scalars(select(NetworkInterface))] == ["b"]
         assert len(list(session.scalars(select(NetworkInterfaceGroup)))) == 1
+        assert [tag.value for tag in session.scalars(select(ResourceTag))] == ["b"]
 
 
 def test_the_rules_of_a_vpc(database):

@@ -14,6 +14,7 @@ import phalanx.store
 from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base
 from phalanx.store.database import REVISION, Database, sqlite_url
+from phalanx.store.network import ResourceTag
 
 MIGRATIONS = str(Path(phalanx.store.__file__).parent / "migrations")
 REVISIONS = [each.revision for each in ScriptDirectory(MIGRATIONS).walk_revisions()]
@@ -32,18 +33,47 @@ def test_the_last_is_this_versions():
     assert ScriptDirectory(MIGRATIONS).get_current_head() == REVISION
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
-def test_upgrade(database, revision):
+def upgrade(database, revision, **rows):
+    """A database of an earlier schema, with rows as that has them, whatever the newest one makes of it."""
     config = Config()
     config.set_main_option("script_location", MIGRATIONS)
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     with database.engine.begin() as connection:
-        # As that schema has it, whatever the newest one makes of it.
-        connection.execute(Table("access_keys", MetaData(), autoload_with=connection).insert(), ROW)
+        for table, content in rows.items():
+            connection.execute(Table(table, MetaData(), autoload_with=connection).insert(), content)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_upgrade(database, revision):
+    upgrade(database, revision, access_keys=ROW)
     database.migrate()
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
         row = connection.execute(select(Table("access_keys", MetaData(), autoload_with=connection))).one()
     assert row._mapping["secret"] == "sealed"
+
+
+def test_tags_of_interfaces_that_are_gone_go(database):
+    vpc = {"id": "vpc-1", "cidr": "10.0.0.0/16", "is_default": False, "state": "available", "created": 1}
+    subnet = {
+        "id": "subnet-1",
+        "vpc_id": "vpc-1",
+        "cidr": "10.0.0.0/24",
+        "zone": "us-east-1a",
+        "is_default": False,
+        "created": 1,
+    }
+    interface = {"id": "eni-here", "subnet_id": "subnet-1", "vpc_id": "vpc-1", "address": "10.0.0.4", "description": ""}
+    upgrade(
+        database,
+        "0002",
+        vpcs={**vpc, "dns_support": True, "dns_hostnames": False, "usage_metrics": False},
+        subnets={**subnet, "map_public": False},
+        network_interfaces={**interface, "status": "in-use", "job": "job", "host": "algo-1", "created": 1},
+        resource_tags=[{"resource_id": id, "key": "a", "value": "b"} for id in ("eni-here", "eni-gone", "vpc-1")],
+    )
+    database.migrate()
+    with database.read() as session:
+        assert set(session.scalars(select(ResourceTag.resource_id))) == {"eni-here", "vpc-1"}

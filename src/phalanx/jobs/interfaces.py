@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from phalanx.network import model
@@ -15,6 +15,7 @@ from phalanx.store.network import (
     NetworkInterfaceGroup,
     PrefixList,
     PrefixListEntry,
+    ResourceTag,
     SecurityGroup,
     SecurityGroupRule,
     Subnet,
@@ -107,8 +108,9 @@ def allocate(
 
 
 def release(session: Session, job: str) -> None:
-    """Delete a job's interfaces; nothing happens where it has none."""
+    """Delete a job's interfaces and their tags; nothing happens where it has none."""
     for interface in session.scalars(select(NetworkInterface).filter_by(job=job)):
+        session.execute(delete(ResourceTag).where(ResourceTag.resource_id == interface.id))
         session.delete(interface)
     session.flush()
 
