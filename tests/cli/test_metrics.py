@@ -3,6 +3,8 @@
 import json
 import re
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -131,6 +133,23 @@ def test_dashboard_and_alerts_ask_for_metrics_and_labels_that_there_are(opened, 
         name for each in asked for asked_name in re.findall(r"phalanx_\w+", each) for name in (asked_name, asked_name[:-7])
     }
     assert unasked == {"phalanx_training_jobs", "phalanx_census_fresh", "phalanx_fleet_cpus"}
+
+
+def test_what_alerts_wait_for_is_at_zero_before_it_ever_happens():
+    """increase() and rate() see nothing in a series whose first sample is the event itself."""
+    # A process of its own: the counters of this one have been at work.
+    fresh = "import phalanx.cli.serve, phalanx.cli.door, prometheus_client as p; print(p.generate_latest().decode())"
+    text = subprocess.run([sys.executable, "-c", fresh], capture_output=True, text=True, check=True).stdout
+    there = [(each.name, each.labels, each.value) for family in plain(text) for each in family.samples]
+    awaited = 0
+    for expression in expressions(yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())):
+        for name, selector in re.findall(r"(?:increase|rate)\((phalanx_\w+)(?:\{(.*?)\})?\[", expression):
+            for label, values in re.findall(r'(\w+)=~?"(.*?)"', selector) or [(None, "")]:
+                for value in values.split("|"):
+                    found = {now for metric, labels, now in there if metric == name and labels.get(label, "") == value}
+                    assert found == {0}, (name, label, value)
+                    awaited += 1
+    assert awaited > 8
 
 
 def expressions(value):

@@ -1,11 +1,13 @@
 """Counters that tell what evidence tells, each packet once."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
-from phalanx.jobs.meter import Meter
+from phalanx.jobs.meter import CAUSES, Meter
 from phalanx.store.jobs import TrainingJob
 
 REPORT = {
@@ -104,3 +106,10 @@ def test_no_label_holds_what_a_user_wrote(reason, label):
         TrainingJob(name="job", status="Failed", failure_reason=reason, encrypted=False, instances=1, evidence=None), ""
     )
     assert count() == before + 1
+
+
+def test_every_cause_of_the_engine_is_there_from_the_beginning():
+    header = (Path(__file__).parent.parent.parent / "native" / "engine" / "drops.h").read_text()
+    causes = [name.lower() for name in re.findall(r"^    ((?:OUT|IN)_\w+),", header, re.MULTILINE)]
+    assert len(causes) > 15
+    assert [cause for cause in CAUSES if not cause.startswith("Xfrm")] == causes

@@ -29,6 +29,14 @@ DOUBTED = Counter(
 PACKETS = Counter("phalanx_esp_packets", "Packets that instances sent and received through ESP.", ["direction"])
 BYTES = Counter("phalanx_esp_bytes", "Bytes within these packets.", ["direction"])
 DROPS = Counter("phalanx_esp_dropped_packets", "Packets that data planes dropped, by cause.", ["cause"])
+CAUSES = (
+    *("out_malformed", "out_no_policy", "out_blocked", "out_no_sa", "out_lifetime", "out_sequence", "out_cipher"),
+    *("out_too_big", "out_send"),
+    *("in_malformed", "in_unknown_spi", "in_address", "in_replay", "in_icv", "in_lifetime", "in_dummy", "in_protocol"),
+    *("in_no_policy", "in_tun"),
+    *("XfrmInStateProtoError", "XfrmInStateSeqError"),
+)
+"""Those of the engine, and those by which the kernel tells forged and replayed packets. It has more, of less consequence."""
 PLAINTEXT = Counter(
     "phalanx_plaintext_blocked_packets",
     "Packets in the clear that a guard stopped: the router's, or the one inside the instance's namespace.",
@@ -41,6 +49,13 @@ INTERRUPTIONS = Counter(
     "Faults of IKE, data planes, guards or wires that stopped an instance's traffic, or were mended before it could go wrong.",
 )
 
+# Prometheus sees no increase in the first sample of a series, and an alert that waits for one would miss the first event after
+# each start: what is counted is there from the beginning, at zero.
+ENDED.labels("Completed", ""), ENDED.labels("Stopped", "")
+for _reason in (*REASONS[1:], "other"):
+    ENDED.labels("Failed", _reason)
+for _cause in CAUSES:
+    DROPS.labels(_cause)
 for _direction in ("sent", "received"):
     PACKETS.labels(_direction), BYTES.labels(_direction)
 for _guard in ("router", "namespace"):

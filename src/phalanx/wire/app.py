@@ -47,6 +47,8 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 REFUSALS = Counter("phalanx_api_refusals", "Requests that were not from whom they said, or too many, by reason.", ["reason"])
+for _reason in Reason:
+    REFUSALS.labels(_reason.value)  # at zero: Prometheus sees no increase in the first sample of a series
 
 _log = structlog.get_logger(__name__)
 

@@ -35,6 +35,8 @@ REQUESTS = Counter(
 REFUSALS = Counter(
     "phalanx_s3_refusals", "Requests to S3 that were not from whom they said, or too many, by reason.", ["reason"]
 )
+for _reason in Reason:
+    REFUSALS.labels(_reason.value)  # at zero: Prometheus sees no increase in the first sample of a series
 BYTES = Counter("phalanx_s3_bytes", "Bytes of objects that were taken in and given out.", ["direction"])
 
 MANAGING = frozenset({"CreateBucket", "DeleteBucket"})
