@@ -30,6 +30,7 @@ def data_dir(tmp_path):
     (directory / "s3" / "buckets" / "b").mkdir(parents=True)
     (directory / "instances" / "i-1").mkdir(parents=True)
     (directory / "tls").mkdir()
+    (directory / "ray").mkdir()
     for name in (
         "evidence.key",
         "root.key",
@@ -39,6 +40,10 @@ def data_dir(tmp_path):
         "lock",
         "s3.log",
         "agent.log",
+        "agent.log.1.gz",
+        "ray/ports",
+        "ray/driver.log",
+        "ray/ray.log.2",
     ):
         (directory / name).write_text(name)
         (directory / name).chmod(0o600)
@@ -101,8 +106,9 @@ def test_what_a_service_knows_is_copied_while_it_works_and_restored(data_dir, bu
     assert verdict.fault is None
     assert verdict.records >= found - 1
     assert {path.name for path in again.iterdir()} == {
-        *("phalanx.db", "identity.key", "evidence.key", "root.key", "credentials", "tls", "audit")
+        *("phalanx.db", "identity.key", "evidence.key", "root.key", "credentials", "tls", "audit", "ray")
     }
+    assert [path.name for path in (again / "ray").iterdir()] == ["ports"]
     assert (again / "root.key").read_text() == "root.key"
     assert {path.stat().st_mode & 0o077 for path in (again, again / "root.key", again / "tls" / "key.pem")} == {0}
 

@@ -1,5 +1,7 @@
 """What the Debian package does to a machine, and what the page on operations says of it."""
 
+import contextlib
+import gzip
 import os
 import re
 import subprocess
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from phalanx.cli.settings import foreign
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
@@ -52,6 +56,35 @@ def test_settings_are_roots_to_read(machine, tmp_path):
 def test_a_removal_stops_all_and_keeps_the_data(machine):
     assert machine("prerm", "remove") == ["disable --now phalanx.service phalanx-host.service"]
     assert machine("postrm", "remove") == ["daemon-reload"]
+
+
+def test_logs_are_rotated_while_they_are_written_and_nothing_else_is(tmp_path):
+    text = (REPOSITORY / "deploy" / "debian" / "logrotate").read_text()
+    assert "deploy/debian/logrotate" in (REPOSITORY / "tools" / "deb").read_text()
+    rules, kept = tmp_path / "rules", tmp_path / "lib"
+    rules.write_text(text.replace("/var/lib/phalanx", str(kept)))
+    rules.chmod(0o644)
+    logs = [kept / name for name in ("default/agent.log", "default/s3.log", "default/ray/ray.log", "default/ray/driver.log")]
+    logs += [kept / "host" / "agent.log", kept / "host" / "ray.log"]
+    others = [kept / "default" / "audit" / "000000000000.jsonl", kept / "default" / "phalanx.db"]
+    for path in (*logs, *others):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_text("before\n")
+    with contextlib.ExitStack() as stack:
+        # As whoever starts these processes opens them.
+        writers = [stack.enter_context(log.open("ab", buffering=0)) for log in logs]
+        subprocess.run(["/usr/sbin/logrotate", "--force", "--state", str(tmp_path / "state"), str(rules)], check=True)
+        for writer in writers:
+            writer.write(b"after\n")
+    for log in logs:
+        old = log.with_name(f"{log.name}.1.gz")
+        assert (log.read_text(), gzip.decompress(old.read_bytes())) == ("after\n", b"before\n")
+        assert old.stat().st_mode & 0o777 == 0o600
+    assert {path.read_text() for path in others} == {"before\n"}
+    assert len([path for path in kept.rglob("*") if path.is_file()]) == 2 * len(logs) + len(others)
+    # They are the service's own: the data directory may stay its owner's alone.
+    assert foreign(kept / "default") == foreign(kept / "host") == []
 
 
 def test_the_page_says_what_to_do_about_every_alert():

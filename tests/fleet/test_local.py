@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phalanx.fleet.base import Refused
-from phalanx.fleet.local import LocalFleet
+from phalanx.fleet.local import LocalFleet, _last_line
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
@@ -68,6 +68,18 @@ def test_a_host_comes_back_whose_control_plane_has_replicas_and_takes_orders_of_
     finally:
         fleet.close()
     assert agents(tmp_path) == []
+
+
+def test_an_agents_last_words_are_found_at_the_end_of_a_log_of_any_length(tmp_path):
+    log = tmp_path / "agent.log"
+    assert _last_line(log) == ""
+    with log.open("wb") as file:
+        # Nobody has so much memory.
+        file.seek(1 << 42)
+        file.write(b'\n{"event": "the agent fails", "exception": "Traceback\\n  of it\\nOSError: no room"}\n')
+    assert _last_line(log) == "OSError: no room"
+    log.write_text("Killed\n\n")
+    assert _last_line(log) == "Killed"
 
 
 def test_rules_outlive_the_agent_in_memory_alone(fleet, names):

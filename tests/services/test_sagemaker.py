@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from contextlib import contextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from botocore.loaders import Loader
 from sqlalchemy import func, select
 
 from phalanx.jobs.keyring import Keyring
+from phalanx.services.sagemaker import delete
 from phalanx.services.sagemaker.fields import FIELDS, Support
 from phalanx.services.sagemaker.service import service
 from phalanx.services.times import moment
@@ -578,6 +580,50 @@ def test_of_a_deleted_job_that_trained_on_several_instances_is_kept_what_an_audi
         ("two", arn, 2, "Stopped", True, "two is doubted", {"of": "two"})
     ] * 2
     assert all(job.deleted >= job.created for job in kept)
+
+
+def test_a_long_log_is_deleted_in_portions_and_the_job_with_the_last(world, monkeypatch):
+    monkeypatch.setattr(delete, "PORTION", 4)
+    for name in ("job-1", "job-2"):
+        world.call("CreateTrainingJob", **request(name))
+    with world.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        job.status, job.stage, job.training_started = "Completed", "ended", 1
+        for stream, lines in (("job-1/algo-1-1", 7), ("job-1/algo-2-1", 5), ("job-2/algo-1-1", 3)):
+            name, host = stream[:5], stream[6:12]
+            session.add(LogStream(name=stream, job=name, host=host, created=1, events=lines))
+            session.flush()
+            session.add_all(
+                LogEvent(stream=stream, number=number, timestamp=1, ingested=1, message="m") for number in range(lines)
+            )
+    left = []
+
+    @contextmanager
+    def write():
+        with write_in_turn() as session:
+            left.append([(each.stream[6:12], each.number) for each in session.scalars(of_the_job)])
+            if len(left) == 3:
+                raise KilledError
+            yield session
+
+    of_the_job = select(LogEvent).where(LogEvent.stream.startswith("job-1/")).order_by(LogEvent.stream, LogEvent.number)
+    write_in_turn = world.database.write
+    monkeypatch.setattr(world.database, "write", write)
+    with pytest.raises(KilledError):
+        world.call("DeleteTrainingJob", TrainingJobName="job-1")
+    # Of what is asked to go the oldest has gone, and the job is there to be asked again.
+    assert world.call("DescribeTrainingJob", TrainingJobName="job-1")["TrainingJobStatus"] == "Completed"
+    assert world.call("DeleteTrainingJob", TrainingJobName="job-1") == {}
+    assert [len(each) for each in left] == [12, 8, 4, 4]
+    assert left[2] == [("algo-2", number) for number in range(1, 5)]
+    with world.database.read() as session:
+        assert session.scalars(select(LogEvent.stream).distinct()).all() == ["job-2/algo-1-1"]
+        assert session.scalar(select(func.count()).select_from(LogEvent)) == 3
+        assert [job.name for job in session.scalars(select(DeletedJob))] == ["job-1"]
+
+
+class KilledError(Exception):
+    pass
 
 
 @pytest.mark.shows("UpdateTrainingJob")

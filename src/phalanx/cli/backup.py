@@ -54,8 +54,8 @@ def backup(
         with tarfile.open(partial, "w:gz") as archive:
             archive.add(copy, DATABASE)
             for path in sorted(data_dir.iterdir()):
-                if path.name not in _LEFT_OUT and path.suffix not in (".log", ".new"):
-                    archive.add(path, path.name)
+                if path.name not in _LEFT_OUT:
+                    archive.add(path, path.name, filter=_lasting)
             # After the database: of all that is in it, the trail tells.
             for path in sorted((data_dir / _AUDIT).rglob("*.jsonl")):
                 _add_whole_lines(archive, path, str(path.relative_to(data_dir)))
@@ -111,6 +111,11 @@ def restore(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     typer.echo(f"{data_dir} is as it was. Copy the buckets back once the service runs: phalanx serve --data-dir {data_dir}")
+
+
+def _lasting(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """What of the data directory is copied as it lies there: neither logs, rotated ones either, nor what is half written."""
+    return None if {".log", ".new"} & set(Path(info.name).suffixes) else info
 
 
 def _add_whole_lines(archive: tarfile.TarFile, path: Path, name: str) -> None:

@@ -31,7 +31,8 @@ IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
 """Image store, shared by the services of a host. The built-in images in it can be built again."""
 
 _FILES = re.compile(
-    r"lock(\.\d)?|starting\.lock|(agent|ray|s3)\.log|s3(\.tls)?\.port|s3-authority\.pem|zone|(term|credentials|database)(\.new)?"
+    r"lock(\.\d)?|starting\.lock|(agent|ray|s3)\.log(\.\d+(\.gz)?)?|s3(\.tls)?\.port|s3-authority\.pem|zone"
+    r"|(term|credentials|database)(\.new)?"
     r"|phalanx\.db(-wal|-shm|-journal)?|(evidence|identity|root)\.(key|new)|metrics\.(token|new)|endpoints\.(json|new)"
     r"|sagemaker-sdk(-[0-9a-f]+)?\.yaml"
 )

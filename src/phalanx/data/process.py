@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _STOP_SECONDS = 5.0
+_WORDS = 64 << 10
+"""Bytes at the end of a log in which its last line is looked for: logs grow for as long as a service runs."""
 
 
 class ProcessError(Exception):
@@ -138,9 +140,19 @@ class Process:
             self._pidfd = None
 
 
+def tail(log: Path, size: int = _WORDS) -> bytes:
+    """The last `size` bytes of a log, or what there is of it. Raises OSError, but not where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
 def last_words(log: Path) -> str:
     """The last line of a helper's log."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = tail(log).decode(errors="replace").splitlines()
     return lines[-1] if lines else "nothing"
 
 

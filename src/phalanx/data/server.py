@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from phalanx.data import unix_http
-from phalanx.data.process import Process, ProcessError, last_words
+from phalanx.data.process import Process, ProcessError, last_words, tail
 
 SOCKET = "server.sock"
 _LOCK = "server.lock"
@@ -90,12 +90,7 @@ class S3Server:
 
     def _died_of_sums(self) -> bool:
         """Whether the server that ran last ended over the file of sums: a damaged page is met only when it is read."""
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
-                return b"bbolt" in log.read().rpartition(_STARTED)[2]
-        except FileNotFoundError:
-            return False
+        return b"bbolt" in tail(self.log, _TAIL).rpartition(_STARTED)[2]
 
     def _forget_sums(self) -> None:
         shutil.rmtree(self.directory / _SUMS, ignore_errors=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from phalanx.data.process import tail
 from phalanx.fleet import host
 from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.host import Host
@@ -189,7 +190,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    lines = tail(path).decode(errors="replace").strip().splitlines()
     last = lines[-1] if lines else ""
     try:
         said = json.loads(last)
