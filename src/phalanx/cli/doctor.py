@@ -11,17 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from phalanx.cli.settings import fail
+from phalanx.cli.settings import IMAGES, fail
 from phalanx.ipsec import probe
-from phalanx.node import volume
+from phalanx.node import prerequisites, volume
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Try what encrypted training needs, say which data plane this host uses and why, and what to install."""
+    """Try what training and its encryption need, say which data plane this host uses and why, and what to install."""
     if os.geteuid() != 0:
         fail("phalanx doctor tries things that only root may do: run it as root.")
     capabilities = probe.probe()
-    tried = (*capabilities.all, volume.probe())
+    here = (volume.probe(), *prerequisites.probe(IMAGES))
+    tried = (*capabilities.all, *here)
     try:
         plane = probe.choose(capabilities)
     except probe.Unprotected:
@@ -36,4 +37,4 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         console = Console()
         console.print(table)
         console.print(f"[bold]data plane:[/bold] {probe.explain(capabilities)}")
-    raise typer.Exit(0 if plane and tried[-1].ok else 1)
+    raise typer.Exit(0 if plane and all(item.ok for item in here) else 1)

@@ -18,7 +18,7 @@ import signal
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
@@ -55,15 +55,10 @@ def main(plan: dict[str, Any]) -> None:
     """Carries out the plan. Raises OSError or RuntimeError; returns when the container's first process has been started."""
     with open(plan["monitor"], "w") as group:
         group.write(str(os.getpid()))
-    _check("unshare", _libc.unshare(CLONE_NEWNS))
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    _stage(("opt_ml", "sys", *plan["layers"], *plan["mounts"]))
     netns = os.open(plan["netns"], os.O_RDONLY | os.O_CLOEXEC)
     _check(f"setns {plan['netns']}", _libc.setns(netns, CLONE_NEWNET))
     os.close(netns)
-    _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
-    os.chdir(STAGE)
-    for part in ("opt_ml", "rootfs", "skeleton", "sys", "written", *plan["layers"], *plan["mounts"]):
-        os.makedirs(part)
     # A sysfs of the instance's own network namespace: /sys/class/net shows its ENI and nothing of the host.
     _mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _mount(plan["opt_ml"], "opt_ml", None, MS_BIND)
@@ -71,24 +66,46 @@ def main(plan: dict[str, Any]) -> None:
     for target, source in plan["mounts"].items():
         _mount(source, target, None, MS_BIND)
         _mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
-    users = _user_namespace(plan["ids"]["first"], plan["ids"]["count"])
-    for target, layer in plan["layers"].items():
-        _mount_mapped(layer, target, users)
-    os.close(users)
-    # The skeleton (mount points, /etc/hosts …) lies over the image, and over both what the container writes: in memory.
-    # Directories have short names here, because an overlay's options must fit in a page, however many layers there are.
-    _mount(plan["skeleton"], "skeleton", None, MS_BIND)
-    _mount("tmpfs", "written", "tmpfs", MS_NOSUID | MS_NODEV, f"size={plan['memory']}")
-    for part in ("written/files", "written/work"):
-        os.mkdir(part, 0o755)
-        os.chown(part, plan["ids"]["first"], plan["ids"]["first"])
-    lower = ":".join(["skeleton", *plan["layers"]])
-    _mount("overlay", "rootfs", "overlay", MS_NODEV, f"lowerdir={lower},upperdir=written/files,workdir=written/work")
+    _make_root(plan["layers"], plan["skeleton"], plan["ids"]["first"], plan["ids"]["count"], plan["memory"])
     _drop_mounts(plan["needs"])
     _adopt_opt_ml(plan["layers"], plan["ids"]["first"])
     _find_program(plan["program"], plan["path"], plan["workdir"])
     _bound(_create(plan))
     _run("crun start", [*plan["crun"], "start", plan["id"]])
+
+
+def rehearse(layer: str, first: int, count: int) -> None:
+    """Makes a container's root, with the directory `layer` in place of an image, in a mount namespace that is gone with the
+    calling thread. Raises OSError or RuntimeError where this host cannot."""
+    _stage(("layer",))
+    _make_root({"layer": layer}, "skeleton", first, count, 1 << 20)
+
+
+def _stage(parts: Iterable[str]) -> None:
+    """Enters a mount namespace of its own, and a directory in memory with the parts of a root and these."""
+    _check("unshare", _libc.unshare(CLONE_NEWNS))
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    _mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711")
+    os.chdir(STAGE)
+    for part in ("rootfs", "skeleton", "written", *parts):
+        os.makedirs(part)
+
+
+def _make_root(layers: Mapping[str, str], skeleton: str, first: int, count: int, memory: int) -> None:
+    """Mounts the root of a container, whose ids are the host's `first` … and which may write `memory` bytes to it."""
+    users = _user_namespace(first, count)
+    for target, layer in layers.items():
+        _mount_mapped(layer, target, users)
+    os.close(users)
+    # The skeleton (mount points, /etc/hosts …) lies over the image, and over both what the container writes: in memory.
+    # Directories have short names here, because an overlay's options must fit in a page, however many layers there are.
+    _mount(skeleton, "skeleton", None, MS_BIND)
+    _mount("tmpfs", "written", "tmpfs", MS_NOSUID | MS_NODEV, f"size={memory}")
+    for part in ("written/files", "written/work"):
+        os.mkdir(part, 0o755)
+        os.chown(part, first, first)
+    lower = ":".join(["skeleton", *layers])
+    _mount("overlay", "rootfs", "overlay", MS_NODEV, f"lowerdir={lower},upperdir=written/files,workdir=written/work")
 
 
 def _user_namespace(first: int, count: int) -> int:
