@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from phalanx.algorithms import catalog
 from phalanx.cli.settings import IMAGES, fail
@@ -68,17 +71,25 @@ def load(
 
 
 @image.command("list")
-def listing() -> None:
+def listing(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: name, id, size in bytes, created (epoch, s).")] = False,
+) -> None:
     """Show what images the host has."""
-    table = Table("Name", "ID", "Size", "Created", box=None)
     try:
         found = Images.of(IMAGES).listing()
     except ImageError as error:
         fail(str(error))
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    # Whole names, on several lines in a narrow terminal: `remove` takes nothing less.
+    table = Table(Column("Name", overflow="fold"), "ID", "Size", "Created", box=None)
     for each in found:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
         table.add_row(each.name, each.id[:12], f"{each.size / 1e6:,.0f} MB", created)
-    Console().print(table)
+    # A pipe has no width of its own; a table needs some.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console.print(table)
 
 
 @image.command()

@@ -50,7 +50,7 @@ class ImageRoot:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image of a listing: its name, its id (the digest of its configuration), its size in bytes, its age in seconds."""
+    """An image of a listing: its name, its id (the digest of its configuration), its size in bytes, when it was made, in s."""
 
     name: str
     id: str
