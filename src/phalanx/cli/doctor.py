@@ -37,4 +37,5 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         console = Console()
         console.print(table)
         console.print(f"[bold]data plane:[/bold] {probe.explain(capabilities)}")
-    raise typer.Exit(0 if plane and all(item.ok for item in here) else 1)
+    # Without FUSE all works but FastFile channels, whose jobs say so.
+    raise typer.Exit(0 if plane and all(item.ok or item.purpose == "FastFile" for item in here) else 1)
