@@ -376,6 +376,35 @@ def test_connect_names_the_pair_that_does_not_answer(wire: Wire) -> None:
     wire.mesh([two], specs=wire.specs(), connect=False)
 
 
+@three
+def test_a_daemon_hears_its_peers_alone(wire: Wire) -> None:
+    """Whom else security groups let in, and the container beside it, would have it work and fill its log."""
+    one, two, stranger = wire.hosts
+    wire.mesh([one, two])
+    asked = [(stranger, one.address), (one, one.address), (one, "127.0.0.1")]
+    said = Charon(one.space, one.rundir).log_size
+    before = said()
+    assert [answered(*each) for each in asked] == [False] * 3
+    assert said() == before
+    assert one.reaches(two)
+
+    run("nsenter", f"--net={netns.path(one.space)}", "nft", "flush", "ruleset")
+    assert [answered(*each) for each in asked] == [True] * 3
+    assert one.member.health() is None
+    assert [answered(*each) for each in asked] == [False] * 3
+
+
+def answered(host: Host, address: str) -> bool:
+    """Whether the daemon at that address says anything to a program of that host."""
+    with host.open() as program:
+        program.sendto(begin_of_ike(os.urandom(8)), (address, 500))
+        program.settimeout(0.3)
+        try:
+            return bool(program.recv(2000))
+        except TimeoutError:
+            return False
+
+
 def test_ike_has_no_socket_on_port_4500(wire: Wire) -> None:
     one, _ = wire.hosts
     wire.mesh()

@@ -9,9 +9,12 @@ import pytest
 
 from phalanx.data.channels import Cancelled
 from phalanx.data.checkpoints import Withheld
+from phalanx.ipsec.charon import LOG_LIMIT, Charon
 from phalanx.ipsec.member import MeshError
 from phalanx.network.errors import NetworkError
+from phalanx.node import agent as node_agent
 from phalanx.node import worker as module
+from phalanx.node.agent import Agent
 from phalanx.node.messages import Phase
 from phalanx.node.worker import Worker
 from phalanx.runtime.model import ContainerStatus
@@ -197,6 +200,32 @@ def test_a_container_that_is_ended_before_its_start_is_not_started(live):
     worker.advance(Phase.RUNNING)
     until(lambda: worker.status.phase == Phase.EXITED)
     assert not instance.starting.is_set()
+
+
+def test_what_a_daemon_logs_stays_short_during_a_long_step_too(live, tmp_path, monkeypatch):
+    monkeypatch.setattr(node_agent, "VERIFY_SECONDS", 0.01)
+    agent = object.__new__(Agent)
+    agent._lock, agent._closing = threading.Lock(), threading.Event()
+    agent._rooms = SimpleNamespace(vpcs=SimpleNamespace(known=lambda: ()))
+    gone, loading = Instance(), Instance()
+    loading.load = lambda cancelled, fetching: cancelled.wait(30)
+    loading.trim = Charon("phxt-never-was", tmp_path).trim_log
+
+    def fail():
+        raise PermissionError("charon.log")
+
+    gone.trim = fail
+    agent._workers = {name: live(instance) for name, instance in (("gone", gone), ("loading", loading))}
+    until(lambda: agent._workers["loading"].status.phase == Phase.CONNECTED)
+    verifying = threading.Thread(target=agent._verify)
+    verifying.start()
+    log = tmp_path / "charon.log"
+    for _ in range(3):
+        with log.open("ab") as file:
+            file.write(b"\n" * (LOG_LIMIT + 1))
+        until(lambda: log.stat().st_size <= LOG_LIMIT)
+    agent._closing.set()
+    verifying.join()
 
 
 def test_what_cannot_be_kept_of_an_instance_that_goes_ends_nobody(live):

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ ANSWER_TIMEOUT = 2.0
 START_TIMEOUT = 10.0
 """Seconds from the start of charon to its first answer."""
 LOG_LIMIT = 4 << 20
-"""Bytes that the log may have before it is emptied: it lies in memory."""
+"""Bytes that the log may have before it is cut to half of it: it lies in memory."""
 
 _SETTINGS = """\
 charon {
@@ -142,6 +143,9 @@ class Charon:
         self._rundir = rundir
         self._daemon = Daemon(space, rundir, IKE)
         self._socket = rundir / "charon.vici"
+        self._log_lock = threading.Lock()
+        # Bytes of the log's beginning that are gone, so that a position in it stays what it was.
+        self._cut = 0
 
     def pid(self) -> int | None:
         """The running daemon's process id, or None."""
@@ -240,23 +244,33 @@ class Charon:
         return found
 
     def trim_log(self) -> None:
-        """Empty the log where it has grown past LOG_LIMIT; the daemon appends, so it goes on at the beginning."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._daemon.log.stat().st_size > LOG_LIMIT:
-                os.truncate(self._daemon.log, 0)
+        """Keep the last lines of a log that has grown past LOG_LIMIT. May be called from any thread. Raises OSError."""
+        with self._log_lock, contextlib.suppress(FileNotFoundError):
+            size = self._daemon.log.stat().st_size
+            if size <= LOG_LIMIT:
+                return
+            # As the daemon does, it appends: what the daemon writes meanwhile stays, at most a little before its place.
+            with open(self._daemon.log, "rb+", opener=lambda path, flags: os.open(path, flags | os.O_APPEND)) as file:
+                file.seek(size - LOG_LIMIT // 2)
+                kept = file.read().partition(b"\n")[2]
+                size = file.tell()
+                file.truncate(0)
+                file.write(kept)
+            self._cut += size - len(kept)
 
     def log_size(self) -> int:
-        """Bytes that the log has: where what happens next will be written."""
-        try:
-            return self._daemon.log.stat().st_size
-        except FileNotFoundError:
-            return 0
+        """Bytes that were logged so far: where what happens next will be written, whatever is cut off before it."""
+        with self._log_lock:
+            try:
+                return self._cut + self._daemon.log.stat().st_size
+            except FileNotFoundError:
+                return self._cut
 
     def said(self, name: str, since: int) -> list[str]:
-        """What the daemon logged about its dealings with a peer after the log had `since` bytes."""
+        """What the daemon logged about its dealings with a peer after `log_size` was `since`, as far as it was kept."""
         try:
-            with self._daemon.log.open("rb") as file:
-                file.seek(since)
+            with self._log_lock, self._daemon.log.open("rb") as file:
+                file.seek(max(0, since - self._cut))
                 text = file.read().decode(errors="replace")
         except FileNotFoundError:
             return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from phalanx.ipsec import guard
 from phalanx.ipsec.charon import Charon, IkeSa, initiates
 from phalanx.ipsec.errors import MeshError, Unanswered
+from phalanx.ipsec.firewall import Firewall
 from phalanx.ipsec.kernel import KernelPlane
 from phalanx.ipsec.model import MeshReport, MeshSpec, PairReport, Peer, PlaneName
 from phalanx.ipsec.netns import xfrm_statistics
@@ -68,12 +69,17 @@ class Member:
             KernelPlane(netns, rundir, spec.address, device) if plane == "kernel" else EnginePlane(netns, rundir, device)
         )
         self._charon = Charon(netns, rundir)
+        self._firewall = Firewall(netns, self._addresses, device)
         # What was seen once is kept.
         self._certificates: dict[str, str] = {}
 
     def guard(self) -> None:
-        """Block plaintext between this namespace and every peer, and all IPv6. To be called before anything else runs."""
+        """Block plaintext between this namespace and every peer, all IPv6, and whoever is no peer from the IKE daemon.
+
+        To be called before anything else runs.
+        """
         guard.up(self._netns, self._addresses, self._device)
+        self._firewall.up()
 
     def start(self) -> None:
         """Bring up data plane and charon, with credentials and connections; what runs is adopted. Refuses without the guard."""
@@ -166,13 +172,17 @@ class Member:
         if fault is not None:
             return fault
         try:
+            self._firewall.up()
             if self._charon.pid() is None:
                 return "charon is dead"
             self._charon.version()
         except MeshError as error:
             return str(error)
-        self._charon.trim_log()
         return None
+
+    def trim_log(self) -> None:
+        """Keep charon's log short. May be called from any thread. Raises OSError."""
+        self._charon.trim_log()
 
     def recover(self, timeout: float) -> None:
         """Bring everything up anew after health() complained, and initiate to every peer. The guard stands all the while."""
@@ -216,6 +226,7 @@ class Member:
         if self._charon.pid() is not None:
             raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
         guard.down(self._netns, self._addresses)
+        self._firewall.down()
 
     def _note_certificates(self) -> None:
         with contextlib.suppress(MeshError):

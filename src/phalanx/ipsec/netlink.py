@@ -53,6 +53,11 @@ class Netlink:
         for _ in self._replies():
             pass
 
+    def ask(self, kind: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+        """Type and body of what answers a request."""
+        self._send(kind, body, _ACK)
+        yield from self._replies()
+
     def dump(self, kind: int, body: bytes) -> Iterator[tuple[int, bytes]]:
         """Type and body of everything that a table holds."""
         self._send(kind, body, _DUMP)

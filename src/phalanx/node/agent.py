@@ -293,6 +293,7 @@ class Agent:
 
     def _verify(self) -> None:
         while not self._closing.wait(VERIFY_SECONDS):
+            self._trim()
             for vpc_id in self._rooms.vpcs.known():
                 begun = now_ms()
                 with self._lock:
@@ -312,6 +313,15 @@ class Agent:
                         worker.seen(begun, RULES_CHANGED)
                         worker.note(RULES_CHANGED)
                     worker.seen(now_ms(), None)
+
+    def _trim(self) -> None:
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            try:
+                worker.instance.trim()
+            except OSError as error:
+                log.warning("an IKE daemon's log cannot be kept short", instance=worker.instance.spec.id, reason=str(error))
 
 
 def _gpus() -> tuple[cdi.Gpu, ...]:

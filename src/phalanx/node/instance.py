@@ -174,6 +174,11 @@ class Instance:
         if self._watch is not None:
             self._watch.look()
 
+    def trim(self) -> None:
+        """Keep what the IKE daemon logs short, whatever the instance is busy with: it lies in memory. Raises OSError."""
+        if self._member is not None:
+            self._member.trim_log()
+
     def inspect(self) -> None:
         """See whether the guard in the instance's namespace holds."""
         if self.member is not None:
