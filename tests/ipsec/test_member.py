@@ -356,6 +356,18 @@ def test_a_way_to_a_peer_that_somebody_took_away_is_seen_and_mended(wire: Wire, 
     assert capture.plaintext() == []
 
 
+def test_what_a_kernel_does_not_count_cannot_be_measured_and_it_is_said(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = wire.hosts
+    wire.mesh(connect=False)
+
+    def missing(_name: str) -> dict[str, int]:
+        raise FileNotFoundError("/proc/thread-self/net/xfrm_stat")
+
+    monkeypatch.setattr(member, "xfrm_statistics", missing)
+    with pytest.raises(MeshError, match="CONFIG_XFRM_STATISTICS"):
+        one.member.measure()
+
+
 def test_a_pair_that_somebody_ended_is_made_again_when_asked(wire: Wire) -> None:
     one, two = wire.hosts
     wire.mesh()

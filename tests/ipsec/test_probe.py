@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_a_kernel_that_cannot_do_what_routers_do_is_found_out(what: str, monkeyp
     (found,) = probe.probe().missing("guard")
     assert found.name == "nftables inet"
     assert "CONFIG_NFT_CONNLIMIT" in found.remedy
+
+
+def test_a_kernel_that_does_not_count_what_is_blocked_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_name: str) -> dict[str, int]:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/thread-self/net/xfrm_stat")
+
+    for statistics, words in ((missing, "xfrm_stat"), (lambda _name: {"XfrmOutPolBlock": 0}, "not counted")):
+        monkeypatch.setattr("phalanx.ipsec.netns.xfrm_statistics", statistics)
+        (found,) = probe.probe().missing("guard")
+        assert (found.name, words in found.detail) == ("XFRM statistics", True)
+        assert "CONFIG_XFRM_STATISTICS" in found.remedy
 
 
 def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

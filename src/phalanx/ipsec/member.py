@@ -202,7 +202,13 @@ class Member:
         with contextlib.suppress(MeshError):
             versions["strongswan"] = self._charon.version()
         self._note_certificates()
-        counters = xfrm_statistics(self._netns)
+        try:
+            counters = xfrm_statistics(self._netns)
+        except OSError as error:
+            raise MeshError(
+                f"what the guard has blocked in namespace {self._netns} cannot be read: {error}; "
+                "the kernel needs CONFIG_XFRM_STATISTICS"
+            ) from error
         told = {*_BLOCKED_OUT, *_BLOCKED_IN, *([_COPIED] if self._plane_name == "engine" else [])}
         return MeshReport(
             data_plane=self._plane_name,

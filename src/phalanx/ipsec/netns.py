@@ -74,7 +74,10 @@ def _failure(call: str, what: str) -> OSError:
 
 
 def xfrm_statistics(name: str) -> dict[str, int]:
-    """What the kernel's XFRM layer counted in the namespace (/proc/net/xfrm_stat, linux/snmp.h LINUX_MIB_XFRM*)."""
+    """What the kernel's XFRM layer counted in the namespace (/proc/net/xfrm_stat, linux/snmp.h LINUX_MIB_XFRM*).
+
+    Raises OSError, as where the kernel does not count (CONFIG_XFRM_STATISTICS).
+    """
 
     def read() -> str:
         with open("/proc/thread-self/net/xfrm_stat") as file:

@@ -71,6 +71,7 @@ def probe() -> Capabilities:
                     "run as root; install iproute2; the kernel needs CONFIG_NET_NS and CONFIG_VETH",
                 ),
                 _try("XFRM policies", "guard", lambda: _policies(here), "the kernel needs CONFIG_XFRM_USER"),
+                _try("XFRM statistics", "guard", lambda: _statistics(here), "the kernel needs CONFIG_XFRM_STATISTICS"),
                 _try(
                     "nftables inet",
                     "guard",
@@ -160,6 +161,13 @@ def _policies(here: str) -> str:
     finally:
         guard.down(here, [_PEER])
     raise MeshError("a block policy lets packets pass")
+
+
+def _statistics(here: str) -> str:
+    count = netns.xfrm_statistics(here).get("XfrmOutPolBlock", 0)
+    if not count:
+        raise MeshError("what a block policy refuses is not counted")
+    return f"counted what a block policy refused ({count})"
 
 
 def _nftables() -> str:
