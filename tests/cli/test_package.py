@@ -24,12 +24,25 @@ def machine(tmp_path):
     program.write_text(f'#!/bin/sh\necho "$*" >>{told}\ncase "$*" in *is-active\\ phalanx-host) exit 3;; esac\n')
     program.chmod(0o755)
 
-    def run(script: str, *arguments: str) -> list[str]:
-        text = (REPOSITORY / "deploy" / "debian" / script).read_text()
+    def moved(script: str) -> str:
+        text = (REPOSITORY / "deploy" / script).read_text()
         # Nothing of this machine is to be touched.
-        for path in ("/run/systemd/system", "/etc/phalanx", "/opt/phalanx"):
-            (tmp_path / path[1:]).mkdir(parents=True, exist_ok=True)
-            text = text.replace(path, str(tmp_path / path[1:]))
+        for path in ("/run/systemd/system", "/etc/phalanx", "/opt/phalanx", "/etc/apparmor.d"):
+            if path in text:
+                (tmp_path / path[1:]).mkdir(parents=True, exist_ok=True)
+                text = text.replace(path, str(tmp_path / path[1:]))
+        return text
+
+    for name in ("aa-enabled", "apparmor_parser"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} ${{*##*/}}" >>{told}\n')
+        (tmp_path / name).chmod(0o755)
+    share = tmp_path / "opt" / "phalanx" / "share"
+    share.mkdir(parents=True)
+    (share / "apparmor").write_text(moved("apparmor"))
+    (share / "apparmor").chmod(0o755)
+
+    def run(script: str, *arguments: str) -> list[str]:
+        text = moved(f"debian/{script}")
         told.write_text("")
         environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
         subprocess.run(["sh", "-c", text, script, *arguments], check=True, env=environment)
@@ -85,6 +98,36 @@ def test_logs_are_rotated_while_they_are_written_and_nothing_else_is(tmp_path):
     assert len([path for path in kept.rglob("*") if path.is_file()]) == 2 * len(logs) + len(others)
     # They are the service's own: the data directory may stay its owner's alone.
     assert foreign(kept / "default") == foreign(kept / "host") == []
+
+
+def test_charon_may_have_the_engines_shim_where_apparmor_confines_it(machine, tmp_path):
+    reloaded = ["aa-enabled --quiet", "apparmor_parser usr.lib.ipsec.charon"]
+    profiles = tmp_path / "etc" / "apparmor.d"
+    file = profiles / "local" / "usr.lib.ipsec.charon"
+    machine("postinst", "configure", "")
+    assert not file.exists()
+    (profiles / "usr.lib.ipsec.charon").touch()
+    assert machine("postinst", "configure", "")[:2] == reloaded
+    packages = tmp_path / "opt/phalanx/lib/python3*/site-packages"
+    lines = file.read_text().splitlines()
+    assert [line.partition(" #")[0] for line in lines] == [
+        f"{packages}/phalanx/ipsec/engine/_xfrm_shim*.so mr,",
+        "/run/xfrm.sock rw,",
+    ]
+
+    # A line of the operator's, without its end; and a checkout on the same host.
+    with file.open("a") as more:
+        more.write("/srv/keys/** r,")
+    script = tmp_path / "opt/phalanx/share/apparmor"
+    subprocess.run([script, "allow", "/home/me/phalanx/src"], check=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    theirs = file.read_text().splitlines()[2:]
+    assert (theirs[0], len(theirs)) == ("/srv/keys/** r,", 3)
+    assert machine("postinst", "configure", "0.1.0")[0] == "daemon-reload"
+    assert file.read_text().splitlines() == lines + theirs
+
+    assert machine("prerm", "upgrade", "0.2.0") == []
+    assert machine("prerm", "remove")[1:] == reloaded
+    assert file.read_text().splitlines() == theirs
 
 
 def test_the_page_says_what_to_do_about_every_alert():

@@ -104,6 +104,19 @@ def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_a_shim_that_charon_may_not_open_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As under AppArmor: the daemon runs all the same, without it."""
+    shim = tmp_path / "_xfrm_shim.so"
+    monkeypatch.setattr("phalanx.ipsec.engine.core.built", lambda _name: shim)
+    for content in (None, b"not a library"):
+        if content is not None:
+            shim.write_bytes(content)
+        (found,) = probe.probe().missing("engine")
+        assert found.name == "XFRM shim"
+        assert f"object '{shim}' from LD_PRELOAD cannot be preloaded" in found.detail
+        assert "AppArmor" in found.remedy
+
+
 def test_a_library_that_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> str:
         raise EngineError("AES-GCM by any library fails its self-test")

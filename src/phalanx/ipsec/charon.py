@@ -103,7 +103,8 @@ _ADDITIONAL = tuple(f"ake{number}" for number in range(1, 8))
 """Names of additional key exchanges in what charon tells of an IKE_SA (vici's README.md)."""
 
 # In a mount namespace of its own: with the directory bound on /run charon's compiled-in pid file is private, and every path
-# of its own (/run/charon.*) is one that Debian's AppArmor profile allows. Only the engine's shim and socket need a local rule.
+# of its own (/run/charon.*) is one that Debian's AppArmor profile allows. Only the engine's shim and socket need a
+# local rule (deploy/apparmor).
 _LAUNCH = """\
 rm -f "$1/charon.pid" "$1/charon.vici" &&
 mount --bind "$1" /run &&

@@ -59,7 +59,13 @@ def probe() -> Capabilities:
     outside: list[Capability] = [
         _try("charon", "ike", _charon, "install strongswan-charon and libstrongswan-standard-plugins"),
         _try("AES-256-GCM", "engine", _cipher, "install libssl3 and the package with its native part"),
-        _try("XFRM shim", "engine", lambda: str(core.built("_xfrm_shim")), "install the package with its native part"),
+        _try(
+            "XFRM shim",
+            "engine",
+            _shim,
+            "install the package with its native part; where AppArmor confines charon, its profile must allow the shim and"
+            " /run/xfrm.sock (docs/operations.md)",
+        ),
     ]
     try:
         within = netns.throwaway(
@@ -234,6 +240,15 @@ def _charon() -> str:
         raise OSError(errno.ENOENT, f"strongSwan lacks the plugins {' '.join(missing)}")
     there = [name for name in OPTIONAL if plugin(name).exists()]
     return f"{version}, {'with the plugin ml (ML-KEM)' if there else 'without the plugin ml (ML-KEM)'}"
+
+
+def _shim() -> str:
+    # What AppArmor keeps from charon the dynamic linker leaves out, with a word: charon would talk to the kernel instead.
+    shim = str(core.built("_xfrm_shim"))
+    said = _run("sh", "-c", 'LD_PRELOAD="$1" exec "$2" --version 2>&1', "sh", shim, str(DAEMON))
+    if "cannot be preloaded" in said:
+        raise MeshError(next(line for line in said.splitlines() if "cannot be preloaded" in line))
+    return f"charon takes {shim}"
 
 
 def _cipher() -> str:
