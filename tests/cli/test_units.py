@@ -36,4 +36,7 @@ def test_systemd_takes_the_unit(unit, tmp_path):
     assert settings["ExecReload"].endswith("-HUP $MAINPID")
     # However long the network, a port or the disk is not to be had: it is tried again, and the machine left time for others.
     assert (settings["Restart"], settings["StartLimitIntervalSec"], settings["RestartSec"]) == ("always", "0", "2s")
+    assert settings["Restart"] == "always"
+    # Keys stay in memory.
+    assert (settings["LimitCORE"], settings["MemorySwapMax"]) == ("0", "0")
     assert not [name for name in settings if name.startswith(BY_MOUNTS)]

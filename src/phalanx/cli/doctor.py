@@ -13,7 +13,7 @@ from rich.table import Table
 
 from phalanx.cli.settings import IMAGES, fail
 from phalanx.ipsec import probe
-from phalanx.node import prerequisites, volume
+from phalanx.node import memory, prerequisites, volume
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -22,7 +22,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         fail("phalanx doctor tries things that only root may do: run it as root.")
     capabilities = probe.probe()
     here = (volume.probe(), *prerequisites.probe(IMAGES))
-    tried = (*capabilities.all, *here)
+    tried = (*capabilities.all, memory.probe(), *here)
     try:
         plane = probe.choose(capabilities)
     except probe.Unprotected:
@@ -37,5 +37,5 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         console = Console()
         console.print(table)
         console.print(f"[bold]data plane:[/bold] {probe.explain(capabilities)}")
-    # Without FUSE all works but FastFile channels, whose jobs say so.
+    # Without FUSE all works but FastFile channels, whose jobs say so; with swap all does.
     raise typer.Exit(0 if plane and all(item.ok or item.purpose == "FastFile" for item in here) else 1)

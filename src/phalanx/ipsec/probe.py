@@ -20,7 +20,7 @@ from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.model import PlaneName
 
-Purpose = Literal["guard", "ike", "kernel", "engine", "volume", "containers", "FastFile", "speed"]
+Purpose = Literal["guard", "ike", "kernel", "engine", "volume", "containers", "FastFile", "keys", "speed"]
 
 _DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000

@@ -6,7 +6,6 @@ import argparse
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import threading
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from phalanx.node import logging
+from phalanx.node import logging, memory
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, LineServer, answer
@@ -35,7 +34,7 @@ def main() -> None:
     signals = Signals(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     names = Names(options.data_dir)
-    _mount(names.run_dir)
+    memory.mount(names.run_dir)
     lock = os.open(names.run_dir / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,20 +58,7 @@ def main() -> None:
     agent.close()
     if agent.empty():
         os.close(lock)
-        _unmount(names.run_dir)
-
-
-def _mount(run_dir: Path) -> None:
-    """Make the run directory a tmpfs of its own: keys live in memory, and go with the mount."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not run_dir.is_mount():
-        options = "mode=0700,nosuid,nodev,noexec,size=512m"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "phalanx", str(run_dir)], check=True)
-
-
-def _unmount(run_dir: Path) -> None:
-    subprocess.run(["umount", "--lazy", str(run_dir)], check=True)
-    run_dir.rmdir()
+        memory.unmount(names.run_dir)
 
 
 if __name__ == "__main__":
