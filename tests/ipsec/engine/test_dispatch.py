@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP
 
 from phalanx.ipsec.engine import messages as xfrm
 from phalanx.ipsec.engine.messages import Direction, Refused, Type
-from phalanx.ipsec.engine.tables import ACQUIRE_SECONDS
+from phalanx.ipsec.engine.tables import ACQUIRE_SECONDS, Usage
 
 from .requests import (
     DUMP,
@@ -64,6 +64,13 @@ def test_an_allocated_spi_becomes_an_sa_by_update(instance):
     assert bytes(attributes[18][72:]) == KEY  # GETSA returns keys, as the kernel does
     instance.do(sa_id(Type.DELSA, spi))
     assert error_of(instance.ask(sa_id(Type.GETSA, spi))) == errno.ESRCH
+
+
+def test_counts_that_no_longer_fit_into_a_message_wrap(instance, monkeypatch):
+    instance.do(new_sa(SPI))
+    monkeypatch.setattr(instance.tables, "usage", lambda _sa: Usage(replays=2**32 + 5, integrity_failures=2**33 + 6))
+    (answer,) = instance.ask(sa_id(Type.GETSA, SPI, flags=REQUEST))
+    assert struct.unpack_from("=3I", answer, 16 + 192) == (0, 5, 6)
 
 
 def test_update_of_what_was_not_allocated_falls_back_to_new(instance):

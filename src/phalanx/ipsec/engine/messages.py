@@ -492,8 +492,9 @@ def pack_sa(info: SaInfo, current: Current, replays: int = 0, integrity_failures
             info.source,
             info.limits.pack(),
             current.pack(),
-            _SA_TAIL.pack(0, replays, integrity_failures, info.sequence, info.reqid, info.family, info.mode, info.replay_window,
-                          info.flags),
+            # The kernel's own counts of these wrap as well (struct xfrm_stats).
+            _SA_TAIL.pack(0, replays & 0xFFFFFFFF, integrity_failures & 0xFFFFFFFF, info.sequence, info.reqid, info.family,
+                          info.mode, info.replay_window, info.flags),
         )
     )  # fmt: skip
 
