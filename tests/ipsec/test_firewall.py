@@ -27,7 +27,7 @@ def listeners(wire: Wire) -> Iterator[dict[int, socket.socket]]:
             opened = netns.inside(wire.hosts[0].space, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
             found[port] = stack.enter_context(opened)
             opened.bind(("::", port))
-            opened.settimeout(0.1)
+            opened.settimeout(0.3)
         yield found
 
 

@@ -170,6 +170,7 @@ def _policies(here: str) -> str:
 
 
 def _statistics(here: str) -> str:
+    # `_policies` has just had something refused.
     count = netns.xfrm_statistics(here).get("XfrmOutPolBlock", 0)
     if not count:
         raise MeshError("what a block policy refuses is not counted")
