@@ -2,6 +2,7 @@
 botocore cannot read, and a request that is refused changes nothing."""
 
 import asyncio
+import base64
 import itertools
 import os
 import sqlite3
@@ -314,3 +315,34 @@ def test_no_request_breaks_the_service(furnished, service, operation, protocol):
         exchange(furnished, model, generator, request.headers, request.body)
 
     hold()
+
+
+HUGE = "1" + "0" * 30
+TOKENS = [
+    "[" * 6000,
+    *(f"[{start}{HUGE}{end}]" for start in ("", '"CreationTime",1,') for end in ("", ',"a"', ',"a",1')),
+    *(f'[{start}"\\ud800"]' for start in ("", "1,", '"Name",0,', '"CreationTime",1,1,')),
+    f'["a","{"[" * 1500}","a"]',
+]
+"""What tokens of pages hold that no list has given."""
+
+
+def paged():
+    """The operations whose answers come in pages, each in its service's first protocol, and their member for the token."""
+    for service, operation, protocol in operations():
+        model = service_model(service)
+        shape = model.operation_model(operation).input_shape
+        for name in {} if shape is None or protocol != model.metadata["protocols"][0] else shape.members:
+            if name in ("NextToken", "nextToken", "Marker"):
+                yield service, operation, name
+
+
+@pytest.mark.parametrize(("service", "operation", "member"), list(paged()))
+def test_no_made_up_page_token_breaks_the_service(furnished, service, operation, member):
+    model = service_model(service).operation_model(operation)
+    generator = Generator(model.service_model.metadata["protocols"][0], furnished.known, {})
+    members = {name: furnished.known.of(name)[-1] for name in model.input_shape.required_members if furnished.known.of(name)}
+    members |= {"Resource": "TrainingJob"} if operation == "Search" else FIXED.get((service, operation), {})
+    for text in TOKENS:
+        token = base64.urlsafe_b64encode(text.encode()).decode()
+        exchange(furnished, model, generator, *generator.serialize(model, {**members, member: token}))

@@ -300,7 +300,7 @@ def _position(token: str, asked: str) -> tuple[list[Any], str]:
         kind, value = json.loads(str(rank))
         if given != asked or not isinstance(kind, int) or not isinstance(value, str if kind == 2 else int | float):
             raise ValueError("a token of another search")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
     return [kind, value], str(name)
 
