@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
 from jobs.stub_fleet import Script, StubFleet
@@ -19,6 +19,7 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.meter import Meter
 from phalanx.jobs.runner import Runner, World
 from phalanx.network.model import GuardCounters
 from phalanx.node.messages import InstanceStatus, Phase
@@ -383,6 +384,51 @@ def test_max_runtime_stops_the_job_and_keeps_its_model(database, signer):
     job = run(database, StubFleet(Script(hold=Phase.RUNNING)), signer)
     assert (job.status, job.secondary_status) == ("Stopped", "MaxRuntimeExceeded")
     assert job.model_uri
+
+
+def test_max_runtime_bounds_the_download_too(database, signer):
+    create(database, StoppingCondition={"MaxRuntimeInSeconds": 0})
+    fleet, closing = StubFleet(Script(hold=Phase.LOADED)), threading.Event()
+    thread = threading.Thread(target=run, args=(database, fleet, signer), kwargs={"closing": closing})
+    thread.start()
+    thread.join(10)
+    closing.set()
+    thread.join(30)
+    job = load(database)
+    assert (job.status, job.secondary_status, job.model_uri) == ("Stopped", "MaxRuntimeExceeded", None)
+    assert [entry.status for entry in transitions(database)][-2:] == ["Downloading", "MaxRuntimeExceeded"]
+    assert job.training_ended
+    assert fleet.present == set()
+
+
+class Namesake(Meter):
+    """Deletes the first job the moment that it has ended, and creates another one of its name."""
+
+    def __init__(self, database):
+        super().__init__()
+        self._database = database
+        self.ended = 0
+
+    def end(self, job, public_key):
+        super().end(job, public_key)
+        self.ended += 1
+        if self.ended > 1:
+            return
+        with self._database.write() as session:
+            session.execute(delete(Transition).where(Transition.job == job.name))
+            session.execute(delete(LogStream).where(LogStream.job == job.name))
+            session.delete(session.get_one(TrainingJob, job.name))
+        create(self._database, job.name)
+
+
+def test_a_runner_leaves_alone_who_takes_its_jobs_name(database, signer):
+    create(database)
+    fleet = StubFleet(Script())
+    enforcement, meter = Enforcement(database, fleet), Namesake(database)
+    Runner("job", World(database, fleet, enforcement, STORE, signer, threading.Event(), meter=meter)).run()
+    assert len(fleet.specs) == 2
+    job = load(database)
+    assert (job.status, job.stage, job.plan) == ("InProgress", "starting", None)
 
 
 def test_a_clock_that_is_set_while_a_job_runs_does_not_end_it(database, signer, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -160,9 +161,11 @@ class Runner:
                     continue
                 following = self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
             log.info("stage ended", stage=job.stage, following=following)
-            if following != "ended":
-                with self._world.database.write() as session:
-                    session.get_one(TrainingJob, self._name).stage = following
+            if following == "ended":
+                # Nothing more is asked of it by its name: it may have been deleted already, and another one have the name.
+                return
+            with self._world.database.write() as session:
+                session.get_one(TrainingJob, self._name).stage = following
 
     def _start(self, job: TrainingJob) -> str:
         attempt.give_up(self._world.database, self._world.fleet, self._name)
@@ -266,8 +269,9 @@ class Runner:
             stored.training_started = stored.training_started or now_ms()
             record.resume(stored)
             record.transition(session, stored, "Downloading", "Downloading input data")
+        deadline = _deadline(stored)
         self._world.fleet.advance(made.ids, Phase.LOADED)
-        self._await(made, Phase.LOADED, self._tell_of_image)
+        self._await(made, Phase.LOADED, self._tell_of_image, deadline)
         return "training"
 
     def _train(self, job: TrainingJob) -> str:
@@ -283,9 +287,7 @@ class Runner:
             stored.plan = replace(made, ran=True).to_json()
         lent = self._lend(job, made)
         fleet.advance(made.ids, Phase.RUNNING)
-        # From here on by a clock that nobody sets.
-        run = (now_ms() - (job.training_started or now_ms()) - job.idle) / 1000
-        deadline = time.monotonic() + _longest(job) - max(0.0, run)
+        deadline = _deadline(job)
         # Decided by an earlier service that was killed before all had ended.
         ending = Outcome(**job.outcome) if job.outcome else None
         while True:
@@ -411,7 +413,14 @@ class Runner:
             self._fetching = waiting
             self._announce("Downloading", "Downloading the training image" if waiting else "Downloading input data")
 
-    def _await(self, made: plan.Plan, phase: Phase, tell: Callable[[Sequence[InstanceStatus]], None] = lambda _: None) -> None:
+    def _await(
+        self,
+        made: plan.Plan,
+        phase: Phase,
+        tell: Callable[[Sequence[InstanceStatus]], None] = lambda _: None,
+        deadline: float = math.inf,
+    ) -> None:
+        """Until all instances are in a phase; `tell` hears of each look, and at the deadline the job has run too long."""
         while True:
             statuses = self._statuses(made)
             for status in statuses:
@@ -421,6 +430,8 @@ class Runner:
             if all(status.phase >= phase for status in statuses):
                 return
             self._check(self._load())
+            if time.monotonic() > deadline:
+                raise Ended(record.MAX_RUNTIME)
             self._world.fleet.wait(self._known, LOG_SECONDS)
             self._stay()
 
@@ -486,6 +497,12 @@ class Runner:
 def _longest(job: TrainingJob) -> int:
     """Seconds that the job may run."""
     return int(job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400))
+
+
+def _deadline(job: TrainingJob) -> float:
+    """When a job whose time runs has run as long as it may, by the clock that nobody sets (time.monotonic)."""
+    run = (now_ms() - (job.training_started or now_ms()) - job.idle) / 1000
+    return time.monotonic() + _longest(job) - max(0.0, run)
 
 
 def _failure(broken: list[InstanceStatus]) -> Outcome:
