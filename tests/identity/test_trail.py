@@ -64,6 +64,33 @@ def test_secrets_are_not_on_record(tmp_path):
     assert b"AKIA1" in lines(tmp_path)[0]
 
 
+def test_a_request_is_on_record_however_deeply_it_is_nested(tmp_path):
+    expression = {}
+    for _ in range(400):
+        expression = {"SubExpressions": [expression]}
+    made = Trail(tmp_path, ACCOUNT)
+    made.record(event(operation="Search", members={"Resource": "TrainingJob", "SearchExpression": expression}), None)
+    made.close()
+    (line,) = lines(tmp_path)
+    shown = json.loads(line)["requestParameters"]
+    assert shown["resource"] == "TrainingJob"
+    assert line.count(b"subExpressions") == 16
+    assert verify(tmp_path).fault is None
+
+
+def test_every_record_is_json(tmp_path):
+    def refuse(name):
+        raise ValueError(name)
+
+    metrics = [{"MetricName": "loss", "Value": float(value)} for value in ("nan", "inf", "-inf", "0.5")]
+    made = Trail(tmp_path, ACCOUNT)
+    made.record(event(operation="BatchPutMetrics", members={"MetricData": metrics}, response={"Worst": float("nan")}), None)
+    made.close()
+    record = json.loads(lines(tmp_path)[0], parse_constant=refuse)
+    assert [each["value"] for each in record["requestParameters"]["metricData"]] == ["NaN", "Infinity", "-Infinity", 0.5]
+    assert record["responseElements"] == {"worst": "NaN"}
+
+
 def test_an_untouched_trail_holds(written):
     verdict = verify(written)
     assert (verdict.records, verdict.fault) == (10, None)

@@ -883,6 +883,20 @@ def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
         assert not guard.admit(client, platform.id)
 
 
+def test_a_nested_request_is_refused_and_on_record_at_every_depth(tmp_path):
+    with running(tmp_path) as server:
+        depths = range(100, 401, 30)
+        for depth in depths:
+            expression = {}
+            for _ in range(depth):
+                expression = {"SubExpressions": [expression]}
+            asked = {"Resource": "TrainingJob", "SearchExpression": expression}
+            assert server.ask(server.key, "sagemaker", "Search", asked).status == 400, depth
+        records = (tmp_path / "audit/000000000000.jsonl").read_text().splitlines()
+        assert [json.loads(line)["eventName"] for line in records] == ["Search"] * len(depths)
+    assert verify(tmp_path / "audit").fault is None
+
+
 REQUESTS = int(os.environ.get("PHALANX_FUZZ_REQUESTS", "300"))
 """Requests of each fuzz test; a longer search asks for more."""
 METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "é"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -35,11 +36,14 @@ _WAITING = 1000
 """Records that wait in memory while they cannot be written; then nothing more is done that would need one."""
 _TEXT = 1024
 """Longest text in requestParameters and responseElements, in characters; of longer ones the beginning is kept."""
+_DEPTH = 32
+"""Levels of requestParameters and responseElements that are kept. No request has a use for more, and none may be nested so that
+there is no record of it."""
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _SECRET = frozenset({"SecretAccessKey", "SessionToken", "Environment", "HyperParameters", "StaticHyperParameters"})
 """Members that are or may hold secrets."""
 
-_JSON = json.JSONEncoder(separators=(",", ":"), default=str)
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str, allow_nan=False)
 
 log = structlog.get_logger()
 
@@ -264,18 +268,23 @@ def _identity(event: Event, who: Identity | None, account: str) -> dict[str, Any
     return found
 
 
-def _shown(value: Any) -> Any:
-    """A value as CloudTrail shows it: names in lower camel case, secrets hidden."""
+def _shown(value: Any, depth: int = _DEPTH) -> Any:
+    """A value as CloudTrail shows it: names in lower camel case, secrets hidden, at most `depth` levels."""
+    if isinstance(value, dict | list) and depth == 0:
+        return "…"
     if isinstance(value, dict):
-        return {_camel(name): _HIDDEN if name in _SECRET else _shown(item) for name, item in value.items()}
+        return {_camel(name): _HIDDEN if name in _SECRET else _shown(item, depth - 1) for name, item in value.items()}
     if isinstance(value, list):
-        return [_shown(item) for item in value]
+        return [_shown(item, depth - 1) for item in value]
     if isinstance(value, str):
         return value if len(value) <= _TEXT else value[:_TEXT] + "…"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no such numbers; the name is what AWS's JSON protocol has for one.
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
