@@ -4,6 +4,7 @@ botocore cannot read, and a request that is refused changes nothing."""
 import asyncio
 import base64
 import itertools
+import json
 import os
 import sqlite3
 from datetime import UTC, datetime
@@ -315,6 +316,43 @@ def test_no_request_breaks_the_service(furnished, service, operation, protocol):
         exchange(furnished, model, generator, request.headers, request.body)
 
     hold()
+
+
+TUNING = {
+    "HyperParameterTuningJobConfig": {
+        "Strategy": "Random",
+        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "validation:auc"},
+        "ResourceLimits": {"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": 1},
+        "ParameterRanges": {"ContinuousParameterRanges": [{"Name": "eta", "MinValue": "0.1", "MaxValue": "0.5"}]},
+    },
+    "TrainingJobDefinition": {**JOB, "StoppingCondition": {"MaxRuntimeInSeconds": 60}},
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "members", "path"),
+    [
+        ("CreateTrainingJob", JOB, ()),
+        ("CreateTrainingJob", JOB, ("ResourceConfig",)),
+        ("CreateHyperParameterTuningJob", TUNING, ()),
+        ("CreateHyperParameterTuningJob", TUNING, ("TrainingJobDefinition", "ResourceConfig")),
+    ],
+)
+def test_what_only_a_newer_client_knows_is_refused(furnished, operation, members, path):
+    model = service_model("sagemaker").operation_model(operation)
+    generator = Generator("json", furnished.known, {})
+    headers, body = generator.serialize(model, members)
+    document = json.loads(body)
+    document[f"{operation.removeprefix('Create')}Name"] = f"newer-{len(path)}"
+    place = document
+    for name in path:
+        place = place[name]
+    place["NextYearsIsolation"] = {"Enable": True}
+    refused = exchange(furnished, model, generator, headers, json.dumps(document).encode())
+    assert refused["Error"]["Code"] == "ValidationException"
+    assert "NextYearsIsolation" in refused["Error"]["Message"]
+    del place["NextYearsIsolation"]
+    assert "Error" not in exchange(furnished, model, generator, headers, json.dumps(document).encode())
 
 
 HUGE = "1" + "0" * 30

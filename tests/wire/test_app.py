@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from phalanx.wire import app as wire_app
+from phalanx.wire.api import apis
 from phalanx.wire.app import application
+from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Service
 from wire.conftest import ACCESS_KEY, ACCOUNT, ARN, CREATED, REGION, Server, keys
 from wire.raw import FORM, JSON, call_json, call_query, send, sign
@@ -317,6 +319,36 @@ def test_members_unknown_to_the_model_are_ignored_by_json(server: Server) -> Non
     body = json.dumps({"TrainingJobName": "first", "Future": {"a": 1}, "Nothing": None}).encode()
     assert call_json(server.url, "sagemaker", "SageMaker.StopTrainingJob", body).status == 200
     assert server.calls.last == {"TrainingJobName": "first"}
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"TrainingJobName": "first", "Future": {"Enable": True}}, "Future of StopTrainingJobRequest"),
+        ({"TrainingJobName": "first", "Future": False}, "Future of StopTrainingJobRequest"),
+        ({"TrainingJobName": "first", "": []}, " of StopTrainingJobRequest"),
+        ({"ResourceConfig": {"Future": 1}}, "Future of ResourceConfig"),
+        ({"InputDataConfig": [{"DataSource": {"S3DataSource": {"Future": ""}}}]}, "Future of S3DataSource"),
+    ],
+)
+def test_members_unknown_to_the_model_are_refused_by_what_changes_something_in_a_strict_service(
+    body: dict[str, Any], name: str
+) -> None:
+    operation = "StopTrainingJob" if "TrainingJobName" in body else "CreateTrainingJob"
+    (served,) = apis(Service("sagemaker", {operation: lambda caller, members: {}}, strict=True))
+    with pytest.raises(AwsError) as caught:
+        served.operations[operation].read(json.dumps(body).encode())
+    text = f"The member {name} is not supported by this version of Phalanx. Leave it out."
+    assert (caught.value.code, caught.value.message) == ("ValidationException", text)
+
+
+def test_a_strict_service_ignores_nothing_but_nulls_and_what_reading_operations_do_not_know() -> None:
+    names = ("StopTrainingJob", "DescribeTrainingJob", "CreateTrainingJob")
+    (served,) = apis(Service("sagemaker", {name: lambda caller, members: {} for name in names}, strict=True))
+    read = {name: served.operations[name].read for name in names}
+    assert read["StopTrainingJob"](b'{"TrainingJobName": "first", "Future": null}') == {"TrainingJobName": "first"}
+    assert read["DescribeTrainingJob"](b'{"TrainingJobName": "first", "Future": 1}') == {"TrainingJobName": "first"}
+    assert read["CreateTrainingJob"](json.dumps(JOB).encode()) == JOB
 
 
 @pytest.mark.parametrize(

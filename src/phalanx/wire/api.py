@@ -24,13 +24,14 @@ from phalanx.wire.parser import (
     Ec2Parsers,
     JsonParsers,
     QueryParsers,
+    StrictJsonParsers,
     json_document,
     parameter_tree,
     query_parameters,
     serialization_error,
 )
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body, xml_text
-from phalanx.wire.service import Handler, Members, Service
+from phalanx.wire.service import READING, Handler, Members, Service
 from phalanx.wire.sigv4 import HttpRequest, Reason, Refused
 from phalanx.wire.validator import Ec2Validators, Validators, validate
 
@@ -159,6 +160,7 @@ class JsonApi(Api):
         self.target_prefix = str(model.metadata.get("targetPrefix", ""))
         self._content_type = self._type(model)
         self._load, self._dump, self._parsers, self._serializers = self._notation()
+        self._changing = StrictJsonParsers(self._parsers.scalars) if service.strict else self._parsers
         codes = ("ValidationException", "InvalidParameterException", "ValidationError")
         self._validators = {code: Validators(code) for code in codes}
         super().__init__(service, model)
@@ -181,7 +183,8 @@ class JsonApi(Api):
         parse = check = serialize = None
         validators, load, dump = self._validators_of(model), self._load, self._dump
         if model.input_shape is not None:
-            parse, check = self._parsers.of(model.input_shape), validators.of(model.input_shape)
+            parsers = self._parsers if model.name.startswith(READING) else self._changing
+            parse, check = parsers.of(model.input_shape), validators.of(model.input_shape)
         if model.output_shape is not None:
             serialize = self._serializers.of(model.output_shape)
 

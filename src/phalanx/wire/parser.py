@@ -78,11 +78,12 @@ _JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
 class JsonParsers:
-    """The parsers of a service's shapes for documents of JSON, or of another notation by its `scalars`; each compiled once."""
+    """The parsers of a service's shapes for documents of JSON, or of another notation by its `scalars`; each compiled once.
+    Unknown members are ignored."""
 
     def __init__(self, scalars: Mapping[str, Parse] | None = None) -> None:
         """`scalars`: parsers of scalar shapes by type name; those of JSON where not given."""
-        self._scalars = JSON_SCALARS if scalars is None else scalars
+        self.scalars = JSON_SCALARS if scalars is None else scalars
         self._made: dict[str, Parse] = {}
 
     def of(self, shape: Shape) -> Parse:
@@ -93,6 +94,9 @@ class JsonParsers:
             made = self._made[shape.name] = self._compile(shape)
         return made
 
+    def unknown(self, structure: Shape, name: str) -> None:
+        """A member that the model of a structure does not know, and that is not null."""
+
     def _compile(self, shape: Shape) -> Parse:
         if isinstance(shape, StructureShape):
             return self._structure(shape)
@@ -100,7 +104,7 @@ class JsonParsers:
             return self._list(shape)
         if isinstance(shape, MapShape):
             return self._map(shape)
-        return self._scalars[shape.type_name]
+        return self.scalars[shape.type_name]
 
     def _structure(self, shape: StructureShape) -> Parse:
         if shape.is_document_type:
@@ -112,8 +116,12 @@ class JsonParsers:
                 raise not_a(value, "a structure")
             parsed = {}
             for key, raw in value.items():
+                if raw is None:
+                    continue
                 member = members.get(key)
-                if member is not None and raw is not None:
+                if member is None:
+                    self.unknown(shape, key)
+                else:
                     parsed[member[0]] = member[1](raw)
             return parsed
 
@@ -141,6 +149,17 @@ class JsonParsers:
         self._made[shape.name] = parse
         element = self.of(shape.value)
         return parse
+
+
+class StrictJsonParsers(JsonParsers):
+    """The same, for requests that are not to be taken for less than they say: unknown members are refused."""
+
+    def unknown(self, structure: Shape, name: str) -> None:
+        """Raise ValidationException."""
+        raise AwsError(
+            "ValidationException",
+            f"The member {name[:256]} of {structure.name} is not supported by this version of Phalanx. Leave it out.",
+        )
 
 
 def not_a(value: Any, wanted: str) -> AwsError:

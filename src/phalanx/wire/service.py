@@ -104,3 +104,5 @@ class Service:
 
     name: str
     handlers: Mapping[str, Handler]
+    strict: bool = False
+    """Whether operations that change something refuse members that the model does not know, which AWS ignores (decision 39)."""

@@ -1,6 +1,7 @@
 """What Phalanx does with each member of CreateTrainingJob: the one table that the check and the documentation read.
 
-A member that is not in the table is refused: a newer botocore must never make a request mean less than it says.
+A member that is not in the table is refused: a newer botocore must never make a request mean less than it says. Where the
+client's is the newer one, the wire refuses what the service's own does not know (decision 39).
 """
 
 from __future__ import annotations

@@ -67,4 +67,5 @@ def service(
             "ListTags": partial(tags.list_tags, database),
             "DeleteTags": partial(tags.remove, database),
         },
+        strict=True,
     )
