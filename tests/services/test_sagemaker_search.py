@@ -128,8 +128,37 @@ def test_every_order_pages_through_all_once(jobs, sort, order, size):
 
 
 @pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([("Tags.team", "red")], {0, 1, 6}),
+        ([("Tags.team", "blue"), ("Tags.stage", "test")], {2, 3, 4, 5}),
+        ([("Tags.team", "red"), ("Tags.team", "blue")], {6}),
+        ([("Tags.stage", "prod"), ("Tags.a.b", "c")], {0, 1, 2, 3, 4, 5, 6}),
+        ([("Tags.team", "")], {6}),
+    ],
+)
+def test_a_tag_with_another_value_hides_a_job(jobs, conditions, expected):
+    jobs.call("CreateTrainingJob", **request("job-6", Tags=[{"Key": "stage", "Value": "prod"}]))
+    asked = {"Resource": "TrainingJob", "VisibilityConditions": [{"Key": key, "Value": value} for key, value in conditions]}
+    found, token = [], {}
+    while True:
+        response = jobs.call("Search", MaxResults=2, **asked, **token)
+        assert response["TotalHits"]["Value"] == len(expected)
+        found += numbers(response)
+        if "NextToken" not in response:
+            break
+        token = {"NextToken": response["NextToken"]}
+        with pytest.raises(AwsError, match="Invalid NextToken"):
+            jobs.call("Search", Resource="TrainingJob", **token)
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
     ("members", "text"),
     [
+        ({"VisibilityConditions": [{"Key": "TrainingJobName", "Value": "a"}]}, "must be Tags. and the key of a tag"),
+        ({"VisibilityConditions": [{"Key": "Tags.", "Value": "a"}]}, "must be Tags. and the key of a tag"),
+        ({"VisibilityConditions": [{"Value": "a"}]}, "must be Tags. and the key of a tag"),
         ({"SearchExpression": {"Filters": [where("A", "Exists", "x")]}}, "takes no Value"),
         ({"SearchExpression": {"Filters": [where("A", "Equals")]}}, "needs a Value"),
         ({"SearchExpression": {"Filters": [where("A", "In", "1,2,3,4,5,6,7,8,9,10,11")]}}, "at most 10 values"),

@@ -44,13 +44,14 @@ def search(database: Database, _: Caller, members: Members) -> Members:
     if kind is None or members.get("CrossAccountFilterOption") == "CrossAccount":
         return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}
     expression = members.get("SearchExpression", {})
-    matches = _expression(expression)
+    matches, visible = _expression(expression), _visibility(members.get("VisibilityConditions", []))
     sort = members.get("SortBy", "LastModifiedTime")
     descending = members.get("SortOrder", "Descending") == "Descending"
-    asked = hashlib.sha256(json.dumps([kind.record, expression, sort, descending], sort_keys=True).encode()).hexdigest()[:16]
+    whole = [kind.record, expression, members.get("VisibilityConditions", []), sort, descending]
+    asked = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
     with database.read() as session:
         records = kind.everything(session, _narrowed(kind, expression))
-        found = [(_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record)]
+        found = [(_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record) and visible(record)]
         total = len(found)
         found.sort(reverse=descending)
         if members.get("NextToken"):
@@ -172,6 +173,18 @@ def _expression(expression: Members, left: list[int] | None = None) -> _Test:
         parts.append(_expression(each, left))
     combine = any if expression.get("Operator") == "Or" else all
     return lambda record: not parts or combine(part(record) for part in parts)
+
+
+def _visibility(conditions: list[Members]) -> _Test:
+    """What may be seen: a resource that has the tag of a condition with another value may not, one without the tag may (API
+    reference of VisibilityConditions). Raises ValidationException for a Key that is no tag's."""
+    wanted = []
+    for each in conditions:
+        head, _, key = each.get("Key", "").partition(".")
+        if head != "Tags" or not key:
+            raise validation(f"The Key {each.get('Key')!r} in VisibilityConditions must be Tags. and the key of a tag.")
+        wanted.append((key, each.get("Value", "")))
+    return lambda record: all(tag["Key"] != key or tag["Value"] == value for tag in record["Tags"] for key, value in wanted)
 
 
 def _count(left: list[int]) -> None:
