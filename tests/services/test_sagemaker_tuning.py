@@ -473,16 +473,18 @@ def test_names_are_unique_whatever_their_case(world):
     assert caught.value.code == "ResourceInUse"
 
 
-def test_the_resource_config_of_either_sdk_reaches_the_children(world):
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, 1), (1, 1), (2, 0)])
+def test_the_resource_config_of_either_sdk_reaches_the_children(world, monkeypatch, gpus, chosen):
+    monkeypatch.setattr(world.control, "gpus", lambda: gpus)
     resources = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 3, "VolumeSizeInGB": 5}
     create(world, job=definition(ResourceConfig=None, HyperParameterTuningResourceConfig=resources))
     preferred = [
-        {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1},
         {"InstanceType": "ml.c5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 2},
     ]
     several = {"AllocationStrategy": "Prioritized", "InstanceConfigs": preferred}
     create(world, "several", job=definition(ResourceConfig=None, HyperParameterTuningResourceConfig=several))
-    for name, expected in (("tune", resources), ("several", preferred[1])):
+    for name, expected in (("tune", resources), ("several", preferred[chosen])):
         world.tuner.advance(name)
         job = children(world, name)["TrainingJobSummaries"][0]["TrainingJobName"]
         assert world.call("DescribeTrainingJob", TrainingJobName=job)["ResourceConfig"] == expected

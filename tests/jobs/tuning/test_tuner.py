@@ -459,6 +459,37 @@ def test_definitions_take_turns_and_a_finished_grid_is_passed_over(world):
     assert [(child.definition, child.parameters["x0"]) for child in world.children] == [(0, "1"), (1, "2"), (1, "3"), (1, "4")]
 
 
+@pytest.mark.parametrize("strategy", ["Random", "Bayesian", "Hyperband"])
+def test_ends_when_every_combination_was_tried(world, strategy):
+    choices = {"CategoricalParameterRanges": [{"Name": "x0", "Values": ["1", "2", "3"]}]}
+    world.tune(strategy, 6, 2, ParameterRanges=choices)
+    world.advance()
+    first, second = world.running
+    # Failed by its own fault or by ours, a child has used its combination up, as with Grid.
+    world.end(first.name, "Failed", reason="InternalServerError: lost")
+    world.end(second.name, loss=1.0)
+    assert world.run(lambda x: x).status == "Completed"
+    assert sorted(child.parameters["x0"] for child in world.children) == ["1", "2", "3"]
+
+
+def test_a_definition_without_untried_combinations_leaves_its_turns_to_others(world):
+    def definition(name, **ranges):
+        return {
+            "DefinitionName": name,
+            "TuningObjective": {"Type": "Minimize", "MetricName": "loss"},
+            "HyperParameterRanges": ranges,
+            "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
+        }
+
+    small = definition("a", CategoricalParameterRanges=[{"Name": "x0", "Values": ["1", "2"]}])
+    large = definition("b", ContinuousParameterRanges=[{"Name": "x0", "MinValue": "0", "MaxValue": "1"}])
+    world.tune("Random", 8, 2, definition={"definitions": [small, large]})
+    assert world.run(lambda x: x).status == "Completed"
+    mine = [child.parameters["x0"] for child in world.children if child.definition == 0]
+    assert sorted(mine) == ["1", "2"]
+    assert len(world.children) == 8
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_while_it_creates_a_child_it_creates_it_once(world, moment):
     world.tune(most=3, parallel=3)

@@ -51,8 +51,7 @@ class Settings:
         definitions = tuple(_definition(config, each) for each in training_job_definitions(request))
         limits, criteria = config["ResourceLimits"], config.get("TuningJobCompletionCriteria", {})
         most = limits.get("MaxNumberOfTrainingJobs", MOST_TRAINING_JOBS)
-        if config["Strategy"] == "Grid":
-            most = int(min(most, sum(each.space.size for each in definitions)))
+        most = int(min(most, sum(each.space.size for each in definitions)))
         return cls(
             strategy=config["Strategy"],
             definitions=definitions,
@@ -72,10 +71,12 @@ class Settings:
 
     def turn(self, taken: Sequence[int]) -> int | None:
         """Index of the definition that the next child belongs to; `taken` are those of all earlier ones. Definitions take
-        turns; one whose grid is exhausted is passed over. None where there is nothing left to try."""
+        turns; one of whose combinations none is left is passed over. None where there is nothing left to try.
+
+        No strategy tries a combination twice, so that each child, however it ended, has used up one of its definition's.
+        """
         counts = [taken.count(index) for index in range(len(self.definitions))]
-        grid = self.strategy == "Grid"
-        open_ = [index for index, each in enumerate(self.definitions) if not grid or counts[index] < each.space.size]
+        open_ = [index for index, each in enumerate(self.definitions) if counts[index] < each.space.size]
         return min(open_, key=lambda index: (counts[index], index), default=None)
 
     def search(self, definition: int, seed: int, prior: Prior) -> Search:

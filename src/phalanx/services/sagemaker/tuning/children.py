@@ -44,7 +44,7 @@ class TrainingJobs:
     def create(self, job: TuningJob, child: TuningChild) -> None:
         """See Children."""
         definition = training_job_definitions(job.request)[child.definition]
-        members = training_job(definition, child.name, child.parameters)
+        members = training_job(definition, child.name, child.parameters, self._control.gpus())
         with self._database.read() as session:
             members["Tags"] = tags.of(session, [job.arn]).get(job.arn, [])
         _, _, _, region, account, _ = job.arn.split(":", 5)
@@ -65,12 +65,13 @@ class TrainingJobs:
             return
 
 
-def training_job(definition: Json, name: str, parameters: Json) -> Members:
-    """CreateTrainingJob's members for the child `name` of a definition, with these values of what is searched over."""
+def training_job(definition: Json, name: str, parameters: Json, gpus: int) -> Members:
+    """CreateTrainingJob's members for the child `name` of a definition, with these values of what is searched over, where there
+    are so many GPUs."""
     members: Members = {member: definition[member] for member in _INHERITED if member in definition}
     members["TrainingJobName"] = name
     members["HyperParameters"] = {**definition["StaticHyperParameters"], **parameters}
-    resources = resource_config(definition)
+    resources = resource_config(definition, gpus)
     if resources is not None:
         members["ResourceConfig"] = resources
     if "CheckpointConfig" in definition:
@@ -80,8 +81,9 @@ def training_job(definition: Json, name: str, parameters: Json) -> Members:
     return members
 
 
-def resource_config(definition: Json) -> Json | None:
-    """The ResourceConfig of a definition's children, by whichever of the two members gives it; None where neither does."""
+def resource_config(definition: Json, gpus: int = 0) -> Json | None:
+    """The ResourceConfig of a definition's children, by whichever of the two members gives it; None where neither does. Of
+    several types it is the first that a service with so many GPUs has."""
     if "ResourceConfig" in definition:
         return dict(definition["ResourceConfig"])
     given: dict[str, Any] | None = definition.get("HyperParameterTuningResourceConfig")
@@ -89,6 +91,10 @@ def resource_config(definition: Json) -> Json | None:
         return None
     rest = {name: value for name, value in given.items() if name not in ("AllocationStrategy", "InstanceConfigs")}
     configs = given.get("InstanceConfigs", [])
-    # In the order of preference: the first type that this service has.
-    usable = [each for each in configs if (known := instance_types.CATALOGUE.get(each["InstanceType"])) and not known.gpus]
+    # They are in the order of preference.
+    usable = [
+        each
+        for each in configs
+        if (known := instance_types.CATALOGUE.get(each["InstanceType"])) and known.gpus * each["InstanceCount"] <= gpus
+    ]
     return {**rest, **(usable or configs or [{}])[0]}

@@ -64,7 +64,8 @@ def create(database: Database, control: JobControl, policy: Policy, caller: Call
             objective = objective_of(config, each) or {}
             algorithms.check_tuning(database, each["AlgorithmSpecification"]["AlgorithmName"], objective, bounds)
     check = partial(accepted, database, control, policy, caller, action="CreateHyperParameterTuningJob", resource=arn)
-    children = [_check_child(check, name, config, each, space) for each, space in zip(definitions, spaces, strict=True)]
+    gpus = control.gpus()
+    children = [_check_child(check, name, config, each, space, gpus) for each, space in zip(definitions, spaces, strict=True)]
     seed = config.get("RandomSeed", secrets.randbelow(LARGEST_SEED))
     with database.write() as session:
         if session.scalar(select(TuningJob.name).where(func.lower(TuningJob.name) == name.lower())) is not None:
@@ -236,7 +237,7 @@ def _check_strategy(config: Json, definitions: Sequence[Json], spaces: Sequence[
                 raise validation(f"MinResource {least} must be less than MaxResource {greatest}.")
 
 
-def _check_child(check: Callable[[Members], Json], name: str, config: Json, definition: Json, space: Space) -> Json:
+def _check_child(check: Callable[[Members], Json], name: str, config: Json, definition: Json, space: Space, gpus: int) -> Json:
     """Check what any child of a definition will be asked for; what an account's policy adds goes into the definition."""
     given = [each for each in ("ResourceConfig", "HyperParameterTuningResourceConfig") if each in definition]
     if len(given) > 1:
@@ -249,7 +250,7 @@ def _check_child(check: Callable[[Members], Json], name: str, config: Json, defi
     elif "AllocationStrategy" in resources:
         raise validation("AllocationStrategy needs InstanceConfigs.")
     parameters = propose(Search("Random", space, True, 0, 1), 0, [])
-    sample = training_job(definition, f"{name}-001-00000000", parameters)
+    sample = training_job(definition, f"{name}-001-00000000", parameters, gpus)
     child = check(sample)
     objective = objective_of(config, definition) or {}
     if objective["MetricName"] not in {each["Name"] for each in metric_definitions(child["AlgorithmSpecification"])}:
