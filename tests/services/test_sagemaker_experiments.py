@@ -190,19 +190,59 @@ def test_a_job_has_a_component_that_follows_it(lab):
     # Of a job that is gone the component keeps what it had come to.
     lab.call("DeleteTrainingJob", TrainingJobName="job-1")
     assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
-    # What a program logs is something else, though it have the same name, and outlasts jobs made anew under this one.
+    # What a program logs is something else, though it have the same name.
     point = {"MetricName": "auc", "Timestamp": datetime.now(UTC), "Value": 0.1}
     batch_put_metrics(lab.database, {"TrialComponentName": name, "MetricData": [point]})
     logged, of_job = lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"]
     assert (logged["Count"], logged["Last"], of_job) == (1, 0.1, metric)
+    # Both outlast jobs made anew under the name, with which the component has nothing to do.
+    part = lab.call("DescribeTrialComponent", TrialComponentName=name)
     for _ in range(2):
-        started(lab)
-        assert lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"] == [logged]
+        lab.call("CreateTrainingJob", **request("job-1", HyperParameters={"num_round": "999"}))
         with lab.database.write() as session:
-            job = session.get_one(TrainingJob, "job-1")
-            job.status, job.stage = "Completed", "ended"
-        lab.call("DeleteTrainingJob", TrainingJobName="job-1")
-    assert lab.call("DescribeTrialComponent", TrialComponentName=name)["Metrics"] == [logged]
+            series.record(session, "job-1", "", [("auc", 0.1, now)], series.MINUTE)
+        assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
+        (found,) = lab.call("Search", Resource="ExperimentTrialComponent", SearchExpression=IS_TRAINING)["Results"]
+        assert "TrainingJob" not in found["TrialComponent"]["SourceDetail"]
+        delete(lab)
+    assert lab.call("DescribeTrialComponent", TrialComponentName=name) == part
+
+
+IS_TRAINING = {"Filters": [{"Name": "DisplayName", "Operator": "Equals", "Value": "Training"}]}
+
+
+def delete(lab):
+    with lab.database.write() as session:
+        job = session.get_one(TrainingJob, "job-1")
+        job.status, job.stage = "Completed", "ended"
+    lab.call("DeleteTrainingJob", TrainingJobName="job-1")
+
+
+@pytest.mark.parametrize(
+    ("config", "trial"),
+    [({"TrialName": "trial-1"}, "trial-1"), ({"ExperimentName": "exp-1"}, "job-1-aws-trial")],
+)
+def test_a_job_made_anew_has_a_component_of_its_own_beside_the_one_before(lab, config, trial):
+    before = set(names(lab, "TrialComponent"))
+    for number in ("1", "2", "3"):
+        lab.call("CreateTrainingJob", **request("job-1", HyperParameters={"number": number}, ExperimentConfig=config))
+        if number != "3":
+            delete(lab)
+    made = [f"job-1-aws-training-job{end}" for end in ("", "-2", "-3")]
+    assert set(names(lab, "TrialComponent")) - before == set(made)
+    assert set(made) <= set(names(lab, "TrialComponent", TrialName=trial))
+    found = [lab.call("DescribeTrialComponent", TrialComponentName=name) for name in made]
+    assert [part["Parameters"]["number"]["NumberValue"] for part in found] == [1, 2, 3]
+    assert [part["Status"]["PrimaryStatus"] for part in found] == ["Completed", "Completed", "InProgress"]
+
+
+def test_a_job_made_anew_in_another_experiment_has_another_trial(lab):
+    for name in ("exp-1", "exp-2"):
+        lab.call("CreateTrainingJob", **request("job-1", ExperimentConfig={"ExperimentName": name}))
+        delete(lab)
+    assert "job-1-aws-trial" in names(lab, "Trial", ExperimentName="exp-1")
+    assert "job-1-aws-trial-2" in names(lab, "Trial", ExperimentName="exp-2")
+    assert names(lab, "TrialComponent", TrialName="job-1-aws-trial-2") == ["job-1-aws-training-job-2"]
 
 
 @pytest.mark.shows("ExperimentConfig.ExperimentName")

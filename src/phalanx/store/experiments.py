@@ -68,7 +68,7 @@ class TrialComponent(Base):
     """RunName of the ExperimentConfig that brought the source."""
     content: Mapped[Json]
     """What requests have said of it: Status, Parameters, InputArtifacts, OutputArtifacts, MetadataProperties, and StartTime and
-    EndTime in milliseconds; and of a source that was deleted, what it had come to."""
+    EndTime in milliseconds; and of a source that was deleted, what it had come to, with Settled."""
     created: Mapped[int]
     created_by: Mapped[Json]
     modified: Mapped[int]

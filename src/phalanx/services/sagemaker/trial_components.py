@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,8 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
 def follow(session: Session, caller: Caller, config: Members, request: Members, job_arn: str) -> None:
     """What ExperimentConfig asks for: a component that follows a new training job, in the trial that it names or a new one.
 
-    A run (RunName is the name of its component) that follows no job yet follows this one. Raises ResourceNotFound,
+    A run (RunName is the name of its component) that follows no job yet follows this one. What a deleted job of the same name
+    has left in the experiment stays as it is: its trial is taken up again, its component is not. Raises ResourceNotFound,
     ResourceLimitExceeded and ValidationException.
     """
     if not config:
@@ -64,10 +66,16 @@ def follow(session: Session, caller: Caller, config: Members, request: Members, 
                 f"The trial {trial.name} belongs to the experiment {trial.experiment}, not to {config['ExperimentName']}."
             )
     elif "ExperimentName" in config:
-        trial = trials.begin(session, caller, f"{job}-aws-trial", config["ExperimentName"])
+        name, experiment = f"{job}-aws-trial", config["ExperimentName"]
+        known = session.get(Trial, name)
+        if known is not None and known.experiment == experiment:
+            trial = known
+        else:
+            trial = trials.begin(session, caller, _free(session, Trial, name), experiment)
     component = trials.find_component(session, config["RunName"]) if "RunName" in config else None
     if component is None or component.source is not None:
-        component = _add(session, caller, f"{job}-aws-training-job", config.get("TrialComponentDisplayName"))
+        name = _free(session, TrialComponent, f"{job}-aws-training-job")
+        component = _add(session, caller, name, config.get("TrialComponentDisplayName"))
     component.source = job_arn
     component.run = config.get("RunName")
     component.modified, component.modified_by = now_ms(), user_context(caller)
@@ -76,9 +84,12 @@ def follow(session: Session, caller: Caller, config: Members, request: Members, 
 
 
 def leave(session: Session, job: str) -> None:
-    """Keep in a component what its training job had come to, before the job is deleted."""
+    """Keep in a component what its training job had come to, before the job is deleted. From then on it follows no job, though
+    there be one again under that name."""
     row = session.get_one(TrainingJob, job)
     for component in session.scalars(select(TrialComponent).where(TrialComponent.source == row.arn)):
+        if _settled(component):
+            continue
         known = _merged(component, row)
         for name in ("StartTime", "EndTime"):
             if name in known:
@@ -87,7 +98,7 @@ def leave(session: Session, job: str) -> None:
             {**each, **({"TimeStamp": milliseconds(each["TimeStamp"])} if "TimeStamp" in each else {})}
             for each in series.summaries(session, row)
         ]
-        component.content = {**component.content, **known}
+        component.content = {**component.content, **known, "Settled": True}
         component.modified = max(component.modified, row.modified)
 
 
@@ -100,7 +111,7 @@ def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of a trial component, by its name or ARN."""
     with database.read() as session:
         component = trials.find_component(session, members["TrialComponentName"].rpartition("/")[2])
-        job = _jobs(session, [component]).get(component.source or "")
+        job = _jobs(session, [component]).get(component.name)
         return _described(session, component, job)
 
 
@@ -150,7 +161,7 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
         rows, token = page(session, query, _ORDERS, members, descending=True)
         components = [row[0] for row in rows]
         jobs = _jobs(session, components)
-        summaries = [_summary(component, jobs.get(component.source or "")) for component in components]
+        summaries = [_summary(component, jobs.get(component.name)) for component in components]
     return {"TrialComponentSummaries": summaries, **({"NextToken": token} if token else {})}
 
 
@@ -164,7 +175,7 @@ def records(session: Session, rows: Sequence[TrialComponent]) -> Iterator[Member
     for component, trial, experiment in session.execute(query):
         parents.setdefault(component, []).append({"TrialName": trial, "ExperimentName": experiment})
     for row in rows:
-        job = jobs.get(row.source or "")
+        job = jobs.get(row.name)
         detail = {"SourceArn": row.source, **({"TrainingJob": described_job(job, [])} if job else {})}
         yield {
             **_described(session, row, job),
@@ -212,11 +223,25 @@ def _content(before: Json, members: Members) -> Json:
 
 
 def _jobs(session: Session, components: Sequence[TrialComponent]) -> dict[str, TrainingJob]:
-    """The training jobs that components follow, by ARN, those that there still are."""
-    sources = [component.source for component in components if component.source]
-    query = select(TrainingJob).where(TrainingJob.arn.in_(sources))
+    """The training jobs that components follow, by the component's name, those that there still are."""
+    sources = {component.name: component.source for component in components if component.source and not _settled(component)}
+    if not sources:
+        return {}
+    query = select(TrainingJob).where(TrainingJob.arn.in_(sources.values()))
     query = query.options(defer(TrainingJob.evidence), defer(TrainingJob.plan))
-    return {job.arn: job for job in session.scalars(query)} if sources else {}
+    jobs = {job.arn: job for job in session.scalars(query)}
+    return {name: jobs[arn] for name, arn in sources.items() if arn in jobs}
+
+
+def _settled(component: TrialComponent) -> bool:
+    """Whether its training job was deleted, and all that it came to stands in the component."""
+    return "Settled" in component.content
+
+
+def _free(session: Session, table: type[Trial] | type[TrialComponent], name: str) -> str:
+    """The name, or the first with a number that nobody has."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if session.get(table, each) is None)
 
 
 def _merged(component: TrialComponent, job: TrainingJob | None) -> Members:
@@ -297,8 +322,7 @@ def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "
 
 
 def _described(session: Session, component: TrialComponent, job: TrainingJob | None) -> Members:
-    # A job that was made anew under its name tells of itself.
-    known = component.content.get("Metrics", []) if job is None else logged(component)
+    known = component.content.get("Metrics", [])
     kept = [{**each, **({"TimeStamp": moment(each["TimeStamp"])} if "TimeStamp" in each else {})} for each in known]
     return {
         **_summary(component, job, "Source"),
