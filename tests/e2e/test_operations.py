@@ -136,3 +136,25 @@ def test_a_running_encrypted_job_outlives_the_upgrade_to_a_new_version(own_phala
     assert all(instance["interruptions"] == [] for instance in evidence["instances"])
     assert all(pair["packets"] == pair["packets_received"] > 0 for pair in evidence["pairs"])
     assert own_phalanx.ended("later")["TrainingJobStatus"] == "Completed"
+
+
+def test_the_administrators_key_is_rotated_while_jobs_run(own_phalanx):
+    old = own_phalanx.env["AWS_ACCESS_KEY_ID"]
+    own_phalanx.create_steady("before", 1, encrypted=False)
+    own_phalanx.training("before")
+    iam = own_phalanx.client("iam")
+    new = iam.create_access_key(UserName="admin")["AccessKey"]["AccessKeyId"]
+    iam.update_access_key(UserName="admin", AccessKeyId=old, Status="Inactive")
+    # What is printed works, and deletes the key that was.
+    own_phalanx.clients.clear()
+    own_phalanx.ready()
+    assert own_phalanx.env["AWS_ACCESS_KEY_ID"] == new
+    own_phalanx.client("iam").delete_access_key(UserName="admin", AccessKeyId=old)
+    own_phalanx.create("after", 1, encrypted=False)
+    for job in (own_phalanx.ended("after"), own_phalanx.finished("before")):
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        assert "ModelArtifacts" in job
+    assert own_phalanx.stop() == 0
+    own_phalanx.clients.clear()
+    own_phalanx.start()
+    assert own_phalanx.env["AWS_ACCESS_KEY_ID"] == new

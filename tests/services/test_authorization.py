@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from identity_server import ACCOUNT, REGION, running
 from sqlalchemy import event
 
+from phalanx.identity import platform
 from phalanx.identity.authority import Authority
 from phalanx.identity.execution import ExecutionRoles
 from phalanx.identity.exempt import Exempt
@@ -817,6 +818,21 @@ def test_the_administrator_keeps_a_key(server):
     assert server.ask(server.key, "iam", "UpdateAccessKey", {**ask, "Status": "Inactive"}).error[0] == "DeleteConflict"
 
 
+def test_the_platforms_key_is_no_users_and_reaches_s3_alone(server):
+    key = platform.ensure(server.database, server.directory.seal)
+    assert platform.ensure(server.database, server.directory.seal) == key
+    iam = ("CreateAccessKey", "ListAccessKeys", "GetUser", "CreateUser", "DeleteUser")
+    for operation in iam:
+        assert server.ask(server.key, "iam", operation, {"UserName": ":platform"}).error[0] == "ValidationError", operation
+    for members in ({"AccessKeyId": key[0]}, {"AccessKeyId": key[0], "UserName": "admin"}):
+        assert server.ask(server.key, "iam", "DeleteAccessKey", members).error[0] == "NoSuchEntity"
+        assert server.ask(server.key, "iam", "UpdateAccessKey", {**members, "Status": "Inactive"}).error[0] == "NoSuchEntity"
+    assert key[0].encode() not in server.ask(server.key, "iam", "ListAccessKeys").body
+    assert b"platform" not in server.ask(server.key, "iam", "ListUsers").body
+    for service, (operation, members) in SERVICES.items():
+        assert "is not authorized to perform" in server.ask(key, service, operation, members).error[1], service
+
+
 # ----------------------------------------------------------------------------------------------------- floods and fuzzing
 
 
@@ -834,7 +850,7 @@ def test_a_flood_of_failures_is_cut_off_and_does_not_touch_who_is_let_in(tmp_pat
 
 
 def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
-    """As on a fleet's hosts, which containers share with it: neither its sessions of roles nor the administrator's key."""
+    """As on a fleet's hosts, which containers share with it: neither its sessions of roles nor its own key."""
     role = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
     trust = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER, role]})
     with running(tmp_path) as server:
@@ -842,12 +858,14 @@ def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
         assert server.ask(server.key, "iam", "CreateRole", made).status == 200
         another = credentials(assume(server, server.key, "trainer"))
         arn = f"arn:aws:iam::{ACCOUNT}:role/trainer"
-        platform = ExecutionRoles(server.directory).assume(arn, 60)
+        own = platform.ensure(server.database, server.directory.seal)
+        session = ExecutionRoles(server.directory).assume(arn, 60)
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0))
         client = Client("192.0.2.1")
         guard.refused(client, "AKIAOTHER")
-        assert [guard.admit(client, key) for key in (server.key[0], platform.id)] == [True, True]
-        assert [guard.admit(client, key) for key in ("AKIAOTHER", "ASIAOTHER", another[0])] == [False, False, False]
+        assert [guard.admit(client, key) for key in (own[0], session.id)] == [True, True]
+        others = ("AKIAOTHER", "ASIAOTHER", another[0], server.key[0])
+        assert [guard.admit(client, key) for key in others] == [False, False, False, False]
 
 
 def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
@@ -856,6 +874,7 @@ def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
         trust = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER]})
         made = {"RoleName": "trainer", "AssumeRolePolicyDocument": trust}
         assert server.ask(server.key, "iam", "CreateRole", made).status == 200
+        own = platform.ensure(server.database, server.directory.seal)
         now, asked = [0.0], []
         exempt = Exempt(server.database, lambda: now[0])
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0), exempt)
@@ -870,17 +889,17 @@ def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
 
         assert 1 <= flood() <= 4
         assert flood() == 0
-        platform = ExecutionRoles(server.directory).assume(f"arn:aws:iam::{ACCOUNT}:role/trainer", 60)
+        session = ExecutionRoles(server.directory).assume(f"arn:aws:iam::{ACCOUNT}:role/trainer", 60)
         now[0] = 1.0
         assert 1 <= flood() <= 4
         asked.clear()
-        assert [guard.admit(client, key) for key in (server.key[0], platform.id)] == [True, True]
+        assert [guard.admit(client, key) for key in (own[0], session.id)] == [True, True]
         assert asked == []
         # A session ends with its role, and what it was is no more than made up.
         assert server.ask(server.key, "iam", "DeleteRole", {"RoleName": "trainer"}).status == 200
         now[0] = 2.0
         flood()
-        assert not guard.admit(client, platform.id)
+        assert not guard.admit(client, session.id)
 
 
 def test_a_nested_request_is_refused_and_on_record_at_every_depth(tmp_path):

@@ -57,7 +57,7 @@ from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray import credentials, runtime
 from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.fleet.ray.ledger import File
-from phalanx.identity import administrator
+from phalanx.identity import administrator, platform
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import CHANGED, Directory
 from phalanx.identity.execution import ExecutionRoles
@@ -407,6 +407,7 @@ class _Service:
         self._spread = spread
         self._leaving = False
         self._closing = threading.Event()
+        self._keeping = threading.Lock()
         self._undo = contextlib.ExitStack()
         self._url = database
         self._s3_metrics: Callable[[], Iterable[Metric]] = tuple
@@ -425,7 +426,8 @@ class _Service:
             hears = lambda: self._news is None or self._news.fresh()  # noqa: E731
             seal = Seal(data_dir / "identity.key")
             self._directory = Directory(self._database, seal, ACCOUNT, hears, require_roles=require_roles)
-            self._key = _admin_key(self._directory, data_dir)
+            _keep_admin_key(self._directory, data_dir)
+            self._key = platform.ensure(self._database, seal)
         except (*UNAVAILABLE, DatabaseError, Unsuitable) as error:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
         except Broken as error:
@@ -495,7 +497,7 @@ class _Service:
             ec2(self._database, manager),
             logs(self._database),
             sts(self._directory),
-            iam(self._directory),
+            iam(self._directory, self._admin_keys_changed),
             kms(self._database, keyring),
             cloudwatch(self._database),
             sagemaker_metrics(self._database),
@@ -636,6 +638,15 @@ class _Service:
         except NotLeading as error:
             raise Unreachable(str(error)) from error
 
+    def _admin_keys_changed(self) -> None:
+        """Somebody's access keys were changed, perhaps the administrator's: `phalanx env` has to print one that works."""
+        # The last of several reads last, and so writes what is there now.
+        with self._keeping:
+            try:
+                _keep_admin_key(self._directory, self._data_dir)
+            except (Broken, OSError, *UNAVAILABLE) as error:
+                log.warning("the file of the administrator's key is out of date, until the next start", reason=str(error))
+
     def _stop_fleet(self, fleet: LocalFleet | RayFleet) -> None:
         # This host's agent serves the next leader as well.
         if not (self._hands_over and isinstance(fleet, LocalFleet)):
@@ -663,14 +674,14 @@ class _Service:
         certificate, key = (None, None) if self._tls is None else (self._tls.certificate, self._tls.key)
         url = self._url.render_as_string(hide_password=False)
         told = embedded.settings(self._data_dir, url, ACCOUNT, (host, port), outside, certificate, key, CIPHERS)
-        inside = ObjectStore(f"http://{_bracketed(host)}:{port}", REGION, self._key.id, self._key.secret)
+        inside = ObjectStore(f"http://{_bracketed(host)}:{port}", REGION, *self._key)
         server = EmbeddedS3(self._data_dir / "s3", self._data_dir / "s3.log", told, inside)
         self._s3_metrics = server.metrics
         if self._kind == FleetKind.RAY and self._tls is not None:
             # As the hosts reach it; what they have to trust comes with their invitations.
             if self._tls.authority is not None:
                 os.environ["AWS_CA_BUNDLE"] = str(self._tls.authority)
-            return ObjectStore(f"https://{self._host}:{self._s3_outside}", REGION, self._key.id, self._key.secret), server
+            return replace(inside, endpoint=f"https://{self._host}:{self._s3_outside}"), server
         return inside, server
 
     def _shown_s3(self, store: ObjectStore, shown: str) -> str:
@@ -745,15 +756,14 @@ def _healthy(_request: object) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
-def _admin_key(directory: Directory, data_dir: Path) -> AdminKey:
-    """The administrator's access key: made once, kept in the store, and written to DIR/credentials where that is missing.
+def _keep_admin_key(directory: Directory, data_dir: Path) -> None:
+    """Have DIR/credentials hold an active access key of the administrator's, who is given one where there is none.
 
-    Raises Broken.
+    Raises Broken, OSError, and what the database does while it is away.
     """
     key = AdminKey(*administrator.ensure(directory.database, directory.seal))
     if AdminKey.load(data_dir) != key:
         key.save(data_dir)
-    return key
 
 
 def _bracketed(host: str) -> str:

@@ -151,12 +151,33 @@ class Directory:
         if access_key.startswith("ASIA"):
             return self._session(transaction, access_key)
         key = transaction.get(AccessKey, access_key)
+        if key is not None and key.user_name == names.PLATFORM:
+            return self._platform(key)
         user = None if key is None or not key.active else transaction.get(User, key.user_name)
         if key is None or user is None:
             return None
         arn = names.user_arn(self.account, user)
         principal = Principal(self.seal.open(key.secret, key.id), arn, user.id)
         return self._of_user(transaction, user, principal)
+
+    def _platform(self, key: AccessKey) -> Identity:
+        """As a role that belongs to the service, which AWS calls service-linked: it reaches S3, and nothing else."""
+        role, begun = "AWSServiceRoleForSageMaker", _moment(key.created)
+        arn = f"arn:{names.PARTITION}:sts::{self.account}:assumed-role/{role}/{names.SESSION}"
+        return Identity(
+            Principal(self.seal.open(key.secret, key.id), arn, f"{key.id}:{names.SESSION}"),
+            "role",
+            role,
+            f"arn:{names.PARTITION}:iam::{self.account}:role/aws-service-role/sagemaker.amazonaws.com/{role}",
+            False,
+            (Policies([("AmazonS3FullAccess", managed.POLICIES[managed.S3_FULL_ACCESS])]),),
+            {},
+            True,
+            names.SESSION,
+            begun,
+            key.id,
+            begun,
+        )
 
     def _of_user(self, transaction: Transaction, user: User, principal: Principal, session: Session | None = None) -> Identity:
         policies = Policies(documents(transaction, "user", user.name))

@@ -14,8 +14,6 @@ from phalanx.identity.trust import trusts_sagemaker
 from phalanx.store.identity import Role
 from phalanx.wire.service import Caller, Client
 
-SESSION = "SageMaker"
-"""The name of SageMaker's sessions, in AWS's audit trails too."""
 _SPARE = 30 * 86_400
 """Seconds by which a session outlasts the longest run of the jobs that have it: they wait, download and upload as well."""
 LENT, LENT_LEAST = 7200, 5400
@@ -63,6 +61,6 @@ class ExecutionRoles:
             known = self._sessions.get((holder, id))
             if known is None or known.expires < datetime.now(UTC) + timedelta(seconds=least):
                 with self._directory.database.write() as transaction:
-                    known = begin(transaction, self._directory.seal, "role", name, id, SESSION, seconds)
+                    known = begin(transaction, self._directory.seal, "role", name, id, names.SESSION, seconds)
                 self._sessions[holder, id] = known
             return known

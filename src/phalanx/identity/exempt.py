@@ -9,7 +9,6 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from phalanx.identity import names
-from phalanx.identity.execution import SESSION
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.identity import AccessKey, Role, Session
@@ -19,7 +18,7 @@ EVERY_SECONDS = 1.0
 
 
 class Exempt:
-    """The ids of the administrator's keys and of SageMaker's sessions of roles, kept in memory.
+    """The ids of the platform's own key and of SageMaker's sessions of roles, kept in memory.
 
     All are read at once: what a flood of made-up keys costs the database does not grow with it, nor can it crowd out the
     look-up of a key that is the platform's. Safe from any thread.
@@ -47,11 +46,11 @@ class Exempt:
         return access_key in self._keys
 
     def _read(self) -> frozenset[str]:
-        keys = select(AccessKey.id).filter_by(user_name=names.ADMINISTRATOR, active=True)
+        keys = select(AccessKey.id).filter_by(user_name=names.PLATFORM)
         sessions = (
             select(Session.id)
             .join(Role, (Role.name == Session.owner) & (Role.id == Session.owner_id))
-            .where(Session.kind == "role", Session.name == SESSION, Session.expires > now_ms())
+            .where(Session.kind == "role", Session.name == names.SESSION, Session.expires > now_ms())
         )
         with self._database.read() as transaction:
             return frozenset([*transaction.scalars(keys), *transaction.scalars(sessions)])

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 _PREFIX = "arn:aws:iam::aws:policy/"
+S3_FULL_ACCESS = f"{_PREFIX}AmazonS3FullAccess"
 
 
 def _document(*actions: str, **more: Any) -> str:

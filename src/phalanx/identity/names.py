@@ -10,6 +10,10 @@ from phalanx.store.identity import Role, User
 PARTITION = "aws"
 ADMINISTRATOR = "admin"
 """The user whom no policy binds, as none binds the root of an AWS account."""
+PLATFORM = ":platform"
+"""Whose access key the platform's own is. No user can be called so, and IAM neither shows nor changes it."""
+SESSION = "SageMaker"
+"""The name of SageMaker's sessions, in AWS's audit trails too."""
 
 _UNIQUE = string.ascii_uppercase + string.digits
 _KEY = string.ascii_uppercase + "234567"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from phalanx.identity.directory import Directory
@@ -10,8 +11,11 @@ from phalanx.services.iam.inline import Operation
 from phalanx.wire.service import Caller, Handler, Members, Service
 
 
-def service(directory: Directory) -> Service:
-    """The IAM service over a directory of identities, which hears of every committed change."""
+def service(directory: Directory, keys_changed: Callable[[], None] = lambda: None) -> Service:
+    """The IAM service over a directory of identities, which hears of every committed change.
+
+    `keys_changed` is called when a change of somebody's access keys is committed, before it is answered; it must not raise.
+    """
 
     def reading(operation: Operation) -> Handler:
         def handle(caller: Caller, members: Members) -> Members:
@@ -24,6 +28,16 @@ def service(directory: Directory) -> Service:
         def handle(caller: Caller, members: Members) -> Members:
             with directory.write() as session:
                 return operation(session, caller, members)
+
+        return handle
+
+    def of_keys(operation: Operation) -> Handler:
+        change = writing(operation)
+
+        def handle(caller: Caller, members: Members) -> Members:
+            answer = change(caller, members)
+            keys_changed()
+            return answer
 
         return handle
 
@@ -43,9 +57,6 @@ def service(directory: Directory) -> Service:
     writes: dict[str, Operation] = {
         "CreateUser": users.create_user,
         "DeleteUser": users.delete_user,
-        "CreateAccessKey": partial(access_keys.create_access_key, directory),
-        "UpdateAccessKey": access_keys.update_access_key,
-        "DeleteAccessKey": access_keys.delete_access_key,
         "CreateRole": roles.create_role,
         "DeleteRole": roles.delete_role,
         "UpdateAssumeRolePolicy": roles.update_assume_role_policy,
@@ -55,6 +66,11 @@ def service(directory: Directory) -> Service:
         "DeletePolicyVersion": managed.delete_policy_version,
         "SetDefaultPolicyVersion": managed.set_default_policy_version,
     }
+    keys: dict[str, Operation] = {
+        "CreateAccessKey": partial(access_keys.create_access_key, directory),
+        "UpdateAccessKey": access_keys.update_access_key,
+        "DeleteAccessKey": access_keys.delete_access_key,
+    }
     for more_reads, more_writes in (inline.operations("user"), inline.operations("role")):
         reads |= more_reads
         writes |= more_writes
@@ -63,5 +79,6 @@ def service(directory: Directory) -> Service:
         {
             **{name: reading(operation) for name, operation in reads.items()},
             **{name: writing(operation) for name, operation in writes.items()},
+            **{name: of_keys(operation) for name, operation in keys.items()},
         },
     )
