@@ -48,9 +48,9 @@ class Local:
         self.stores = [self.images]
         self.fleet = self.made()
 
-    def made(self):
+    def made(self, planned=None):
         fleet = LocalFleet(self.directory, self.images)
-        fleet.open()
+        fleet.open(planned)
         return fleet
 
     def residents(self, id_, file="spec.json"):
@@ -90,7 +90,7 @@ class Ray:
             self.lan.__exit__()
             raise
 
-    def made(self):
+    def made(self, planned=None):
         address = self.lan.address(1)
         fleet = RayFleet(
             self.directory,
@@ -101,7 +101,7 @@ class Ray:
             spread=True,
             reserve=lambda _: 1 << 30,
         )
-        fleet.open()
+        fleet.open(planned)
         return fleet
 
     def residents(self, id_, file="spec.json"):
@@ -298,22 +298,24 @@ def test_nothing_of_a_destroyed_instance_is_left(fleet, pair, hosts):
     eventually(lambda: fleet.statuses(ids) == {})
 
 
-def test_a_fleet_that_comes_after_finds_what_runs(hosts, pair):
-    fleet = hosts.fleet
+def test_a_fleet_that_comes_after_finds_what_runs_and_takes_down_what_no_job_has(hosts, pair):
+    fleet, (kept, unknown) = hosts.fleet, pair
     fleet.place(pair)
     reached(fleet, pair, Phase.PREPARED)
     if isinstance(hosts, Ray):
         fleet.close()
     else:
         fleet._closing.set()  # as if its process had been killed: closing would end the agent
-    hosts.fleet = hosts.made()
-    # At no moment are they lost.
-    assert set(hosts.fleet.statuses([each.id for each in pair])) == {each.id for each in pair}
-    reached(hosts.fleet, pair, Phase.PREPARED)
+    hosts.fleet = hosts.made({kept.id})
+    # At no moment is it lost.
+    assert set(hosts.fleet.statuses([kept.id])) == {kept.id}
+    reached(hosts.fleet, [kept], Phase.PREPARED)
+    eventually(lambda: hosts.residents(unknown.id) == 0)
+    assert hosts.residents(kept.id) == 1
 
     def destroyed():
         try:
-            hosts.fleet.destroy([each.id for each in pair])
+            hosts.fleet.destroy([kept.id])
         except FleetError:
             return False
         return True

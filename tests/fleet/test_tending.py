@@ -12,7 +12,7 @@ from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.fleet.ray.ledger import File, Place
 from phalanx.network.model import NO_EXITS, Eni
 from phalanx.node.lease import Lease
-from phalanx.node.messages import Capacity, Statuses
+from phalanx.node.messages import Capacity, InstanceStatus, Phase, Statuses
 
 HOST, OTHER = "10.0.0.1", "10.0.0.2"
 
@@ -23,11 +23,19 @@ class Bridge:
     def __init__(self):
         self.present = {HOST: "node"}
         self.called = []
+        self.running = ()
+        self.destroyed = []
         self.placed = []
         self.leases = {HOST: Lease(), OTHER: Lease()}
         self.away = lambda _address, _method: False
         self.clearing = threading.Event()
         self.cleared = threading.Event()
+
+    def open(self):
+        pass
+
+    def close(self):
+        pass
 
     def hosts(self):
         return dict(self.present), set()
@@ -42,12 +50,13 @@ class Bridge:
         if method == "destroy":
             self.clearing.set()
             assert self.cleared.wait(20)
+            self.destroyed += arguments["ids"]
         self.called.append((address, method))
         if method == "place":
             self.placed += arguments["specs"]
         if method == "renew":
             return self.leases[address].renew(**arguments)
-        return {"capacity": Capacity(1, 1 << 34), "mtu": 1500, "statuses": Statuses(1, ())}.get(method)
+        return {"capacity": Capacity(1, 1 << 34), "mtu": 1500, "statuses": Statuses(1, self.running)}.get(method)
 
 
 class Shelf:
@@ -166,6 +175,40 @@ def test_a_host_has_a_lease_while_it_is_heard_of_but_not_before_it_has_cleared_a
     assert [each.leased for each in bridge.placed] == [True]
     bridge.present = {}
     until(lambda: not bridge.leases[HOST].holds())
+
+
+def test_a_host_that_joins_takes_down_what_no_job_has_and_that_alone(fleet):
+    """As after a restore: the ledger has never heard of i-later, and no job knows of i-between."""
+    bridge = fleet._bridge
+    bridge.running = tuple(InstanceStatus(id_, Phase.RUNNING) for id_ in ("i-planned", "i-between", "i-later"))
+    fleet._ledger.put({"i-planned": place(HOST), "i-between": place(HOST)})
+    fleet.open(planned={"i-planned", "i-not-placed-yet"})
+    assert bridge.clearing.wait(20)
+    assert fleet._joined == {}
+    bridge.cleared.set()
+    until(lambda: HOST in fleet._joined)
+    assert sorted(bridge.destroyed) == ["i-between", "i-later"]
+    assert list(fleet._ledger.places) == ["i-planned"]
+    assert not fleet._ledger.places["i-planned"].lost
+
+
+def test_what_is_placed_while_its_host_is_taken_up_anew_is_not_taken_down(fleet):
+    bridge, asked = fleet._bridge, []
+    bridge.cleared.set()
+    fleet.open(planned=set())
+    until(lambda: HOST in fleet._joined)
+
+    def placed_meanwhile(_address, method):
+        if method == "statuses" and "again" in bridge.present.values() and not asked:
+            asked.append(method)
+            fleet._ledger.put({"i-new": place(HOST)})
+            bridge.running = (InstanceStatus("i-new", Phase.NEW),)
+        return False
+
+    bridge.away = placed_meanwhile
+    bridge.present = {HOST: "again"}
+    until(lambda: fleet._joined == {HOST: "again"})
+    assert (asked, bridge.destroyed) == (["statuses"], [])
 
 
 def test_nothing_is_kept_of_a_vpc_whose_instances_are_gone(fleet):

@@ -477,7 +477,7 @@ class _Service:
                     self._undo.callback(self._stop_s3, s3_server)
                     storage = beside.submit(self._run_s3, s3_server)
                 self._undo.callback(self._stop_fleet, fleet)
-                fleet.open()
+                fleet.open(manager.planned())
                 if storage is not None:
                     storage.result()
             objects.ensure_bucket(store, default_bucket(REGION, ACCOUNT))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,25 @@ class LocalFleet(Host):
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
 
-    def open(self, *, lead: bool = True) -> None:
+    def open(self, planned: Collection[str] | None = None, *, lead: bool = True) -> None:
         """Find this service's agent or start one; returns when it answers. With `lead` its orders come from here, and not from
-        the control plane of a fleet. Raises FleetError."""
+        the control plane of a fleet. Raises FleetError.
+
+        Instances that are not `planned` are no job's, where that is said, and are taken down: a service that was brought back
+        from a backup finds such.
+        """
         self._ensure_agent()
         if lead:
             self.lead()
         self._refresh()
         self._watcher.start()
+        if planned is not None and (unknown := [id_ for id_ in self.everything() if id_ not in planned]):
+            log.warning("there are instances of which nothing is known: they are taken down", instances=unknown)
+            try:
+                self.destroy(unknown)
+            except FleetError as error:
+                # The next start tries it again; meanwhile they are guarded, as they were.
+                log.error("they cannot be taken down", reason=str(error))
 
     def close(self) -> None:
         """Stop the agent. Instances that still run stay, guarded, until a later agent takes them up."""

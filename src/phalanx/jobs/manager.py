@@ -99,6 +99,12 @@ class Manager:
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
         self._settlers: list[threading.Thread] = []
 
+    def planned(self) -> set[str]:
+        """Ids of the instances that jobs have. Raises what the database does while it is away."""
+        with self._database.read() as session:
+            plans = session.scalars(select(TrainingJob.plan).where(TrainingJob.plan.is_not(None)))
+            return {id_ for made in plans if made is not None for id_ in plan.Plan.from_json(made).ids}
+
     def open(self) -> None:
         """Begin: jobs that an earlier service left go on first."""
         # First: of a change that is made from here on, `everything` does not know.

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -127,9 +127,15 @@ class RayFleet:
         self._closing = threading.Event()
         self._tender = threading.Thread(target=self._tend, name="hosts", daemon=True)
 
-    def open(self) -> None:
-        """Let hosts join; those of before are waited for while the service runs. Raises FleetError."""
+    def open(self, planned: Collection[str] | None = None) -> None:
+        """Let hosts join; those of before are waited for while the service runs. Raises FleetError.
+
+        Instances that are not `planned` are no job's, where that is said, and are taken down when their hosts join: a control
+        plane that was brought back from a backup finds such.
+        """
         self._ledger.load()
+        if planned is not None:
+            self._ledger.disown(planned)
         self._bridge.open()
         self._tender.start()
 
@@ -415,11 +421,17 @@ class RayFleet:
         host = RayHost(address, self._bridge, self._waiting, self._term)
         host.lead()
         facts = host.facts()
-        # Jobs have gone on without these, or have ended: they must not run beside what took their place.
-        if owed := self._owed(address):
-            host.destroy(owed)
-            self._remove(owed)
         host.open()
+        # Jobs have gone on without these, or have ended: they must not run beside what took their place.
+        owed = self._owed(address)
+        # Begun by a control plane whose backup this one is. What this one, or an earlier leader, has placed is here: it was in
+        # the ledger first, and the host was asked after it had heard of this leader.
+        unknown = [id_ for id_ in host.everything() if id_ not in self._ledger.places]
+        if unknown:
+            log.warning("a host has instances of which nothing is known: they are taken down", host=address, instances=unknown)
+        if owed or unknown:
+            host.destroy([*owed, *unknown])
+            self._remove(owed)
         with self._belonging:
             # It may have been lost just now.
             if self._closing.is_set() or self._owed(address):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
+import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,9 @@ from typing import Protocol
 from phalanx.fleet.base import Unreachable
 from phalanx.network.model import Eni
 from phalanx.node.messages import Capacity, decode, encode
+
+_VNIS = 1 << 24
+"""Numbers that a VXLAN may have (RFC 7348 section 5); 0 is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,10 @@ class File:
         """See Shelf."""
         partial = self._path.with_suffix(".new")
         try:
-            partial.write_text(content)
+            with partial.open("w") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(self._path)
         except OSError as error:
             raise Unreachable(f"Where instances are cannot be kept: {error}") from error
@@ -107,9 +114,17 @@ class Ledger:
         return [id_ for id_, place in self.places.items() if place.host == host]
 
     def vni(self, vpc_id: str) -> int:
-        """The number that a VPC has on the network between hosts while instances of it are anywhere; else one that none has."""
+        """The number that a VPC has on the network between hosts while instances of it are anywhere; else one that none has.
+
+        Drawn, and not the first that is free: a ledger that was brought back from a backup would give that again, while a host
+        that is away still has instances with it.
+        """
         taken = {place.vpc_id: place.vni for place in self.places.values()}
-        return taken.get(vpc_id) or next(number for number in itertools.count(1) if number not in taken.values())
+        if vpc_id in taken:
+            return taken[vpc_id]
+        while (drawn := secrets.randbelow(_VNIS)) in (0, *taken.values()):
+            pass
+        return drawn
 
     def put(self, places: Mapping[str, Place]) -> None:
         """Instances are to be on hosts."""
@@ -133,6 +148,13 @@ class Ledger:
         with self._lock:
             places = {id_: replace(place, lost=place.lost or place.host == host) for id_, place in self.places.items()}
             self._save(_Content(places, {address: facts for address, facts in self.hosts.items() if address != host}))
+
+    def disown(self, planned: Collection[str]) -> None:
+        """Instances that are not `planned` are no job's: they are lost, wherever they are."""
+        with self._lock:
+            places = {id_: replace(place, lost=place.lost or id_ not in planned) for id_, place in self.places.items()}
+            if places != self.places:
+                self._save(replace(self._content, places=places))
 
     def _save(self, content: _Content) -> None:
         self._shelf.save(json.dumps(encode(_Content, content)))
