@@ -8,13 +8,14 @@ import threading
 import pytest
 
 from phalanx.cli import certificate
-from phalanx.cli.serve import _is_loopback, _over_tls, _Tls
+from phalanx.cli.serve import _is_loopback, _over_tls, _Tls, _tls
 
 
-def handshake(files, authority, name, version=None):
+def handshake(files, authority, name, version=None, server=None):
     """What a client sees that trusts `authority` and calls the server `name`: the protocol's version. Raises ssl.SSLError."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(files[0], files[1])
+    if server is None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(files[0], files[1])
     server.set_ciphers(_over_tls(_Tls(*files))["ssl_ciphers"])
     client = ssl.create_default_context(cafile=authority)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -66,18 +67,75 @@ def test_what_is_damaged_or_missing_is_made_anew(files, name, content):
     assert handshake(again, again[2], "192.0.2.7") == "TLSv1.3"
 
 
-def test_keys_are_their_owners_alone_and_the_authority_has_none(files):
-    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert sorted(path.name for path in files[0].parent.iterdir()) == ["authority.pem", "server.key", "server.pem"]
+def test_keys_are_their_owners_alone(files):
+    kept = list(files[0].parent.iterdir())
+    assert sorted(path.name for path in kept) == ["authority.key", "authority.pem", "server.key", "server.pem"]
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
-def test_it_is_made_anew_for_another_host_and_when_it_is_nearly_over(files, monkeypatch):
-    first = files[0].read_bytes()
-    assert certificate.ensure(files[0].parent, "192.0.2.7")[0].read_bytes() == first
-    assert certificate.ensure(files[0].parent, "192.0.2.9")[0].read_bytes() != first
-    second = files[0].read_bytes()
+def test_it_is_made_anew_for_another_host_and_when_it_is_nearly_over_by_the_same_authority(files, monkeypatch, capsys):
+    directory, trusted = files[0].parent, files[2].read_bytes()
+    shown = [files[0].read_bytes()]
+    assert certificate.ensure(directory, "192.0.2.7")[0].read_bytes() == shown[0]
+    certificate.renew(directory, "192.0.2.7")
+    assert files[0].read_bytes() == shown[0]
+    shown.append(certificate.ensure(directory, "192.0.2.9")[0].read_bytes())
     monkeypatch.setattr(certificate, "RENEWED", certificate.VALID + datetime.timedelta(days=1))
-    assert certificate.ensure(files[0].parent, "192.0.2.9")[0].read_bytes() != second
+    shown.append(certificate.ensure(directory, "192.0.2.9")[0].read_bytes())
+    certificate.renew(directory, "192.0.2.9")
+    shown.append(files[0].read_bytes())
+    assert len(set(shown)) == 4
+    assert files[2].read_bytes() == trusted
+    assert handshake(files, files[2], "192.0.2.9") == "TLSv1.3"
+    assert "another authority" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", [("authority.key", "server.pem"), ("authority.pem",)])
+def test_that_there_is_another_authority_is_told(files, gone, capsys):
+    trusted = files[2].read_bytes()
+    for name in gone:
+        # As an earlier version left it; or damaged.
+        files[0].with_name(name).write_bytes(b"")
+    certificate.ensure(files[0].parent, "192.0.2.7")
+    assert files[2].read_bytes() != trusted
+    assert handshake(files, files[2], "192.0.2.7") == "TLSv1.3"
+    assert "another authority" in capsys.readouterr().out
+
+
+def test_what_an_earlier_version_has_made_is_kept_while_it_lasts(files):
+    made = files[0].read_bytes()
+    files[0].with_name("authority.key").unlink()
+    certificate.ensure(files[0].parent, "192.0.2.7")
+    assert files[0].read_bytes() == made
+
+
+def test_an_authority_that_is_nearly_over_makes_none_that_outlives_it_nor_another_while_the_service_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificate, "AUTHORITY_VALID", datetime.timedelta(days=40))
+    files = certificate.ensure(tmp_path, "192.0.2.7")
+    trusted, shown = files[2].read_bytes(), files[0].read_bytes()
+    assert certificate.expires(files[0]) == certificate.expires(files[2])
+    monkeypatch.setattr(certificate, "RENEWED", datetime.timedelta(days=41))
+    certificate.renew(tmp_path, "192.0.2.7")
+    assert (files[0].read_bytes(), files[2].read_bytes()) == (shown, trusted)
+    certificate.ensure(tmp_path, "192.0.2.7")
+    assert files[2].read_bytes() != trusted
+
+
+def test_a_server_shows_what_is_put_in_its_place_and_nothing_that_does_not_fit(files, tmp_path):
+    other = certificate.ensure(tmp_path / "other", "192.0.2.7")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert certificate.show(server, *files[:2]) == certificate.expires(files[0])
+    assert certificate.show(server, other[0], files[1]) is None
+    assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
+    certificate.show(server, *other[:2])
+    assert handshake(files, other[2], "192.0.2.7", server=server) == "TLSv1.3"
+
+
+def test_links_to_a_certificate_may_come_to_lead_elsewhere(files, tmp_path):
+    links = [tmp_path / path.name for path in files[:2]]
+    for link, path in zip(links, files, strict=False):
+        link.symlink_to(path)
+    assert _tls("127.0.0.1", tmp_path, *links) == _Tls(*links, None)
 
 
 def test_what_is_loopback():

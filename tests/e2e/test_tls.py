@@ -1,6 +1,8 @@
 """A service that listens beyond loopback: over TLS alone, S3 as well; clients need nothing but what `phalanx env` prints."""
 
+import re
 import socket
+import ssl
 import urllib.error
 import urllib.request
 
@@ -9,7 +11,7 @@ import pytest
 from botocore.exceptions import SSLError
 
 from clients import AwsCli
-from e2e.conftest import running
+from e2e.conftest import Phalanx, free_port, running, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,32 @@ def test_what_s3_says_in_the_clear_it_says_on_this_host_alone(served):
         # Where the host's name is a loopback address as well, it is the same listener.
         if reached.getpeername()[0].startswith("127."):
             raise OSError
+
+
+def test_a_running_service_renews_its_certificate_and_who_trusts_it_goes_on(tmp_path, monkeypatch):
+    # As if time passed: it looks every second, and finds it nearly over each time.
+    (tmp_path / "sitecustomize.py").write_text(
+        "from datetime import timedelta\nfrom phalanx.cli import certificate\n"
+        "certificate.LOOK_SECONDS, certificate.RENEWED = 1, timedelta(days=398)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    service = Phalanx(tmp_path / "data", free_port(), ("--host", "0.0.0.0"))
+    try:
+        service.start()
+        shown = {ssl.get_server_certificate(("127.0.0.1", service.port))}
+        wait_for(lambda: shown != {ssl.get_server_certificate(("127.0.0.1", service.port))}, 60, "another certificate")
+        assert service.fresh("sts").get_caller_identity()["Arn"].endswith("user/admin")
+        token = (service.data_dir / "metrics.token").read_text()
+        asked = urllib.request.Request(
+            f"{service.env['AWS_ENDPOINT_URL']}/metrics", headers={"Authorization": f"Bearer {token}"}
+        )
+        trusting = ssl.create_default_context(cafile=service.env["AWS_CA_BUNDLE"])
+        with urllib.request.urlopen(asked, timeout=30, context=trusting) as answer:
+            (told,) = re.findall(rb"^phalanx_certificate_expires_seconds (\S+)$", answer.read(), re.MULTILINE)
+        assert 396 * 86400 < float(told) < 398 * 86400
+    finally:
+        service.end()
+    assert service.leftovers() == []
 
 
 def test_the_trail_is_whole(served):

@@ -13,47 +13,107 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import structlog
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID = timedelta(days=397)
 """How long a certificate is valid: what browsers take at most."""
+AUTHORITY_VALID = timedelta(days=3650)
+"""How long its authority is: as long as the invitations of hosts, which have it with them."""
 RENEWED = timedelta(days=30)
-"""It is made anew at a start at which less than this is left of it."""
+"""A certificate is made anew when less than this is left of it, an authority at a start then."""
+LOOK_SECONDS = 600
+"""How often a service looks whether its certificate is to be made anew, or somebody has put another in its place."""
+_FILES = ("server.pem", "server.key", "authority.pem")
+_AUTHORITY_KEY = "authority.key"
 _SIOCGIFADDR = 0x8915
+
+log = structlog.get_logger()
 
 
 def ensure(directory: Path, host: str) -> tuple[Path, Path, Path]:
-    """The certificate for `host`, its key (mode 0600) and the authority that clients have to trust: PEM files of `directory`.
+    """The certificate for `host`, its key and the authority that clients have to trust: PEM files (mode 0600) of `directory`.
 
-    They are made where they are missing, nearly over, or for another host. The authority's own key is never written: it signs
-    this one certificate, and nothing else ever.
+    They are made where they are missing, nearly over, or for another host: a certificate by the authority that is there, as
+    long as that is valid and its key is beside it. To keep that key spares everybody, every host of a fleet among them, to be
+    told of another authority each year; who can read it could read the certificate's too. Raises OSError.
     """
-    certificate, key, authority = (directory / name for name in ("server.pem", "server.key", "authority.pem"))
-    if not _fits(certificate, key, host) or not authority.exists():
+    certificate, key, authority = (directory / name for name in _FILES)
+    if not _fits(certificate, key, authority, host):
         directory.mkdir(mode=0o700, exist_ok=True)
-        made = _make(host)
-        for path, content in zip((key, authority, certificate), made, strict=True):
-            partial = path.with_suffix(".new")
-            partial.unlink(missing_ok=True)
-            partial.touch(mode=0o600)
-            partial.write_bytes(content)
-            os.replace(partial, path)
+        issuer = _issuer(directory)
+        if issuer is None:
+            known = authority.exists()
+            issuer = _make_authority()
+            _write(directory / _AUTHORITY_KEY, _private(issuer[0]))
+            _write(authority, issuer[1].public_bytes(Encoding.PEM))
+            if known:
+                log.warning(
+                    "clients and hosts have to trust another authority: eval `phalanx env` anew, and invite the hosts again",
+                    authority=str(authority),
+                )
+        _issue(directory, host, *issuer)
     return certificate, key, authority
 
 
-def _fits(certificate: Path, key: Path, host: str) -> bool:
+def renew(directory: Path, host: str) -> None:
+    """Make the certificate anew where it is nearly over, while the service runs; the authority stays. Raises OSError,
+    ValueError."""
+    issuer = _issuer(directory)
+    if issuer is not None and nearly_over(directory / _FILES[0]):
+        _issue(directory, host, *issuer)
+
+
+def show(context: ssl.SSLContext | None, certificate: Path, key: Path) -> datetime | None:
+    """Have a server show from now on what is in these files, and tell when that ends; or, where they cannot be used, have it go
+    on as before, and say so in the log. To be called in the thread in which the connections are made."""
+    assert context is not None  # noqa: S101
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except OSError:
-        # Missing, empty or damaged: nothing but a new one mends that.
+        context.load_cert_chain(certificate, key)
+        return expires(certificate)
+    except (OSError, ValueError) as error:
+        log.warning("the certificate cannot be used, and the one before is shown", file=str(certificate), reason=str(error))
+        return None
+
+
+def nearly_over(certificate: Path) -> bool:
+    """Whether a certificate is to be made anew. Raises OSError, ValueError."""
+    return expires(certificate) - datetime.now(UTC) < RENEWED
+
+
+def expires(certificate: Path) -> datetime:
+    """When a certificate ends, the first of its file. Raises OSError, ValueError."""
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+
+
+def _fits(certificate: Path, key: Path, authority: Path, host: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.read_bytes()))
+    except (OSError, ValueError, InvalidSignature):
+        # Missing, empty, damaged, or half replaced: nothing but a new one mends that.
         return False
-    found = x509.load_pem_x509_certificate(certificate.read_bytes())
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return set(_names(host)) <= set(names) and found.not_valid_after_utc - datetime.now(UTC) > RENEWED
+    return set(_names(host)) <= set(names) and not nearly_over(certificate)
+
+
+def _issuer(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
+    """The authority's key and itself, where both are there and it is valid for a while."""
+    try:
+        key = load_pem_private_key((directory / _AUTHORITY_KEY).read_bytes(), None)
+        authority = x509.load_pem_x509_certificate((directory / _FILES[2]).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != authority.public_key():
+        return None
+    return (key, authority) if authority.not_valid_after_utc - datetime.now(UTC) > RENEWED else None
 
 
 def _names(host: str) -> list[x509.GeneralName]:
@@ -79,55 +139,77 @@ def _own_addresses() -> Iterator[str]:
                 yield socket.inet_ntoa(answer[20:24])
 
 
-def _make(host: str) -> tuple[bytes, bytes, bytes]:
-    """Key, authority, and certificate followed by nothing: as PEM."""
-    authority_key, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
-    now = datetime.now(UTC)
-
-    def builder(name: str, public_key: ec.EllipticCurvePublicKey, issuer: str) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            # Clients' clocks may be behind by what a signature may be.
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + VALID)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        )
-
-    def usage(signs: bool) -> x509.KeyUsage:
-        return x509.KeyUsage(
-            digital_signature=not signs,
-            key_cert_sign=signs,
-            crl_sign=signs,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
-
-    issuer = f"Phalanx on {socket.gethostname()}"[:64]
+def _make_authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Phalanx on {socket.gethostname()}"[:64])])
     authority = (
-        builder(issuer, authority_key.public_key(), issuer)
+        _builder(name, key.public_key(), name, key.public_key(), datetime.now(UTC) + AUTHORITY_VALID)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(signs=True), critical=True)
-        .sign(authority_key, SHA384())
+        .add_extension(_usage(signs=True), critical=True)
+        .sign(key, SHA384())
     )
+    return key, authority
+
+
+def _issue(directory: Path, host: str, signing: ec.EllipticCurvePrivateKey, authority: x509.Certificate) -> None:
+    """Make a certificate and its key, which is valid no longer than its authority."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    until = min(datetime.now(UTC) + VALID, authority.not_valid_after_utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Phalanx")])
     certificate = (
-        builder("Phalanx", key.public_key(), issuer)
+        _builder(name, key.public_key(), authority.subject, signing.public_key(), until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(signs=False), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(dict.fromkeys(_names(host))), critical=False)
-        .sign(authority_key, SHA384())
+        .sign(signing, SHA384())
     )
+    _write(directory / _FILES[1], _private(key))
+    _write(directory / _FILES[0], certificate.public_bytes(Encoding.PEM))
+
+
+def _builder(
+    name: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePublicKey,
+    until: datetime,
+) -> x509.CertificateBuilder:
     return (
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        authority.public_bytes(Encoding.PEM),
-        certificate.public_bytes(Encoding.PEM),
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        # Clients' clocks may be behind by what a signature may be.
+        .not_valid_before(datetime.now(UTC) - timedelta(minutes=5))
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
     )
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".new")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from phalanx.cli import certificate
 from phalanx.data.server import BUCKETS, SOCKET
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
@@ -75,6 +77,8 @@ def main() -> None:
             ssl_ciphers=settings.ciphers,
         )
         listeners.append((config, _listen(settings.tls_host, settings.tls_port)))
+        config.callback_notify = partial(_look_at_certificate, settings, config)
+        config.timeout_notify = certificate.LOOK_SECONDS
     heap.settle()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -94,6 +98,11 @@ async def _serve(listeners: list[tuple[uvicorn.Config, socket.socket]]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     await asyncio.gather(*(server.serve([listener]) for server, (_, listener) in zip(servers, listeners, strict=True)))
+
+
+async def _look_at_certificate(settings: Settings, config: uvicorn.Config) -> None:
+    """Show what the service, or whoever gave it a certificate, has put into the files; called by uvicorn from time to time."""
+    certificate.show(config.ssl, Path(settings.certificate), Path(settings.key))
 
 
 def _config(app: Any, **tls: Any) -> uvicorn.Config:

@@ -8,6 +8,7 @@ import platform
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -44,7 +45,7 @@ def token(path: Path) -> str:
 
 class Metrics:
     """The numbers of one service. `stored` asks its store, `measured` its fleet, which may take long; `others` are counted by
-    its other processes."""
+    its other processes; `certificate` says when that ends which it shows."""
 
     def __init__(
         self,
@@ -52,12 +53,14 @@ class Metrics:
         stored: Callable[[], Stored],
         measured: Callable[[], Measured],
         others: Callable[[], Iterable[Metric]] = tuple,
+        certificate: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._data_dir = data_dir
         self._token = token(data_dir / "metrics.token").encode()
         self._stored = stored
         self._measured = measured
         self._others = others
+        self._certificate = certificate
         self._condition = threading.Condition()
         self._asked = 0
         self._looked = 0
@@ -92,6 +95,12 @@ class Metrics:
         yield from self._of_the_store()
         yield from self._of_the_fleet()
         yield from self._others()
+        ends = self._certificate()
+        yield GaugeMetricFamily(
+            "phalanx_certificate_expires_seconds",
+            "Seconds until the certificate ends that the service shows; of one without TLS nothing.",
+            value=None if ends is None else (ends - datetime.now(UTC)).total_seconds(),
+        )
         disk = os.statvfs(self._data_dir)
         yield _gauge("phalanx_data_dir_free_bytes", "Bytes free where the data directory lies.", disk.f_bavail * disk.f_frsize)
         yield _gauge("phalanx_data_dir_size_bytes", "Bytes of the disk that it lies on.", disk.f_blocks * disk.f_frsize)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import ipaddress
@@ -16,7 +17,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -342,7 +345,8 @@ def _tls(host: str, data_dir: Path, certificate: Path | None, key: Path | None) 
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
         except (OSError, ssl.SSLError) as error:
             fail(f"The certificate {certificate} cannot be used with the key {key}: {error}")
-        return _Tls(certificate.resolve(), key.resolve(), None)
+        # Not where symbolic links lead: who renews it may have them lead elsewhere.
+        return _Tls(certificate.absolute(), key.absolute(), None)
     return None if _is_loopback(host) else _Tls(*own_certificate.ensure(data_dir / "tls", host))
 
 
@@ -408,6 +412,7 @@ class _Service:
         self._leaving = False
         self._closing = threading.Event()
         self._keeping = threading.Lock()
+        self._shown_until: datetime | None = None
         self._undo = contextlib.ExitStack()
         self._url = database
         self._s3_metrics: Callable[[], Iterable[Metric]] = tuple
@@ -503,7 +508,13 @@ class _Service:
             sagemaker_metrics(self._database),
             phalanx(self._database, manager),
         ]
-        metrics = Metrics(self._data_dir, lambda: census.stored(self._database), manager.census, lambda: self._s3_metrics())
+        metrics = Metrics(
+            self._data_dir,
+            lambda: census.stored(self._database),
+            manager.census,
+            lambda: self._s3_metrics(),
+            lambda: self._shown_until,
+        )
         metrics.open()
         self._undo.callback(metrics.close)
         routes = [Route("/healthz", _healthy), metrics.route(), *site.routes(region=REGION, s3=s3)]
@@ -520,20 +531,22 @@ class _Service:
         endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
         Endpoints(endpoint, s3, REGION, authority, ACCOUNT).save(self._data_dir)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=STOP_SECONDS,
-                **({} if self._tls is None else _over_tls(self._tls)),
-            )
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            **({} if self._tls is None else _over_tls(self._tls)),
         )
+        if self._tls is not None:
+            config.callback_notify = partial(self._look_at_certificate, self._tls, config)
+            config.timeout_notify = own_certificate.LOOK_SECONDS
+        server = uvicorn.Server(config)
 
         def end(_number: int, _frame: object) -> None:
             server.should_exit = True
@@ -637,6 +650,25 @@ class _Service:
             return self._leadership.term()
         except NotLeading as error:
             raise Unreachable(str(error)) from error
+
+    async def _look_at_certificate(self, tls: _Tls, config: uvicorn.Config) -> None:
+        """Renew the service's own certificate where it is nearly over, and show what is in the files now: clients never notice.
+
+        Called by uvicorn where connections are made, at once and then from time to time.
+        """
+        try:
+            if tls.authority is not None and own_certificate.nearly_over(tls.certificate):
+                # What the host is called is asked of the network.
+                await asyncio.to_thread(self._renew_certificate, tls.certificate.parent)
+        except (OSError, ValueError) as error:
+            log.warning("the certificate cannot be made anew now", reason=str(error))
+        self._shown_until = own_certificate.show(config.ssl, tls.certificate, tls.key) or self._shown_until
+
+    def _renew_certificate(self, directory: Path) -> None:
+        # Replicas have the same.
+        with (self._data_dir / "starting.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            own_certificate.renew(directory, self._host)
 
     def _admin_keys_changed(self) -> None:
         """Somebody's access keys were changed, perhaps the administrator's: `phalanx env` has to print one that works."""
