@@ -1,5 +1,6 @@
 """S3's door with the real server behind it: boto3 unmodified, and requests that no SDK would make."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -25,9 +26,15 @@ from sqlalchemy import delete
 import embedded_s3
 from clients import AwsCli
 from embedded_s3 import REGION, allow
+from phalanx.data.server import BUCKETS, SOCKET
 from phalanx.identity import names
+from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
-from phalanx.identity.trail import verify
+from phalanx.identity.trail import Trail, verify
+from phalanx.services.s3 import gateway as door
+from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.folders import Folders
+from phalanx.services.s3.gateway import Gateway
 from phalanx.services.sts.service import service as sts
 from phalanx.store.identity import AccessKey, InlinePolicy, Role
 from phalanx.wire.service import Caller
@@ -622,6 +629,41 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(s3, key):
         time.sleep(0.01)
     assert not there(s3, "home/ann/half")
     assert not list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*"))
+
+
+def ask(s3, url, method, receive):
+    """The answer of a door in this process, in front of the same server, to who sends what `receive` gives."""
+    directory = Directory(s3.database, s3.seal, embedded_s3.ACCOUNT)
+    trail = Trail(s3.directory / "trail", embedded_s3.ACCOUNT)
+    backend = Backend(str(s3.directory / "s3" / SOCKET))
+    folders = Folders(backend, s3.directory / "s3" / BUCKETS)
+    gateway = Gateway(directory.principal, Authority(directory, trail), embedded_s3.ACCOUNT, REGION, backend, folders)
+    parts, sent = urlsplit(url), []
+    scope = {"type": "http", "method": method, "raw_path": parts.path.encode(), "query_string": parts.query.encode()}
+    scope["headers"] = [(b"host", parts.netloc.encode()), (b"content-length", b"10000000")]
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(gateway(scope, receive, send))
+    trail.close()
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"].decode(), folders
+
+
+@pytest.mark.parametrize(("name", "expected"), [("home/ann/silent", "RequestTimeout"), ("secret/silent", "AccessDenied")])
+def test_a_client_that_falls_silent_is_sent_away_and_its_key_is_free(s3, ann, monkeypatch, name, expected):
+    monkeypatch.setattr(door, "_SILENT_SECONDS", 0.2)
+    come = iter([{"type": "http.request", "body": bytes(3_000_000), "more_body": True}])
+
+    async def receive():
+        return next(come, None) or await asyncio.Event().wait()
+
+    url = ann.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": name})
+    status, headers, answer, folders = ask(s3, url, "PUT", receive)
+    assert (status, headers[b"connection"]) == (400 if expected == "RequestTimeout" else 403, b"close")
+    assert f"<Code>{expected}</Code>" in answer
+    with folders.held(BUCKET, [name], alone=True):
+        assert not there(s3, name)
 
 
 def test_a_full_disk_is_said_to_be_for_a_while_and_keeps_nothing(s3, ann):

@@ -6,6 +6,7 @@ what was signed of it → the answer. Looking identities up may wait for the dat
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -45,6 +46,8 @@ _SMALL = 4 << 20
 """Bytes of a body that is a document."""
 _DRAINED = 32 << 20
 """Bytes that are taken from a client that sends on after it was refused: one that is cut off sees no error."""
+_SILENT_SECONDS = 60.0
+"""How long a client that has more to send may send nothing: meanwhile its key is kept from others."""
 _PASSED = frozenset(
     {
         b"accept-ranges",
@@ -69,6 +72,12 @@ _FAILED = AwsError("InternalError", "We encountered an internal error. Please tr
 _OUTDATED = AwsError(
     "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 )
+_SILENT = AwsError(
+    "RequestTimeout",
+    "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be"
+    " closed.",
+)
+"""As S3 says it; clients try again."""
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
@@ -207,12 +216,18 @@ class _Body:
         self._receive = receive
         self._asked = "100-continue" not in headers.get("expect", b"").decode("latin-1").lower()
         self._ended = False
+        self._silent = False
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """It, piece by piece. Raises _Disconnected."""
+        """It, piece by piece. Raises _Disconnected, and AwsError where the client has fallen silent."""
         while not self._ended:
             self._asked = True
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    message = await self._receive()
+            except TimeoutError:
+                self._silent = True
+                raise _SILENT from None
             if message["type"] == "http.disconnect":
                 raise _Disconnected
             self._ended = not message.get("more_body", False)
@@ -222,14 +237,17 @@ class _Body:
     async def drain(self) -> bool:
         """Take what is left of it, where that is little. Returns whether the connection can go on afterwards.
 
-        A client that waits to be asked for its body is not."""
-        if not self._asked:
+        A client that waits to be asked for its body is not, and one that has fallen silent is not waited for again."""
+        if not self._asked or self._silent:
             return False
         taken = 0
-        async for piece in self.pieces():
-            taken += len(piece)
-            if taken > _DRAINED:
-                return False
+        try:
+            async for piece in self.pieces():
+                taken += len(piece)
+                if taken > _DRAINED:
+                    return False
+        except AwsError:
+            return False
         return True
 
 
