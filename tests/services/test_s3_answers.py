@@ -1,8 +1,10 @@
 """What S3's door fills in where the server behind leaves something out, as clients read it."""
 
 import os
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -235,6 +237,56 @@ def test_a_part_may_be_a_part_of_an_object(admin):
     parts = {"Parts": [{"PartNumber": 1, "ETag": made}]}
     admin.complete_multipart_upload(**whole, UploadId=upload, MultipartUpload=parts)
     assert admin.get_object(**whole)["Body"].read() == b"b"
+
+
+def begin(admin, key, *contents):
+    """An upload with these parts: how operations name it, and its parts."""
+    begun = {"Bucket": BUCKET, "Key": key}
+    begun["UploadId"] = admin.create_multipart_upload(**begun)["UploadId"]
+    tags = [admin.upload_part(**begun, PartNumber=number, Body=body)["ETag"] for number, body in enumerate(contents, 1) if body]
+    numbers = [number for number, body in enumerate(contents, 1) if body]
+    return begun, [{"PartNumber": number, "ETag": tag} for number, tag in zip(numbers, tags, strict=True)]
+
+
+def test_an_upload_begins_with_the_document_that_clients_look_for(admin):
+    url = admin.generate_presigned_url("create_multipart_upload", Params={"Bucket": BUCKET, "Key": "named"})
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as answer:
+        document = ElementTree.fromstring(answer.read())
+    assert document.tag == "InitiateMultipartUploadResult"
+    admin.abort_multipart_upload(Bucket=BUCKET, Key="named", UploadId=document.findtext("UploadId"))
+
+
+def test_an_upload_tells_the_objects_etag(admin):
+    begun, parts = begin(admin, "a/<whole>", b"one", b"two")
+    made = admin.complete_multipart_upload(**begun, MultipartUpload={"Parts": parts}, MpuObjectSize=6)
+    thing = {"Bucket": BUCKET, "Key": "a/<whole>"}
+    listed = admin.list_objects_v2(Bucket=BUCKET, Prefix=thing["Key"])["Contents"]
+    assert made["ETag"] == admin.head_object(**thing)["ETag"] == listed[0]["ETag"]
+    assert (made["Key"], made["Location"]) == (thing["Key"], f"{admin.meta.endpoint_url}/{BUCKET}/a/%3Cwhole%3E")
+    assert admin.get_object(**thing, IfMatch=made["ETag"])["Body"].read() == b"onetwo"
+    admin.put_object(**thing, Body=b"", IfMatch=made["ETag"])
+
+
+def test_what_an_upload_cannot_be_completed_to_leaves_it_as_it_was(admin):
+    begun, parts = begin(admin, "patient", b"one", b"two", b"3")
+    other = {**parts[1], "ETag": parts[0]["ETag"]}
+    for named, size, expected in (
+        (parts[:2], None, (501, "NotImplemented")),
+        (parts[1:], None, (501, "NotImplemented")),
+        ([*parts[:2], {**parts[2], "PartNumber": 4}], None, (400, "InvalidPart")),
+        ([parts[0], other, parts[2]], None, (400, "InvalidPart")),
+        ([parts[1], parts[0], parts[2]], None, (400, "InvalidPartOrder")),
+        (parts, 8, (400, "InvalidRequest")),
+    ):
+        size = {} if size is None else {"MpuObjectSize": size}
+        assert refused(admin.complete_multipart_upload, **begun, MultipartUpload={"Parts": named}, **size) == expected
+    assert refused(admin.upload_part, **begun, PartNumber=1, Body=b"another") == (501, "NotImplemented")
+    admin.upload_part(**begun, PartNumber=1, Body=b"one")
+    admin.complete_multipart_upload(**begun, MultipartUpload={"Parts": parts}, MpuObjectSize=7)
+    assert admin.get_object(Bucket=BUCKET, Key="patient")["Body"].read() == b"onetwo3"
+    begun, parts = begin(admin, "gap", b"one", b"", b"3")
+    assert refused(admin.complete_multipart_upload, **begun, MultipartUpload={"Parts": parts}) == (501, "NotImplemented")
+    admin.abort_multipart_upload(**begun)
 
 
 def test_objects_have_no_tags(admin):

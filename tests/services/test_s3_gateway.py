@@ -16,6 +16,18 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
+from awscrt.auth import AwsCredentialsProvider
+from awscrt.http import HttpHeaders, HttpRequest
+from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
+from awscrt.s3 import (
+    S3ChecksumAlgorithm,
+    S3ChecksumConfig,
+    S3ChecksumLocation,
+    S3Client,
+    S3RequestTlsMode,
+    S3RequestType,
+    create_default_s3_signing_config,
+)
 from boto3.s3.transfer import TransferConfig
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
@@ -153,6 +165,32 @@ def test_multipart_uploads_with_every_checksum(s3, ann, checksum):
     back = io.BytesIO()
     ann.download_fileobj(BUCKET, "home/ann/big", back, Config=small)
     assert back.getvalue() == body
+
+
+def test_awss_common_runtime_uploads_and_downloads_in_parts(s3, tmp_path):
+    """What Mountpoint, the S3 connector for PyTorch and the CLI's `crt` transfers are made of."""
+    loops = EventLoopGroup(1)
+    provider = AwsCredentialsProvider.new_static(*s3.key)
+    client = S3Client(
+        bootstrap=ClientBootstrap(loops, DefaultHostResolver(loops)),
+        region=REGION,
+        signing_config=create_default_s3_signing_config(region=REGION, credential_provider=provider),
+        tls_mode=S3RequestTlsMode.DISABLED,
+        part_size=5 << 20,
+    )
+    data = tmp_path / "data"
+    data.write_bytes(bytes(range(256)) * (12 << 12))
+    headers = [("host", urlsplit(s3.url).netloc)]
+
+    def ask(kind, method, **arguments):
+        length = [("content-length", str(data.stat().st_size))] if method == "PUT" else []
+        request = HttpRequest(method, f"/{BUCKET}/runtime", HttpHeaders([*headers, *length]))
+        client.make_request(type=kind, request=request, **arguments).finished_future.result(60)
+
+    checksum = S3ChecksumConfig(algorithm=S3ChecksumAlgorithm.CRC32, location=S3ChecksumLocation.TRAILER)
+    ask(S3RequestType.PUT_OBJECT, "PUT", send_filepath=str(data), checksum_config=checksum)
+    ask(S3RequestType.GET_OBJECT, "GET", recv_filepath=str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == data.read_bytes()
 
 
 def test_presigned_urls_carry_the_signers_permissions(s3, ann):

@@ -19,17 +19,16 @@ _MESSAGES = {
     "BucketAlreadyOwnedByYou": "Your previous request to create the named bucket succeeded and you already own it.",
     "BucketNotEmpty": "The bucket you tried to delete is not empty. Delete its objects first.",
     "EntityTooSmall": "Your proposed upload is smaller than the minimum allowed object size.",
-    "InvalidPart": "One or more of the specified parts could not be found. The part may not have been uploaded, or the"
-    " specified entity tag may not have matched the part's entity tag.",
-    "InvalidPartOrder": "The list of parts was not in ascending order. Parts must be ordered by part number.",
     "InvalidRange": "The requested range is not satisfiable",
     "MalformedXML": "The XML you provided was not well-formed or did not validate against our published schema.",
     "NoSuchBucket": "The specified bucket does not exist",
     "NoSuchKey": "The specified key does not exist.",
     "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or"
     " completed.",
+    "NotImplemented": "A part that has been written cannot be replaced by one of other content here. Abort the upload, and"
+    " begin another one.",
 }
-"""In AWS's words ("Error responses" in the S3 API reference)."""
+"""In AWS's words ("Error responses" in the S3 API reference), but for what nothing else than a part sent again comes to."""
 
 
 NO_TAGS = b'<?xml version="1.0" encoding="UTF-8"?>\n<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet></TagSet></Tagging>'
@@ -54,6 +53,21 @@ def error(status: int, answer: bytes) -> AwsError:
     code = "InvalidRequest" if found is None else found[1].decode()
     code = _CODES.get(code, code)
     return AwsError(code, _MESSAGES.get(code, "The S3 server refuses the request."), status)
+
+
+def begun(answer: bytes) -> bytes:
+    """CreateMultipartUpload's answer, by the name that clients look for."""
+    return answer.replace(b"InitiateMultipartUpload>", b"InitiateMultipartUploadResult>")
+
+
+def completed(location: str, bucket: str, key: str, etag: str) -> bytes:
+    """CompleteMultipartUpload's answer; `location` is the object's URL."""
+    members = {"Location": location, "Bucket": bucket, "Key": key, "ETag": etag}
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<CompleteMultipartUploadResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        + "".join(f"<{name}>{xml_text(value)}</{name}>" for name, value in members.items())
+        + "</CompleteMultipartUploadResult>"
+    ).encode()
 
 
 def part_copied(etag: str, modified: str) -> bytes:

@@ -168,7 +168,7 @@ class Backend:
                 raise BackendError(f"the S3 server cannot be reached: {error}") from error
             try:
                 await exchange.send(b"".join([*lines, b"\r\n", first]), content)
-                if exchange.status >= 500:
+                if exchange.status >= 500 and exchange.status != 501:
                     raise BackendError(f"the S3 server answers {exchange.status}")
                 yield exchange
             finally:

@@ -116,10 +116,12 @@ _DESCRIBING = ("content-type", "content-disposition", "content-language", "cache
 COPYING = frozenset({"CopyObject", "UploadPartCopy"})
 _OF_SOURCE = "x-amz-copy-source-"
 """How the headers begin that say which part of a copy's source is meant, and on what conditions."""
-_SOURCE_HEADERS = {
+_OF_OPERATION = {
+    "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "CopyObject": frozenset(_OF_SOURCE + name for name in conditions.NAMES),
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
+"""Headers that are heeded of one operation."""
 _SPAN = re.compile(rb"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
 _CONDITIONAL = {
@@ -158,6 +160,8 @@ class Request:
     conditions: Mapping[str, bytes] = field(default_factory=dict)
     """On what is there, by their headers' names: for a write or a deletion."""
     source: Source | None = None
+    upload: str = ""
+    """The ID of the multipart upload that it is about."""
 
 
 def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, bytes], account: str) -> Request:
@@ -199,6 +203,7 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         bool(key) and not possible(key),
         wanted,
         source,
+        parameters.get("uploadId", ""),
     )
 
 
@@ -293,7 +298,7 @@ def _headers(
         algorithm = name.removeprefix("x-amz-checksum-")
         if name in _UNDERSTOOD or name.startswith("x-amz-meta-") or (algorithm != name and operation in WITH_CHECKSUM):
             continue
-        if name in _SOURCE_HEADERS.get(operation, ()):
+        if name in _OF_OPERATION.get(operation, ()):
             continue
         raise _not_implemented(f"The header {name[:64]} of {operation}")
     for name in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
@@ -302,6 +307,10 @@ def _headers(
     if given.get("x-amz-acl", "private") not in _ACLS:
         raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
     members |= {member: given[name] for name, member in _MEMBERS.items() if name in given}
+    if (size := given.get("x-amz-mp-object-size")) is not None:
+        if not re.fullmatch(r"[0-9]{1,15}", size):
+            raise AwsError("InvalidArgument", "x-amz-mp-object-size must be a number of bytes.")
+        members["MpuObjectSize"] = int(size)
     passed = [(name.encode("latin-1"), _value(name, value)) for name, value in given.items() if name.startswith("x-amz-meta-")]
     if operation in WRITING or operation == "DeleteObject":
         for name in conditions.NAMES:
