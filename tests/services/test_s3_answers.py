@@ -239,6 +239,55 @@ def test_a_part_may_be_a_part_of_an_object(admin):
     assert admin.get_object(**whole)["Body"].read() == b"b"
 
 
+DESCRIPTION = {
+    "ContentType": "text/css",
+    "CacheControl": "max-age=1",
+    "ContentEncoding": "gzip",
+    "ContentDisposition": "attachment",
+    "ContentLanguage": "de",
+    "Metadata": {"one": "1", "two": "2"},
+}
+
+
+def described(admin, key):
+    told = admin.head_object(Bucket=BUCKET, Key=key)
+    return {name: told[name] for name in DESCRIPTION if name in told}
+
+
+@pytest.fixture
+def styled(admin):
+    """The key of an object with a description."""
+    admin.put_object(Bucket=BUCKET, Key="styled", Body=b"x" * 3_000_000, **DESCRIPTION)
+    return "styled"
+
+
+def test_a_copy_is_described_as_its_source(admin, styled):
+    etag = admin.head_object(Bucket=BUCKET, Key=styled)["ETag"]
+    made = admin.copy_object(Bucket=BUCKET, Key="restyled", CopySource=f"{BUCKET}/{styled}", Metadata={"not": "heeded"})
+    assert made["CopyObjectResult"]["ETag"] == etag
+    assert described(admin, "restyled") == DESCRIPTION
+    assert len(admin.get_object(Bucket=BUCKET, Key="restyled")["Body"].read()) == 3_000_000
+
+
+def test_a_copy_may_be_described_anew(admin, styled):
+    anew = {"ContentType": "text/x", "Metadata": {"three": "3"}}
+    asked = {"Bucket": BUCKET, "CopySource": f"{BUCKET}/{styled}", "MetadataDirective": "REPLACE", **anew}
+    for key in ("anew", styled):
+        assert (
+            admin.copy_object(Key=key, **asked)["CopyObjectResult"]["ETag"] == admin.head_object(Bucket=BUCKET, Key=key)["ETag"]
+        )
+        assert described(admin, key) == anew
+        assert len(admin.get_object(Bucket=BUCKET, Key=key)["Body"].read()) == 3_000_000
+
+
+def test_a_copy_onto_itself_changes_something(admin, styled):
+    asked = {"Bucket": BUCKET, "Key": styled, "CopySource": f"{BUCKET}/{styled}"}
+    assert refused(admin.copy_object, **asked) == (400, "InvalidRequest")
+    assert refused(admin.copy_object, **asked, Metadata={"three": "3"}) == (400, "InvalidRequest")
+    admin.copy_object(**asked, StorageClass="STANDARD_IA")
+    assert described(admin, styled) == DESCRIPTION
+
+
 def begin(admin, key, *contents):
     """An upload with these parts: how operations name it, and its parts."""
     begun = {"Bucket": BUCKET, "Key": key}

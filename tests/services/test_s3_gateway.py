@@ -401,6 +401,9 @@ def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
     assert not there(s3, "home/anna")
 
 
+COPIED = {"CopySource": f"{BUCKET}/home/ann/a"}
+
+
 @pytest.mark.parametrize(
     ("operation", "arguments", "expected"),
     [
@@ -411,8 +414,14 @@ def test_what_no_policy_allows_is_denied(s3, ann, operation, arguments):
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": '"x"'}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "IfNoneMatch": "*"}, "PreconditionFailed"),
         ("put_object", {"Key": "home/ann/none", "Body": b"x", "IfMatch": '"x"'}, "NoSuchKey"),
-        ("copy_object", {"Key": "home/ann/a", "CopySource": f"{BUCKET}/home/ann/a", "IfNoneMatch": "*"}, "PreconditionFailed"),
-        ("copy_object", {"Key": "home/ann/b", "CopySource": f"{BUCKET}/home/ann/a", "IfMatch": "*"}, "NoSuchKey"),
+        ("copy_object", {"Key": "home/ann/a", **COPIED}, "InvalidRequest"),
+        ("copy_object", {"Key": "home/ann/a", **COPIED, "MetadataDirective": "x"}, "InvalidArgument"),
+        (
+            "copy_object",
+            {"Key": "home/ann/a", **COPIED, "MetadataDirective": "REPLACE", "IfNoneMatch": "*"},
+            "PreconditionFailed",
+        ),
+        ("copy_object", {"Key": "home/ann/b", **COPIED, "IfMatch": "*"}, "NoSuchKey"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "Tagging": "a=b"}, "NotImplemented"),
         ("put_object", {"Key": "home/ann/a", "Body": b"x", "ACL": "public-read"}, "AccessControlListNotSupported"),
         ("put_object", {"Key": "home/ann/", "Body": b""}, "NotImplemented"),

@@ -70,11 +70,12 @@ def completed(location: str, bucket: str, key: str, etag: str) -> bytes:
     ).encode()
 
 
-def part_copied(etag: str, modified: str) -> bytes:
-    """UploadPartCopy's answer; `modified` is an ISO 8601 time."""
+def copied(operation: str, etag: str, modified: str) -> bytes:
+    """CopyObject's and UploadPartCopy's answer; `modified` is an ISO 8601 time."""
+    root = "CopyObjectResult" if operation == "CopyObject" else "CopyPartResult"
     return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<CopyPartResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<LastModified>{xml_text(modified)}</LastModified><ETag>{xml_text(etag)}</ETag></CopyPartResult>"
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LastModified>{xml_text(modified)}</LastModified><ETag>{xml_text(etag)}</ETag></{root}>"
     ).encode()
 
 

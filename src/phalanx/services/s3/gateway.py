@@ -22,7 +22,7 @@ from phalanx.services.s3 import answers, conditions, deletion, multipart
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
+from phalanx.services.s3.request import WRITING, Request, Source, describes, possible, target, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -51,20 +51,15 @@ _SILENT_SECONDS = 60.0
 _PASSED = frozenset(
     {
         b"accept-ranges",
-        b"cache-control",
-        b"content-disposition",
-        b"content-encoding",
-        b"content-language",
         b"content-length",
         b"content-range",
-        b"content-type",
         b"date",
         b"etag",
-        b"expires",
         b"last-modified",
     }
 )
-"""Headers of the server's answers that are passed on, besides metadata: not what it says of other origins, or of itself."""
+"""Headers of the server's answers that are passed on, besides what describes objects: not what it says of other origins, or of
+itself."""
 _AWAY = AwsError(
     "ServiceUnavailable", "What is needed for that cannot be reached now, so nothing is done. Try again later.", 503
 )
@@ -322,7 +317,8 @@ class _Turn:
                 await self._say(204, b"")
                 return
             if request.source is not None:
-                await self._copy(known, request.source, payload)
+                await self._document(payload)
+                await self._copy(request, request.source)
             elif request.operation == "CompleteMultipartUpload":
                 await self._complete(request, await self._document(payload))
             else:
@@ -396,7 +392,7 @@ class _Turn:
             there |= found
         multipart.check(named, there, request.members.get("MpuObjectSize"))
         content = multipart.write(named)
-        async with backend.ask("POST", request.target, request.headers, _once(content), len(content)) as exchange:
+        async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
             if exchange.status >= 400:
                 raise answers.error(exchange.status, await exchange.whole())
         async with backend.ask("HEAD", target(bucket, key, {})) as made:
@@ -405,19 +401,9 @@ class _Turn:
         where = self._http.headers.get("host", b"") + self._http.path
         await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag))
 
-    async def _copy(self, known: _Known, source: Source, payload: Payload) -> None:
-        if known.request.operation == "UploadPartCopy":
-            await self._document(payload)
-            await self._copy_part(known.request, source)
-            return
-        if source.conditions:
-            async with self._gateway.backend.ask("HEAD", source.target) as origin:
-                if origin.status == 200 and _outcome(source.conditions, origin) != 200:
-                    raise _UNMET
-        await self._ask(known, payload)
-
-    async def _copy_part(self, request: Request, source: Source) -> None:
-        """UploadPartCopy: the server has no such thing, so what it gives is given to it."""
+    async def _copy(self, request: Request, source: Source) -> None:
+        """CopyObject and UploadPartCopy: what the server gives is given to it. Of itself it copies no parts, and objects with a
+        description that is neither the source's nor the request's."""
         backend, span = self._gateway.backend, source.span
         headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
         async with backend.ask("GET", source.target, headers) as origin:
@@ -428,11 +414,14 @@ class _Turn:
             length = int(dict(origin.headers).get(b"content-length", b"0"))
             if span is not None and length != span[1] - span[0] + 1:
                 raise AwsError("InvalidArgument", "The specified range ends after the source object.")
-            async with backend.ask("PUT", request.target, [], origin.body(), length) as exchange:
+            headers = list(request.headers)
+            if source.describes:
+                headers = [(name, value) for name, value in origin.headers if describes(name)]
+            async with backend.ask("PUT", request.target, headers, origin.body(), length) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
                 etag = dict(exchange.headers).get(b"etag", b"").decode("latin-1")
-        await self._say(200, answers.part_copied(etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
+        await self._say(200, answers.copied(request.operation, etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
 
     async def _give(self, known: _Known, exchange: Exchange) -> None:
         """Answer with an object, where the request's conditions hold."""
@@ -504,9 +493,7 @@ class _Turn:
     async def _pass_on(self, known: _Known, exchange: Exchange) -> None:
         replaced = {name for name, _ in known.request.overrides}
         headers = [
-            (name, value)
-            for name, value in exchange.headers
-            if (name in _PASSED or name.startswith(b"x-amz-meta-")) and name not in replaced
+            (name, value) for name, value in exchange.headers if (name in _PASSED or describes(name)) and name not in replaced
         ]
         if exchange.status in (200, 206):
             headers += known.request.overrides

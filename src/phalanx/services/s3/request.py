@@ -112,7 +112,8 @@ _MEMBERS = {
 _CONDITIONS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
 _ACLS = ("private", "bucket-owner-full-control")
 """The only ones that a bucket with its ACLs disabled takes, as buckets have them unless told otherwise."""
-_DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-md5")
+_DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-encoding")
+"""Headers that are kept with an object and told with it, besides user metadata."""
 COPYING = frozenset({"CopyObject", "UploadPartCopy"})
 _OF_SOURCE = "x-amz-copy-source-"
 """How the headers begin that say which part of a copy's source is meant, and on what conditions."""
@@ -123,6 +124,8 @@ _OF_OPERATION = {
 }
 """Headers that are heeded of one operation."""
 _SPAN = re.compile(rb"bytes=([0-9]{0,19})-([0-9]{0,19})")
+_CHANGING = frozenset({"x-amz-storage-class", "x-amz-server-side-encryption"})
+"""What a copy of an object onto itself may be asked for, besides another description: it has no effect here."""
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
 _CONDITIONAL = {
     "PutObject": tuple(_CONDITIONS),
@@ -138,11 +141,13 @@ WRITING = COPYING | {"PutObject", "UploadPart", "CreateMultipartUpload", "Comple
 @dataclass(frozen=True, slots=True)
 class Source:
     """The object that a copy is of: how the server is asked for it, which of its bytes are meant (first and last; None: all),
-    and on what conditions, by the names of the headers that a request for it would have."""
+    on what conditions, by the names of the headers that a request for it would have, and whether the copy is described as it
+    is, or by the request."""
 
     target: bytes
     span: tuple[int, int] | None
     conditions: Mapping[str, bytes]
+    describes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +196,13 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
     passed = _headers(operation, headers, given, account, members)
     wanted = {name: headers[name] for name in _CONDITIONAL.get(operation, ()) if name in headers}
     members |= {_CONDITIONS[name]: value.decode("latin-1") for name, value in wanted.items()}
-    source = _source(given, members) if operation in COPYING else None
-    if operation == "CopyObject" and source is not None:
-        passed.append((b"x-amz-copy-source", source.target))
+    source = _source(operation, given, members) if operation in COPYING else None
+    if source is not None and source.describes and source.target == target(bucket, key, {}) and not given.keys() & _CHANGING:
+        raise AwsError(
+            "InvalidRequest",
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's"
+            " metadata, storage class, website redirect location or encryption attributes.",
+        )
     return Request(
         operation,
         members,
@@ -282,6 +291,11 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
                 parameters["max-keys"] = "1"
 
 
+def describes(name: bytes) -> bool:
+    """Whether a header (its name in lower case) is kept with an object and told with it."""
+    return name.startswith(b"x-amz-meta-") or name.decode("latin-1") in _DESCRIBING
+
+
 def target(bucket: str, key: str, parameters: Mapping[str, str]) -> bytes:
     """How the server is asked for a bucket or an object, as the first line of a request has it."""
     path = "/" + bucket + ("/" + quote(key, safe="/-_.~") if key else "")
@@ -319,7 +333,8 @@ def _headers(
         if headers.get("if-none-match", b"*").strip() != b"*":
             raise _not_implemented(f"The header if-none-match of {operation} with anything but *")
     if operation in WRITING:
-        passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers]
+        passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers and name != "content-encoding"]
+        passed += [(b"content-md5", headers["content-md5"])] if "content-md5" in headers and operation not in COPYING else []
         codings = [each.strip() for each in headers.get("content-encoding", b"").split(b",")]
         codings = [each for each in codings if each not in (b"", b"aws-chunked")]
         if codings:
@@ -327,11 +342,6 @@ def _headers(
     elif operation in ("GetObject", "HeadObject"):
         # Others than one span of bytes are not heeded (RFC 9110 section 14.2), and the server would break off.
         passed += [(b"range", headers["range"])] if _is_span(headers.get("range", b"")) else []
-    if operation == "CopyObject":
-        directive = given.get("x-amz-metadata-directive", "COPY")
-        if directive not in ("COPY", "REPLACE"):
-            raise AwsError("InvalidArgument", "Unknown metadata directive.")
-        passed.append((b"x-amz-metadata-directive", directive.encode()))
     return passed
 
 
@@ -344,7 +354,7 @@ WITH_CHECKSUM = frozenset({"PutObject", "UploadPart", "DeleteObjects", "CreateBu
 """Operations whose x-amz-checksum- headers are about the request's body."""
 
 
-def _source(given: Mapping[str, str], members: Members) -> Source:
+def _source(operation: str, given: Mapping[str, str], members: Members) -> Source:
     """What a copy reads. Fills `members` with what policies ask about."""
     bucket, key = _name_of_source(given["x-amz-copy-source"])
     members["CopySource"] = f"{bucket}/{key}"
@@ -359,7 +369,10 @@ def _source(given: Mapping[str, str], members: Members) -> Source:
             )
         span = int(found[1]), int(found[2])
     held = {name: _encoded(given[_OF_SOURCE + name]) for name in conditions.NAMES if _OF_SOURCE + name in given}
-    return Source(target(bucket, key, {}), span, held)
+    directive = given.get("x-amz-metadata-directive", "COPY")
+    if directive not in ("COPY", "REPLACE"):
+        raise AwsError("InvalidArgument", "Unknown metadata directive.")
+    return Source(target(bucket, key, {}), span, held, operation == "CopyObject" and directive == "COPY")
 
 
 def _name_of_source(text: str) -> tuple[str, str]:
