@@ -105,6 +105,40 @@ def test_folders_that_uploads_left_behind_are_in_nobodys_way(s3, bucket):
     assert attempt(client.head_bucket, Bucket=bucket)[0] == 404
 
 
+def folders(s3, bucket, prefix=""):
+    listed = s3.client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    return [each["Prefix"] for each in listed.get("CommonPrefixes", [])]
+
+
+def test_an_empty_object_with_a_slash_at_its_end_is_a_folder(s3, bucket):
+    """As the console, Arrow, s3fs and Hadoop mark them."""
+    client = s3.client()
+    for _ in range(2):
+        put = client.put_object(Bucket=bucket, Key="made/of/", Body=b"", ChecksumAlgorithm="CRC32")
+        assert (put["ETag"], put["ChecksumCRC32"]) == ('"d41d8cd98f00b204e9800998ecf8427e"', "AAAAAA==")
+    assert (folders(s3, bucket), folders(s3, bucket, "made/")) == (["made/", "under/"], ["made/of/"])
+    assert attempt(client.head_object, Bucket=bucket, Key="made/of/")[0] == 404
+    client.put_object(Bucket=bucket, Key="made/of/x", Body=b"x")
+    client.put_object(Bucket=bucket, Key="under/d/", Body=b"")
+    for key in ("made/of/", "made/", "under/d/", "under/", "above/", "none/"):
+        assert client.delete_object(Bucket=bucket, Key=key)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert contents(s3, bucket) == BOTH | {"made/of/x": b"x"}
+    client.put_object(Bucket=bucket, Key="bare/", Body=b"")
+    client.delete_object(Bucket=bucket, Key="bare/")
+    assert folders(s3, bucket) == ["made/", "under/"]
+
+
+def test_a_folder_is_not_made_where_it_cannot_be(s3, bucket):
+    client = s3.client()
+    for key in ("above/", "above/a/"):
+        status, code, message = attempt(client.put_object, Bucket=bucket, Key=key, Body=b"")
+        assert (status, code) == (501, "NotImplemented")
+        assert "what is in its way" in message
+    assert attempt(client.put_object, Bucket=bucket, Key="new/", Body=b"x")[:2] == (501, "NotImplemented")
+    assert attempt(client.put_object, Bucket="no-such-bucket", Key="new/", Body=b"")[:2] == (404, "NoSuchBucket")
+    assert (folders(s3, bucket), contents(s3, bucket)) == (["under/"], BOTH)
+
+
 def test_an_upload_outlives_the_objects_beside_it(s3, bucket):
     client = s3.client()
     one, two = (client.create_multipart_upload(Bucket=bucket, Key="under/d/f")["UploadId"] for _ in range(2))

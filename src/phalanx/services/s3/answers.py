@@ -8,6 +8,7 @@ from phalanx.wire.errors import AwsError
 from phalanx.wire.serializer import xml_text
 
 LISTINGS = frozenset({"ListObjects", "ListObjectsV2"})
+_BUCKET = re.compile(rb"<Bucket>\s*<Name>([^<]+)</Name>.*?</Bucket>", re.DOTALL)
 _ETAG = re.compile(rb"<ETag>([^<&\"]*)</ETag>")
 _OF_ONE = re.compile(rb"\s*<(Contents|CommonPrefixes|KeyCount|NextContinuationToken|NextMarker)>.*?</\1>", re.DOTALL)
 """What a listing of one entry has that one of none has not."""
@@ -45,6 +46,18 @@ def listing(operation: str, answer: bytes, most: int | None) -> bytes:
     if operation == "ListObjectsV2" and b"<KeyCount>" not in answer:
         answer = answer.replace(_END, b"  <KeyCount>0</KeyCount>\n" + _END)
     return answer
+
+
+def buckets(answer: bytes, prefix: str, after: str, most: int) -> bytes:
+    """ListBuckets' answer, made of the server's, which has all: at most so many whose names begin with `prefix` and come behind
+    `after`, the token of the answer before."""
+    told = {found[1].decode(): found[0] for found in _BUCKET.finditer(answer)}
+    names = sorted(name for name in told if name.startswith(prefix) and name > after)
+    head, _, _ = answer.partition(b"<Buckets>")
+    listed = b"".join(told[name] for name in names[:most])
+    token = f"<ContinuationToken>{names[most - 1]}</ContinuationToken>" if len(names) > most else ""
+    given = f"<Prefix>{xml_text(prefix)}</Prefix>" if prefix else ""
+    return head + b"<Buckets>" + listed + f"</Buckets>{token}{given}</ListAllMyBucketsResult>".encode()
 
 
 def error(status: int, answer: bytes) -> AwsError:

@@ -93,6 +93,16 @@ class Folders:
                 if found := re.search(rb"<UploadId>([^<]+)</UploadId>", begun):
                     await self._ask("DELETE", target(bucket, key, {"uploadId": found[1].decode()}))
 
+    async def make(self, bucket: str, key: str) -> None:
+        """Have the folder `key`, with objects or without. Raises AwsError where an object is in its way, and BackendError."""
+        await self.make_room(bucket, f"{key}/{_NOBODY}")
+
+    async def remove(self, bucket: str, key: str) -> None:
+        """Remove the folder `key`, if it is empty. Raises AwsError where somebody begins to write in it, and BackendError."""
+        if self._bare(bucket, key) == [key]:
+            with self.held(bucket, [key]):
+                await self.clear(bucket, key)
+
     async def clear(self, bucket: str, key: str = "") -> None:
         """Remove the folder `key`, or all in the bucket, where no object lies in it. Raises BackendError."""
         for folder in self._bare(bucket, key):

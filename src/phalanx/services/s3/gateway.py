@@ -73,6 +73,7 @@ _SILENT = AwsError(
     " closed.",
 )
 """As S3 says it; clients try again."""
+_ETAG_OF_NOTHING = b'"d41d8cd98f00b204e9800998ecf8427e"'
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
@@ -285,16 +286,25 @@ class _Turn:
 
     async def _answer(self, known: _Known) -> None:
         request = known.request
+        payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
         if request.impossible:
             if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "if-match" in request.conditions:
                 raise _NO_KEY
             if request.operation == "DeleteObject":
+                if request.folder:
+                    await self._gateway.folders.remove(request.members["Bucket"], request.folder)
                 await self._say(204, b"")
                 return
+            if request.operation == "PutObject" and request.folder and payload.length == 0:
+                await self._document(payload)
+                await self._mark(request)
+                return
             raise AwsError(
-                "NotImplemented", "Keys whose parts between slashes are empty, . or .. are not implemented here.", 501
+                "NotImplemented",
+                "Keys whose parts between slashes are empty, . or .. are not implemented here, but for an empty object with one"
+                " slash at the end of its key, which is a folder.",
+                501,
             )
-        payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
         if request.operation == "DeleteObjects":
             await self._delete(known, await self._document(payload))
             return
@@ -323,6 +333,18 @@ class _Turn:
                 await self._complete(request, await self._document(payload))
             else:
                 await self._ask(known, payload)
+
+    async def _mark(self, request: Request) -> None:
+        """PutObject of an empty `a/`, by which clients mean a folder: it becomes one, without an object."""
+        bucket, folders = request.members["Bucket"], self._gateway.folders
+        async with self._gateway.backend.ask("HEAD", target(bucket, "", {})) as exchange:
+            if exchange.status == 404:
+                raise answers.error(404, b"<Code>NoSuchBucket</Code>")
+        with folders.held(bucket, [request.members["Key"]]):
+            await folders.make(bucket, request.folder)
+        headers = [(b"content-length", b"0"), (b"etag", _ETAG_OF_NOTHING), *self._stated()]
+        await self._start(200, headers)
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def _ask(self, known: _Known, payload: Payload) -> None:
         """Have the server do it, and answer what it answers."""
@@ -355,6 +377,9 @@ class _Turn:
         if exchange.status == 200 and request.operation in answers.LISTINGS:
             listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
             await self._say(200, listed)
+        elif exchange.status == 200 and request.operation == "ListBuckets":
+            wanted = (request.members[name] for name in ("BucketPrefix", "ContinuationToken", "MaxBuckets"))
+            await self._say(200, answers.buckets(await exchange.whole(), *wanted))
         elif exchange.status == 200 and request.operation == "CreateMultipartUpload":
             await self._say(200, answers.begun(await exchange.whole()))
         elif exchange.status == 200 and request.operation == "GetBucketLocation":
@@ -497,7 +522,7 @@ class _Turn:
         ]
         if exchange.status in (200, 206):
             headers += known.request.overrides
-            headers += [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
+            headers += self._stated()
         if known.request.operation == "HeadBucket" and exchange.status == 200:
             headers.append((b"x-amz-bucket-region", self._gateway.region.encode()))
         status = exchange.status
@@ -511,6 +536,10 @@ class _Turn:
         if known.request.operation == "GetObject":
             BYTES.labels("out").inc(given)
         await self._send({"type": "http.response.body", "body": b""})
+
+    def _stated(self) -> list[tuple[bytes, bytes]]:
+        """The checksums that the client stated, as the answer repeats them."""
+        return [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
 
     async def _say(self, status: int, body: bytes, code: str = "") -> None:
         headers = [(b"content-length", str(len(body)).encode())] if status != 204 else []

@@ -48,7 +48,7 @@ _OVERRIDES = {
 }
 """Parameters of GetObject that set headers of its answer."""
 _OPERATIONS: dict[tuple[str, str], dict[str, tuple[str, frozenset[str]]]] = {
-    ("service", "GET"): {"": ("ListBuckets", _NONE)},
+    ("service", "GET"): {"": ("ListBuckets", frozenset({"max-buckets", "prefix", "continuation-token"}))},
     ("bucket", "GET"): {
         "location": ("GetBucketLocation", _NONE),
         "versioning": ("GetBucketVersioning", _NONE),
@@ -82,6 +82,7 @@ _SIGNATURE = frozenset(
 )
 _UNDERSTOOD = _SIGNATURE | {
     "x-amz-acl",
+    "x-amz-api-version",
     "x-amz-checksum-algorithm",
     "x-amz-checksum-mode",
     "x-amz-checksum-type",
@@ -162,6 +163,8 @@ class Request:
     """Headers that the answer is to have in place of its own."""
     impossible: bool = False
     """Whether no object can have this key here: the server's objects are files."""
+    folder: str = ""
+    """The folder that the key names, with a slash at its end."""
     conditions: Mapping[str, bytes] = field(default_factory=dict)
     """On what is there, by their headers' names: for a write or a deletion."""
     source: Source | None = None
@@ -210,6 +213,7 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
         tuple(passed),
         tuple((_OVERRIDES[name], _value(name, value)) for name, value in parameters.items() if name in _OVERRIDES),
         bool(key) and not possible(key),
+        key[:-1] if key.endswith("/") and possible(key[:-1]) else "",
         wanted,
         source,
         parameters.get("uploadId", ""),
@@ -269,6 +273,14 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
         number = parameters.get("partNumber", "")
         if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 10_000:
             raise AwsError("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
+    if operation == "ListBuckets":
+        number = parameters.pop("max-buckets", "10000")
+        if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 10_000:
+            raise AwsError("InvalidArgument", "Argument max-buckets must be an integer between 1 and 10000")
+        # The server gives all.
+        members["MaxBuckets"] = int(number)
+        members["BucketPrefix"] = parameters.pop("prefix", "")
+        members["ContinuationToken"] = parameters.pop("continuation-token", "")
     if operation in ("ListObjects", "ListObjectsV2", "ListMultipartUploads"):
         prefix = parameters.get("prefix", "")
         if parameters.get("list-type", "2") != "2":
