@@ -1,6 +1,6 @@
 """Whatever comes, S3's door understands it, or refuses it with an error of S3's; what it passes on is what it understood."""
 
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -82,6 +82,7 @@ def test_any_request_is_understood_or_refused(method, path, query, given):
     target = request.target.decode("ascii")
     assert not any(character in target for character in " \r\n#")
     assert all(b"\r" not in value and b"\n" not in value for _, value in request.overrides)
+    assert not any(end in name for name, _ in request.headers for end in (b"\r", b"\n", b":"))
     parts = urlsplit(target)
     bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
     assert (bucket, key) == (request.members.get("Bucket", ""), request.members.get("Key", ""))
@@ -89,6 +90,14 @@ def test_any_request_is_understood_or_refused(method, path, query, given):
         assert not {"", ".", ".."} & set(key.split("/") if key else [])
     if request.operation.startswith("ListObjects"):
         assert parse_qs(parts.query, keep_blank_values=True).get("prefix", [""]) == [request.members.get("Prefix", "")]
+
+
+@pytest.mark.parametrize("name", ["a: b\r\nx-amz-copy-source: /other/secret\r\nx", "a\nb", "a b", "a:", "é", "☃", "\0"])
+def test_a_parameter_is_no_more_than_the_header_that_it_stands_for(name):
+    """Of a presigned URL: policies are asked for what the request was understood to be."""
+    for operation in ("PUT", "GET"):
+        with pytest.raises(AwsError, match="cannot be a header's"):
+            understand(operation, b"/bucket-1/key", f"X-Amz-Meta-{quote(name)}=1".encode(), {}, ACCOUNT)
 
 
 @settings(max_examples=300)

@@ -21,6 +21,8 @@ LONGEST_KEY, LONGEST_PART = 1024, 255
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PLAIN = re.compile(r"[\x20-\x7e\x80-\xff]*")
 """What a header's value may hold (RFC 9110 §5.5)."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""What a header's name may hold, in lower case (RFC 9110 §5.6.2)."""
 _TEMPORARY = ".rclone_"
 """How the server's own names begin."""
 
@@ -321,6 +323,9 @@ def _headers(
 ) -> list[tuple[bytes, bytes]]:
     """The headers that the server is sent. Fills `members` with what policies may ask about."""
     for name in given:
+        # Those that parameters stand for may hold anything, and would end a line on the way to the server.
+        if not _TOKEN.fullmatch(name):
+            raise AwsError("InvalidArgument", "The name of a parameter that stands for a header cannot be a header's.")
         algorithm = name.removeprefix("x-amz-checksum-")
         if name in _UNDERSTOOD or name.startswith("x-amz-meta-") or (algorithm != name and operation in WITH_CHECKSUM):
             continue
