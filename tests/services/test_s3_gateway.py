@@ -13,6 +13,7 @@ import subprocess
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -44,7 +45,8 @@ from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.trail import Trail, verify
 from phalanx.services.s3 import gateway as door
-from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.backend import Backend, BackendError
+from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
 from phalanx.services.sts.service import service as sts
@@ -701,8 +703,9 @@ def ask(s3, url, method, receive):
     directory = Directory(s3.database, s3.seal, embedded_s3.ACCOUNT)
     trail = Trail(s3.directory / "trail", embedded_s3.ACCOUNT)
     backend = Backend(str(s3.directory / "s3" / SOCKET))
-    folders = Folders(backend, s3.directory / "s3" / BUCKETS)
-    gateway = Gateway(directory.principal, Authority(directory, trail), embedded_s3.ACCOUNT, REGION, backend, folders)
+    buckets = s3.directory / "s3" / BUCKETS
+    folders, guard = Folders(backend, buckets), Authority(directory, trail)
+    gateway = Gateway(directory.principal, guard, embedded_s3.ACCOUNT, REGION, backend, folders, Descriptions(buckets))
     parts, sent = urlsplit(url), []
     scope = {"type": "http", "method": method, "raw_path": parts.path.encode(), "query_string": parts.query.encode()}
     scope["headers"] = [(b"host", parts.netloc.encode()), (b"content-length", b"10000000")]
@@ -729,6 +732,73 @@ def test_a_client_that_falls_silent_is_sent_away_and_its_key_is_free(s3, ann, mo
     assert f"<Code>{expected}</Code>" in answer
     with folders.held(BUCKET, [name], alone=True):
         assert not there(s3, name)
+
+
+DESCRIPTION = {
+    "ContentType": "text/css",
+    "CacheControl": "max-age=1",
+    "ContentEncoding": "gzip",
+    "ContentDisposition": 'attachment; filename="a: b"',
+    "ContentLanguage": "de",
+    "Metadata": {"one": "1", "two": "2: 3", "empty": ""},
+}
+
+
+def described(s3, name):
+    told = s3.client().get_object(Bucket=BUCKET, Key=name)
+    return {member: told[member] for member in DESCRIPTION if member in told}
+
+
+def test_what_describes_objects_outlives_the_server(s3):
+    admin = s3.client()
+    whole = {"Bucket": BUCKET, "Key": "described/upload"}
+    begun = {**whole, "UploadId": admin.create_multipart_upload(**whole, **DESCRIPTION)["UploadId"]}
+    tag = admin.upload_part(**begun, PartNumber=1, Body=b"x")["ETag"]
+    admin.complete_multipart_upload(**begun, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]})
+    for name in ("put", "replaced", "deleted", "overwritten"):
+        admin.put_object(Bucket=BUCKET, Key=f"described/{name}", Body=b"x", **DESCRIPTION)
+    source = f"{BUCKET}/described/put"
+    admin.copy_object(Bucket=BUCKET, Key="described/copy", CopySource=source)
+    anew = {"ContentType": "text/x", "Metadata": {"three": "3"}}
+    itself = {"Key": "described/replaced", "CopySource": f"{BUCKET}/described/replaced"}
+    admin.copy_object(Bucket=BUCKET, **itself, MetadataDirective="REPLACE", **anew)
+    admin.delete_object(Bucket=BUCKET, Key="described/deleted")
+    for name in ("deleted", "overwritten"):
+        admin.put_object(Bucket=BUCKET, Key=f"described/{name}", Body=b"x")
+    s3.server.stop()
+    s3.server.start()
+    admin.copy_object(Bucket=BUCKET, Key="described/later", CopySource=source)
+    for name in ("upload", "put", "copy", "later"):
+        assert described(s3, f"described/{name}") == DESCRIPTION
+    assert described(s3, "described/replaced") == anew
+    for name in ("deleted", "overwritten"):
+        assert described(s3, f"described/{name}") == {"ContentType": "application/octet-stream", "Metadata": {}}
+
+
+def test_more_than_there_is_room_for_does_not_describe_an_object(s3):
+    admin, thing = s3.client(), {"Bucket": BUCKET, "Key": "described/much"}
+    most = {"ContentDisposition": "y" * 900, "Metadata": {"a": "x" * 900}}
+    admin.put_object(**thing, Body=b"x", **most)
+    for more in ({"Metadata": {"a": "x" * 2048}}, {"ContentDisposition": "y" * 2048}):
+        assert code(admin.put_object, **thing, Body=b"y", **more) == "MetadataTooLarge"
+        assert code(admin.create_multipart_upload, **thing, **more) == "MetadataTooLarge"
+    told = admin.get_object(**thing)
+    assert ({name: told[name] for name in most}, told["Body"].read()) == (most, b"x")
+
+
+def test_a_file_system_without_attributes_keeps_none(capsys):
+    descriptions, headers = Descriptions(Path("/proc/self")), [(b"content-type", b"text/x")]
+    for key in ("status", "status", "none"):
+        descriptions.keep("", key, headers)
+        assert descriptions.of("", key) is None
+    assert capsys.readouterr().out.count("keeps no metadata of objects") == 1
+
+
+def test_what_describes_an_object_is_kept_or_the_write_fails(tmp_path):
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket/key").touch()
+    with pytest.raises(BackendError, match="cannot be kept"):
+        Descriptions(tmp_path).keep("bucket", "key", [(b"content-type", bytes(1 << 16))])
 
 
 def test_a_full_disk_is_said_to_be_for_a_while_and_keeps_nothing(s3, ann):

@@ -32,6 +32,7 @@ from phalanx.identity.seal import Seal
 from phalanx.identity.trail import Trail
 from phalanx.node import logging
 from phalanx.services.s3.backend import Backend
+from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
@@ -62,9 +63,11 @@ def main() -> None:
     trail = Trail(Path(settings.trail), settings.account)
     guard = Authority(directory, trail)
     backend = Backend(SOCKET)
-    folders = Folders(backend, Path(BUCKETS))
+    folders, descriptions = Folders(backend, Path(BUCKETS)), Descriptions(Path(BUCKETS))
     look = Follower(directory).look
-    gateway = Gateway(directory.principal, guard, settings.account, settings.region, backend, folders, look, UNAVAILABLE)
+    gateway = Gateway(
+        directory.principal, guard, settings.account, settings.region, backend, folders, descriptions, look, UNAVAILABLE
+    )
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)
     control.bind(CONTROL)

@@ -34,9 +34,9 @@ class S3Server:
     It knows no keys: it listens on a Unix socket, `directory/server.sock`, which nobody but root and its own user reaches, and
     in front of it stands the door that knows who asks (services.s3).
 
-    Faults of rclone 1.75.2 that reach users: user metadata and content types are kept in memory only. The door shields them
-    from others: UploadPartCopy writes an empty part, PutObjectTagging overwrites the object, conditions of writes are ignored,
-    a ranged read comes with status 200, a folder marker `a/` becomes the object `a`, and what services.s3.folders tells.
+    The door shields users from faults of rclone 1.75.2: user metadata and content types are kept in memory only, UploadPartCopy
+    writes an empty part, PutObjectTagging overwrites the object, conditions of writes are ignored, a ranged read comes with
+    status 200, a folder marker `a/` becomes the object `a`, and what services.s3.folders tells.
     """
 
     def __init__(self, directory: Path, log: Path) -> None:

@@ -22,6 +22,8 @@ _MESSAGES = {
     "EntityTooSmall": "Your proposed upload is smaller than the minimum allowed object size.",
     "InvalidRange": "The requested range is not satisfiable",
     "MalformedXML": "The XML you provided was not well-formed or did not validate against our published schema.",
+    "MetadataTooLarge": "Your metadata headers exceed the maximum allowed metadata size: 1900 bytes here, with their names and"
+    " all other headers that describe the object.",
     "NoSuchBucket": "The specified bucket does not exist",
     "NoSuchKey": "The specified key does not exist.",
     "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -20,9 +20,10 @@ from starlette.types import Receive, Scope, Send
 
 from phalanx.services.s3 import answers, conditions, deletion, multipart
 from phalanx.services.s3.backend import Backend, BackendError, Exchange
+from phalanx.services.s3.description import Descriptions, describes
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import WRITING, Request, Source, describes, possible, target, understand
+from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
@@ -112,6 +113,7 @@ class Gateway:
         region: str,
         backend: Backend,
         folders: Folders,
+        descriptions: Descriptions,
         look: Callable[[], None] = lambda: None,
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -121,6 +123,7 @@ class Gateway:
         self.region = region
         self.backend = backend
         self.folders = folders
+        self.descriptions = descriptions
         self._look = look
         self.unavailable: tuple[type[Exception], ...] = (BackendError, *unavailable)
         self._crew = Crew()
@@ -352,6 +355,8 @@ class _Turn:
         headers = list(request.headers)
         content = self._content(payload)
         async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
+            if request.operation == "PutObject" and exchange.status == 200:
+                self._describe(request, request.headers)
             if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
                 await self._tell(known, exchange)
                 return
@@ -422,6 +427,7 @@ class _Turn:
                 raise answers.error(exchange.status, await exchange.whole())
         async with backend.ask("HEAD", target(bucket, key, {})) as made:
             etag = dict(made.headers).get(b"etag", b"").decode("latin-1")
+            self._describe(request, made.headers)
         scheme = "https" if self._client.secure else "http"
         where = self._http.headers.get("host", b"") + self._http.path
         await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag))
@@ -431,7 +437,7 @@ class _Turn:
         description that is neither the source's nor the request's."""
         backend, span = self._gateway.backend, source.span
         headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
-        async with backend.ask("GET", source.target, headers) as origin:
+        async with backend.ask("GET", target(source.bucket, source.key, {}), headers) as origin:
             if origin.status >= 400:
                 raise answers.error(origin.status, await origin.whole())
             if _outcome(source.conditions, origin) != 200:
@@ -441,12 +447,23 @@ class _Turn:
                 raise AwsError("InvalidArgument", "The specified range ends after the source object.")
             headers = list(request.headers)
             if source.describes:
-                headers = [(name, value) for name, value in origin.headers if describes(name)]
+                headers = self._description(source.bucket, source.key, origin)
             async with backend.ask("PUT", request.target, headers, origin.body(), length) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
                 etag = dict(exchange.headers).get(b"etag", b"").decode("latin-1")
+        if request.operation == "CopyObject":
+            self._describe(request, headers)
         await self._say(200, answers.copied(request.operation, etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
+
+    def _describe(self, request: Request, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep what describes the object that the request has made."""
+        self._gateway.descriptions.keep(request.members["Bucket"], request.members["Key"], headers)
+
+    def _description(self, bucket: str, key: str, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        """What describes the object that the server tells of."""
+        kept = self._gateway.descriptions.of(bucket, key)
+        return [header for header in exchange.headers if describes(header[0])] if kept is None else kept
 
     async def _give(self, known: _Known, exchange: Exchange) -> None:
         """Answer with an object, where the request's conditions hold."""
@@ -457,6 +474,8 @@ class _Turn:
             await self._start(304, [(name, value) for name, value in exchange.headers if name in (b"etag", b"last-modified")])
             await self._send({"type": "http.response.body", "body": b""})
             return
+        described = self._description(known.request.members["Bucket"], known.request.members["Key"], exchange)
+        exchange.headers = [header for header in exchange.headers if not describes(header[0])] + described
         await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
-from phalanx.services.s3 import conditions
+from phalanx.services.s3 import conditions, description
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
 
@@ -115,8 +115,6 @@ _MEMBERS = {
 _CONDITIONS = {"if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
 _ACLS = ("private", "bucket-owner-full-control")
 """The only ones that a bucket with its ACLs disabled takes, as buckets have them unless told otherwise."""
-_DESCRIBING = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-encoding")
-"""Headers that are kept with an object and told with it, besides user metadata."""
 COPYING = frozenset({"CopyObject", "UploadPartCopy"})
 _OF_SOURCE = "x-amz-copy-source-"
 """How the headers begin that say which part of a copy's source is meant, and on what conditions."""
@@ -143,11 +141,11 @@ WRITING = COPYING | {"PutObject", "UploadPart", "CreateMultipartUpload", "Comple
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The object that a copy is of: how the server is asked for it, which of its bytes are meant (first and last; None: all),
-    on what conditions, by the names of the headers that a request for it would have, and whether the copy is described as it
-    is, or by the request."""
+    """The object that a copy is of: which of its bytes are meant (first and last; None: all), on what conditions, by the names
+    of the headers that a request for it would have, and whether the copy is described as it is, or by the request."""
 
-    target: bytes
+    bucket: str
+    key: str
     span: tuple[int, int] | None
     conditions: Mapping[str, bytes]
     describes: bool
@@ -166,7 +164,7 @@ class Request:
     impossible: bool = False
     """Whether no object can have this key here: the server's objects are files."""
     folder: str = ""
-    """The folder that the key names, with a slash at its end."""
+    """The folder that the key names, where it ends with a slash."""
     conditions: Mapping[str, bytes] = field(default_factory=dict)
     """On what is there, by their headers' names: for a write or a deletion."""
     source: Source | None = None
@@ -202,7 +200,12 @@ def understand(method: str, path: bytes, query: bytes, headers: Mapping[str, byt
     wanted = {name: headers[name] for name in _CONDITIONAL.get(operation, ()) if name in headers}
     members |= {_CONDITIONS[name]: value.decode("latin-1") for name, value in wanted.items()}
     source = _source(operation, given, members) if operation in COPYING else None
-    if source is not None and source.describes and source.target == target(bucket, key, {}) and not given.keys() & _CHANGING:
+    if (
+        source is not None
+        and source.describes
+        and (source.bucket, source.key) == (bucket, key)
+        and not given.keys() & _CHANGING
+    ):
         raise AwsError(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's"
@@ -305,11 +308,6 @@ def _check_parameters(operation: str, parameters: dict[str, str], members: Membe
                 parameters["max-keys"] = "1"
 
 
-def describes(name: bytes) -> bool:
-    """Whether a header (its name in lower case) is kept with an object and told with it."""
-    return name.startswith(b"x-amz-meta-") or name.decode("latin-1") in _DESCRIBING
-
-
 def target(bucket: str, key: str, parameters: Mapping[str, str]) -> bytes:
     """How the server is asked for a bucket or an object, as the first line of a request has it."""
     path = "/" + bucket + ("/" + quote(key, safe="/-_.~") if key else "")
@@ -350,7 +348,9 @@ def _headers(
         if headers.get("if-none-match", b"*").strip() != b"*":
             raise _not_implemented(f"The header if-none-match of {operation} with anything but *")
     if operation in WRITING:
-        passed += [(name.encode(), headers[name]) for name in _DESCRIBING if name in headers and name != "content-encoding"]
+        passed += [
+            (name.encode(), headers[name]) for name in description.HEADERS if name in headers and name != "content-encoding"
+        ]
         passed += [(b"content-md5", headers["content-md5"])] if "content-md5" in headers and operation not in COPYING else []
         codings = [each.strip() for each in headers.get("content-encoding", b"").split(b",")]
         codings = [each for each in codings if each not in (b"", b"aws-chunked")]
@@ -389,7 +389,7 @@ def _source(operation: str, given: Mapping[str, str], members: Members) -> Sourc
     directive = given.get("x-amz-metadata-directive", "COPY")
     if directive not in ("COPY", "REPLACE"):
         raise AwsError("InvalidArgument", "Unknown metadata directive.")
-    return Source(target(bucket, key, {}), span, held, operation == "CopyObject" and directive == "COPY")
+    return Source(bucket, key, span, held, operation == "CopyObject" and directive == "COPY")
 
 
 def _name_of_source(text: str) -> tuple[str, str]:
