@@ -108,6 +108,7 @@ def service(tmp_path):
         "stranger": (2, True, signed("stranger", Signer(tmp_path / "other.key")), 1),
         "swapped": (2, True, signed("proven"), 1),
         "unsaid": (2, True, signed("unsaid", encrypted=False), 1),
+        "idle": (2, True, signed("idle", encrypted=False, ran=False, note="No training container was started."), 1),
         "silent": (2, True, None, 1),
         "malformed": (2, True, {"job": "x"}, 1),
     }
@@ -158,8 +159,9 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert verify(audited) == Signer(service / "evidence.key").public_key
     assert audited["account"] == "210987654321"
     reasons = {row["job"]: row["doubt"] for row in audited["jobs"] if row["deleted"] is None}
-    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent", "malformed"}
+    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent", "malformed", "idle"}
     assert reasons["proven"] is None
+    assert reasons["idle"] is None
     told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven" and row["deleted"] is None)
     assert (told["requested_by"], told["bytes"], told["spis"]) == (REPORT["requested_by"], 567890, ["c0ffee00"])
     assert told["capture"]["verdict"] == "encrypted while watched"
@@ -172,12 +174,12 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert "no well-formed signature" in reasons["malformed"]
     # What the service has not signed gets no signature of the audit's either.
     told = {row["job"] for row in audited["jobs"] if row["evidence"] is not None and row["deleted"] is None}
-    assert told == {"proven", "gaps", "unsaid"}
+    assert told == {"proven", "gaps", "unsaid", "idle"}
     deleted = [(row["job"], row["doubt"], row["deleted"]) for row in audited["jobs"] if row["deleted"] is not None]
     when = "2026-09-21T14:13:20+00:00"
     assert deleted == [("gone", "encryption was not requested", when), ("proven", None, when)]
     shown = phalanx("audit", "--data-dir", service)
-    assert "9 of 11 jobs" in shown.stdout
+    assert "9 of 12 jobs" in shown.stdout
     assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
@@ -223,6 +225,7 @@ def test_a_check_says_whose_report_it_is_and_what_it_tells(service, tmp_path):
         ),
         (("evidence", "gaps", "--json"), "the report of 'gaps', 2026-09-21T14:13:20.000+00:00: encrypted, but 'not all was"),
         (("evidence", "unsaid", "--json"), "2026-09-21T14:13:20.000+00:00: not encrypted"),
+        (("evidence", "idle", "--json"), "2026-09-21T14:13:20.000+00:00: not encrypted: 'No training container was started.'"),
         (("audit", "--json"), "the audit of account '210987654321', "),
     ):
         file.write_text(phalanx(*arguments, "--data-dir", service).stdout)
@@ -326,6 +329,17 @@ def test_earlier_attempts_are_told_of_and_decide_the_verdict(tmp_path, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert "attempt 1, before: encrypted while watched; 567,890 bytes, plaintext packets stopped: 3" in told
     assert "not measured of attempt 1: algo-2 was gone before it was measured." in told
+
+
+def test_a_page_of_what_was_not_measured_claims_no_encryption(tmp_path):
+    signer = Signer(tmp_path / "key")
+    unmeasured = {**REPORT, "ran": True, "encrypted": False, "note": "Not shown.", "gaps": ["algo-1 had no data plane"]}
+    idle = {**REPORT, "ran": False, "encrypted": False, "note": "No training container was started.", "pairs": []}
+    for report, kind, words in ((unmeasured, "bad", "Not shown. Not everything"), (idle, "good", "No training container")):
+        shown = page(signer.sign(report))
+        assert f'class="verdict {kind}">{words}' in shown
+        assert "AES-256-GCM" not in shown
+        assert "Controls" not in shown
 
 
 def test_pages_of_what_was_in_the_clear_and_of_earlier_reports(tmp_path):

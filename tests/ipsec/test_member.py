@@ -278,6 +278,19 @@ def test_a_dead_peer_is_seen(wire: Wire) -> None:
     assert eventually(lambda: one.reaches(two, os.urandom(8), 0.2))
 
 
+def test_what_charon_does_not_tell_of_for_a_moment_is_asked_again(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = wire.hosts
+    wire.mesh()
+    asked = Charon.associations
+    silent = iter([True])
+    monkeypatch.setattr(Charon, "associations", lambda charon: [] if next(silent, False) else asked(charon))
+    (pair,) = one.member.measure().pairs
+    assert (pair.algorithm, pair.ike) == ("AES_GCM_16", "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384")
+    monkeypatch.setattr(Charon, "associations", lambda charon: [])
+    (pair,) = one.member.measure().pairs
+    assert (pair.established, pair.algorithm, pair.ike) == (True, "", "")
+
+
 def test_another_agent_adopts_what_runs(wire: Wire) -> None:
     one, two = wire.hosts
     specs = wire.mesh()

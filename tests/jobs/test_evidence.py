@@ -7,7 +7,8 @@ import pytest
 
 from phalanx.ipsec.model import MeshReport, PairReport
 from phalanx.jobs.evidence import Signer, Tampered, doubt, report, signed_summary, summary, verify, with_attempt
-from phalanx.network.model import GuardCounters, Watched
+from phalanx.jobs.plan import Placement, Plan
+from phalanx.network.model import Eni, GuardCounters, Watched
 from phalanx.node.messages import Guards, Measurement
 
 
@@ -58,24 +59,45 @@ def test_malformed_signatures_are_refused(signature):
 STRONG = "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
 
 
-def measurement(host, machine, guard_esp, sent, negotiated=("AES_GCM_16", 256, True, True, STRONG), wire=Watched(1, 2, 10)):
-    pair = PairReport(
-        *(host, "algo-9", True, *negotiated, "1", "2"),
-        *(sent, sent, 100, 100, 0, "aa", "bb"),
+def job_of(instances=2, **members):
+    given = {"name": "job", "arn": "arn", "caller": "arn:me", "encrypted": True, "stage": "ended", "attempts": None, **members}
+    return SimpleNamespace(instances=instances, **given)
+
+
+def plan_of(instances=2, ran=True):
+    hosts = range(1, instances + 1)
+    return Plan("vpc-1", tuple(Placement(f"i-{n}", f"algo-{n}", Eni(f"eni-{n}", f"10.0.0.{n}", ())) for n in hosts), ran)
+
+
+AES = ("AES_GCM_16", 256, True, True, STRONG)
+NONE = ("", 0, False, False, "")
+
+
+def measurement(host, machine, guard_esp, sent, negotiated=AES, wire=Watched(1, 2, 10), peers=("algo-1", "algo-2")):
+    """Of an instance that has sent so many packets to each peer."""
+    pairs = tuple(
+        PairReport(host, peer, negotiated != NONE, *negotiated, "1", "2", sent, sent, 100, 100, 0, "aa", "bb")
+        for peer in peers
+        if peer != host
     )
-    mesh = MeshReport("engine", (pair,), 0, 0, {})
+    mesh = MeshReport("engine", pairs, 0, 0, {})
     return Measurement(f"i-{host}", host, mesh, GuardCounters(4, 400, guard_esp, 3000, 2, 100), machine, Guards(), wire)
+
+
+def both(sent=10, **members):
+    """Of a job's two instances on a host: what its router's guard has counted is what they sent."""
+    return [measurement(host, "10.0.0.2", 2 * sent, sent, **members) for host in ("algo-1", "algo-2")]
 
 
 @pytest.mark.parametrize(("esp", "gaps"), [((30, 12), 0), ((40, 11), 1), ((19, 40), 1)])
 def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=3, attempts=None)
+    hosts = ("algo-1", "algo-2", "algo-3")
     measured = [
-        measurement("algo-1", "10.0.0.2", esp[0], 10),
-        measurement("algo-2", "10.0.0.2", esp[0], 10),
-        measurement("algo-3", "10.0.0.3", esp[1], 12),
+        measurement("algo-1", "10.0.0.2", esp[0], 5, peers=hosts),
+        measurement("algo-2", "10.0.0.2", esp[0], 5, peers=hosts),
+        measurement("algo-3", "10.0.0.3", esp[1], 6, peers=hosts),
     ]
-    made = report(job, None, measured, [], {})
+    made = report(job_of(3), plan_of(3), measured, [], {})
     assert len(made["gaps"]) == gaps
     # One router's counters are taken once, different ones' together.
     assert made["router_guard"]["esp_packets"] == sum(esp)
@@ -98,8 +120,9 @@ def test_each_machines_router_must_have_seen_what_was_sent_there(esp, gaps):
     ],
 )
 def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(signer, negotiated, words):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
-    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, negotiated)], [], {}))
+    job = job_of()
+    job.evidence = signer.sign(report(job, plan_of(), both(negotiated=negotiated), [], {}))
+    assert job.evidence["encrypted"] is (words is None)
     found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
@@ -109,16 +132,16 @@ def test_what_is_weaker_than_the_house_negotiates_is_no_evidence_of_encryption(s
     [
         (Watched(1000, 9000, esp=10, ike=4, neighbour=1), "all encrypted", None),
         (Watched(1000, 9000, esp=10, away=((2000, 3500),)), "encrypted while watched", None),
-        (Watched(1000, 9000, esp=10, clear=1, away=((2000, 3500),)), "in the clear", "1 packets in the clear"),
+        (Watched(1000, 9000, esp=10, clear=1, away=((2000, 3500),)), "in the clear", "2 packets in the clear"),
         (None, None, "The wire of algo-1 was not watched"),
     ],
 )
 def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
-    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, wire=wire)], [], {}))
+    job = job_of()
+    job.evidence = signer.sign(report(job, plan_of(), both(wire=wire), [], {}))
     capture = job.evidence["capture"]
     assert (None if capture is None else capture["verdict"]) == verdict
-    assert capture is None or capture["milliseconds_away"] == sum(ended - begun for begun, ended in wire.away)
+    assert capture is None or capture["milliseconds_away"] == 2 * sum(ended - begun for begun, ended in wire.away)
     found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
@@ -131,34 +154,35 @@ def test_what_was_captured_decides_what_is_believed(signer, wire, verdict, words
         (
             [],
             Watched(1000, 9000, esp=10, clear=3),
-            "3 packets in the clear were seen on the wires of its instances in an",
+            "6 packets in the clear were seen on the wires of its instances in an",
         ),
     ],
 )
 def test_what_was_measured_of_earlier_attempts_counts_too(signer, gaps, wire, words):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
-    first = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10, wire=wire)], gaps, {})
+    job = job_of()
+    first = report(job, plan_of(), both(wire=wire), gaps, {})
     job.attempts = with_attempt(with_attempt(None, first), {**first, "earlier_attempts": [first]})
-    job.evidence = signer.sign(report(job, None, [measurement("algo-1", "10.0.0.3", 20, 20)], [], {}))
+    job.evidence = signer.sign(report(job, plan_of(), both(20), [], {}))
     assert [each["pairs"] for each in job.evidence["earlier_attempts"]] == [first["pairs"]] * 2
     assert not any("earlier_attempts" in each for each in job.evidence["earlier_attempts"])
     told = summary(job.evidence)
-    assert (told["attempts"], told["packets"], told["plaintext_packets_dropped"]) == (3, 40, 6)
+    assert (told["attempts"], told["packets"], told["plaintext_packets_dropped"]) == (3, 80, 6)
     found = doubt(job, signer.public_key)
     assert found is None if words is None else words in found
 
 
 def test_a_report_of_an_earlier_version_still_holds(signer):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
-    made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
-    del made["capture"]
-    job.evidence = signer.sign({**made, "version": 1})
-    assert doubt(job, signer.public_key) is None
+    job = job_of()
+    made = report(job, plan_of(), both(), [], {})
+    for version, lacked in ((2, "ran"), (1, "capture")):
+        del made[lacked]
+        job.evidence = signer.sign({**made, "version": version})
+        assert doubt(job, signer.public_key) is None
 
 
 def test_only_what_the_service_has_signed_for_the_job_is_told_in_short(tmp_path, signer):
-    job = SimpleNamespace(name="job", arn="arn", caller="arn:me", encrypted=True, instances=2, stage="ended", attempts=None)
-    made = report(job, None, [measurement("algo-1", "10.0.0.2", 10, 10)], [], {})
+    job = job_of()
+    made = report(job, plan_of(), both(), [], {})
     own = signer.sign(made)
     others = [
         None,
@@ -175,8 +199,53 @@ def test_only_what_the_service_has_signed_for_the_job_is_told_in_short(tmp_path,
 
 
 def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():
-    job = SimpleNamespace(name="job", arn="arn", caller="me", encrypted=True, instances=2, training_started=1, attempts=None)
-    eni = SimpleNamespace(id="eni-1", address="10.0.0.4", groups=())
-    placements = [SimpleNamespace(host=f"algo-{number}", id=f"i-{number}", eni=eni) for number in (1, 2)]
-    made = report(job, SimpleNamespace(placements=placements), [measurement("algo-1", "", 10, 10)], [], {})
+    first, _ = both()
+    made = report(job_of(), plan_of(), [first], [], {})
     assert made["gaps"] == ["algo-2 was gone before it was measured."]
+    assert made["encrypted"] is False
+
+
+def plain(host):
+    return Measurement(f"i-{host}", host, None, None)
+
+
+@pytest.mark.parametrize(
+    ("measured", "gaps"),
+    [
+        # Encryption as asked for in the store alone.
+        ([plain("algo-1"), plain("algo-2")], ["algo-1 had neither IKE", "algo-2 had neither IKE"]),
+        # IKE that failed over and over.
+        (both(negotiated=NONE), ["association from algo-1 to algo-2", "association from algo-2 to algo-1"]),
+        # A pair of which nobody told.
+        ([both()[0], both(peers=())[1]], ["association from algo-2 to algo-1"]),
+    ],
+)
+def test_what_was_asked_for_and_not_measured_is_no_evidence_of_encryption(signer, measured, gaps):
+    job = job_of()
+    job.evidence = made = signer.sign(report(job, plan_of(), measured, [], {}))
+    assert [expected in gap for expected, gap in zip(gaps, made["gaps"], strict=True)] == [True] * len(gaps)
+    assert (made["encryption_requested"], made["ran"], made["encrypted"]) == (True, True, False)
+    assert "not measured of all instances" in made["note"]
+    assert gaps[0] in doubt(job, signer.public_key)
+
+
+@pytest.mark.parametrize("measured", [[], both(), both(negotiated=NONE)])
+def test_a_job_whose_containers_were_never_started_had_nothing_to_encrypt(signer, measured):
+    job = job_of()
+    job.evidence = made = signer.sign(report(job, plan_of(ran=False), measured, [], {}))
+    assert (made["ran"], made["encrypted"], made["gaps"]) == (False, False, [])
+    assert made["note"].startswith("No training container was started: ")
+    assert doubt(job, signer.public_key) is None
+    job.attempts = with_attempt(None, report(job, plan_of(), both(negotiated=NONE), [], {}))
+    job.evidence = made = signer.sign(report(job, None, [], [], {}))
+    assert made["note"].startswith("No training container was started in the last attempt: ")
+    assert "in an earlier attempt: No security association" in doubt(job, signer.public_key)
+
+
+def test_a_job_that_asked_for_nothing_is_not_encrypted(signer):
+    job = job_of(encrypted=False)
+    job.evidence = made = signer.sign(report(job, plan_of(), [plain("algo-1"), plain("algo-2")], [], {}))
+    assert (made["encrypted"], made["gaps"]) == (False, [])
+    # Somebody who writes to the store afterwards changes nothing.
+    job.encrypted = True
+    assert "does not say" in doubt(job, signer.public_key)

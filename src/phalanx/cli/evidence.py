@@ -113,9 +113,10 @@ def _in_short(report: Json) -> str:
         doubted = sum(job["doubt"] is not None for job in report["jobs"])
         when = moment(report["audited_at"])
         return f"the audit of account {report['account']!a}, {when}: {doubted} of {len(report['jobs'])} jobs in doubt"
+    found = first_fault(report)
     if not report["encrypted"]:
-        verdict = "not encrypted"
-    elif (found := first_fault(report)) is not None:
+        verdict = f"not encrypted: {report['note'] if found is None else found!a}"
+    elif found is not None:
         verdict = f"encrypted, but {found!a}"
     else:
         verdict = f"encrypted: {report['capture']['verdict'] if report.get('capture') else 'not captured'!a}"

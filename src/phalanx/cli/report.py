@@ -132,14 +132,14 @@ def _verdict(report: dict[str, Any]) -> str:
     capture = report.get("capture")
     if not report["encryption_requested"]:
         kind, text = "bad", "Encryption was not requested for this job."
-    elif not report["encrypted"]:
-        kind, text = "good", report["note"]
     elif capture is not None and capture["clear"]:
         kind, text = "bad", f"{report['note']} {capture['clear']:,} packets in the clear: see below."
     elif report["gaps"]:
         kind, text = "bad", f"{report['note']} Not everything could be measured: see below."
     elif any(map(fault, report.get("earlier_attempts", []))):
         kind, text = "bad", f"{report['note']} That cannot be shown of an earlier attempt: see below."
+    elif not report["encrypted"]:
+        kind, text = "good", report["note"]
     else:
         carried = sum(pair["bytes"] for pair in report["pairs"])
         stopped = report["plaintext_packets_dropped"]

@@ -34,6 +34,10 @@ _AT_ONCE = 4
 """Peers with which one instance begins IKE before the first of them stand. charon gives up a peer that has not answered for
 6.5 s, and begins again: where more are asked at once than their CPUs can answer by then, none ever stand."""
 
+_READS = 3
+"""How often pairs are read of which the data plane has SAs that charon does not tell of: it was busy, or was asked later than
+the data plane, and a rekeying lay between."""
+
 _POLL = 0.005
 _RETRY = 0.5
 
@@ -193,15 +197,16 @@ class Member:
 
     def measure(self) -> MeshReport:
         """What data plane, charon and kernel say of every pair now. What cannot be asked is reported as empty or False."""
-        plane = self._plane.measure()
-        try:
-            sas = self._charon.associations()
-        except MeshError:
-            sas = []
         versions = {"linux": os.uname().release}
         with contextlib.suppress(MeshError):
             versions["strongswan"] = self._charon.version()
         self._note_certificates()
+        plane, pairs = self._read()
+        for _ in range(_READS - 1):
+            if all(pair.ike and pair.algorithm for pair in pairs if pair.established):
+                break
+            time.sleep(_POLL)
+            plane, pairs = self._read()
         try:
             counters = xfrm_statistics(self._netns)
         except OSError as error:
@@ -212,7 +217,7 @@ class Member:
         told = {*_BLOCKED_OUT, *_BLOCKED_IN, *([_COPIED] if self._plane_name == "engine" else [])}
         return MeshReport(
             data_plane=self._plane_name,
-            pairs=tuple(self._pair(peer, plane, sas) for peer in self._spec.peers),
+            pairs=pairs,
             plaintext_blocked_out=sum(counters.get(name, 0) for name in _BLOCKED_OUT),
             plaintext_blocked_in=sum(counters.get(name, 0) for name in _BLOCKED_IN),
             drops={**plane.drops, **{name: count for name, count in counters.items() if count and name not in told}},
@@ -233,6 +238,14 @@ class Member:
             raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
         guard.down(self._netns, self._addresses)
         self._firewall.down()
+
+    def _read(self) -> tuple[PlaneReport, tuple[PairReport, ...]]:
+        plane = self._plane.measure()
+        try:
+            sas = self._charon.associations()
+        except MeshError:
+            sas = []
+        return plane, tuple(self._pair(peer, plane, sas) for peer in self._spec.peers)
 
     def _note_certificates(self) -> None:
         with contextlib.suppress(MeshError):

@@ -101,9 +101,11 @@ def doubt(job: TrainingJob, public_key: str) -> str | None:
         check(job.evidence, job, public_key)
     except Tampered as error:
         return str(error)
-    if job.evidence["encrypted"] is not True:
+    if (found := first_fault(job.evidence)) is not None:
+        return found
+    if job.evidence["encrypted"] is not True and job.evidence.get("ran", True):
         return "its report does not say that it was encrypted"
-    return first_fault(job.evidence)
+    return None
 
 
 def signed_summary(job: TrainingJob, public_key: str) -> Json | None:
@@ -234,8 +236,11 @@ def report(
                     "remote_certificate": pair.remote_certificate,
                 }
             )
-    encrypted = bool(job.encrypted and job.instances > 1)
-    gaps = list(gaps)
+    ran = plan is not None and plan.ran
+    due = job.encrypted and job.instances > 1 and ran
+    unmeasured = _unmeasured(plan, measurements) if due and plan is not None else []
+    encrypted = due and not unmeasured and all(pair.strong for pair in received.values())
+    gaps = [*gaps, *unmeasured]
     for mesh in meshes.values():
         # Nothing else is negotiated; were it all the same, the report must not pass for one of an encrypted job.
         gaps += [
@@ -249,21 +254,19 @@ def report(
             "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
             " took the guard's counters away, and with them how much plaintext it had dropped."
         )
-    if encrypted and plan is not None and job.training_started is not None:
-        told = {item.host for item in measurements}
-        gaps += [f"{each.host} was gone before it was measured." for each in plan.placements if each.host not in told]
     gaps += [f"The wire of {host} was not watched." for host in meshes if host not in wires]
     capture = _capture(list(wires.values())) if wires else None
     return {
-        "version": 2,
+        "version": 3,
         "phalanx": __version__,
         "job": job.name,
         "arn": job.arn,
         "requested_by": job.caller,
         "measured_at": now_ms(),
         "encryption_requested": job.encrypted,
+        "ran": ran,
         "encrypted": encrypted,
-        "note": _note(job, capture),
+        "note": _note(job, capture, ran, encrypted),
         "data_plane": next((mesh.data_plane for mesh in meshes.values()), None),
         "instances": [
             {
@@ -301,6 +304,26 @@ def report(
     }
 
 
+def _unmeasured(plan: Plan, measurements: Sequence[Measurement]) -> list[str]:
+    """Of a job whose containers were started: what is missing to show by what each instance's packets to the others went."""
+    told = {item.host: item.mesh for item in measurements}
+    gaps = []
+    for each in plan.placements:
+        if each.host not in told:
+            gaps.append(f"{each.host} was gone before it was measured.")
+        elif (mesh := told[each.host]) is None:
+            gaps.append(f"{each.host} had neither IKE daemon nor data plane: nothing encrypted what it sent.")
+        else:
+            shown = {pair.remote for pair in mesh.pairs if pair.algorithm}
+            gaps += [
+                f"No security association from {each.host} to {peer.host} was there when it was measured: nothing shows by what"
+                " its packets went."
+                for peer in plan.placements
+                if peer.host not in shown | {each.host}
+            ]
+    return gaps
+
+
 def _work(work: Work | None) -> Json | None:
     """What carrying the packets took an instance's data plane, in whole milliseconds."""
     if work is None:
@@ -332,14 +355,19 @@ def _capture(wires: Sequence[Watched]) -> Json:
     }
 
 
-def _note(job: TrainingJob, capture: Json | None) -> str:
+def _note(job: TrainingJob, capture: Json | None, ran: bool, encrypted: bool) -> str:
     if job.encrypted and job.instances == 1:
         return "One instance: nothing crosses a network between instances, so no IKE daemon and no data plane were started."
     if capture is not None and capture["clear"]:
         return "Packets in the clear were seen on the wires of the instances; the guards say what was stopped."
-    if job.encrypted:
-        return "All traffic between the instances was IPsec ESP, or was stopped."
-    return "Inter-container traffic encryption was not requested: traffic between the instances was not encrypted."
+    if not job.encrypted:
+        return "Inter-container traffic encryption was not requested: traffic between the instances was not encrypted."
+    if not ran:
+        when = " in the last attempt" if job.attempts else ""
+        return f"No training container was started{when}: there was nothing to send between the instances."
+    if not encrypted:
+        return "Encryption was requested, but it was not measured of all instances that what they sent was encrypted."
+    return "All traffic between the instances was IPsec ESP, or was stopped."
 
 
 def _canonical(report: Json) -> bytes:
