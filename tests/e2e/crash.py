@@ -369,7 +369,7 @@ def judge(phalanx: Phalanx, names: list[str], found: Crash) -> None:
                 wrong.append(f"{name} has no model")
             report = reports[name]
             verify(report)
-            # An engine that was killed has taken its counters along, and the report says so.
+            # An engine that was killed has taken along what it had counted since it was last read, and an interruption says so.
             told = report["gaps"] or any(each["interruptions"] for each in report["instances"])
             if report["encrypted"] and not told and not all(pair["packets"] for pair in report["pairs"]):
                 wrong.append(f"{name} completed without encrypted traffic: {report['pairs']}")

@@ -9,6 +9,8 @@ import pytest
 
 from e2e.conftest import ESP, UDP_500, wait_for
 from e2e.test_first_job import capture, kinds
+from phalanx.node import protocol
+from phalanx.node.agent import Agent
 
 
 @pytest.mark.parametrize("victim", [["charon"], ["phalanx.ipsec.engine"]])
@@ -20,6 +22,9 @@ def test_killed_ike_daemon_or_engine_lets_nothing_through_in_the_clear(phalanx, 
     phalanx.training(name)
     pids = [pid for pid, command in phalanx.processes(*victim).items() if "sh -c" not in command]
     assert pids
+    ids = tuple(path.name for path in phalanx.names.run_dir.glob("i-*"))
+    measured = protocol.call(phalanx.names.agent_socket, Agent, "measure", {"ids": ids}, 20)
+    before = {(pair.local, pair.remote): pair.packets_out for each in measured for pair in each.mesh.pairs}
     os.kill(pids[0], signal.SIGKILL)
     wait_for(lambda: pids[0] not in phalanx.processes(*victim), 10, "its end")
     phalanx.training(name, since=time.time() + 1)
@@ -29,6 +34,8 @@ def test_killed_ike_daemon_or_engine_lets_nothing_through_in_the_clear(phalanx, 
     evidence = phalanx.evidence(name)
     assert all(pair["established"] for pair in evidence["pairs"])
     assert any(instance["interruptions"] for instance in evidence["instances"])
+    assert len(before) == len(evidence["pairs"]) == 2
+    assert all(pair["packets"] > before[pair["local"], pair["remote"]] > 0 for pair in evidence["pairs"])
 
 
 def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):

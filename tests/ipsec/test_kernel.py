@@ -47,7 +47,7 @@ def deleted(state: bytes) -> bytes:
 
 
 def test_the_ledger_adds_up_what_is_gone() -> None:
-    book = Ledger(ME)
+    book = Ledger(ME, {PEER: Totals(packets_out=2, installed=1)})
     book.note(xfrm.NEWSA, sa(ME, PEER) + aead())
     book.note(xfrm.NEWSA, sa(ME, OTHER) + aead())
     book.note(xfrm.NEWSA, sa(ME, PEER) + aead())
@@ -58,7 +58,7 @@ def test_the_ledger_adds_up_what_is_gone() -> None:
     book.note(xfrm.EXPIRE, sa(ME, PEER, size=9, packets=9) + b"\0" + bytes(7))
     book.note(xfrm.DELSA, deleted(sa(ME, PEER, size=1, packets=1, protocol=51)))
     assert book.totals == {
-        PEER: Totals(packets_out=15, bytes_out=1500, packets_in=7, bytes_in=70, installed=2),
+        PEER: Totals(packets_out=17, bytes_out=1500, packets_in=7, bytes_in=70, installed=3),
         OTHER: Totals(installed=1),
     }
 
@@ -118,6 +118,13 @@ def test_the_ledger_hears_the_kernel(wire: Wire, plane: KernelPlane) -> None:
     assert plane.measure().associations == ()
     run(*ip, "delete", *ends, "spi", "0x100")
     assert eventually(lambda: ledger.read(one.rundir) == {two.address: Totals()})
+    # What one that dies has heard is known to the next, and to the one after that.
+    for _ in range(2):
+        (pid,) = one.processes()
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: plane.health() is not None)
+        plane.start(one.address, [two.address])
+        assert plane.measure().totals == {two.address: Totals()}
 
 
 def test_cleaning_up_spares_the_guard(wire: Wire, plane: KernelPlane) -> None:

@@ -179,11 +179,13 @@ def test_nothing_weaker_is_agreed_on(wire: Wire, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("victim", ["/usr/lib/ipsec/charon", "phalanx.ipsec.engine"])
 def test_a_killed_daemon_stops_traffic_until_recovery(wire: Wire, victim: str) -> None:
     one, two = wire.hosts
-    wire.mesh()
+    specs = wire.mesh()
     client, server = connection(one, two)
+    (before,) = one.member.measure().pairs
     capture = wire.capture()
     os.kill(process(one, victim), signal.SIGKILL)
     assert eventually(lambda: one.member.health() is not None)
+    assert ("is in no total" in one.member.health()) == ("engine" in victim)
     client.sendall(b"secret")
     for _ in range(20):
         for sender, to in ((one, two), (two, one)):
@@ -200,6 +202,11 @@ def test_a_killed_daemon_stops_traffic_until_recovery(wire: Wire, victim: str) -
     with client, server:
         assert server.recv(10) == b"secret"
     assert capture.plaintext() == []
+    # As the next agent has it, too.
+    for member_ in (one.member, Member(specs["algo-1"], one.space, one.rundir, "engine")):
+        (after,) = member_.measure().pairs
+        assert before.packets_out < after.packets_out
+        assert before.bytes_in < after.bytes_in
 
 
 def connection(one: Host, two: Host) -> tuple[socket.socket, socket.socket]:

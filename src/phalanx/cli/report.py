@@ -176,7 +176,8 @@ def _earlier(attempts: Sequence[dict[str, Any]]) -> str:
 def _pairs(pairs: Sequence[dict[str, Any]]) -> str:
     columns = ("From → to", "ESP", "IKE", "SPI", "Rekeys", "Packets", "Bytes", "Bytes received", "Certificates (SHA-256)")
     return _table(
-        "Inner packets and bytes, summed over all security associations that the pair had.",
+        "Inner packets and bytes, summed over all security associations that the pair had; of a data plane that died, those"
+        " until it was last read (see its interruption).",
         columns,
         (
             (

@@ -51,7 +51,8 @@ class KernelPlane:
             raise MeshError(f"the MTU of {self._device} in namespace {self._netns} cannot be set: {error}") from error
         if self._ledger.pid() is not None:
             return
-        (self._rundir / ledger.FILE).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self._rundir / ledger.FILE).rename(self._rundir / ledger.EARLIER)
         environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         self._ledger.launch((sys.executable, "-P", "-m", ledger.__name__, str(self._rundir), address), environment)
         deadline = time.monotonic() + _START_TIMEOUT
@@ -68,7 +69,9 @@ class KernelPlane:
     def health(self) -> str | None:
         """None where the ledger runs."""
         if self._ledger.pid() is None:
-            return f"the ledger of SAs has died: {self._ledger.tail()}"
+            return (
+                f"the ledger of SAs has died, and what SAs had carried that ended since is in no total: {self._ledger.tail()}"
+            )
         return None
 
     def environment(self) -> Mapping[str, str]:
@@ -131,5 +134,5 @@ class KernelPlane:
         with contextlib.suppress(FileNotFoundError):
             self.clear()
         self._ledger.end(signal.SIGTERM, signal.SIGKILL)
-        for name in (ledger.FILE, f"{ledger.FILE}.new"):
+        for name in (ledger.FILE, f"{ledger.FILE}.new", ledger.EARLIER):
             (self._rundir / name).unlink(missing_ok=True)

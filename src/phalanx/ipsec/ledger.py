@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from phalanx.ipsec.xfrm import (
 )
 
 FILE = "ledger.json"
+EARLIER = "ledger.earlier.json"
+"""What a ledger that died has left: the next one goes on from there."""
 
 _XFRMA_SA = 6
 _GROUPS = 1 << 1 | 1 << 2
@@ -46,11 +49,14 @@ _HERE = "/proc/self/ns/net"
 
 
 class Ledger:
-    """Totals by peer address of what the SAs of the instance at `address` carried that are gone; outbound SAs there were."""
+    """Totals by peer address of what the SAs of the instance at `address` carried that are gone; outbound SAs there were.
 
-    def __init__(self, address: str) -> None:
+    It goes on from `totals`.
+    """
+
+    def __init__(self, address: str, totals: Mapping[str, Totals]) -> None:
         self._address = address
-        self.totals: dict[str, Totals] = {}
+        self.totals = dict(totals)
 
     def note(self, kind: int, body: bytes) -> None:
         """Take in one XFRM event: its type, and the message after struct nlmsghdr."""
@@ -85,17 +91,21 @@ def of(state: State, address: str) -> tuple[str, Totals]:
 
 def read(rundir: Path) -> dict[str, Totals]:
     """What the ledger holds. Raises OSError or ValueError where there is none."""
-    return {peer: Totals(**totals) for peer, totals in _content(rundir)["totals"].items()}
+    return _totals(_content(rundir / FILE))
 
 
 def watches(rundir: Path) -> bool:
     """Whether the ledger has yet to remove the SAs of a charon, alive or just dead. Raises OSError or ValueError."""
-    return bool(_content(rundir)["watches"])
+    return bool(_content(rundir / FILE)["watches"])
 
 
-def _content(rundir: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((rundir / FILE).read_text())
+def _content(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
     return content
+
+
+def _totals(content: dict[str, Any]) -> dict[str, Totals]:
+    return {peer: Totals(**totals) for peer, totals in content["totals"].items()}
 
 
 class Keeper:
@@ -103,7 +113,8 @@ class Keeper:
 
     def __init__(self, rundir: Path, address: str, listener: socket.socket) -> None:
         self._rundir = rundir
-        self._ledger = Ledger(address)
+        earlier = rundir / EARLIER
+        self._ledger = Ledger(address, _totals(_content(earlier)) if earlier.exists() else {})
         self._listener = listener
         self._daemon = Daemon(_HERE, rundir, IKE)
         self._charon: int | None = None

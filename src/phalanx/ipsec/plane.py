@@ -43,7 +43,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class PlaneReport:
-    """The data plane at a moment: live SAs, totals by the peer's address, dropped packets by cause.
+    """The data plane at a moment: live SAs, totals by the peer's address, dropped packets by cause, since its first start.
 
     `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it. `work` is
     None where nobody counts it, as in the kernel.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from phalanx.ipsec import netns
 from phalanx.ipsec.engine.model import EngineError
-from phalanx.ipsec.engine.process import Engine
+from phalanx.ipsec.engine.process import DEAD, Engine
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
+from phalanx.ipsec.tally import Counts, Tally
 
 
 class EnginePlane:
@@ -19,6 +20,7 @@ class EnginePlane:
     def __init__(self, space: str, rundir: Path, device: str) -> None:
         self._engine = Engine(netns.path(space), rundir)
         self._device = device
+        self._tally = Tally(rundir)
 
     def start(self, address: str, peers: Sequence[str]) -> None:
         """Start or adopt the engine: TUN, routes to the peers, XFRM server."""
@@ -28,7 +30,14 @@ class EnginePlane:
     def health(self) -> str | None:
         """None where the engine runs, answers and has the routes to the peers."""
         with _translated():
-            return self._engine.fault()
+            fault = self._engine.fault()
+        if fault == DEAD and (age := self._tally.age()) is not None:
+            return f"{fault}; what it has counted since it was last read, {age:.1f} s ago, is in no total"
+        if fault is not None:
+            # It will be replaced, and its counters with it.
+            with suppress(MeshError):
+                self.measure()
+        return fault
 
     def environment(self) -> Mapping[str, str]:
         """The shim that sends charon's XFRM messages to the engine."""
@@ -39,26 +48,29 @@ class EnginePlane:
         """Nothing to do: what a charon made in the engine goes when its connection closes."""
 
     def measure(self) -> PlaneReport:
-        """What the engine counted since it started."""
+        """What the engine says, and what it and all before it counted."""
         with _translated():
             report = self._engine.measure()
+            totals = {
+                pair.remote: Totals(pair.packets_in, pair.packets_out, pair.bytes_in, pair.bytes_out, pair.installed)
+                for pair in report.pairs
+            }
+            counted = self._tally.add(report.started, Counts(totals, report.drops, report.work))
         return PlaneReport(
             associations=tuple(
                 Association(sa.spi, sa.source, sa.destination, sa.algorithm, sa.key_bits, sa.esn) for sa in report.associations
             ),
             flows=report.flows,
-            totals={
-                pair.remote: Totals(pair.packets_in, pair.packets_out, pair.bytes_in, pair.bytes_out, pair.installed)
-                for pair in report.pairs
-            },
-            drops=report.drops,
-            work=report.work,
+            totals=counted.totals,
+            drops=counted.drops,
+            work=counted.work,
         )
 
     def stop(self) -> None:
         """End the engine, and its TUN device with the routes."""
         with _translated():
             self._engine.stop()
+            self._tally.forget()
 
 
 @contextmanager
@@ -67,3 +79,5 @@ def _translated() -> Iterator[None]:
         yield
     except EngineError as error:
         raise MeshError(str(error)) from error
+    except OSError as error:
+        raise MeshError(f"what the engine has counted cannot be kept: {error}") from error

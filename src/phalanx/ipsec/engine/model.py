@@ -55,7 +55,8 @@ class PairCounters:
 class EngineReport:
     """The engine's state at a moment. `drops` counts dropped packets by cause (native/engine/drops.h).
 
-    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it.
+    `flows` are (source, destination) of the policies that put packets into ESP, or demand that they come out of it. `started`
+    is when the engine was, in nanoseconds of the host's monotonic clock: what tells it from others of the same instance.
     """
 
     associations: tuple[Association, ...]
@@ -63,3 +64,4 @@ class EngineReport:
     pairs: tuple[PairCounters, ...]
     drops: Mapping[str, int]
     work: Work
+    started: int

@@ -29,6 +29,9 @@ LOCK = "engine.lock"
 """Locked twice: by the engine while it lives (fcntl, which tells its process id), by whoever starts or stops it (flock)."""
 READY = b"ready"
 
+DEAD = "the ESP engine is dead or does not answer"
+"""What is wrong with an engine that says nothing."""
+
 START_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 STOP_SECONDS = 5.0
@@ -142,7 +145,7 @@ class Engine:
         """None where the engine runs, answers and is the way to all its peers; else what is wrong, in words."""
         answer = self._ask()
         if answer is None:
-            return "the ESP engine is dead or does not answer"
+            return DEAD
         if lost := self._lost(answer):
             return f"{answer['settings']['tun']} is not the way to {', '.join(lost)} any more"
         return None
@@ -169,6 +172,8 @@ class Engine:
             pairs=tuple(PairCounters(**each) for each in report["pairs"]),
             drops=report["drops"],
             work=Work(**report["work"]),
+            # One that an earlier version of Phalanx has started does not tell, and is before all others.
+            started=report.get("started", 0),
         )
 
     def _log_hint(self) -> str:

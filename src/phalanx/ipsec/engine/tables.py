@@ -169,6 +169,7 @@ class Tables:
         self._own = IPv4Address(address).packed.ljust(16, b"\0")
         self._plane = plane
         self._random_spi = random_spi
+        self._started = time.monotonic_ns()
         self._larvae: dict[int, Larva] = {}
         self._associations: dict[tuple[bytes, int], Sa] = {}
         self._by_reqid: dict[tuple[Direction, int], list[Sa]] = {}
@@ -535,7 +536,7 @@ class Tables:
             for request in carrying
             if request.direction != Direction.FWD
         )
-        return EngineReport(tuple(live), flows, pairs, self._plane.drops(), self._plane.work())
+        return EngineReport(tuple(live), flows, pairs, self._plane.drops(), self._plane.work(), self._started)
 
 
 def _ends(sa: Sa) -> tuple[float, float]:
