@@ -116,6 +116,33 @@ def test_a_new_agent_goes_on_counting_and_tells_when_nobody_looked(vpc, pair, wa
         assert len(after.away) == min(count + 1, watch.AWAY)
 
 
+def test_a_look_while_nobody_watches_tells_so(vpc: Vpc, pair, watching: Watch, tmp_path: Path):
+    a, b = pair
+    before = watching.look()
+    watching.close()
+    assert watching.look() == before
+    a.send_raw(ipv4(a.address, b.address, 50, bytes(100)))
+    # An agent that cannot prepare what an earlier one left, and one after it that can.
+    blind = Watch(tmp_path / "watch", [b.address])
+    looks = [blind.look() for _ in range(3)]
+    assert [look.away for look in looks] == [((before.until, look.until),) for look in looks]
+    assert [look.esp for look in looks] == [0, 0, 0]
+    blind.open(vpc.router_namespace, device(a.eni.id))
+    a.send_raw(ipv4(a.address, b.address, 50, bytes(100)))
+    seen = blind.look()
+    blind.close()
+    assert (seen.esp, len(seen.away)) == (1, 1)
+    assert seen.away[0][1] >= looks[-1].until
+
+
+def test_while_somebody_elses_router_is_gone_nobody_watches(vpc: Vpc, watching: Watch):
+    assert watching.look().away == ()
+    namespace.delete(vpc.router_namespace)
+    assert watching.look().away == ()
+    gone = watching.look()
+    assert gone.away == ((gone.away[0][0], gone.until),)
+
+
 def test_a_wire_that_is_made_again_is_watched_from_its_first_frame(vpc: Vpc, pair, tmp_path: Path):
     a, b = pair
     watching = Watch(tmp_path / "watch", [b.address])

@@ -94,6 +94,8 @@ class Watch:
         self._at: tuple[str, int, int] | None = None
         self._sockets: dict[str, socket.socket] = {}
         self._watched = _read(path)
+        self._blind = False
+        self._closed = False
 
     def open(self, router: str, link: str) -> None:
         """Watch the wire whose end in the namespace `router` is `link`, before it is up; idempotent. Raises OSError."""
@@ -114,24 +116,38 @@ class Watch:
                 watched = self._counted(watched)
                 self._shut()
             elif self._watched is not None:
-                watched = replace(watched, away=_away(watched.away, (watched.until, now)))
-            self._at, self._sockets = at, opened
+                watched = self._unwatched(watched, now)
+            self._at, self._sockets, self._blind = at, opened, False
             self._keep(replace(watched, until=now))
 
     def look(self) -> Watched | None:
-        """What was seen until now; None where there never was a wire. Raises OSError where it cannot be kept."""
+        """What was seen until now; None where there never was a wire. Raises OSError where it cannot be kept.
+
+        While no wire is watched, as when this agent cannot prepare an instance that an earlier one left, that is a time away.
+        """
         with self._lock:
             if self._at is not None and self._watched is not None:
                 self._keep(self._counted(self._watched))
                 if _inode(self._at[0]) != self._at[1]:
                     # Somebody took the router's name away, and these sockets alone keep the rest of it.
                     self._shut()
+            elif self._watched is not None and not self._closed:
+                now = _now()
+                self._keep(replace(self._unwatched(self._watched, now), until=now))
+                self._blind = True
             return self._watched
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and keep nothing any more."""
         with self._lock:
             self._shut()
+            self._closed = True
+
+    def _unwatched(self, watched: Watched, now: int) -> Watched:
+        """With the time away from when it was last watched until now; one that was told already goes on."""
+        if self._blind:
+            return replace(watched, away=(*watched.away[:-1], (watched.away[-1][0], now)))
+        return replace(watched, away=_away(watched.away, (watched.until, now)))
 
     def _counted(self, watched: Watched) -> Watched:
         """With what the kernel has counted since, and what should not be there read."""
