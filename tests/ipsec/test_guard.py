@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -165,6 +166,52 @@ def test_a_policy_for_some_packets_alone_is_not_the_guards(wire: Wire, narrow: s
     assert "lacks 1 policies, the first: block out" in guard.check(one.space, [two.address], "eth0")
     guard.up(one.space, [two.address], "eth0")
     assert guard.check(one.space, [two.address], "eth0") is None
+
+
+ESP = "tmpl src {one} dst {two} proto esp mode transport"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "priority 1",
+        f"priority {guard.LOWEST}",
+        f"priority {guard.PRIORITY}",
+        f"priority 1 {ESP} level use",
+        "priority 1 tmpl proto comp mode transport",
+        "proto udp dport 9999 priority 1",
+        "priority 1 mark 7 mask 7",
+        "priority 1 if_id 3",
+    ],
+)
+def test_a_policy_above_it_that_lets_packets_pass_is_seen_and_removed(wire: Wire, rest: str) -> None:
+    one, two = wire.hosts
+    guard.up(one.space, [two.address], "eth0")
+    for direction, source, destination in (("out", one, two), ("in", two, one)):
+        ends = ("src", f"{source.address}/32", "dst", f"{destination.address}/32")
+        more = rest.format(one=source.address, two=destination.address).split()
+        run("ip", "-n", one.space, "xfrm", "policy", "add", "dir", direction, "action", "allow", *ends, *more)
+    assert "2 policies that somebody made" in guard.check(one.space, [two.address], "eth0")
+    guard.up(one.space, [two.address], "eth0")
+    assert guard.check(one.space, [two.address], "eth0") is None
+    assert not one.reaches(two, seconds=0.1)
+    with Xfrm.kernel(one.space) as xfrm:
+        assert sorted(map(repr, xfrm.policies())) == sorted(map(repr, guard.policies([two.address])))
+
+
+def test_policies_that_demand_esp_and_those_of_single_sockets_are_no_fault(wire: Wire) -> None:
+    one, two = wire.hosts
+    guard.up(one.space, [two.address], "eth0")
+    selector = ["src", f"{one.address}/32", "dst", f"{two.address}/32", "dir", "out", "priority", "1"]
+    run("ip", "-n", one.space, "xfrm", "policy", "add", *selector, *ESP.format(one=one.address, two=two.address).split())
+    with one.open() as own:
+        bypass = struct.pack(
+            "=56s64s32sIIBBBB4x", bytes(40) + struct.pack("=H", socket.AF_INET) + bytes(14), b"", b"", 0, 0, 1, 0, 0, 0
+        )
+        own.setsockopt(socket.IPPROTO_IP, 17, bypass)
+        assert guard.check(one.space, [two.address], "eth0") is None
+        guard.up(one.space, [two.address], "eth0")
+        own.sendto(b"x", (two.address, PORT))
 
 
 def test_no_namespace_no_guard() -> None:

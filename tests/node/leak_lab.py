@@ -772,6 +772,9 @@ scenario("the kernel told to pass the guard", inner=True)(
     lifted("sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1", "sysctl -qw net.ipv4.conf.eth0.disable_policy=1")
 )
 
+EVERYTHING = "ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 action allow priority 1 dir"
+scenario("an allow policy above the kernel's guard", inner=True)(lifted(f"{EVERYTHING} out", f"{EVERYTHING} in"))
+
 
 @scenario("IPv6 switched on and given addresses by a third party")
 def _(rig: Rig) -> None:

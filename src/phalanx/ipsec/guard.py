@@ -64,7 +64,8 @@ def _policies(peers: tuple[str, ...], ipv6: bool) -> dict[Key, Policy]:
 def up(name: str, peers: Sequence[str], device: str) -> None:
     """Raise the guard in the namespace `name`, whose wire is or will be `device`, and prove it by reading it back. Idempotent.
 
-    Routing rules that others made are removed: they would lead packets for peers away from the data plane, to be blocked. IPv6
+    Policies that others made to let packets pass as they are, whatever their priority, are removed, and so are their routing
+    rules: they would lead packets for peers away from the data plane, to be blocked. IPv6
     is switched off on every device but `lo` as well, so that the kernel's own neighbour discovery does not fill the counters of
     blocked packets. Raises MeshError where the kernel refuses or does not hold what it was given.
     """
@@ -74,6 +75,8 @@ def up(name: str, peers: Sequence[str], device: str) -> None:
         with Xfrm.kernel(name) as xfrm:
             for policy in policies(peers):
                 xfrm.put(policy)
+            wanted = _wanted(peers)
+            xfrm.prune(lambda known: _opens(known) and known not in wanted)
     except OSError as error:
         raise MeshError(
             f"cannot raise the plaintext guard in namespace {name}: {error}; "
@@ -96,15 +99,25 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
             bent = routing.check(name, routes)
     except OSError as error:
         return f"the plaintext guard of namespace {name} cannot be read: {error}"
-    if missing := [policy for known, policy in _wanted(peers).items() if known not in present]:
+    wanted = _wanted(peers)
+    if missing := [policy for known, policy in wanted.items() if known not in present]:
         first = missing[0]
         return (
             f"the plaintext guard of namespace {name} lacks {len(missing)} policies, "
             f"the first: {first.action} {first.direction} {first.source} to {first.destination}"
         )
+    if opened := [known for known in present.difference(wanted) if _opens(known)]:
+        return f"in namespace {name} {len(opened)} policies that somebody made let packets pass the guard as they are"
     if off:
         return f"in namespace {name} {off[0]} lets packets pass the guard"
     return bent
+
+
+def _opens(known: Key) -> bool:
+    """Whether it is the key of a policy that lets packets pass without ESP; those of single sockets are charon's and the
+    engine's own."""
+    _, direction, action, _, template = known
+    return direction < len(DIRECTIONS) and action == 0 and not template
 
 
 def down(name: str, peers: Sequence[str]) -> None:

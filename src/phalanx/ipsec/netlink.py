@@ -94,6 +94,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         offset += max((length + 3) & ~3, _HEADER.size)
 
 
+def attribute(kind: int, value: bytes) -> bytes:
+    """A netlink attribute (struct nlattr), padded."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The netlink attributes in `data` (struct nlattr)."""
     offset = 0

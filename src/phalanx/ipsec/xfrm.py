@@ -6,11 +6,11 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from phalanx.ipsec.netlink import CREATE, Netlink, attributes
+from phalanx.ipsec.netlink import CREATE, Netlink, attribute, attributes
 
 NETLINK_XFRM = 6
 
@@ -20,6 +20,8 @@ DIRECTIONS: tuple[Direction, ...] = ("in", "out", "fwd")
 NEWSA, DELSA, _GETSA, EXPIRE, UPDSA = 16, 17, 18, 24, 26
 _NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 19, 20, 21, 25
 _TMPL, _ALG_AEAD = 5, 18
+_BINDING = (16, 21, 31)
+"""XFRMA_POLICY_TYPE, XFRMA_MARK and XFRMA_IF_ID: a policy is found by its index only with what it is bound to."""
 _STATE_ESN = 128
 _INFINITE = 2**64 - 1
 
@@ -36,6 +38,8 @@ STATE_ID = struct.Struct("=16s4sHBx")
 """struct xfrm_usersa_id: daddr, spi, family, proto."""
 _AEAD = struct.Struct("=64sII")
 """struct xfrm_algo_aead without the key: name, key length and ICV length in bits. The key includes 32 bits of salt."""
+_TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
+"""struct xfrm_user_tmpl: id{daddr, spi, proto}, family, saddr, reqid, mode, share, optional, aalgos, ealgos, calgos."""
 _LIFETIME = struct.pack("=QQQQQQQQ", *[_INFINITE] * 4, 0, 0, 0, 0)
 """struct xfrm_lifetime_cfg without any limit."""
 
@@ -46,7 +50,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Policy:
     """A policy of the SPD: what it selects, and what becomes of such packets. Lower priority wins.
 
-    `template`: whether it demands IPsec; one that does not lets packets pass as they are, if it lets them pass.
+    `template`: whether it demands ESP; one that does not lets packets pass as they are, if it lets them pass.
     """
 
     direction: Direction
@@ -58,7 +62,7 @@ class Policy:
 
 
 Key = tuple[bytes, int, int, int, bool]
-"""What tells a policy from others: the whole selector, direction, action, priority, and whether it demands IPsec."""
+"""What tells a policy from others: the whole selector, direction, action, priority, and whether it demands ESP."""
 
 
 def key(policy: Policy) -> Key:
@@ -106,24 +110,35 @@ class Xfrm(Netlink):
 
     def keys(self) -> set[Key]:
         """By what all policies of the namespace are told apart: costs far less than `policies`."""
-        return set(self._dumped())
+        return {key for key, _ in self._dumped()}
+
+    def prune(self, doomed: Callable[[Key], bool]) -> None:
+        """Remove the policies with such keys, whatever else they are bound to: ports, marks, interfaces."""
+        for key, entry in list(self._dumped()):
+            if doomed(key):
+                bound = b"".join(
+                    attribute(kind, value) for kind, value in attributes(entry[_POLICY.size :]) if kind in _BINDING
+                )
+                index = _POLICY.unpack_from(entry)[4]
+                self.do(_DELPOLICY, _POLICY_ID.pack(key[0], index, key[1]) + bound)
 
     def policies(self) -> list[Policy]:
         """All policies of the namespace; those of single sockets (IP_XFRM_POLICY) are left out."""
         found: list[Policy] = []
-        for selector, direction, action, priority, template in self._dumped():
+        for (selector, direction, action, priority, template), _ in self._dumped():
             if direction < len(DIRECTIONS):
                 source, destination = _unpack_selector(selector)
                 verdict: Literal["allow", "block"] = "block" if action else "allow"
                 found.append(Policy(DIRECTIONS[direction], source, destination, verdict, priority, template))
         return found
 
-    def _dumped(self) -> Iterator[Key]:
+    def _dumped(self) -> Iterator[tuple[Key, bytes]]:
+        """Each policy's key, and all that the kernel says of it."""
         for kind, body in self.dump(_GETPOLICY, _POLICY_ID.pack(bytes(56), 0, 0)):
             if kind == _NEWPOLICY:
                 selector, _, _, priority, _, direction, action, _, _ = _POLICY.unpack_from(body)
-                template = any(name == _TMPL for name, _ in attributes(body[_POLICY.size :]))
-                yield selector, direction, action, priority, template
+                template = any(kind == _TMPL and _demands(value) for kind, value in attributes(body[_POLICY.size :]))
+                yield (selector, direction, action, priority, template), body
 
     def states(self) -> list[State]:
         """All ESP SAs, also SPIs that are only reserved (ALLOCSPI): these have no algorithm."""
@@ -138,6 +153,15 @@ class Xfrm(Netlink):
         except OSError as error:
             if error.errno != errno.ESRCH:
                 raise
+
+
+def _demands(templates: bytes) -> bool:
+    """Whether one of these templates (XFRMA_TMPL) is ESP and must be met."""
+    whole = len(templates) - len(templates) % _TEMPLATE.size
+    return any(
+        protocol == socket.IPPROTO_ESP and not optional
+        for _, _, protocol, _, _, _, _, _, optional, *_ in _TEMPLATE.iter_unpack(templates[:whole])
+    )
 
 
 def parse_state(body: bytes) -> State | None:
