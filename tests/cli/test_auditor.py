@@ -107,6 +107,8 @@ def service(tmp_path):
         "forged": (2, True, {**signed("forged"), "plaintext_packets_dropped": 0}, 1),
         "stranger": (2, True, signed("stranger", Signer(tmp_path / "other.key")), 1),
         "swapped": (2, True, signed("proven"), 1),
+        "namesake": (2, True, signed("namesake", created=1), 1),
+        "older": (2, True, signed("older", measured_at=1_780_000_000_000), 1),
         "unsaid": (2, True, signed("unsaid", encrypted=False), 1),
         "idle": (2, True, signed("idle", encrypted=False, ran=False, note="No training container was started."), 1),
         "silent": (2, True, None, 1),
@@ -122,7 +124,7 @@ def service(tmp_path):
                     status="Completed",
                     secondary_status="Completed",
                     stage="ended",
-                    created=1_790_000_000_000 + number * 86_400_000,
+                    created=1_788_000_000_000 + number * 86_400_000,
                     modified=1_790_000_000_000,
                     training_started=started,
                     instances=instances,
@@ -159,7 +161,20 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert verify(audited) == Signer(service / "evidence.key").public_key
     assert audited["account"] == "210987654321"
     reasons = {row["job"]: row["doubt"] for row in audited["jobs"] if row["deleted"] is None}
-    assert set(reasons) == {"proven", "clear", "gaps", "forged", "stranger", "swapped", "unsaid", "silent", "malformed", "idle"}
+    assert set(reasons) == {
+        "proven",
+        "clear",
+        "gaps",
+        "forged",
+        "stranger",
+        "swapped",
+        "namesake",
+        "older",
+        "unsaid",
+        "silent",
+        "malformed",
+        "idle",
+    }
     assert reasons["proven"] is None
     assert reasons["idle"] is None
     told = next(row["evidence"] for row in audited["jobs"] if row["job"] == "proven" and row["deleted"] is None)
@@ -170,6 +185,8 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert "changed after it was signed" in reasons["forged"]
     assert "signed by" in reasons["stranger"]
     assert "another job, proven" in reasons["swapped"]
+    assert "an earlier job of the name namesake" in reasons["namesake"]
+    assert "an earlier job of the name older" in reasons["older"]
     assert "does not say" in reasons["unsaid"]
     assert "no well-formed signature" in reasons["malformed"]
     # What the service has not signed gets no signature of the audit's either.
@@ -179,7 +196,7 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     when = "2026-09-21T14:13:20+00:00"
     assert deleted == [("gone", "encryption was not requested", when), ("proven", None, when)]
     shown = phalanx("audit", "--data-dir", service)
-    assert "9 of 12 jobs" in shown.stdout
+    assert "11 of 14 jobs" in shown.stdout
     assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
@@ -207,7 +224,9 @@ def test_nothing_is_signed_or_believed_with_a_new_key(service, arguments, conten
     assert key.exists() == (content is not None)
 
 
-@pytest.mark.parametrize(("job", "word"), [("forged", "changed"), ("stranger", "signed by"), ("swapped", "another job")])
+@pytest.mark.parametrize(
+    ("job", "word"), [("forged", "changed"), ("stranger", "signed by"), ("swapped", "another job"), ("older", "an earlier job")]
+)
 def test_a_report_that_the_service_has_not_signed_for_the_job_is_not_shown(service, job, word):
     for more in ((), ("--json",)):
         done = phalanx("evidence", job, *more, "--data-dir", service)

@@ -1,6 +1,7 @@
 """Signed reports: only an untouched one verifies."""
 
 import json
+import string
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +43,18 @@ def test_every_changed_byte_is_seen(signer):
     assert accepted == []
 
 
+@pytest.mark.parametrize("member", ["value", "public_key"])
+def test_base64_that_stands_for_the_same_bytes_is_a_change_too(signer, member):
+    report = signer.sign(REPORT)
+    text = report["signature"][member]
+    body, padding = text.rstrip("="), text[len(text.rstrip("=")) :]
+    for digit in string.ascii_letters + string.digits + "+/":
+        changed = body[:-1] + digit + padding
+        if changed != text:
+            with pytest.raises(Tampered):
+                verify({**report, "signature": {**report["signature"], member: changed}})
+
+
 def test_a_report_signed_by_another_service_is_not_ours(tmp_path, signer):
     other = Signer(tmp_path / "other")
     with pytest.raises(Tampered, match="signed by"):
@@ -60,7 +73,16 @@ STRONG = "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384"
 
 
 def job_of(instances=2, **members):
-    given = {"name": "job", "arn": "arn", "caller": "arn:me", "encrypted": True, "stage": "ended", "attempts": None, **members}
+    given = {
+        "name": "job",
+        "arn": "arn",
+        "caller": "arn:me",
+        "encrypted": True,
+        "stage": "ended",
+        "attempts": None,
+        "created": 1,
+    }
+    given |= members
     return SimpleNamespace(instances=instances, **given)
 
 
@@ -174,8 +196,8 @@ def test_what_was_measured_of_earlier_attempts_counts_too(signer, gaps, wire, wo
 def test_a_report_of_an_earlier_version_still_holds(signer):
     job = job_of()
     made = report(job, plan_of(), both(), [], {})
-    for version, lacked in ((2, "ran"), (1, "capture")):
-        del made[lacked]
+    for version, lacked in ((2, ("ran", "created")), (1, ("capture",))):
+        made = {name: value for name, value in made.items() if name not in lacked}
         job.evidence = signer.sign({**made, "version": version})
         assert doubt(job, signer.public_key) is None
 
@@ -186,6 +208,8 @@ def test_only_what_the_service_has_signed_for_the_job_is_told_in_short(tmp_path,
     own = signer.sign(made)
     others = [
         None,
+        signer.sign({**made, "created": 0}),
+        signer.sign({name: value for name, value in {**made, "measured_at": 0}.items() if name != "created"}),
         {"job": "x"},
         {**own, "pairs": []},
         Signer(tmp_path / "other").sign(made),

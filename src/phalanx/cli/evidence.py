@@ -120,7 +120,8 @@ def _in_short(report: Json) -> str:
         verdict = f"encrypted, but {found!a}"
     else:
         verdict = f"encrypted: {report['capture']['verdict'] if report.get('capture') else 'not captured'!a}"
-    return f"the report of {report['job']!a}, {moment(report['measured_at'])}: {verdict}"
+    created = f" (created {moment(report['created'])})" if "created" in report else ""
+    return f"the report of {report['job']!a}{created}, {moment(report['measured_at'])}: {verdict}"
 
 
 def show(report: dict[str, Any]) -> None:

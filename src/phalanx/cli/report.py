@@ -58,6 +58,8 @@ def page(report: dict[str, Any]) -> str:
     facts = [
         ("Training job", report["job"]),
         ("ARN", report["arn"]),
+        # Before version 3 a report did not tell.
+        *([("Created", moment(report["created"]))] if "created" in report else []),
         ("Requested by", report["requested_by"]),
         ("Measured", moment(report["measured_at"])),
         ("Encryption requested", "yes" if report["encryption_requested"] else "no"),
