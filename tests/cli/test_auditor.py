@@ -350,6 +350,16 @@ def test_earlier_attempts_are_told_of_and_decide_the_verdict(tmp_path, capsys):
     assert "not measured of attempt 1: algo-2 was gone before it was measured." in told
 
 
+def test_a_page_of_a_mixed_fleet_tells_which_instance_had_which_data_plane(tmp_path):
+    instances = [
+        {**REPORT["instances"][0], "host": host, "data_plane": plane} for host, plane in (("a", "engine"), ("b", "kernel"))
+    ]
+    mixed = {**REPORT, "data_plane": "engine, kernel", "instances": instances}
+    shown = [page(Signer(tmp_path / "key").sign(each)) for each in (REPORT, mixed)]
+    words = ("<td>Phalanx&#x27;s ESP engine</td>", "<td>Phalanx&#x27;s ESP engine (a); the Linux kernel&#x27;s ESP (b)</td>")
+    assert [[each in text for each in words] for text in shown] == [[True, False], [False, True]]
+
+
 def test_a_page_of_what_was_not_measured_claims_no_encryption(tmp_path):
     signer = Signer(tmp_path / "key")
     unmeasured = {**REPORT, "ran": True, "encrypted": False, "note": "Not shown.", "gaps": ["algo-1 had no data plane"]}

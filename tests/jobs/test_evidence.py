@@ -95,14 +95,16 @@ AES = ("AES_GCM_16", 256, True, True, STRONG)
 NONE = ("", 0, False, False, "")
 
 
-def measurement(host, machine, guard_esp, sent, negotiated=AES, wire=Watched(1, 2, 10), peers=("algo-1", "algo-2")):
+def measurement(
+    host, machine, guard_esp, sent, negotiated=AES, wire=Watched(1, 2, 10), peers=("algo-1", "algo-2"), plane="engine"
+):
     """Of an instance that has sent so many packets to each peer."""
     pairs = tuple(
         PairReport(host, peer, negotiated != NONE, *negotiated, "1", "2", sent, sent, 100, 100, 0, "aa", "bb")
         for peer in peers
         if peer != host
     )
-    mesh = MeshReport("engine", pairs, 0, 0, {})
+    mesh = MeshReport(plane, pairs, 0, 0, {})
     return Measurement(f"i-{host}", host, mesh, GuardCounters(4, 400, guard_esp, 3000, 2, 100), machine, Guards(), wire)
 
 
@@ -227,6 +229,15 @@ def test_an_instance_that_was_gone_before_it_was_measured_leaves_a_gap():
     made = report(job_of(), plan_of(), [first], [], {})
     assert made["gaps"] == ["algo-2 was gone before it was measured."]
     assert made["encrypted"] is False
+
+
+@pytest.mark.parametrize(("planes", "told"), [(("engine", "engine"), "engine"), (("kernel", "engine"), "engine, kernel")])
+def test_each_instances_data_plane_is_told(planes, told):
+    measured = [both(plane=plane)[index] for index, plane in enumerate(planes)]
+    made = report(job_of(), plan_of(), measured, [], {})
+    assert made["data_plane"] == told
+    assert tuple(each["data_plane"] for each in made["instances"]) == planes
+    assert report(job_of(), plan_of(ran=False), [], [], {})["data_plane"] is None
 
 
 def plain(host):

@@ -63,10 +63,7 @@ def page(report: dict[str, Any]) -> str:
         ("Requested by", report["requested_by"]),
         ("Measured", moment(report["measured_at"])),
         ("Encryption requested", "yes" if report["encryption_requested"] else "no"),
-        (
-            "Data plane",
-            {"kernel": "the Linux kernel's ESP", "engine": "Phalanx's ESP engine"}.get(report["data_plane"], "none"),
-        ),
+        ("Data plane", _planes(report)),
         ("Versions", _versions(report)),
         ("Signed by", report["signature"]["public_key"]),
     ]
@@ -121,6 +118,17 @@ def page(report: dict[str, Any]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Encryption in transit: {escape(report["job"])}'
         f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _planes(report: dict[str, Any]) -> str:
+    """In words; where they differ, with the instances that had each."""
+    words = {"kernel": "the Linux kernel's ESP", "engine": "Phalanx's ESP engine"}
+    if (plane := report["data_plane"]) is None or plane in words:
+        return words.get(plane, "none")
+    return "; ".join(
+        f"{words[plane]} ({', '.join(each['host'] for each in report['instances'] if each['data_plane'] == plane)})"
+        for plane in plane.split(", ")
     )
 
 

@@ -278,7 +278,7 @@ def report(
         "ran": ran,
         "encrypted": encrypted,
         "note": _note(job, capture, ran, encrypted),
-        "data_plane": next((mesh.data_plane for mesh in meshes.values()), None),
+        "data_plane": ", ".join(sorted({mesh.data_plane for mesh in meshes.values()})) or None,
         "instances": [
             {
                 "host": placement.host,
@@ -286,6 +286,7 @@ def report(
                 "address": placement.eni.address,
                 "eni": placement.eni.id,
                 "security_groups": list(placement.eni.groups),
+                "data_plane": meshes[placement.host].data_plane if placement.host in meshes else None,
                 "plaintext_blocked_out": meshes[placement.host].plaintext_blocked_out if placement.host in meshes else None,
                 "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
                 "interruptions": list(interruptions.get(placement.id, ())),

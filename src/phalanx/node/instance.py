@@ -96,6 +96,7 @@ class Instance:
         self._directory = rooms.names.instance_dir(spec.id)
         self._volume = Volume(self._directory, spec.volume)
         self._member: Member | None = None
+        self._joining = threading.Lock()
         self._image: str | None = None
         self._fast = [FastFile(self._directory, channel) for channel in self._channels("FastFile")]
         self._pipes = Pipes(self._directory, self._run_dir) if self._channels("Pipe") else None
@@ -120,15 +121,27 @@ class Instance:
     @property
     def member(self) -> Member | None:
         """This instance's side of the mesh; None without encryption. Raises InstanceError where the host cannot encrypt."""
-        if self.spec.mesh is not None and self._member is None:
-            try:
-                plane = self._rooms.plane()
-            except Unprotected as error:
-                raise InstanceError(f"InternalServerError: Nothing was sent, since {error}") from error
-            ipsec = self._run_dir / "ipsec"
-            ipsec.mkdir(parents=True, exist_ok=True)
-            self._member = Member(self.spec.mesh, self._namespace, ipsec, plane)
-        return self._member
+        with self._joining:
+            if self.spec.mesh is not None and self._member is None:
+                ipsec = self._run_dir / "ipsec"
+                ipsec.mkdir(parents=True, exist_ok=True)
+                self._member = Member(self.spec.mesh, self._namespace, ipsec, self._plane())
+            return self._member
+
+    def _plane(self) -> PlaneName:
+        """The data plane that the instance has, for good: what a later agent finds out about the host must not part it from the
+        SAs that it has. Raises InstanceError where the host cannot encrypt."""
+        path = self._run_dir / "plane"
+        if path.exists():
+            return "kernel" if path.read_text() == "kernel" else "engine"
+        try:
+            plane = self._rooms.plane()
+        except Unprotected as error:
+            raise InstanceError(f"InternalServerError: Nothing was sent, since {error}") from error
+        partial = path.with_suffix(".new")
+        partial.write_text(plane)
+        partial.rename(path)
+        return plane
 
     def save(self, goal: Phase) -> None:
         """Keep spec and goal where the next agent finds them: in memory (tmpfs) only, since the spec holds keys."""
