@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { costs, sameWork } from "../src/model/cost";
-import { cipher, graph, overhead, type Report } from "../src/model/evidence";
+import { cipher, graph, overhead, type Report, verdict } from "../src/model/evidence";
 
 const hosts = ["algo-1", "algo-2", "algo-3"];
 const report = {
@@ -29,6 +29,20 @@ test("a line stands only if both directions do", () => {
 test("a cipher is written as people write it, and its absence is seen", () => {
   expect(cipher({ algorithm: "AES_GCM_16", key_bits: 256 } as never)).toBe("AES-GCM-256");
   expect(cipher({ algorithm: "", key_bits: 0 } as never)).toBe("–");
+});
+
+test("a verdict is over all attempts at a job", () => {
+  const good = { ...report, encryption_requested: true, ran: true, encrypted: true, gaps: [], capture: { clear: 0 } } as unknown as Report;
+  const idle = { ...good, ran: false, encrypted: false, pairs: [] };
+  const after = (...earlier: object[]) => ({ ...good, earlier_attempts: earlier as Report[] });
+  const texts = (...reports: Report[]) => reports.map((each) => verdict(each, true).text.split(".")[1]);
+  expect(texts(good, after(good), { ...idle, earlier_attempts: [good] })).toEqual(["proven", "proven", "proven"]);
+  expect(texts({ ...good, ran: undefined, earlier_attempts: undefined })).toEqual(["proven"]);
+  const [seen, gap] = [{ ...good, capture: { clear: 2, milliseconds_away: 0 } }, { ...good, gaps: ["algo-2 was gone"] }];
+  expect(texts(seen, after(seen), after(good, seen), after(gap, seen))).toEqual(["clear", "clear", "clear", "clear"]);
+  expect(texts(gap, after(gap), { ...idle, earlier_attempts: [gap] }, { ...good, encrypted: false })).toEqual(["gaps", "gaps", "gaps", "gaps"]);
+  expect(texts(idle, { ...good, encryption_requested: false, encrypted: false })).toEqual(["nothing", "off"]);
+  expect([good, { ...idle, pairs: good.pairs }, idle, gap].map((each) => verdict(each, false).text.split(".")[1])).toEqual(["live", "live", "notYet", "gaps"]);
 });
 
 test("work is the same whatever the order of its members", () => {

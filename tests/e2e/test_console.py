@@ -396,7 +396,9 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
         "EnableInterContainerTrafficEncryption": True,
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
     }
-    report = {"encrypted": True, "measured_at": 0, "instances": [], "pairs": [], "gaps": [], "plaintext_packets_dropped": 0}
+    report = {"encryption_requested": True, "encrypted": False, "ran": False, "measured_at": 0, "plaintext_packets_dropped": 0}
+    report |= {"instances": [], "pairs": [], "gaps": []}
+    report["earlier_attempts"] = [{**report, "ran": True, "gaps": ["algo-2 was gone"]}]
     running = {**job, "TrainingJobName": "running", "TrainingJobStatus": "InProgress"}
     answers = {
         "DescribeTrainingJob": job,
@@ -452,6 +454,8 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
     visitor.sees(refusal["message"])
     expect(page.get_by_text(visitor("cost.noTwin"))).to_have_count(0)
+    visitor.sees(visitor("encryption.gaps"))
+    expect(page.get_by_role("table", name=visitor("attempts.title"))).to_contain_text("algo-2 was gone")
 
     page.get_by_role("tab", name=visitor("job.tags"), exact=True).click()
     visitor.button("common.remove")

@@ -16,7 +16,7 @@ import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
-import { cipher, type Edge, graph, overhead, type Report } from "../model/evidence";
+import { cipher, type Edge, graph, overhead, type Report, verdict } from "../model/evidence";
 import { instanceCount } from "../model/instances";
 import { Cost, type Estimate } from "./Cost";
 
@@ -52,21 +52,11 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
   const several = instanceCount(job.ResourceConfig) > 1;
   const extra = overhead(report);
   const changes = report.instances.flatMap(({ host, guards }) => (guards?.changes ?? []).map((change) => ({ host, ...change })));
-  const verdict = !several
-    ? ({ type: "info", text: "encryption.single" } as const)
-    : !report.encrypted
-      ? ({ type: "warning", text: "encryption.off" } as const)
-      : report.pairs.length === 0
-        ? ({ type: "info", text: "encryption.nothing" } as const)
-        : (report.capture?.clear ?? 0) > 0
-          ? ({ type: "error", text: "encryption.clear" } as const)
-          : report.gaps.length > 0
-            ? ({ type: "warning", text: "encryption.gaps" } as const)
-            : ({ type: "success", text: answer.Signed ? "encryption.proven" : "encryption.live" } as const);
+  const { type, text } = several ? verdict(report, answer.Signed) : ({ type: "info", text: "encryption.single" } as const);
   return (
     <SpaceBetween size="l">
       <Alert
-        type={verdict.type}
+        type={type}
         action={
           answer.Signed ? (
             <Button iconName="download" onClick={() => save(`${name}-evidence.json`, answer.Report!)}>
@@ -75,7 +65,7 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
           ) : undefined
         }
       >
-        {t(verdict.text)}
+        {t(text)}
       </Alert>
       {report.pairs.length > 0 && report.instances.length <= MOST_DRAWN && <Graph report={report} />}
       <Container header={<Header variant="h2">{t("encryption.summary")}</Header>}>
@@ -115,6 +105,7 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
       )}
       {report.gaps.map((gap) => <Alert key={gap} type="warning" header={t("encryption.gap")}>{gap}</Alert>)}
       {report.pairs.length > 0 && <Pairs report={report} />}
+      {(report.earlier_attempts ?? []).length > 0 && <EarlierAttempts attempts={report.earlier_attempts!} />}
       {several && <Cost job={job} estimate={answer.EstimatedCost} />}
     </SpaceBetween>
   );
@@ -186,6 +177,33 @@ function Graph({ report }: { report: Report }) {
         {shown === undefined ? t("graph.dropped", { count: report.plaintext_packets_dropped }) : words(shown)}
       </Box>
     </Container>
+  );
+}
+
+/** What was measured at the instances that the job had before. */
+function EarlierAttempts({ attempts }: { attempts: Report[] }) {
+  const { t, number, moment, bytes } = useWords();
+  const numbered = attempts.map((report, index) => ({ report, attempt: index + 1 }));
+  return (
+    <Table
+      header={<Header variant="h2" counter={`(${number(attempts.length)})`}>{t("attempts.title")}</Header>}
+      ariaLabels={{ tableLabel: t("attempts.title") }}
+      items={numbered}
+      trackBy={({ attempt }) => String(attempt)}
+      columnDefinitions={[
+        { id: "attempt", header: t("attempts.number"), isRowHeader: true, cell: ({ attempt }) => number(attempt) },
+        { id: "measured", header: t("encryption.measured"), cell: ({ report }) => moment(report.measured_at) },
+        { id: "plane", header: t("encryption.plane"), cell: ({ report }) => report.data_plane ?? "–" },
+        { id: "sent", header: t("pairs.bytes"), cell: ({ report }) => bytes(report.pairs.reduce((sum, pair) => sum + pair.bytes, 0)) },
+        {
+          id: "captured",
+          header: t("encryption.captured"),
+          cell: ({ report }) => (report.capture ? number(report.capture.clear) : "–"),
+        },
+        { id: "dropped", header: t("encryption.dropped"), cell: ({ report }) => number(report.plaintext_packets_dropped) },
+        { id: "gaps", header: t("encryption.gap"), cell: ({ report }) => report.gaps.join(" ") || "–" },
+      ]}
+    />
   );
 }
 

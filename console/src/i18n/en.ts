@@ -1,5 +1,7 @@
 /** English. Words of the AWS console where it has them. */
 export const en = {
+  "attempts.number": "Attempt",
+  "attempts.title": "Earlier attempts",
   "check.addAll": "Add the rules",
   "check.addOne": "Add the rule",
   "check.added": "Rules added to {group}: {count}",
@@ -58,13 +60,13 @@ export const en = {
   "encryption.espBytes": "Bytes on the wire (ESP)",
   "encryption.espPackets": "ESP packets on the wire",
   "encryption.gap": "Not measured",
-  "encryption.gaps": "Encryption was in force, but not everything could be measured. See what is missing below.",
+  "encryption.gaps": "Not everything could be measured, so that it cannot be shown that all traffic was encrypted. See what is missing below.",
   "encryption.guards": "Guards over time",
   "encryption.interrupted": "Traffic of {host} was interrupted",
   "encryption.live": "All traffic between the instances is IPsec ESP, or is stopped. Measured now; the signed report is made when the job ends.",
   "encryption.measured": "Measured",
   "encryption.notYet": "The job has no instances yet. What is measured appears here as soon as it has.",
-  "encryption.nothing": "The job ended before its instances were connected: nothing crossed the network between them.",
+  "encryption.nothing": "The job ended before its containers were started: there was nothing to send between its instances.",
   "encryption.off": "Inter-container traffic encryption was not enabled: traffic between the instances was not encrypted.",
   "encryption.overhead": "Added by ESP",
   "encryption.plane": "Data plane",

@@ -2,6 +2,8 @@
 import type { Catalogue } from ".";
 
 export const ja: Catalogue = {
+  "attempts.number": "試行",
+  "attempts.title": "以前の試行",
   "check.addAll": "ルールを追加",
   "check.addOne": "ルールを追加",
   "check.added": "{group} に {count} 件のルールを追加しました。",
@@ -60,13 +62,13 @@ export const ja: Catalogue = {
   "encryption.espBytes": "ネットワーク上のバイト数 (ESP)",
   "encryption.espPackets": "ネットワーク上の ESP パケット",
   "encryption.gap": "測定できなかった項目",
-  "encryption.gaps": "暗号化は有効でしたが、一部を測定できませんでした。不足している項目は以下のとおりです。",
+  "encryption.gaps": "一部を測定できなかったため、すべてのトラフィックが暗号化されていたことを示せません。不足している項目は以下のとおりです。",
   "encryption.guards": "ガードの状態の推移",
   "encryption.interrupted": "{host} のトラフィックが中断されました",
   "encryption.live": "インスタンス間のトラフィックはすべて IPsec ESP であり、それ以外は遮断されています。現在の測定値です。署名付きレポートはジョブの終了時に作成されます。",
   "encryption.measured": "測定日時",
   "encryption.notYet": "ジョブにはまだインスタンスがありません。インスタンスができると、測定値がここに表示されます。",
-  "encryption.nothing": "インスタンスが接続される前にジョブが終了しました。インスタンス間でネットワークを通ったトラフィックはありません。",
+  "encryption.nothing": "コンテナが起動する前にジョブが終了しました。インスタンス間で送信されるものはありませんでした。",
   "encryption.off": "コンテナ間のトラフィック暗号化は無効でした。インスタンス間のトラフィックは暗号化されていません。",
   "encryption.overhead": "ESP による増加",
   "encryption.plane": "データプレーン",

@@ -31,6 +31,9 @@ export interface Instance {
 export interface Report {
   job: string;
   measured_at: number;
+  encryption_requested: boolean;
+  /** Whether containers were started; missing in reports before version 3. */
+  ran?: boolean;
   encrypted: boolean;
   note: string;
   data_plane: string | null;
@@ -41,7 +44,25 @@ export interface Report {
   /** What was seen on the wires by no guard; missing in reports of version 1, null where nothing was watched. */
   capture?: { clear: number; milliseconds_away: number } | null;
   gaps: string[];
+  /** The reports of attempts that others followed, oldest first; missing in reports of version 1. */
+  earlier_attempts?: Report[];
   signature?: { public_key: string };
+}
+
+export interface Verdict {
+  type: "info" | "success" | "warning" | "error";
+  text: `encryption.${"off" | "clear" | "gaps" | "notYet" | "nothing" | "live" | "proven"}`;
+}
+
+/** What a report says of a job of several instances: of all attempts at it together. */
+export function verdict(report: Report, signed: boolean): Verdict {
+  if (!report.encryption_requested) return { type: "warning", text: "encryption.off" };
+  const attempts = [report, ...(report.earlier_attempts ?? [])];
+  if (attempts.some(({ capture }) => (capture?.clear ?? 0) > 0)) return { type: "error", text: "encryption.clear" };
+  const ran = attempts.filter((each) => each.ran ?? each.pairs.length > 0);
+  if (attempts.some(({ gaps }) => gaps.length > 0) || ran.some(({ encrypted }) => !encrypted)) return { type: "warning", text: "encryption.gaps" };
+  if (signed) return ran.length > 0 ? { type: "success", text: "encryption.proven" } : { type: "info", text: "encryption.nothing" };
+  return report.pairs.length > 0 ? { type: "success", text: "encryption.live" } : { type: "info", text: "encryption.notYet" };
 }
 
 export interface Node {
