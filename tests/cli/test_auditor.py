@@ -110,6 +110,7 @@ def service(tmp_path):
         "namesake": (2, True, signed("namesake", created=1), 1),
         "older": (2, True, signed("older", measured_at=1_780_000_000_000), 1),
         "unsaid": (2, True, signed("unsaid", encrypted=False), 1),
+        "unshown": (2, True, signed("unshown", encrypted=False, ran=True, gaps=["algo-2 had no data plane"]), 1),
         "idle": (2, True, signed("idle", encrypted=False, ran=False, note="No training container was started."), 1),
         "silent": (2, True, None, 1),
         "malformed": (2, True, {"job": "x"}, 1),
@@ -174,6 +175,7 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
         "silent",
         "malformed",
         "idle",
+        "unshown",
     }
     assert reasons["proven"] is None
     assert reasons["idle"] is None
@@ -191,12 +193,12 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert "no well-formed signature" in reasons["malformed"]
     # What the service has not signed gets no signature of the audit's either.
     told = {row["job"] for row in audited["jobs"] if row["evidence"] is not None and row["deleted"] is None}
-    assert told == {"proven", "gaps", "unsaid", "idle"}
+    assert told == {"proven", "gaps", "unsaid", "idle", "unshown"}
     deleted = [(row["job"], row["doubt"], row["deleted"]) for row in audited["jobs"] if row["deleted"] is not None]
     when = "2026-09-21T14:13:20+00:00"
     assert deleted == [("gone", "encryption was not requested", when), ("proven", None, when)]
     shown = phalanx("audit", "--data-dir", service)
-    assert "11 of 14 jobs" in shown.stdout
+    assert "12 of 15 jobs" in shown.stdout
     assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
@@ -245,6 +247,7 @@ def test_a_check_says_whose_report_it_is_and_what_it_tells(service, tmp_path):
         (("evidence", "gaps", "--json"), "the report of 'gaps', 2026-09-21T14:13:20.000+00:00: encrypted, but 'not all was"),
         (("evidence", "unsaid", "--json"), "2026-09-21T14:13:20.000+00:00: not encrypted"),
         (("evidence", "idle", "--json"), "2026-09-21T14:13:20.000+00:00: not encrypted: 'No training container was started.'"),
+        (("evidence", "unshown", "--json"), ": not shown to be encrypted: 'not all was measured: algo-2 had no data plane'"),
         (("audit", "--json"), "the audit of account '210987654321', "),
     ):
         file.write_text(phalanx(*arguments, "--data-dir", service).stdout)

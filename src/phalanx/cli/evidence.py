@@ -115,7 +115,7 @@ def _in_short(report: Json) -> str:
         return f"the audit of account {report['account']!a}, {when}: {doubted} of {len(report['jobs'])} jobs in doubt"
     found = first_fault(report)
     if not report["encrypted"]:
-        verdict = f"not encrypted: {report['note'] if found is None else found!a}"
+        verdict = f"not encrypted: {report['note']!a}" if found is None else f"not shown to be encrypted: {found!a}"
     elif found is not None:
         verdict = f"encrypted, but {found!a}"
     else:
