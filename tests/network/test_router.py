@@ -6,9 +6,11 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -57,8 +59,32 @@ def test_link_has_address_mtu_and_only_the_default_route(vpc: Vpc):
     shown = _run(a.namespace, "ip", "addr", "show", "dev", "eth0")
     assert f"mtu {HOST_MTU}" in shown
     assert f"inet {a.address}/32" in shown
-    assert _run(a.namespace, "ip", "route").strip() == "default via 169.254.1.1 dev eth0 proto static onlink"
+    assert _run(a.namespace, "ip", "route").strip() == "default via 169.254.1.1 dev eth0 proto static onlink congctl cubic"
     assert f"mtu {HOST_MTU}" in _run(vpc.router_namespace, "ip", "link", "show", device(a.eni.id))
+
+
+def test_tcp_between_instances_is_cubic_whatever_the_host_lets_namespaces_choose(vpc: Vpc, monkeypatch: pytest.MonkeyPatch):
+    """Of both ends; a kernel without it has the host's choice."""
+    file = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    before = file.read_text()
+    file.write_text("reno")
+    try:
+        assert _congestion_controls(*_open(vpc)) == {"cubic"}
+        monkeypatch.setattr(namespace, "_CUBIC", "none-such")
+        assert _congestion_controls(*_open(vpc)) == {Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()}
+    finally:
+        file.write_text(before)
+
+
+def _congestion_controls(a: Instance, b: Instance) -> set[str]:
+    with namespace.entered(b.namespace):
+        listener = socket.create_server((b.address, 80))
+    with namespace.entered(a.namespace):
+        asking = socket.create_connection((b.address, 80), timeout=5)
+    accepted, _ = listener.accept()
+    with listener, asking, accepted:
+        told = [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16) for end in (asking, accepted)]
+    return {name.rstrip(b"\0").decode() for name in told}
 
 
 def test_attach_and_detach_repeat(vpc: Vpc):

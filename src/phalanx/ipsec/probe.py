@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -24,7 +25,7 @@ Purpose = Literal["guard", "ike", "kernel", "engine", "volume", "containers", "F
 
 _DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
-_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+_TCP = Path("/proc/sys/net/ipv4")
 _TIMEOUT = 10.0
 
 
@@ -87,7 +88,7 @@ def probe() -> Capabilities:
                 _try("kernel ESP", "kernel", _esp, "modprobe esp4; the kernel needs CONFIG_INET_ESP and CONFIG_CRYPTO_GCM"),
                 _try("TUN with offloads", "engine", _tun, "/dev/net/tun must be there; the kernel needs CONFIG_TUN"),
                 _try("raw ESP socket", "engine", lambda: _raw(here), "run as root (CAP_NET_RAW, CAP_NET_ADMIN)"),
-                _try("CUBIC for TCP", "speed", _cubic, "add cubic to the host's net.ipv4.tcp_allowed_congestion_control"),
+                _try("CUBIC for TCP", "speed", _cubic, "the kernel needs CONFIG_TCP_CONG_CUBIC"),
             ]
         )
     except OSError as error:
@@ -228,11 +229,12 @@ def _raw(here: str) -> str:
 
 def _cubic() -> str:
     """Jobs run without it too, only somewhat slower where the host's own choice is BBR."""
-    try:
-        _CONGESTION.write_text("cubic")
-    except OSError as error:
-        raise OSError(f"instances have {_CONGESTION.read_text().strip()}, the host's choice ({error.strerror})") from error
-    return "instances may have it, whatever the host has"
+    # Loads the module, also where a namespace may not have it but by its routes.
+    with contextlib.suppress(OSError):
+        (_TCP / "tcp_congestion_control").write_text("cubic")
+    if "cubic" not in (_TCP / "tcp_available_congestion_control").read_text().split():
+        raise OSError(f"instances have {(_TCP / 'tcp_congestion_control').read_text().strip()}, the host's choice")
+    return "instances have it, whatever the host has"
 
 
 def _charon() -> str:

@@ -33,8 +33,14 @@ REASSEMBLY_SECONDS, REASSEMBLY_BYTES = "2", str(64 * 2**20)
 and the memory for packets of which some is missing: routers reassemble what their rules are to see."""
 
 
+_CUBIC = "cubic"
+_AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+
+
 def create(name: str) -> None:
     """Make a namespace with `lo` up, IPv6 off and, where the host allows it, CUBIC for TCP; idempotent, also after a half.
+
+    Where the host keeps that to itself, routes can have it: see `congestion`.
 
     Raises NetworkError.
     """
@@ -154,13 +160,21 @@ def sysctl(key: str, value: str) -> None:
         raise NetworkError(f"cannot set {key} to {value}: {error}; /proc/sys must be writable") from error
 
 
+def congestion() -> dict[str, str]:
+    """What a route needs for CUBIC, as metrics of pyroute2: RTAX_CC_ALGO of linux/rtnetlink.h, which no list bounds.
+
+    Nothing where the kernel has no CUBIC: TCP is the host's choice there.
+    """
+    return {"cc_algo": _CUBIC} if _CUBIC in _AVAILABLE.read_text().split() else {}
+
+
 def _prefer_cubic() -> None:
     # As instances of EC2 have it. A host's own choice may be BBR, which spreads a burst over the time that it believes a
     # way to need: between instances that exchange gradients and then compute, that is a guess, and costs timers.
     try:
-        sysctl("net/ipv4/tcp_congestion_control", "cubic")
+        sysctl("net/ipv4/tcp_congestion_control", _CUBIC)
     except NetworkError as error:
-        # A kernel without it, or a host that keeps it to itself (tcp_allowed_congestion_control): its own choice stays.
+        # A kernel without it, or a host that keeps it to itself (tcp_allowed_congestion_control).
         if not isinstance(error.__cause__, FileNotFoundError | PermissionError):
             raise
 

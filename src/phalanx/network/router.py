@@ -125,7 +125,8 @@ class Router:
                 index = netlink.link_lookup(ifname=INTERFACE)[0]
                 _add(netlink.addr, index=index, address=eni.address, prefixlen=32)
                 netlink.link("set", index=index, state="up")
-                _add(netlink.route, dst="0.0.0.0/0", gateway=GATEWAY, oif=index, flags=_ONLINK)
+                metrics = namespace.congestion()
+                _add(netlink.route, dst="0.0.0.0/0", gateway=GATEWAY, oif=index, flags=_ONLINK, metrics=metrics)
                 inside = netlink.get_links(index)[0].get("address")
             with namespace.entered(self._name), IPRoute() as netlink:
                 index = netlink.link_lookup(ifname=device(eni.id))[0]

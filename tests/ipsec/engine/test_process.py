@@ -160,6 +160,17 @@ def test_restart_adopts_the_device_and_never_lets_the_route_go(testbed):
     assert "ipsec0" in site.run("ip", "route", "get", site.peer).stdout
 
 
+def test_tcp_through_the_device_has_the_congestion_control_of_the_way_without_it(testbed):
+    site = testbed.a
+    site.start_engine()
+    assert "congctl" not in site.run("ip", "route").stdout
+    default = site.run("ip", "route", "show", "default").stdout.split()
+    site.run("ip", "route", "replace", *default, "congctl", "reno")
+    site.kill_engine()
+    site.start_engine()
+    assert f"{site.peer} dev ipsec0 scope link src {site.address} congctl reno" in site.run("ip", "route").stdout
+
+
 def test_ip_xfrm_shows_the_engine_and_nothing_of_the_kernel(testbed):
     site = testbed.a
     site.start_engine()

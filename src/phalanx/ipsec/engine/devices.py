@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -149,8 +150,9 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
 
     The address itself stays on `device` alone: an IKE daemon that looks for the device of its address must find that one.
     The kernel's XFRM policies do not apply to what passes the TUN (disable_xfrm, disable_policy): there they would block the
-    very traffic that becomes ESP. Reverse-path filters must not see IKE and ESP of a peer come from another device than the
-    route to it. Idempotent, and routes are only ever replaced: a peer never has another route for a moment. Raises EngineError.
+    very traffic that becomes ESP. TCP has the congestion control that it has on the way by `device`. Reverse-path filters must
+    not see IKE and ESP of a peer come from another device than the route to it. Idempotent, and routes are only ever replaced:
+    a peer never has another route for a moment. Raises EngineError.
     """
     ipv4 = Path("/proc/sys/net/ipv4/conf")
     for name, key, value in (
@@ -170,11 +172,18 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
         _write(ipv6 / "disable_ipv6", 1)
     commands = [
         f"link set dev {tun} mtu {mtu} txqueuelen {QUEUE_PACKETS} up",
-        *(f"route replace {peer}/32 dev {tun} src {address}" for peer in peers),
+        *(f"route replace {peer}/32 dev {tun} src {address}{_congestion(device)}" for peer in peers),
     ]
     done = subprocess.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n", capture_output=True, text=True, check=False)
     if done.returncode:
         raise EngineError(f"the TUN device {tun} cannot be configured: {done.stderr.strip()}")
+
+
+def _congestion(device: str) -> str:
+    """The words of iproute2's for the congestion control of the default route by a device; none where it has the host's."""
+    shown = subprocess.run(["ip", "route", "show", "default", "dev", device], capture_output=True, text=True, check=False)
+    found = re.search(r" congctl \w+", shown.stdout)
+    return found[0] if found else ""
 
 
 def _write(path: Path, value: int) -> None:
