@@ -41,6 +41,7 @@ test("a verdict is over all attempts at a job", () => {
   const [seen, gap] = [{ ...good, capture: { clear: 2, milliseconds_away: 0 } }, { ...good, gaps: ["algo-2 was gone"] }];
   expect(texts(seen, after(seen), after(good, seen), after(gap, seen))).toEqual(["clear", "clear", "clear", "clear"]);
   expect(texts(gap, after(gap), { ...idle, earlier_attempts: [gap] }, { ...good, encrypted: false })).toEqual(["gaps", "gaps", "gaps", "gaps"]);
+  expect(texts({ ...idle, gaps: ["algo-2 did not start"] })).toEqual(texts(idle));
   expect(texts(idle, { ...good, encryption_requested: false, encrypted: false })).toEqual(["nothing", "off"]);
   expect([good, { ...idle, pairs: good.pairs }, idle, gap].map((each) => verdict(each, false).text.split(".")[1])).toEqual(["live", "live", "notYet", "gaps"]);
 });

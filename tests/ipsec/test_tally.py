@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phalanx.ipsec.model import Work
 from phalanx.ipsec.plane import Totals
-from phalanx.ipsec.tally import Counts, Tally
+from phalanx.ipsec.tally import FILE, Counts, Tally
 
 
 def counts(number: int, peer: str = "10.0.0.2") -> Counts:
@@ -29,6 +29,16 @@ def test_the_counts_of_engines_that_are_gone_are_added(tmp_path: Path) -> None:
     )
     assert later.add(20, counts(7, "10.0.0.3")) == both
     assert later.add(30, counts(1)).totals["10.0.0.2"] == Totals(6, 6, 600, 600, 2)
+
+
+def test_where_there_is_no_room_the_counts_are_kept_with_a_later_report(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    in_the_way = tmp_path / FILE.replace(".json", ".new")
+    in_the_way.mkdir()
+    assert tally.add(10, counts(3)) == counts(3)
+    in_the_way.rmdir()
+    tally.add(10, counts(4))
+    assert Tally(tmp_path).add(20, counts(1)).drops == {"integrity": 5}
 
 
 def test_a_late_word_of_an_engine_that_is_gone_counts_once(tmp_path: Path) -> None:

@@ -271,6 +271,10 @@ def test_a_job_whose_containers_were_never_started_had_nothing_to_encrypt(signer
     assert (made["ran"], made["encrypted"], made["gaps"]) == (False, False, [])
     assert made["note"].startswith("No training container was started: ")
     assert doubt(job, signer.public_key) is None
+    # One whose engine or host did not come up: what is missing of it is told, and no reason to doubt it.
+    job.evidence = made = signer.sign(report(job, plan_of(ran=False), both(wire=None), ["The engine of algo-3 is dead."], {}))
+    assert made["gaps"][0] == "The engine of algo-3 is dead."
+    assert doubt(job, signer.public_key) is None
     job.attempts = with_attempt(None, report(job, plan_of(), both(negotiated=NONE), [], {}))
     job.evidence = made = signer.sign(report(job, None, [], [], {}))
     assert made["note"].startswith("No training container was started in the last attempt: ")

@@ -37,6 +37,19 @@ def test_a_later_agent_leaves_an_instance_the_data_plane_that_it_has(planes: lis
     assert planes == ["engine"] * 3
 
 
+@pytest.mark.parametrize(("file", "plane", "other"), [("engine.lock", "engine", "kernel"), ("ledger.lock", "kernel", "engine")])
+def test_an_instance_of_a_version_that_did_not_write_it_down_keeps_it_too(
+    planes: list[str], tmp_path: Path, file: str, plane: str, other: str
+) -> None:
+    made = Instance(spec(), rooms(tmp_path, lambda: other))
+    made.save(Phase.PREPARED)
+    ipsec = instance.run_dir(Names(tmp_path), made.spec.id) / "ipsec"
+    ipsec.mkdir()
+    (ipsec / file).touch()
+    assert made.member is not None
+    assert planes == [plane]
+
+
 def test_a_host_that_cannot_encrypt_may_be_mended(planes: list[str], tmp_path: Path) -> None:
     made = Instance(spec(), rooms(tmp_path, cannot))
     with pytest.raises(InstanceError, match="Nothing was sent, since"):

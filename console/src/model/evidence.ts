@@ -60,7 +60,9 @@ export function verdict(report: Report, signed: boolean): Verdict {
   const attempts = [report, ...(report.earlier_attempts ?? [])];
   if (attempts.some(({ capture }) => (capture?.clear ?? 0) > 0)) return { type: "error", text: "encryption.clear" };
   const ran = attempts.filter((each) => each.ran ?? each.pairs.length > 0);
-  if (attempts.some(({ gaps }) => gaps.length > 0) || ran.some(({ encrypted }) => !encrypted)) return { type: "warning", text: "encryption.gaps" };
+  // Where no container was started there was nothing to measure; before version 3 a report did not tell.
+  const measured = attempts.filter((each) => each.ran !== false);
+  if (measured.some(({ gaps }) => gaps.length > 0) || ran.some(({ encrypted }) => !encrypted)) return { type: "warning", text: "encryption.gaps" };
   if (signed) return ran.length > 0 ? { type: "success", text: "encryption.proven" } : { type: "info", text: "encryption.nothing" };
   return report.pairs.length > 0 ? { type: "success", text: "encryption.live" } : { type: "info", text: "encryption.notYet" };
 }

@@ -144,7 +144,7 @@ def _verdict(report: dict[str, Any]) -> str:
         kind, text = "bad", "Encryption was not requested for this job."
     elif capture is not None and capture["clear"]:
         kind, text = "bad", f"{report['note']} {capture['clear']:,} packets in the clear: see below."
-    elif report["gaps"]:
+    elif fault(report):
         kind, text = "bad", f"{report['note']} Not everything could be measured: see below."
     elif any(map(fault, report.get("earlier_attempts", []))):
         kind, text = "bad", f"{report['note']} That cannot be shown of an earlier attempt: see below."

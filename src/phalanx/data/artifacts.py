@@ -19,6 +19,10 @@ from phalanx.data.objects import client, parse_uri, put
 
 _GZIP_LEVEL = 1
 """Models hardly compress: what higher levels save is small, the time they cost is not."""
+_BLOCK = 512
+"""Bytes of a block of stat(2)."""
+_RATIO = 200
+"""To what part of their length gzip brings zeros at that level at least."""
 _HEADERS = 8192
 """Bytes that tar adds to an entry, and at its end, at most: headers, those of PAX among them, and what fills up blocks."""
 _WHAT = "Artifact upload failed"
@@ -64,11 +68,18 @@ def _upload_archive(s3: Any, bucket: str, key: str, workspaces: Sequence[Path], 
 
 
 def _longest(workspaces: Sequence[Path], folder: str) -> int:
-    """Bytes that the archive of the entries has at most: S3 takes 10,000 parts, all as long as the first."""
+    """Bytes that the archive of the entries has at most: S3 takes 10,000 parts, all as long as the first.
+
+    Parts wait in memory, so that holes of files, as long as a container likes them, count for what gzip makes of them.
+    """
     with closing(tree.entries(workspaces, folder)) as entries:
-        sizes = [entry.status.st_size if stat.S_ISREG(entry.status.st_mode) else 0 for entry in entries]
+        sizes = [_packed(entry.status) if stat.S_ISREG(entry.status.st_mode) else 0 for entry in entries]
     # gzip adds a little to what it cannot compress.
     return (sum(sizes) + _HEADERS * (len(sizes) + 1)) * 1001 // 1000
+
+
+def _packed(status: os.stat_result) -> int:
+    return min(status.st_size, _BLOCK * status.st_blocks) + status.st_size // _RATIO
 
 
 class _Archive(io.RawIOBase):

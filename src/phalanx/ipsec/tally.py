@@ -14,10 +14,14 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from phalanx.ipsec.model import Work
 from phalanx.ipsec.plane import Totals
 
 FILE = "tally.json"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,20 @@ class Tally:
             self._earlier, self._last = _counts(content["earlier"]), _counts(content["last"])
 
     def add(self, started: int, counts: Counts) -> Counts:
-        """Keep what an engine has counted, that was `started` then (EngineReport); what all have. Raises OSError.
+        """Keep what an engine has counted, that was `started` then (EngineReport); what all have.
 
-        What is handed over late, of an engine before the last one, is of no use any more.
+        Where there is no room for the file, it is tried again with the next report: the counts are here meanwhile. What is
+        handed over late, of an engine before the last one, is of no use any more.
         """
         with self._lock:
             if started > self._started:
                 self._earlier, self._last, self._started = self._earlier + self._last, Counts(), started
             if started >= self._started:
                 self._last, self._read_at = counts, time.monotonic()
-                self._keep()
+                try:
+                    self._keep()
+                except OSError as error:
+                    log.warning("what an engine has counted cannot be kept", path=str(self._path), reason=str(error))
             return self._earlier + self._last
 
     def age(self) -> float | None:

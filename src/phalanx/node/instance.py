@@ -131,9 +131,14 @@ class Instance:
     def _plane(self) -> PlaneName:
         """The data plane that the instance has, for good: what a later agent finds out about the host must not part it from the
         SAs that it has. Raises InstanceError where the host cannot encrypt."""
-        path = self._run_dir / "plane"
+        path, ipsec = self._run_dir / "plane", self._run_dir / "ipsec"
         if path.exists():
             return "kernel" if path.read_text() == "kernel" else "engine"
+        # Made by a version that did not write it down.
+        if (ipsec / "engine.lock").exists():
+            return "engine"
+        if (ipsec / "ledger.lock").exists():
+            return "kernel"
         try:
             plane = self._rooms.plane()
         except Unprotected as error:

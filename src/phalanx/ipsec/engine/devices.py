@@ -170,9 +170,10 @@ def configure(tun: str, address: str, peers: Sequence[str], mtu: int, device: st
     ipv6 = Path("/proc/sys/net/ipv6/conf") / tun
     if ipv6.is_dir():
         _write(ipv6 / "disable_ipv6", 1)
+    congestion = _congestion(device)
     commands = [
         f"link set dev {tun} mtu {mtu} txqueuelen {QUEUE_PACKETS} up",
-        *(f"route replace {peer}/32 dev {tun} src {address}{_congestion(device)}" for peer in peers),
+        *(f"route replace {peer}/32 dev {tun} src {address}{congestion}" for peer in peers),
     ]
     done = subprocess.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n", capture_output=True, text=True, check=False)
     if done.returncode:
