@@ -97,7 +97,7 @@ def test_a_host_that_hangs_holds_up_no_other_vpc(database, fleet, enforcement):
     enforcement.changed(OTHER)
     assert fleet.rules[OTHER][0].rules == ()
     revoke(database)
-    enforcement.refresh(wait=False)
+    enforcement.refresh()
     assert hanging.is_alive(), "nobody waited for it"
     assert enforcement.owes()
     fleet.go.set()
@@ -107,8 +107,9 @@ def test_a_host_that_hangs_holds_up_no_other_vpc(database, fleet, enforcement):
     assert not enforcement.owes()
 
 
-def test_vpcs_that_are_owed_together_do_not_wait_for_each_other(fleet, enforcement):
-    all_of_them = threading.Thread(target=enforcement.everything)
+@pytest.mark.parametrize("owe", [Enforcement.everything, lambda enforcement: enforcement.changed(VPC, OTHER)])
+def test_vpcs_that_are_owed_together_do_not_wait_for_each_other(fleet, enforcement, owe):
+    all_of_them = threading.Thread(target=owe, args=(enforcement,))
     all_of_them.start()
     wait_for(lambda: fleet.taken == [OTHER])
     assert fleet.begun.wait(10)

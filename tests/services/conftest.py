@@ -31,17 +31,13 @@ def group(ec2, vpc):
 
 
 class StubControl:
-    """A jobs room that only remembers which VPCs' rules changed, and how often routes did."""
+    """A jobs room that only remembers which VPCs' rules or routes changed."""
 
     def __init__(self):
         self.changed = []
-        self.routes = 0
 
-    def network_changed(self, vpc_id):
-        self.changed.append(vpc_id)
-
-    def routes_changed(self):
-        self.routes += 1
+    def network_changed(self, *vpc_ids):
+        self.changed += vpc_ids
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from sqlalchemy import select
 from phalanx.jobs import exits, interfaces
 from phalanx.services.ec2.service import service
 from phalanx.store.base import Base
-from phalanx.store.network import Vpc
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller
 
@@ -30,21 +29,18 @@ DEPARTURES = {("AttachmentStatus", "available"), ("State", "available"), ("Netwo
 
 
 class StubControl:
-    """A jobs room that only remembers which VPCs' rules changed, and what was committed when it was told."""
+    """A jobs room that only remembers which VPCs' rules or routes changed, and what was committed when it was told."""
 
     def __init__(self, database):
         self.database = database
         self.changed = []
         self.exits = {}
 
-    def network_changed(self, vpc_id):
+    def network_changed(self, *vpc_ids):
         with self.database.read() as session:
-            rules = interfaces.security_groups(session, vpc_id)
-        self.changed.append((vpc_id, rules))
-
-    def routes_changed(self):
-        with self.database.read() as session:
-            self.exits = {vpc_id: exits.of_vpc(session, vpc_id) for vpc_id in session.scalars(select(Vpc.id))}
+            for vpc_id in vpc_ids:
+                self.changed.append((vpc_id, interfaces.security_groups(session, vpc_id)))
+                self.exits[vpc_id] = exits.of_vpc(session, vpc_id)
 
 
 class Ec2:

@@ -118,7 +118,6 @@ def test_routes_follow_a_prefix_list_and_the_internet_gateway(ec2, network):
     ec2.control.changed.clear()
     ec2.ModifyManagedPrefixList(PrefixListId=list_id, CurrentVersion=1, AddEntries=[{"Cidr": "9.9.0.0/16"}])
     assert [vpc for vpc, _ in ec2.control.changed] == [network.vpc]
-    ec2.control.routes_changed()
     assert network.reaches("9.9.9.9")
     ec2.DeleteRoute(RouteTableId=network.public_table, DestinationCidrBlock="0.0.0.0/0")
     assert network.exits == NO_EXITS
@@ -144,3 +143,42 @@ def test_an_interface_endpoint_has_addresses_and_groups(ec2, network):
     assert network.exits.s3 == ()
     ec2.DeleteVpcEndpoints(VpcEndpointIds=[endpoint])
     assert network.exits == NO_EXITS
+
+
+def test_each_change_of_the_ways_out_concerns_its_own_vpc_alone(ec2, network):
+    """Its caller waits until it is in force there, and for no host of another VPC."""
+    other = Network(ec2)
+
+    def concerned(operation, **members):
+        ec2.control.changed.clear()
+        response = getattr(ec2, operation)(**members)
+        return [vpc for vpc, _ in ec2.control.changed], response
+
+    def change(operation, **members):
+        told, response = concerned(operation, **members)
+        assert told == [network.vpc], operation
+        return response
+
+    table = ec2.CreateRouteTable(VpcId=network.vpc)["RouteTable"]["RouteTableId"]
+    subnet = ec2.CreateSubnet(VpcId=network.vpc, CidrBlock="10.0.3.0/24")["Subnet"]["SubnetId"]
+    made = change("AssociateRouteTable", RouteTableId=table, SubnetId=subnet)["AssociationId"]
+    made = change("ReplaceRouteTableAssociation", AssociationId=made, RouteTableId=network.public_table)["NewAssociationId"]
+    change("DisassociateRouteTable", AssociationId=made)
+    route = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    change("CreateRoute", GatewayId=network.gateway, **route)
+    change("ReplaceRoute", GatewayId=network.gateway, **route)
+    change("DeleteRoute", **route)
+    asked = {"SubnetId": network.public, "ConnectivityType": "private", "ClientToken": "once"}
+    nat = change("CreateNatGateway", **asked)["NatGateway"]["NatGatewayId"]
+    # A service that died before the fleet was told is asked a second time.
+    change("CreateNatGateway", **asked)
+    change("DeleteNatGateway", NatGatewayId=nat)
+    change("DetachInternetGateway", InternetGatewayId=network.gateway, VpcId=network.vpc)
+    change("AttachInternetGateway", InternetGatewayId=network.gateway, VpcId=network.vpc)
+    service = {"VpcId": network.vpc, "ServiceName": "com.amazonaws.us-east-1.s3"}
+    endpoint = change("CreateVpcEndpoint", **service)["VpcEndpoint"]["VpcEndpointId"]
+    change("ModifyVpcEndpoint", VpcEndpointId=endpoint, AddRouteTableIds=[table])
+    both, _ = concerned("DeleteVpcEndpoints", VpcEndpointIds=[endpoint, other.endpoint(), "vpce-0123456789abcdef0"])
+    assert sorted(both) == sorted([network.vpc, other.vpc])
+    change("ModifyVpcAttribute", VpcId=network.vpc, EnableDnsSupport={"Value": False})
+    change("AssociateDhcpOptions", VpcId=network.vpc, DhcpOptionsId="default")

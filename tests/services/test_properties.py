@@ -148,10 +148,7 @@ class Control:
             return str(error)
         return None
 
-    def network_changed(self, vpc_id):
-        pass
-
-    def routes_changed(self):
+    def network_changed(self, *vpc_ids):
         pass
 
 

@@ -65,7 +65,7 @@ class StubControl:
     def signed_summary(self, job):
         return {"of": job.name} if job.name == "two" else None
 
-    def network_changed(self, vpc_id):
+    def network_changed(self, *vpc_ids):
         raise AssertionError("no handler here changes a network")
 
 

@@ -71,7 +71,7 @@ class StubControl:
     def metric_fault(self, definitions):
         return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
 
-    def network_changed(self, vpc_id):
+    def network_changed(self, *vpc_ids):
         raise AssertionError
 
 

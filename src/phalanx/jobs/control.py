@@ -44,8 +44,6 @@ class JobControl(Protocol):
     def signed_summary(self, job: TrainingJob) -> Json | None:
         """What the report that the service has signed for a job says in short; None where there is none."""
 
-    def network_changed(self, vpc_id: str) -> None:
-        """Enforce the rules of a VPC as they stand now on every instance in it. Called after the transaction committed."""
-
-    def routes_changed(self) -> None:
-        """Enforce the ways out of every VPC that has instances as they stand now. Called after the transaction committed."""
+    def network_changed(self, *vpc_ids: str) -> None:
+        """Enforce the rules and the ways out of VPCs as they stand now on every instance in them. Called after the transaction
+        committed; no other VPC is waited for."""

@@ -44,41 +44,43 @@ class Enforcement:
         with self._alone(vpc_id):
             self._enforce(vpc_id)
 
-    def changed(self, vpc_id: str) -> None:
-        """Rules of a VPC were changed; the change is stored, so it is owed to the fleet until it is in force."""
-        self._owed.add(vpc_id)
-        self._settle(vpc_id, wait=True)
+    def changed(self, *vpc_ids: str) -> None:
+        """Rules or routes of VPCs were changed; the change is stored, so it is owed to the fleet until it is in force."""
+        self._owed.update(vpc_ids)
+        self._settle_each(vpc_ids, wait=True)
 
     def everything(self) -> None:
         """Owe the rules of every VPC that has instances: a service that was killed may have owed them."""
         self._owed.update(self._active())
         self.settle()
 
-    def refresh(self, *, wait: bool = True) -> None:
-        """Routes changed, or what another replica has written may be rules: owe those that are no longer what is in force."""
+    def refresh(self) -> None:
+        """What another replica has written may be rules or routes: owe those that are no longer what is in force."""
         with self._database.read() as session:
             for vpc_id in self._active():
                 if self._in_force.get(vpc_id) != (plan.rules(session, vpc_id), exits.of_vpc(session, vpc_id)):
                     self._owed.add(vpc_id)
-        self.settle(wait=wait)
+        self.settle()
 
     def owes(self) -> bool:
         """Whether something is not in force yet that nobody is enforcing either."""
         return bool(self._owed)
 
-    def settle(self, *, wait: bool = True) -> None:
+    def settle(self) -> None:
         """Enforce what is owed, each VPC by itself; what the fleet cannot take now stays owed.
 
-        Without `wait` so does what is owed of a VPC of which something is being enforced already.
+        So does what is owed of a VPC of which something is being enforced already: that host may hang.
         """
-        owed = list(self._owed)
-        if owed:
-            with ThreadPoolExecutor(min(len(owed), AT_ONCE), "rules") as pool:
-                list(pool.map(lambda vpc_id: self._settle(vpc_id, wait=wait), owed))
+        self._settle_each(list(self._owed), wait=False)
 
     def forget(self, vpc_id: str) -> None:
         """A job in a VPC has ended: what is in force there for others is looked up when it is wanted."""
         self._in_force.pop(vpc_id, None)
+
+    def _settle_each(self, vpc_ids: Sequence[str], *, wait: bool) -> None:
+        if vpc_ids:
+            with ThreadPoolExecutor(min(len(vpc_ids), AT_ONCE), "rules") as pool:
+                list(pool.map(lambda vpc_id: self._settle(vpc_id, wait=wait), vpc_ids))
 
     def _settle(self, vpc_id: str, *, wait: bool) -> None:
         alone = self._alone(vpc_id)

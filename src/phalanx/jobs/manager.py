@@ -270,15 +270,10 @@ class Manager:
             unmeasured=unmeasured,
         )
 
-    def network_changed(self, vpc_id: str) -> None:
+    def network_changed(self, *vpc_ids: str) -> None:
         """See JobControl. Where another replica leads, it has been told by the commit."""
         if self._leads:
-            self._enforcement.changed(vpc_id)
-
-    def routes_changed(self) -> None:
-        """See JobControl. Where another replica leads, it has been told by the commit."""
-        if self._leads:
-            self._enforcement.refresh()
+            self._enforcement.changed(*vpc_ids)
 
     def _work(self) -> None:
         while not self._closing.is_set():
@@ -306,9 +301,9 @@ class Manager:
         def settle() -> None:
             try:
                 if missed:
-                    self._enforcement.refresh(wait=False)
+                    self._enforcement.refresh()
                 else:
-                    self._enforcement.settle(wait=False)
+                    self._enforcement.settle()
             except Exception:
                 log.exception("rules cannot be enforced now")
                 if missed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -80,12 +80,12 @@ def describe_dhcp_options(session: Session, caller: Caller, request: Members) ->
     return {"DhcpOptions": [_described(options, caller, attached.of(options)) for options in shown], **more}
 
 
-def associate_dhcp_options(session: Session, caller: Caller, request: Members) -> Members:
+def associate_dhcp_options(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """AssociateDhcpOptions; `default` leaves the VPC without any. Raises AwsError with NotFound of either."""
     vpc = find(session, Vpc, request["VpcId"], lock=True)
     wanted = request["DhcpOptionsId"]
     vpc.dhcp_options_id = None if wanted == NONE else find(session, DhcpOptions, wanted, lock=True).id
-    return {}
+    return [vpc.id], {}
 
 
 def delete_dhcp_options(session: Session, caller: Caller, request: Members) -> Members:

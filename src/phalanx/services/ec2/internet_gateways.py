@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -54,7 +54,7 @@ def describe_internet_gateways(session: Session, caller: Caller, request: Member
     return {"InternetGateways": [_described(gateway, caller, attached.of(gateway)) for gateway in shown], **more}
 
 
-def attach_internet_gateway(session: Session, caller: Caller, request: Members) -> Members:
+def attach_internet_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """AttachInternetGateway.
 
     Raises AwsError InvalidInternetGatewayID.NotFound, InvalidVpcID.NotFound, Resource.AlreadyAssociated,
@@ -68,10 +68,10 @@ def attach_internet_gateway(session: Session, caller: Caller, request: Members) 
     if of_vpc(session, vpc.id) is not None:
         raise invalid_parameter(f"Network {vpc.id} already has an internet gateway attached")
     gateway.vpc_id = vpc.id
-    return {}
+    return [vpc.id], {}
 
 
-def detach_internet_gateway(session: Session, caller: Caller, request: Members) -> Members:
+def detach_internet_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DetachInternetGateway; routes to it become blackholes.
 
     Raises AwsError InvalidInternetGatewayID.NotFound, InvalidVpcID.NotFound, Gateway.NotAttached, DependencyViolation
@@ -90,7 +90,7 @@ def detach_internet_gateway(session: Session, caller: Caller, request: Members) 
             " the gateway."
         )
     gateway.vpc_id = None
-    return {}
+    return [vpc.id], {}
 
 
 def delete_internet_gateway(session: Session, caller: Caller, request: Members) -> Members:

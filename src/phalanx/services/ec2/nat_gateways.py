@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -82,13 +82,13 @@ def describe_nat_gateways(session: Session, caller: Caller, request: Members) ->
     return {"NatGateways": [_described(gateway, attached.of(gateway)) for gateway in shown], **more}
 
 
-def delete_nat_gateway(session: Session, caller: Caller, request: Members) -> Members:
+def delete_nat_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DeleteNatGateway: its addresses are free, routes to it become blackholes. Raises AwsError NatGatewayNotFound."""
     gateway = find(session, NatGateway, request["NatGatewayId"], lock=True)
     if gateway.state != "deleted":
         network_interfaces.remove(session, session.get_one(NetworkInterface, gateway.interface_id))
         gateway.state, gateway.deleted = "deleted", now_ms()
-    return {"NatGatewayId": gateway.id}
+    return [gateway.vpc_id], {"NatGatewayId": gateway.id}
 
 
 def _address(session: Session, subnet: Subnet, request: Members) -> ElasticAddress | None:

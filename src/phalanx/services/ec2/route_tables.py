@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
@@ -103,7 +103,7 @@ def delete_route_table(session: Session, caller: Caller, request: Members) -> Me
     return {}
 
 
-def associate_route_table(session: Session, caller: Caller, request: Members) -> Members:
+def associate_route_table(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """AssociateRouteTable with a subnet; nothing happens where it is associated already.
 
     Raises AwsError InvalidRouteTableID.NotFound, InvalidSubnetID.NotFound, Resource.AlreadyAssociated,
@@ -126,19 +126,20 @@ def associate_route_table(session: Session, caller: Caller, request: Members) ->
     elif association.route_table_id != table.id:
         text = f"the specified association for route table {table.id} conflicts with an existing association"
         raise AwsError("Resource.AlreadyAssociated", text)
-    return {"AssociationId": association.id, "AssociationState": _ASSOCIATED}
+    return [table.vpc_id], {"AssociationId": association.id, "AssociationState": _ASSOCIATED}
 
 
-def disassociate_route_table(session: Session, caller: Caller, request: Members) -> Members:
+def disassociate_route_table(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DisassociateRouteTable. Raises AwsError InvalidAssociationID.NotFound, InvalidParameterValue (a main table's)."""
     association = find(session, RouteTableAssociation, request["AssociationId"], lock=True)
     if association.subnet_id is None:
         raise invalid_parameter(f"cannot disassociate the main route table association {association.id}")
+    table = find(session, RouteTable, association.route_table_id)
     session.delete(association)
-    return {}
+    return [table.vpc_id], {}
 
 
-def replace_route_table_association(session: Session, caller: Caller, request: Members) -> Members:
+def replace_route_table_association(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """ReplaceRouteTableAssociation: another table for a subnet, or another main table.
 
     Raises AwsError InvalidAssociationID.NotFound, InvalidRouteTableID.NotFound, InvalidParameterValue (another VPC).
@@ -153,7 +154,7 @@ def replace_route_table_association(session: Session, caller: Caller, request: M
     replaced = RouteTableAssociation(route_table_id=table.id, subnet_id=subnet_id, vpc_id=vpc_id)
     session.add(replaced)
     session.flush()
-    return {"NewAssociationId": replaced.id, "AssociationState": _ASSOCIATED}
+    return [table.vpc_id], {"NewAssociationId": replaced.id, "AssociationState": _ASSOCIATED}
 
 
 def _described(

@@ -47,7 +47,7 @@ _NOT_SERVED = (
 )
 
 
-def create_route(session: Session, caller: Caller, request: Members) -> Members:
+def create_route(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """CreateRoute to an internet gateway, a NAT gateway or a network interface.
 
     Raises AwsError InvalidRouteTableID.NotFound, RouteAlreadyExists, InvalidParameterValue, InvalidParameterCombination,
@@ -67,10 +67,10 @@ def create_route(session: Session, caller: Caller, request: Members) -> Members:
             " This route can target only an interface or an instance."
         )
     session.add(Route(route_table_id=table.id, destination=destination, target=target))
-    return {"Return": True}
+    return [table.vpc_id], {"Return": True}
 
 
-def replace_route(session: Session, caller: Caller, request: Members) -> Members:
+def replace_route(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """ReplaceRoute: another target. Raises AwsError as CreateRoute does; InvalidParameterValue where there is no route."""
     table = find(session, RouteTable, request["RouteTableId"], lock=True)
     destination = _destination(session, caller, request)
@@ -80,17 +80,17 @@ def replace_route(session: Session, caller: Caller, request: Members) -> Members
         text = f"There is no route defined for '{destination}' in the route table. Use CreateRoute instead."
         raise invalid_parameter(text)
     route.target = target
-    return {}
+    return [table.vpc_id], {}
 
 
-def delete_route(session: Session, caller: Caller, request: Members) -> Members:
+def delete_route(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DeleteRoute. Raises AwsError InvalidRouteTableID.NotFound, InvalidRoute.NotFound, InvalidParameterValue."""
     table = find(session, RouteTable, request["RouteTableId"], lock=True)
     destination = _destination(session, caller, request)
     route = session.get(Route, (table.id, destination))
     if route is not None:
         session.delete(route)
-        return {}
+        return [table.vpc_id], {}
     if destination == find(session, Vpc, table.vpc_id).cidr:
         raise invalid_parameter(f"cannot remove local route {destination} in route table {table.id}")
     if destination in _taken(session, table):

@@ -37,12 +37,12 @@ from phalanx.wire.service import Caller, Handler, Members, Service
 
 __all__ = ["ensure_default_vpc", "service"]
 
-RuleChange = Callable[[Session, Caller, Members], tuple[Sequence[str], Members]]
-"""An operation that changes what rules allow; returns the ids of the VPCs concerned with the response."""
+VpcChange = Callable[[Session, Caller, Members], tuple[Sequence[str], Members]]
+"""An operation that changes what rules allow or where routes lead; returns the ids of the VPCs concerned with the response."""
 
 
 def service(database: Database, control: JobControl) -> Service:
-    """The EC2 service over a database. `control` hears of every committed change of rules and of ways out of a VPC."""
+    """The EC2 service over a database. `control` hears of the VPCs of every committed change of rules or of ways out."""
 
     def reads(operation: Operation) -> Handler:
         def handle(caller: Caller, request: Members) -> Members:
@@ -60,23 +60,12 @@ def service(database: Database, control: JobControl) -> Service:
 
         return handle
 
-    def changes_routes(operation: Operation) -> Handler:
-        change = writes(operation)
-
-        def handle(caller: Caller, request: Members) -> Members:
-            response = change(caller, request)
-            control.routes_changed()
-            return response
-
-        return handle
-
-    def changes_rules(operation: RuleChange) -> Handler:
+    def changes_vpc(operation: VpcChange) -> Handler:
         def handle(caller: Caller, request: Members) -> Members:
             _answer_dry_run(request)
             with database.write() as session:
                 vpc_ids, response = operation(session, caller, request)
-            for vpc_id in vpc_ids:
-                control.network_changed(vpc_id)
+            control.network_changed(*vpc_ids)
             return response
 
         return handle
@@ -89,7 +78,7 @@ def service(database: Database, control: JobControl) -> Service:
             "DeleteVpc": writes(vpcs.delete_vpc),
             "CreateDefaultVpc": writes(vpcs.create_default_vpc),
             "DescribeVpcAttribute": reads(vpc_attributes.describe_vpc_attribute),
-            "ModifyVpcAttribute": changes_routes(vpc_attributes.modify_vpc_attribute),
+            "ModifyVpcAttribute": changes_vpc(vpc_attributes.modify_vpc_attribute),
             "CreateSubnet": writes(subnets.create_subnet),
             "DescribeSubnets": reads(subnets.describe_subnets),
             "ModifySubnetAttribute": writes(subnets.modify_subnet_attribute),
@@ -100,11 +89,11 @@ def service(database: Database, control: JobControl) -> Service:
             "DescribeStaleSecurityGroups": reads(security_groups.describe_stale_security_groups),
             "DescribeSecurityGroupReferences": reads(security_groups.describe_security_group_references),
             "DeleteSecurityGroup": writes(security_groups.delete_security_group),
-            "AuthorizeSecurityGroupIngress": changes_rules(rules.authorize_ingress),
-            "AuthorizeSecurityGroupEgress": changes_rules(rules.authorize_egress),
-            "RevokeSecurityGroupIngress": changes_rules(rules.revoke_ingress),
-            "RevokeSecurityGroupEgress": changes_rules(rules.revoke_egress),
-            "ModifySecurityGroupRules": changes_rules(rules.modify_security_group_rules),
+            "AuthorizeSecurityGroupIngress": changes_vpc(rules.authorize_ingress),
+            "AuthorizeSecurityGroupEgress": changes_vpc(rules.authorize_egress),
+            "RevokeSecurityGroupIngress": changes_vpc(rules.revoke_ingress),
+            "RevokeSecurityGroupEgress": changes_vpc(rules.revoke_egress),
+            "ModifySecurityGroupRules": changes_vpc(rules.modify_security_group_rules),
             "UpdateSecurityGroupRuleDescriptionsIngress": writes(rules.update_descriptions_ingress),
             "UpdateSecurityGroupRuleDescriptionsEgress": writes(rules.update_descriptions_egress),
             "DescribeSecurityGroupRules": reads(rules.describe_security_group_rules),
@@ -115,39 +104,43 @@ def service(database: Database, control: JobControl) -> Service:
             "DescribePrefixLists": reads(prefix_lists.describe_prefix_lists),
             "GetManagedPrefixListEntries": reads(prefix_lists.get_managed_prefix_list_entries),
             "GetManagedPrefixListAssociations": reads(prefix_lists.get_managed_prefix_list_associations),
-            "ModifyManagedPrefixList": changes_rules(prefix_lists.modify_managed_prefix_list),
-            "RestoreManagedPrefixListVersion": changes_rules(prefix_lists.restore_managed_prefix_list_version),
+            "ModifyManagedPrefixList": changes_vpc(prefix_lists.modify_managed_prefix_list),
+            "RestoreManagedPrefixListVersion": changes_vpc(prefix_lists.restore_managed_prefix_list_version),
             "DeleteManagedPrefixList": writes(prefix_lists.delete_managed_prefix_list),
             "CreateRouteTable": writes(idempotent("CreateRouteTable", route_tables.create_route_table)),
             "DescribeRouteTables": reads(route_tables.describe_route_tables),
             "DeleteRouteTable": writes(route_tables.delete_route_table),
-            "AssociateRouteTable": changes_routes(route_tables.associate_route_table),
-            "DisassociateRouteTable": changes_routes(route_tables.disassociate_route_table),
-            "ReplaceRouteTableAssociation": changes_routes(route_tables.replace_route_table_association),
-            "CreateRoute": changes_routes(routes.create_route),
-            "ReplaceRoute": changes_routes(routes.replace_route),
-            "DeleteRoute": changes_routes(routes.delete_route),
+            "AssociateRouteTable": changes_vpc(route_tables.associate_route_table),
+            "DisassociateRouteTable": changes_vpc(route_tables.disassociate_route_table),
+            "ReplaceRouteTableAssociation": changes_vpc(route_tables.replace_route_table_association),
+            "CreateRoute": changes_vpc(routes.create_route),
+            "ReplaceRoute": changes_vpc(routes.replace_route),
+            "DeleteRoute": changes_vpc(routes.delete_route),
             "CreateInternetGateway": writes(internet_gateways.create_internet_gateway),
             "DescribeInternetGateways": reads(internet_gateways.describe_internet_gateways),
-            "AttachInternetGateway": changes_routes(internet_gateways.attach_internet_gateway),
-            "DetachInternetGateway": changes_routes(internet_gateways.detach_internet_gateway),
+            "AttachInternetGateway": changes_vpc(internet_gateways.attach_internet_gateway),
+            "DetachInternetGateway": changes_vpc(internet_gateways.detach_internet_gateway),
             "DeleteInternetGateway": writes(internet_gateways.delete_internet_gateway),
-            "CreateNatGateway": changes_routes(idempotent("CreateNatGateway", nat_gateways.create_nat_gateway)),
+            "CreateNatGateway": changes_vpc(
+                _within_vpc("NatGateway", idempotent("CreateNatGateway", nat_gateways.create_nat_gateway))
+            ),
             "DescribeNatGateways": reads(nat_gateways.describe_nat_gateways),
-            "DeleteNatGateway": changes_routes(nat_gateways.delete_nat_gateway),
+            "DeleteNatGateway": changes_vpc(nat_gateways.delete_nat_gateway),
             "AllocateAddress": writes(addresses.allocate_address),
             "DescribeAddresses": reads(addresses.describe_addresses),
             "DescribeAddressesAttribute": reads(addresses.describe_addresses_attribute),
             "DisassociateAddress": reads(addresses.disassociate_address),
             "ReleaseAddress": writes(addresses.release_address),
-            "CreateVpcEndpoint": changes_routes(idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint)),
+            "CreateVpcEndpoint": changes_vpc(
+                _within_vpc("VpcEndpoint", idempotent("CreateVpcEndpoint", vpc_endpoints.create_vpc_endpoint))
+            ),
             "DescribeVpcEndpoints": reads(vpc_endpoints.describe_vpc_endpoints),
-            "ModifyVpcEndpoint": changes_routes(vpc_endpoints.modify_vpc_endpoint),
-            "DeleteVpcEndpoints": changes_routes(vpc_endpoints.delete_vpc_endpoints),
+            "ModifyVpcEndpoint": changes_vpc(vpc_endpoints.modify_vpc_endpoint),
+            "DeleteVpcEndpoints": changes_vpc(vpc_endpoints.delete_vpc_endpoints),
             "DescribeVpcEndpointServices": reads(endpoint_services.describe_vpc_endpoint_services),
             "CreateDhcpOptions": writes(dhcp_options.create_dhcp_options),
             "DescribeDhcpOptions": reads(dhcp_options.describe_dhcp_options),
-            "AssociateDhcpOptions": changes_routes(dhcp_options.associate_dhcp_options),
+            "AssociateDhcpOptions": changes_vpc(dhcp_options.associate_dhcp_options),
             "DeleteDhcpOptions": writes(dhcp_options.delete_dhcp_options),
             "DescribeNetworkAcls": reads(network_acls.describe_network_acls),
             "DescribeNetworkInterfaces": reads(network_interfaces.describe_network_interfaces),
@@ -159,6 +152,16 @@ def service(database: Database, control: JobControl) -> Service:
             "DescribeAvailabilityZones": reads(zones.describe_availability_zones),
         },
     )
+
+
+def _within_vpc(member: str, operation: Operation) -> VpcChange:
+    """`operation`, which makes something in a VPC and returns it as `member`: that VPC is concerned, also by a repetition."""
+
+    def change(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
+        response = operation(session, caller, request)
+        return [response[member]["VpcId"]], response
+
+    return change
 
 
 def _answer_dry_run(request: Members) -> None:

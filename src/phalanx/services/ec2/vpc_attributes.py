@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter
@@ -27,7 +29,7 @@ def describe_vpc_attribute(session: Session, caller: Caller, request: Members) -
     return {"VpcId": vpc.id, member: {"Value": getattr(vpc, column)}}
 
 
-def modify_vpc_attribute(session: Session, caller: Caller, request: Members) -> Members:
+def modify_vpc_attribute(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """ModifyVpcAttribute, one at a time.
 
     Raises AwsError InvalidVpcID.NotFound, InvalidParameterCombination, MissingParameter.
@@ -43,4 +45,4 @@ def modify_vpc_attribute(session: Session, caller: Caller, request: Members) -> 
     if value is None:
         raise missing_parameter(f"{member}.value")
     setattr(vpc, column, value)
-    return {}
+    return [vpc.id], {}

@@ -98,7 +98,7 @@ def describe_vpc_endpoints(session: Session, caller: Caller, request: Members) -
     return {"VpcEndpoints": [describer.describe(endpoint, attached.of(endpoint)) for endpoint in shown], **more}
 
 
-def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> Members:
+def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """ModifyVpcEndpoint: its route tables, or subnets and groups; its policy; private DNS.
 
     Raises AwsError InvalidVpcEndpointId.NotFound, and as CreateVpcEndpoint does.
@@ -121,12 +121,12 @@ def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
     _add_subnets(session, endpoint, request.get("AddSubnetIds", []))
     for interface in _interfaces(session, endpoint):
         network_interfaces.regroup(session, interface, _groups(session, endpoint))
-    return {"Return": True}
+    return [endpoint.vpc_id], {"Return": True}
 
 
-def delete_vpc_endpoints(session: Session, caller: Caller, request: Members) -> Members:
+def delete_vpc_endpoints(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DeleteVpcEndpoints: those that are there; the others are told as unsuccessful."""
-    unsuccessful = []
+    unsuccessful, vpc_ids = [], set()
     for endpoint_id in dict.fromkeys(request["VpcEndpointIds"]):
         endpoint = session.get(VpcEndpoint, endpoint_id, with_for_update=True)
         if endpoint is None:
@@ -138,8 +138,9 @@ def delete_vpc_endpoints(session: Session, caller: Caller, request: Members) -> 
         for kind in (VpcEndpointRouteTable, VpcEndpointGroup):
             session.execute(delete(kind).where(kind.endpoint_id == endpoint.id))
         tags.forget(session, [endpoint.id])
+        vpc_ids.add(endpoint.vpc_id)
         session.delete(endpoint)
-    return {"Unsuccessful": unsuccessful}
+    return sorted(vpc_ids), {"Unsuccessful": unsuccessful}
 
 
 def _refuse_unsupported(caller: Caller, request: Members) -> None:
