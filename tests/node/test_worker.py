@@ -270,6 +270,29 @@ def test_a_container_that_outlives_sigkill_fails_the_instance(live, monkeypatch)
     assert signal.SIGKILL in instance.signals
 
 
+def test_a_container_that_starts_long_after_it_should_have_been_killed_is_killed_and_no_fault(live, monkeypatch):
+    """Its image's /opt/ml may be gigabytes that are copied meanwhile."""
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.5)
+    instance = Instance()
+    instance.start.clear()
+    worker = live(instance)
+    assert instance.starting.wait(20)
+    worker.stop(0)
+    time.sleep(2 * module.KILL_SECONDS)
+
+    def take(number, program=False):
+        instance.signals.append(number)
+        if number == signal.SIGKILL:
+            instance.state = ContainerStatus("exited", 128 + number)
+        return [7]
+
+    instance.signal = take
+    instance.start.set()
+    until(lambda: worker.status.phase == Phase.EXITED or worker.status.error)
+    assert worker.status.error is None
+    assert instance.signals == [signal.SIGTERM, signal.SIGKILL]
+
+
 @pytest.mark.parametrize("state", [ContainerStatus("running"), ContainerStatus("exited", 0)])
 def test_a_container_that_did_not_get_all_its_data_fails_though_it_ended_well(live, state):
     instance = Instance()

@@ -65,6 +65,7 @@ class Worker:
         self._destroying = threading.Lock()
         self._follower: threading.Thread | None = None
         self._kill_at: float | None = None
+        self._killed: float | None = None
         self._terminated = False
         self._asked: list[int] = []
         self._asked_seen = 0.0
@@ -225,13 +226,15 @@ class Worker:
             # The container may have been started while it was asked to stop.
             self._terminate()
             self._insist()
-            overdue = time.monotonic() - self._kill_at
-            if overdue > KILL_SECONDS:
+            now = time.monotonic()
+            # Counted from the first SIGKILL: a container may start, or be looked at, long after the time to kill it.
+            if self._killed is not None and now - self._killed > KILL_SECONDS:
                 raise InstanceError(
                     f"InternalServerError: The training container did not end within {KILL_SECONDS:.0f} seconds of SIGKILL:"
                     " it, or its monitor, hangs on the host."
                 )
-            if overdue >= 0:
+            if now >= self._kill_at:
+                self._killed = self._killed or now
                 self.instance.signal(signal.SIGKILL)
         self.instance.offer()
         container = self.instance.container()

@@ -191,6 +191,7 @@ def _adopt_opt_ml(layers: Iterable[str], owner: int) -> None:
         child = os.fork()
         if child == 0:
             try:
+                signal.alarm(STEP_SECONDS)
                 os.chroot("rootfs")
                 os.chdir("/")
                 _adopt(into, owner)
@@ -229,6 +230,7 @@ def _sweep(partial: str) -> None:
 
 def _copy(source: str, into: int, name: str, owner: int) -> bool:
     """Copies a file, a link or a directory with all in it to the new entry `name` of a directory. False for anything else."""
+    signal.alarm(STEP_SECONDS)  # for each entry, and for each part of a file: there may be very many
     known = os.lstat(source)
     if stat.S_ISLNK(known.st_mode):
         os.symlink(os.readlink(source), name, dir_fd=into)
