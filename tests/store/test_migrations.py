@@ -77,3 +77,46 @@ def test_tags_of_interfaces_that_are_gone_go(database):
     database.migrate()
     with database.read() as session:
         assert set(session.scalars(select(ResourceTag.resource_id))) == {"eni-here", "vpc-1"}
+
+
+def test_trial_components_of_deleted_jobs_follow_no_namesake(database):
+    user = {"created": 1, "created_by": {}, "modified": 1, "modified_by": {}}
+    metric = {"MetricName": "loss", "Count": 1}
+    contents = {
+        "of-nothing": (None, {"Metrics": [metric]}),
+        "follows": ("arn:here", {"Metrics": [metric]}),
+        "left": ("arn:gone", {"Parameters": {"a": {"NumberValue": 1.0}}}),
+        "taken-over": ("arn:here", {"Metrics": [metric, {**metric, "SourceArn": "arn:here"}]}),
+    }
+    job = {"name": "here", "arn": "arn:here", "caller": "", "instances": 1, "encrypted": False, "retries": 0, "idle": 0}
+    stages = {
+        "stop_requested": False,
+        "stage": "ended",
+        "status": "Completed",
+        "secondary_status": "Completed",
+        "request": {},
+        "metrics": {},
+    }
+    upgrade(
+        database,
+        "0002",
+        training_jobs={**job, **stages, "created": 1, "modified": 1},
+        trial_components=[
+            {
+                "name": name,
+                "arn": f"arn:{name}",
+                "display_name": name,
+                "source": source,
+                "run": None,
+                "content": content,
+                **user,
+            }
+            for name, (source, content) in contents.items()
+        ],
+    )
+    database.migrate()
+    with database.read() as session:
+        found = {each.name: each.content for each in session.scalars(select(experiments.TrialComponent))}
+    settled = {name for name, content in found.items() if content.pop("Settled", False)}
+    assert settled == {"left", "taken-over"}
+    assert found == {name: content for name, (_, content) in contents.items()}
