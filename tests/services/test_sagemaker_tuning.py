@@ -488,8 +488,35 @@ def test_the_resource_config_of_either_sdk_reaches_the_children(world, monkeypat
         world.tuner.advance(name)
         job = children(world, name)["TrainingJobSummaries"][0]["TrainingJobName"]
         assert world.call("DescribeTrainingJob", TrainingJobName=job)["ResourceConfig"] == expected
+        assert describe(world, name)["TrainingJobDefinition"]["ResourceConfig"] == expected
     described = describe(world)["TrainingJobDefinition"]
     assert described["HyperParameterTuningResourceConfig"] == described["ResourceConfig"] == resources
+    # A host with GPUs that comes later is for new tuning jobs: a job's children are all alike.
+    monkeypatch.setattr(world.control, "gpus", lambda: 2)
+    run(world, [0.1, 0.2, 0.3], "several")
+    jobs = [each["TrainingJobName"] for each in children(world, "several")["TrainingJobSummaries"]]
+    assert len(jobs) == 3
+    for job in jobs:
+        assert world.call("DescribeTrainingJob", TrainingJobName=job)["ResourceConfig"] == preferred[chosen]
+    filters = [{"Name": "HyperParameterTuningJobName", "Value": "several"}]
+    found = world.call("Search", Resource="HyperParameterTuningJob", SearchExpression={"Filters": filters})["Results"]
+    assert [each["HyperParameterTuningJob"]["TrainingJobDefinition"]["ResourceConfig"] for each in found] == [preferred[chosen]]
+
+
+def test_the_children_of_a_tuning_job_of_a_version_that_kept_no_choice_are_as_it_made_them(world):
+    preferred = [
+        {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1},
+        {"InstanceType": "ml.c5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 2},
+    ]
+    create(world, job=definition(ResourceConfig=None, HyperParameterTuningResourceConfig={"InstanceConfigs": preferred}))
+    with world.database.write() as session:
+        job = session.get_one(TuningJob, "tune")
+        job.request = {**job.request, "TrainingJobDefinition": {**job.request["TrainingJobDefinition"]}}
+        del job.request["TrainingJobDefinition"]["ResourceConfig"]
+    world.tuner.advance("tune")
+    child = children(world)["TrainingJobSummaries"][0]["TrainingJobName"]
+    assert world.call("DescribeTrainingJob", TrainingJobName=child)["ResourceConfig"] == preferred[1]
+    assert describe(world)["TrainingJobDefinition"]["ResourceConfig"] == preferred[1]
 
 
 def test_several_algorithms_are_tuned_by_one_job(world):

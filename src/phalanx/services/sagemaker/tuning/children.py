@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from phalanx.jobs import instance_types
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.tuning.settings import training_job_definitions
@@ -44,7 +42,7 @@ class TrainingJobs:
     def create(self, job: TuningJob, child: TuningChild) -> None:
         """See Children."""
         definition = training_job_definitions(job.request)[child.definition]
-        members = training_job(definition, child.name, child.parameters, self._control.gpus())
+        members = training_job(definition, child.name, child.parameters)
         with self._database.read() as session:
             members["Tags"] = tags.of(session, [job.arn]).get(job.arn, [])
         _, _, _, region, account, _ = job.arn.split(":", 5)
@@ -65,13 +63,12 @@ class TrainingJobs:
             return
 
 
-def training_job(definition: Json, name: str, parameters: Json, gpus: int) -> Members:
-    """CreateTrainingJob's members for the child `name` of a definition, with these values of what is searched over, where there
-    are so many GPUs."""
+def training_job(definition: Json, name: str, parameters: Json) -> Members:
+    """CreateTrainingJob's members for the child `name` of a definition, with these values of what is searched over."""
     members: Members = {member: definition[member] for member in _INHERITED if member in definition}
     members["TrainingJobName"] = name
     members["HyperParameters"] = {**definition["StaticHyperParameters"], **parameters}
-    resources = resource_config(definition, gpus)
+    resources = resource_config(definition)
     if resources is not None:
         members["ResourceConfig"] = resources
     if "CheckpointConfig" in definition:
@@ -81,14 +78,18 @@ def training_job(definition: Json, name: str, parameters: Json, gpus: int) -> Me
     return members
 
 
-def resource_config(definition: Json, gpus: int = 0) -> Json | None:
-    """The ResourceConfig of a definition's children, by whichever of the two members gives it; None where neither does. Of
-    several types it is the first that a service with so many GPUs has."""
+def resource_config(definition: Json) -> Json | None:
+    """The ResourceConfig of a definition's children, the same for all of them; None where it has none."""
     if "ResourceConfig" in definition:
         return dict(definition["ResourceConfig"])
-    given: dict[str, Any] | None = definition.get("HyperParameterTuningResourceConfig")
-    if given is None:
-        return None
+    # The version before kept no choice, and gave each child the first type without GPUs.
+    given = definition.get("HyperParameterTuningResourceConfig")
+    return None if given is None else choose(given, gpus=0)
+
+
+def choose(given: Json, gpus: int) -> Json:
+    """What a HyperParameterTuningResourceConfig comes to as ResourceConfig: of several types it is the first that a service
+    with so many GPUs has."""
     rest = {name: value for name, value in given.items() if name not in ("AllocationStrategy", "InstanceConfigs")}
     configs = given.get("InstanceConfigs", [])
     # They are in the order of preference.

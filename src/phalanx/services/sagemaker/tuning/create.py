@@ -30,7 +30,7 @@ from phalanx.jobs.tuning.strategy import propose
 from phalanx.services.sagemaker import algorithms, names, tags
 from phalanx.services.sagemaker.create import Policy, accepted, check_network
 from phalanx.services.sagemaker.errors import missing, validation
-from phalanx.services.sagemaker.tuning.children import training_job
+from phalanx.services.sagemaker.tuning.children import choose, training_job
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.tuning import TuningChild, TuningJob
@@ -238,7 +238,8 @@ def _check_strategy(config: Json, definitions: Sequence[Json], spaces: Sequence[
 
 
 def _check_child(check: Callable[[Members], Json], name: str, config: Json, definition: Json, space: Space, gpus: int) -> Json:
-    """Check what any child of a definition will be asked for; what an account's policy adds goes into the definition."""
+    """Check what any child of a definition will be asked for; what is chosen for all of them, and what an account's policy
+    adds, goes into the definition."""
     given = [each for each in ("ResourceConfig", "HyperParameterTuningResourceConfig") if each in definition]
     if len(given) > 1:
         raise validation("You must specify either ResourceConfig or HyperParameterTuningResourceConfig, and not both.")
@@ -249,8 +250,10 @@ def _check_child(check: Callable[[Members], Json], name: str, config: Json, defi
                 raise validation(f"{other} cannot be given together with InstanceConfigs. Leave one of them out.")
     elif "AllocationStrategy" in resources:
         raise validation("AllocationStrategy needs InstanceConfigs.")
+    if "HyperParameterTuningResourceConfig" in definition:
+        definition["ResourceConfig"] = choose(resources, gpus)
     parameters = propose(Search("Random", space, True, 0, 1), 0, [])
-    sample = training_job(definition, f"{name}-001-00000000", parameters, gpus)
+    sample = training_job(definition, f"{name}-001-00000000", parameters)
     child = check(sample)
     objective = objective_of(config, definition) or {}
     if objective["MetricName"] not in {each["Name"] for each in metric_definitions(child["AlgorithmSpecification"])}:
