@@ -109,6 +109,20 @@ def test_what_an_earlier_version_has_made_is_kept_while_it_lasts(files):
     assert files[0].read_bytes() == made
 
 
+def test_that_a_running_service_cannot_renew_it_is_told_once_with_what_to_do(files, monkeypatch, capsys):
+    made = files[0].read_bytes()
+    files[0].with_name("authority.key").unlink()
+    certificate.renew(files[0].parent, "192.0.2.7")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(certificate, "RENEWED", certificate.VALID + datetime.timedelta(days=1))
+    for _ in range(2):
+        certificate.renew(files[0].parent, "192.0.2.7")
+    said = capsys.readouterr().out
+    assert said.count("start the service again, then eval `phalanx env` anew, and invite the hosts again") == 1
+    assert certificate.expires(files[0]).isoformat() in said
+    assert files[0].read_bytes() == made
+
+
 def test_an_authority_that_is_nearly_over_makes_none_that_outlives_it_nor_another_while_the_service_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(certificate, "AUTHORITY_VALID", datetime.timedelta(days=40))
     files = certificate.ensure(tmp_path, "192.0.2.7")
@@ -129,6 +143,24 @@ def test_a_server_shows_what_is_put_in_its_place_and_nothing_that_does_not_fit(f
     assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
     certificate.show(server, *other[:2])
     assert handshake(files, other[2], "192.0.2.7", server=server) == "TLSv1.3"
+
+
+def test_files_that_change_while_they_are_looked_at_leave_no_server_without_a_key(files, tmp_path):
+    before, after = (certificate.ensure(tmp_path / name, "192.0.2.7") for name in ("before", "after"))
+
+    class Late(ssl.SSLContext):
+        """Somebody replaces the files before it reads them, the key first."""
+
+        def load_cert_chain(self, *paths):
+            files[1].write_bytes(after[1].read_bytes())
+            super().load_cert_chain(*paths)
+
+    server = Late(ssl.PROTOCOL_TLS_SERVER)
+    ssl.SSLContext.load_cert_chain(server, *before[:2])
+    assert certificate.show(server, *files[:2]) == certificate.expires(files[0])
+    assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
+    assert certificate.show(server, *files[:2]) is None
+    assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
 
 
 def test_links_to_a_certificate_may_come_to_lead_elsewhere(files, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import ipaddress
 import os
 import socket
@@ -62,10 +63,15 @@ def ensure(directory: Path, host: str) -> tuple[Path, Path, Path]:
 
 
 def renew(directory: Path, host: str) -> None:
-    """Make the certificate anew where it is nearly over, while the service runs; the authority stays. Raises OSError,
-    ValueError."""
+    """Make the certificate anew where it is nearly over, while the service runs; the authority stays. Where that cannot sign,
+    the log says what to do. Raises OSError, ValueError."""
+    certificate = directory / _FILES[0]
+    if not nearly_over(certificate):
+        return
     issuer = _issuer(directory)
-    if issuer is not None and nearly_over(directory / _FILES[0]):
+    if issuer is None:
+        _tell_that_it_ends(certificate, expires(certificate))
+    else:
         _issue(directory, host, *issuer)
 
 
@@ -74,9 +80,12 @@ def show(context: ssl.SSLContext | None, certificate: Path, key: Path) -> dateti
     on as before, and say so in the log. To be called in the thread in which the connections are made."""
     assert context is not None  # noqa: S101
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-        context.load_cert_chain(certificate, key)
-        return expires(certificate)
+        # Both are read once: a server that takes a certificate, and then fails over its key, shows nobody anything any more.
+        content = certificate.read_bytes()
+        with _in_memory(content) as shown, _in_memory(key.read_bytes()) as private:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(shown, private)
+            context.load_cert_chain(shown, private)
+        return _end(content)
     except (OSError, ValueError) as error:
         log.warning("the certificate cannot be used, and the one before is shown", file=str(certificate), reason=str(error))
         return None
@@ -89,7 +98,31 @@ def nearly_over(certificate: Path) -> bool:
 
 def expires(certificate: Path) -> datetime:
     """When a certificate ends, the first of its file. Raises OSError, ValueError."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    return _end(certificate.read_bytes())
+
+
+def _end(certificate: bytes) -> datetime:
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The path of a file that no other process has (memfd_create(2)), while it is needed: OpenSSL reads files alone."""
+    with open(os.memfd_create("certificate"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+@functools.cache
+def _tell_that_it_ends(certificate: Path, end: datetime) -> None:
+    """Say once that the service cannot renew a certificate while it runs: it asks every ten minutes."""
+    log.warning(
+        "the certificate ends, and its authority cannot sign another (an earlier version kept no key of it, or its own time is "
+        "nearly over): start the service again, then eval `phalanx env` anew, and invite the hosts again",
+        certificate=str(certificate),
+        end=end.isoformat(),
+    )
 
 
 def _fits(certificate: Path, key: Path, authority: Path, host: str) -> bool:
