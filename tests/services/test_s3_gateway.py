@@ -775,6 +775,18 @@ def test_what_describes_objects_outlives_the_server(s3):
         assert described(s3, f"described/{name}") == {"ContentType": "application/octet-stream", "Metadata": {}}
 
 
+def test_who_is_answered_late_describes_what_she_wrote_alone(s3):
+    admin, thing = s3.client(), {"Bucket": BUCKET, "Key": "described/twice"}
+    first = admin.put_object(**thing, Body=b"x", ContentEncoding="gzip")["ETag"]
+    later = {"ContentType": "text/css", "Metadata": {"a": "x" * 1900}}
+    second = admin.put_object(**thing, Body=b"y", **later)["ETag"]
+    descriptions, much = Descriptions(s3.directory / "s3" / BUCKETS), [(b"content-encoding", b"gzip".ljust(1900))]
+    descriptions.keep(BUCKET, thing["Key"], first.encode(), much)
+    assert described(s3, thing["Key"]) == later
+    own = [(b"content-type", b"text/css"), (b"x-amz-meta-a", b"x" * 1900)]
+    assert sorted(descriptions.of(BUCKET, thing["Key"], second.encode())) == own
+
+
 def test_more_than_there_is_room_for_does_not_describe_an_object(s3):
     admin, thing = s3.client(), {"Bucket": BUCKET, "Key": "described/much"}
     most = {"ContentDisposition": "y" * 900, "Metadata": {"a": "x" * 900}}
@@ -789,8 +801,8 @@ def test_more_than_there_is_room_for_does_not_describe_an_object(s3):
 def test_a_file_system_without_attributes_keeps_none(capsys):
     descriptions, headers = Descriptions(Path("/proc/self")), [(b"content-type", b"text/x")]
     for key in ("status", "status", "none"):
-        descriptions.keep("", key, headers)
-        assert descriptions.of("", key) is None
+        descriptions.keep("", key, b"", headers)
+        assert descriptions.of("", key, b"") is None
     assert capsys.readouterr().out.count("keeps no metadata of objects") == 1
 
 
@@ -798,7 +810,7 @@ def test_what_describes_an_object_is_kept_or_the_write_fails(tmp_path):
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket/key").touch()
     with pytest.raises(BackendError, match="cannot be kept"):
-        Descriptions(tmp_path).keep("bucket", "key", [(b"content-type", bytes(1 << 16))])
+        Descriptions(tmp_path).keep("bucket", "key", b"", [(b"content-type", bytes(1 << 16))])
 
 
 def test_a_full_disk_is_said_to_be_for_a_while_and_keeps_nothing(s3, ann):

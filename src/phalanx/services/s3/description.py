@@ -1,8 +1,11 @@
 """What describes objects: headers that are kept with them and told with them.
 
 The server behind keeps them in memory, and of the latest 100,000 objects alone. So they are kept here as well, as an extended
-attribute of the object's own file, which goes where the file goes: what is written in an object's place is another file. The
-server takes up to 2,000 bytes of them, which is half of what ext4 has room for in the attributes of a file.
+attribute of the object's own file, which goes where the file goes: what is written in an object's place is another file.
+
+Of two who write an object at once, the first may be answered when the second's file is there already, and would describe that.
+So the attribute is named by the ETag of what was written. The server takes up to 2,000 bytes of descriptions, and ext4 has room
+for two of those in the attributes of a file: that of the late one, and the object's own.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from phalanx.services.s3.backend import BackendError
 
 HEADERS = ("content-type", "content-disposition", "content-language", "cache-control", "expires", "content-encoding")
 _OWN = b"x-amz-meta-"
-_ATTRIBUTE = "user.phalanx.description"
+_ATTRIBUTE = "user.phalanx."
+"""How an attribute's name begins, which the ETag ends: briefly, since names take of the room too."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,8 +39,8 @@ class Descriptions:
         self._buckets = buckets
         self._told = False
 
-    def keep(self, bucket: str, key: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep what describes an object that has been written. Raises BackendError where that fails.
+    def keep(self, bucket: str, key: str, etag: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep what describes an object that has been written, with this ETag. Raises BackendError where that fails.
 
         Where the file system has no such attributes the server's memory has to do, which the log then says.
         """
@@ -44,7 +48,7 @@ class Descriptions:
         if not content:
             return
         try:
-            os.setxattr(self._buckets / bucket / key, _ATTRIBUTE, content)
+            os.setxattr(self._buckets / bucket / key, _attribute(etag), content)
         except FileNotFoundError:
             return  # somebody has deleted it
         except OSError as error:
@@ -54,14 +58,18 @@ class Descriptions:
                 self._told = True
                 _log.warning("the file system keeps no metadata of objects: it is lost when S3 stops", reason=str(error))
 
-    def of(self, bucket: str, key: str) -> list[tuple[bytes, bytes]] | None:
-        """The headers that describe an object; None where none are kept."""
+    def of(self, bucket: str, key: str, etag: bytes) -> list[tuple[bytes, bytes]] | None:
+        """The headers that describe the object of this ETag; None where none are kept."""
         try:
-            content = os.getxattr(self._buckets / bucket / key, _ATTRIBUTE)
+            content = os.getxattr(self._buckets / bucket / key, _attribute(etag))
         except OSError:
             return None
         pairs = (line.partition(b":") for line in content.split(b"\n"))
         return [(_OWN + name[1:] if name.startswith(b"+") else name, value) for name, _, value in pairs]
+
+
+def _attribute(etag: bytes) -> str:
+    return _ATTRIBUTE + etag.decode("latin-1").strip('"')
 
 
 def _encoded(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -356,7 +356,7 @@ class _Turn:
         content = self._content(payload)
         async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
             if request.operation == "PutObject" and exchange.status == 200:
-                self._describe(request, request.headers)
+                self._describe(request, _etag(exchange), request.headers)
             if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
                 await self._tell(known, exchange)
                 return
@@ -426,11 +426,11 @@ class _Turn:
             if exchange.status >= 400:
                 raise answers.error(exchange.status, await exchange.whole())
         async with backend.ask("HEAD", target(bucket, key, {})) as made:
-            etag = dict(made.headers).get(b"etag", b"").decode("latin-1")
-            self._describe(request, made.headers)
+            etag = _etag(made)
+            self._describe(request, etag, made.headers)
         scheme = "https" if self._client.secure else "http"
         where = self._http.headers.get("host", b"") + self._http.path
-        await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag))
+        await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag.decode("latin-1")))
 
     async def _copy(self, request: Request, source: Source) -> None:
         """CopyObject and UploadPartCopy: what the server gives is given to it. Of itself it copies no parts, and objects with a
@@ -451,18 +451,19 @@ class _Turn:
             async with backend.ask("PUT", request.target, headers, origin.body(), length) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
-                etag = dict(exchange.headers).get(b"etag", b"").decode("latin-1")
+                etag = _etag(exchange)
         if request.operation == "CopyObject":
-            self._describe(request, headers)
-        await self._say(200, answers.copied(request.operation, etag, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"))
+            self._describe(request, etag, headers)
+        modified = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+        await self._say(200, answers.copied(request.operation, etag.decode("latin-1"), modified))
 
-    def _describe(self, request: Request, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _describe(self, request: Request, etag: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep what describes the object that the request has made."""
-        self._gateway.descriptions.keep(request.members["Bucket"], request.members["Key"], headers)
+        self._gateway.descriptions.keep(request.members["Bucket"], request.members["Key"], etag, headers)
 
     def _description(self, bucket: str, key: str, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """What describes the object that the server tells of."""
-        kept = self._gateway.descriptions.of(bucket, key)
+        kept = self._gateway.descriptions.of(bucket, key, _etag(exchange))
         return [header for header in exchange.headers if describes(header[0])] if kept is None else kept
 
     async def _give(self, known: _Known, exchange: Exchange) -> None:
@@ -612,10 +613,14 @@ def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> E
     )
 
 
+def _etag(exchange: Exchange) -> bytes:
+    """The ETag of what the server tells of, in quotes."""
+    return dict(exchange.headers).get(b"etag", b"")
+
+
 def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:
     """What conditions come to for the object that the server tells of."""
-    told = dict(exchange.headers)
-    return conditions.outcome(headers, told.get(b"etag", b""), told.get(b"last-modified", b""))
+    return conditions.outcome(headers, _etag(exchange), dict(exchange.headers).get(b"last-modified", b""))
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
