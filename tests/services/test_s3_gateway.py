@@ -787,6 +787,17 @@ def test_who_is_answered_late_describes_what_she_wrote_alone(s3):
     assert sorted(descriptions.of(BUCKET, thing["Key"], second.encode())) == own
 
 
+def test_what_is_described_without_a_content_type_has_s3s(s3):
+    admin, thing = s3.client(), {"Bucket": BUCKET, "Key": "described/untyped"}
+    admin.put_object(**thing, Body=b"x", Metadata={"a": "b"})
+    admin.copy_object(Bucket=BUCKET, Key="described/untyped-too", CopySource=f"{BUCKET}/described/untyped")
+    for name in ("untyped", "untyped-too"):
+        told = admin.head_object(Bucket=BUCKET, Key=f"described/{name}")
+        assert (told["ContentType"], told["Metadata"]) == ("binary/octet-stream", {"a": "b"})
+    answer = admin.get_object(**thing, Range="bytes=0-0", ResponseContentType="text/x")
+    assert (answer["ContentType"], answer["Metadata"]) == ("text/x", {"a": "b"})
+
+
 def test_more_than_there_is_room_for_does_not_describe_an_object(s3):
     admin, thing = s3.client(), {"Bucket": BUCKET, "Key": "described/much"}
     most = {"ContentDisposition": "y" * 900, "Metadata": {"a": "x" * 900}}

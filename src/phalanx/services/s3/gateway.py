@@ -74,6 +74,8 @@ _SILENT = AwsError(
     " closed.",
 )
 """As S3 says it; clients try again."""
+_DEFAULT_TYPE = (b"content-type", b"binary/octet-stream")
+"""S3's, of objects that were written without one."""
 _ETAG_OF_NOTHING = b'"d41d8cd98f00b204e9800998ecf8427e"'
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
@@ -476,6 +478,8 @@ class _Turn:
             await self._send({"type": "http.response.body", "body": b""})
             return
         described = self._description(known.request.members["Bucket"], known.request.members["Key"], exchange)
+        if not any(name == b"content-type" for name, _ in described):
+            described = [*described, _DEFAULT_TYPE]
         exchange.headers = [header for header in exchange.headers if not describes(header[0])] + described
         await self._pass_on(known, exchange)
 
