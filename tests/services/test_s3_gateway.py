@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -773,6 +774,20 @@ def test_what_describes_objects_outlives_the_server(s3):
     assert described(s3, "described/replaced") == anew
     for name in ("deleted", "overwritten"):
         assert described(s3, f"described/{name}") == {"ContentType": "application/octet-stream", "Metadata": {}}
+
+
+def test_of_many_who_write_an_object_at_once_none_fails_and_one_is_the_last(s3):
+    admin, keys = s3.client(), [f"described/by-many-{number}" for number in range(20)]
+
+    def write(size):
+        for key in keys:
+            admin.put_object(Bucket=BUCKET, Key=key, Body=bytes(size), ContentType=f"text/{size}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(1000, 9000, 1000)))
+    for key in keys:
+        told = admin.get_object(Bucket=BUCKET, Key=key)
+        assert told["ContentType"] == f"text/{len(told['Body'].read())}"
 
 
 def test_who_is_answered_late_describes_what_she_wrote_alone(s3):

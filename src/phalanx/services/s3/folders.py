@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from phalanx.services.s3.backend import Backend
 from phalanx.services.s3.request import target
@@ -34,6 +35,7 @@ class Folders:
         self._held: dict[str, Counter[str]] = {}
         self._alone: set[tuple[str, str]] = set()
         self._making = asyncio.Lock()
+        self._ends: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @contextmanager
     def held(self, bucket: str, keys: Iterable[str], alone: bool = False) -> Iterator[None]:
@@ -67,6 +69,13 @@ class Folders:
             held -= Counter(mine)  # what comes to nothing is left out
             if not held:
                 del self._held[bucket]
+
+    def end(self, bucket: str, key: str) -> asyncio.Lock:
+        """Held by who writes this object from before the server is sent the last of it until it has answered.
+
+        Of several who are that far at once the server fails some, and may then delete what another has written.
+        """
+        return self._ends.setdefault((bucket, key), asyncio.Lock())
 
     def may_exist(self, bucket: str, key: str) -> bool:
         """Whether there can be an object of this key beside those that there are."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -356,9 +357,11 @@ class _Turn:
         request = known.request
         headers = list(request.headers)
         content = self._content(payload)
+        if request.operation == "PutObject":
+            async with self._write(request, headers, content, payload.length) as exchange:
+                await self._tell(known, exchange)
+            return
         async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
-            if request.operation == "PutObject" and exchange.status == 200:
-                self._describe(request, _etag(exchange), request.headers)
             if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
                 await self._tell(known, exchange)
                 return
@@ -424,12 +427,13 @@ class _Turn:
             there |= found
         multipart.check(named, there, request.members.get("MpuObjectSize"))
         content = multipart.write(named)
-        async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
-            if exchange.status >= 400:
-                raise answers.error(exchange.status, await exchange.whole())
-        async with backend.ask("HEAD", target(bucket, key, {})) as made:
-            etag = _etag(made)
-            self._describe(request, etag, made.headers)
+        async with self._gateway.folders.end(bucket, key):
+            async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
+                if exchange.status >= 400:
+                    raise answers.error(exchange.status, await exchange.whole())
+            async with backend.ask("HEAD", target(bucket, key, {})) as made:
+                etag = _etag(made)
+                self._describe(request, etag, made.headers)
         scheme = "https" if self._client.secure else "http"
         where = self._http.headers.get("host", b"") + self._http.path
         await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag.decode("latin-1")))
@@ -450,14 +454,26 @@ class _Turn:
             headers = list(request.headers)
             if source.describes:
                 headers = self._description(source.bucket, source.key, origin)
-            async with backend.ask("PUT", request.target, headers, origin.body(), length) as exchange:
+            async with self._write(request, headers, origin.body(), length) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
                 etag = _etag(exchange)
-        if request.operation == "CopyObject":
-            self._describe(request, etag, headers)
         modified = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
         await self._say(200, answers.copied(request.operation, etag.decode("latin-1"), modified))
+
+    @asynccontextmanager
+    async def _write(
+        self, request: Request, headers: list[tuple[bytes, bytes]], content: AsyncGenerator[bytes, None], length: int
+    ) -> AsyncIterator[Exchange]:
+        """Have the server write an object, or a part of an upload, and keep what describes it."""
+        async with AsyncExitStack() as turn:
+            if not request.upload:
+                content = _ending(content, turn, self._gateway.folders.end(request.members["Bucket"], request.members["Key"]))
+            async with self._gateway.backend.ask("PUT", request.target, headers, content, length) as exchange:
+                if not request.upload and exchange.status == 200:
+                    self._describe(request, _etag(exchange), headers)
+                await turn.aclose()
+                yield exchange
 
     def _describe(self, request: Request, etag: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep what describes the object that the request has made."""
@@ -625,6 +641,19 @@ def _etag(exchange: Exchange) -> bytes:
 def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:
     """What conditions come to for the object that the server tells of."""
     return conditions.outcome(headers, _etag(exchange), dict(exchange.headers).get(b"last-modified", b""))
+
+
+async def _ending(content: AsyncGenerator[bytes, None], turn: AsyncExitStack, end: asyncio.Lock) -> AsyncGenerator[bytes, None]:
+    """The content, of which the last piece comes only when `end` is had, which `turn` gives back."""
+    held = b""
+    async with aclosing(content):
+        async for piece in content:
+            if held:
+                yield held
+            held = piece
+        await turn.enter_async_context(end)
+        if held:
+            yield held
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
