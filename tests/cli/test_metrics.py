@@ -114,6 +114,7 @@ def test_neither_a_fleet_that_hangs_nor_a_store_that_is_away_keeps_a_scrape(open
 
 
 def test_dashboard_and_alerts_ask_for_metrics_and_labels_that_there_are(opened, tmp_path):
+    import phalanx.cli.door
     import phalanx.cli.serve  # noqa: F401
 
     text = scrape(opened(), f"Bearer {(tmp_path / 'metrics.token').read_text()}").body.decode()
