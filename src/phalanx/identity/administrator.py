@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from phalanx.identity import names
+from phalanx.identity import access_keys, names
 from phalanx.identity.seal import Seal
-from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.identity import AccessKey, User
 
@@ -23,8 +22,5 @@ def ensure(database: Database, seal: Seal) -> tuple[str, str]:
         key = transaction.scalars(keys).first()
         if key is not None:
             return key.id, seal.open(key.secret, key.id)
-        id, secret = names.access_key_id("AKIA"), names.secret_key()
-        transaction.add(
-            AccessKey(id=id, secret=seal.close(secret, id), user_name=names.ADMINISTRATOR, active=True, created=now_ms())
-        )
-        return id, secret
+        made, secret = access_keys.make(transaction, seal, names.ADMINISTRATOR)
+        return made.id, secret

@@ -5,11 +5,10 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from phalanx.identity import names
+from phalanx.identity import access_keys, names
 from phalanx.identity.directory import Directory
 from phalanx.services.iam.entities import conflict, no_such, over, page, user_of
 from phalanx.services.times import whole_second
-from phalanx.store.base import now_ms
 from phalanx.store.identity import AccessKey
 from phalanx.wire.service import Caller, Members
 
@@ -21,14 +20,13 @@ def create_access_key(directory: Directory, session: Session, caller: Caller, me
     user = user_of(session, caller, members)
     if (session.scalar(select(func.count()).select_from(AccessKey).filter_by(user_name=user.name)) or 0) >= KEYS_PER_USER:
         raise over("AccessKeysPerUser", KEYS_PER_USER)
-    id, secret, now = names.access_key_id("AKIA"), names.secret_key(), now_ms()
-    session.add(AccessKey(id=id, secret=directory.seal.close(secret, id), user_name=user.name, active=True, created=now))
+    made, secret = access_keys.make(session, directory.seal, user.name)
     key = {
         "UserName": user.name,
-        "AccessKeyId": id,
+        "AccessKeyId": made.id,
         "Status": "Active",
         "SecretAccessKey": secret,
-        "CreateDate": whole_second(now),
+        "CreateDate": whole_second(made.created),
     }
     return {"AccessKey": key}
 
