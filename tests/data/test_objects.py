@@ -1,10 +1,11 @@
 import io
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ProxyConnectionError
 
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
@@ -59,6 +60,26 @@ def test_an_unreachable_store_is_ours_and_a_refused_key_the_users(store, free_po
     wrong = ObjectStore(store.endpoint, "us-east-1", store.access_key, "wrong")
     with pytest.raises(DataError, match=r"^ClientError: Data download failed:SignatureDoesNotMatch"):
         objects.has_objects(wrong, "s3://bkt/a")
+
+
+def test_neither_proxies_nor_aws_clients_configuration_come_between(store, bucket, free_port, tmp_path, monkeypatch):
+    """A proxy would be shown the data, and what a user has configured for AWS is not for this store."""
+    name, s3 = bucket
+    s3.put_object(Bucket=name, Key="a", Body=b"1")
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n    use_accelerate_endpoint = true\n")
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, nobody)
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    objects._client.cache_clear()
+    try:
+        assert objects.has_objects(store, f"s3://{name}/a")
+        with pytest.raises(ProxyConnectionError):
+            objects.client(replace(store, proxied=True), attempts=1, patience=0).list_buckets()
+    finally:
+        objects._client.cache_clear()
 
 
 class _Away(BaseHTTPRequestHandler):

@@ -696,7 +696,7 @@ class _Service:
             secret_key = os.environ.get("PHALANX_S3_SECRET_KEY")
             if not access_key or not secret_key:
                 fail("An external S3 needs PHALANX_S3_ACCESS_KEY and PHALANX_S3_SECRET_KEY in the environment.")
-            return ObjectStore(self._external, REGION, access_key, secret_key), None
+            return ObjectStore(self._external, REGION, access_key, secret_key, proxied=True), None
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
         port, outside = _kept_port(self._data_dir / embedded.PORT, host), None

@@ -33,7 +33,7 @@ class RoleCredentials:
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
     """How to reach S3. `endpoint` None means AWS's own for the region; `token` belongs to the access key of a session; `keys`
-    open objects that jobs wrote encrypted."""
+    open objects that jobs wrote encrypted. Proxies that the environment names may be asked only where it is `proxied`."""
 
     endpoint: str | None
     region: str
@@ -41,6 +41,7 @@ class ObjectStore:
     secret_key: str = field(repr=False)
     keys: tuple[DataKey, ...] = ()
     token: str | None = field(default=None, repr=False)
+    proxied: bool = False
 
     @property
     def location(self) -> tuple[str, str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
@@ -66,12 +68,23 @@ def _client(store: ObjectStore, connections: int, attempts: int, timeout: float,
         max_pool_connections=connections,
         response_checksum_validation="when_required" if own else "when_supported",
         request_checksum_calculation="when_required" if own else "when_supported",
+        # To the platform's own S3 requests go in the clear: a proxy would be shown the data.
+        proxies=None if store.proxied else {},
     )
-    # A session of its own: boto3's default session is shared between threads and reads the environment's profile.
-    session = boto3.session.Session(store.access_key, store.secret_key, store.token, region_name=store.region)
+    session = boto3.session.Session(
+        store.access_key, store.secret_key, store.token, region_name=store.region, botocore_session=unconfigured()
+    )
     made = session.client("s3", endpoint_url=store.endpoint, config=config)
     made.meta.events.register("needs-retry.s3", partial(_again, patience))
     return made
+
+
+def unconfigured() -> botocore.session.Session:
+    """A session that reads no configuration of AWS's clients: no profile, no file of the user's says how Phalanx asks."""
+    nothing = (None, None, os.devnull, None)
+    return botocore.session.Session(
+        session_vars={"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
+    )
 
 
 def _again(
