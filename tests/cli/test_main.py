@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_env_imports_nothing_that_it_does_not_need():
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout == "set()\n"
+
+
+def test_what_debian_has_in_sbin_is_found_under_cron(monkeypatch, tmp_path):
+    """Else the service would say ready, and every encrypted job fail for want of nft."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    CliRunner().invoke(app, ["explain", "--data-dir", str(tmp_path), "no-such-job"])
+    assert shutil.which("nft") is not None
+    assert os.environ["PATH"].startswith("/usr/bin:/bin:")

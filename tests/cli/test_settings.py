@@ -7,9 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
 import typer
 import yaml
+from botocore.utils import get_environ_proxies
 from typer.testing import CliRunner
 
 from phalanx.cli.env import access, env, variables
@@ -45,6 +47,33 @@ def test_env_points_every_client_at_the_service(data_dir):
     config = yaml.safe_load(Path(found["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"]).read_text())
     modules = config["SageMaker"]["PythonSDK"]["Modules"]
     assert modules == {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": "sagemaker-eu-central-1-210987654321"}}
+
+
+@pytest.mark.parametrize("service", ["sagemaker", "s3", "sts"])
+def test_env_wins_over_what_the_shell_holds(data_dir, monkeypatch, tmp_path, service):
+    """Else the job and its data would go to AWS itself, or in the clear through a proxy."""
+    (tmp_path / "config").write_text("[default]\nignore_configured_endpoint_urls = true\n")
+    held = {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SESSION_TOKEN": "another's",
+        "AWS_SECURITY_TOKEN": "another's",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_ENDPOINT_URL_SAGEMAKER": "http://192.0.2.1",
+        "AWS_ENDPOINT_URL_S3": "http://192.0.2.1",
+        "AWS_ENDPOINT_URL_STS": "http://192.0.2.1",
+        "HTTP_PROXY": "http://192.0.2.2:3128",
+        "http_proxy": "http://192.0.2.2:3128",
+        "no_proxy": "example.org",
+    }
+    for name, value in held.items():
+        monkeypatch.setenv(name, value)
+    for name, value in variables(data_dir).items():
+        monkeypatch.setenv(name, value)
+    session = boto3.session.Session()
+    assert session.client(service).meta.endpoint_url == f"http://127.0.0.1:{2 if service == 's3' else 1}"
+    assert session.get_credentials().token is None
+    assert get_environ_proxies("http://127.0.0.1:1/") == {}
+    assert variables(data_dir)["no_proxy"] == "example.org,127.0.0.1"  # as in a shell that is given it twice
 
 
 def test_env_keeps_what_the_hosts_administrator_has_configured(data_dir, tmp_path, monkeypatch):

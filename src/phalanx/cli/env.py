@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from phalanx.cli.settings import DEFAULT_DATA_DIR, AdminKey, DataDir, Endpoints,
 WAIT_SECONDS = 120.0
 """How long `--wait` waits for a service that starts."""
 _OVERRIDE = "SAGEMAKER_ADMIN_CONFIG_OVERRIDE"
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _HOSTS = "/etc/xdg/sagemaker/config.yaml"
 """Where the SDKs look for an administrator's configuration (platformdirs' site_config_dir)."""
 
@@ -56,7 +58,24 @@ def _listens(url: str) -> bool:
 
 def variables(data_dir: Path) -> dict[str, str]:
     """The environment of a client of the service in `data_dir`, the SageMaker SDKs among them."""
-    return {**access(data_dir), _OVERRIDE: str(sdk_config(data_dir, Endpoints.load(data_dir)))}
+    endpoints = Endpoints.load(data_dir)
+    return {**access(data_dir), _OVERRIDE: str(sdk_config(data_dir, endpoints)), **_in_place_of(os.environ, endpoints)}
+
+
+def _in_place_of(shell: Mapping[str, str], endpoints: Endpoints) -> dict[str, str]:
+    """What takes the place of a shell's variables that would lead clients elsewhere: to AWS itself, a proxy, another's session.
+
+    They are given another value, for a line that unsets one is none of the `export NAME=value` that programs read.
+    """
+    found = {name: "" for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN") if shell.get(name)}
+    ours = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+    found |= {name: endpoints.endpoint for name in shell if name.startswith("AWS_ENDPOINT_URL_") and name not in ours}
+    if any(shell.get(name) for name in _PROXIES):
+        hosts = {urlsplit(url).hostname or "" for url in (endpoints.endpoint, endpoints.s3)}
+        for name in ("no_proxy", "NO_PROXY"):
+            given = [entry for entry in shell.get(name, "").split(",") if entry.strip()]
+            found[name] = ",".join([*given, *sorted(hosts.difference(given))])
+    return found
 
 
 def access(data_dir: Path) -> dict[str, str]:
@@ -71,6 +90,8 @@ def access(data_dir: Path) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_REGION": endpoints.region,
         "AWS_DEFAULT_REGION": endpoints.region,
+        # A shell, or a file of the user's, that says otherwise would have clients ask AWS itself.
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
         # The embedded S3 server answers ranged reads with the checksum of the whole object, which boto3 would take for damage.
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         # Over TLS, newer clients would send checksums in a trailer, which it does not know either.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,3 +103,6 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 @app.callback()
 def main() -> None:
     """Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances."""
+    # cron, su and `env -i` leave out where Debian has nft, and what else the host is asked by.
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([*path, *(place for place in ("/usr/sbin", "/sbin") if place not in path)])
