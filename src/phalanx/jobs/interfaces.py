@@ -86,7 +86,7 @@ def allocate(
     The hosts take turns over the subnets, each the lowest free address; a full subnet is passed over. Raises NoAddress
     where all are full, InterfaceError where a subnet does not exist.
     """
-    found = {row.id: row for row in session.scalars(select(Subnet).where(Subnet.id.in_(subnets)).with_for_update())}
+    found = {row.id: row for row in session.scalars(select(Subnet).where(Subnet.id.in_(subnets)))}
     for subnet in subnets:
         if subnet not in found:
             raise InterfaceError(f"The subnet ID '{subnet}' does not exist")

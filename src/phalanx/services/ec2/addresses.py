@@ -126,7 +126,7 @@ def release_address(session: Session, caller: Caller, request: Members) -> Membe
     if allocation is not None and text is not None:
         raise invalid_combination("You may specify public IP or allocation id, but not both in the same call")
     if allocation is not None:
-        doomed = find(session, ElasticAddress, allocation, lock=True)
+        doomed = find(session, ElasticAddress, allocation)
     elif text is not None:
         by_address = session.scalars(select(ElasticAddress).filter_by(address=text)).first()
         if by_address is None:

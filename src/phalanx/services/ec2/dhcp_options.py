@@ -82,15 +82,15 @@ def describe_dhcp_options(session: Session, caller: Caller, request: Members) ->
 
 def associate_dhcp_options(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """AssociateDhcpOptions; `default` leaves the VPC without any. Raises AwsError with NotFound of either."""
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     wanted = request["DhcpOptionsId"]
-    vpc.dhcp_options_id = None if wanted == NONE else find(session, DhcpOptions, wanted, lock=True).id
+    vpc.dhcp_options_id = None if wanted == NONE else find(session, DhcpOptions, wanted).id
     return [vpc.id], {}
 
 
 def delete_dhcp_options(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteDhcpOptions. Raises AwsError InvalidDhcpOptionID.NotFound, DependencyViolation (a VPC has them)."""
-    doomed = find(session, DhcpOptions, request["DhcpOptionsId"], lock=True)
+    doomed = find(session, DhcpOptions, request["DhcpOptionsId"])
     if session.scalar(select(exists().where(Vpc.dhcp_options_id == doomed.id))):
         raise dependency_violation(f"The dhcpOptions '{doomed.id}' has dependencies and cannot be deleted.")
     tags.forget(session, [doomed.id])

@@ -60,8 +60,8 @@ def attach_internet_gateway(session: Session, caller: Caller, request: Members) 
     Raises AwsError InvalidInternetGatewayID.NotFound, InvalidVpcID.NotFound, Resource.AlreadyAssociated,
     InvalidParameterValue (the VPC has another).
     """
-    gateway = find(session, InternetGateway, request["InternetGatewayId"], lock=True)
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    gateway = find(session, InternetGateway, request["InternetGatewayId"])
+    vpc = find(session, Vpc, request["VpcId"])
     if gateway.vpc_id is not None:
         text = f"resource {gateway.id} is already attached to network {gateway.vpc_id}"
         raise AwsError("Resource.AlreadyAssociated", text)
@@ -77,8 +77,8 @@ def detach_internet_gateway(session: Session, caller: Caller, request: Members) 
     Raises AwsError InvalidInternetGatewayID.NotFound, InvalidVpcID.NotFound, Gateway.NotAttached, DependencyViolation
     (the VPC has public addresses).
     """
-    gateway = find(session, InternetGateway, request["InternetGatewayId"], lock=True)
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    gateway = find(session, InternetGateway, request["InternetGatewayId"])
+    vpc = find(session, Vpc, request["VpcId"])
     if gateway.vpc_id != vpc.id:
         raise AwsError("Gateway.NotAttached", f"resource {gateway.id} is not attached to network {vpc.id}")
     public = exists().where(
@@ -95,7 +95,7 @@ def detach_internet_gateway(session: Session, caller: Caller, request: Members) 
 
 def delete_internet_gateway(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteInternetGateway. Raises AwsError InvalidInternetGatewayID.NotFound, DependencyViolation (it is attached)."""
-    gateway = find(session, InternetGateway, request["InternetGatewayId"], lock=True)
+    gateway = find(session, InternetGateway, request["InternetGatewayId"])
     if gateway.vpc_id is not None:
         raise dependency_violation(f"The internetGateway '{gateway.id}' has dependencies and cannot be deleted.")
     tags.forget(session, [gateway.id])

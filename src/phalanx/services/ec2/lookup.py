@@ -68,16 +68,12 @@ _KINDS: dict[type[Any], _Kind] = {
 }
 
 
-def find(session: Session, kind: type[Row], resource_id: str, *, lock: bool = False) -> Row:
-    """The resource of that id.
-
-    `lock` holds the row until the transaction ends, so that a check of what belongs to it stays true (on SQLite the
-    transaction itself does). Raises AwsError: the kind's Malformed or NotFound.
-    """
-    return find_all(session, kind, [resource_id], lock=lock)[0]
+def find(session: Session, kind: type[Row], resource_id: str) -> Row:
+    """The resource of that id. Raises AwsError: the kind's Malformed or NotFound."""
+    return find_all(session, kind, [resource_id])[0]
 
 
-def find_all(session: Session, kind: type[Row], ids: Sequence[str], *, lock: bool = False) -> list[Row]:
+def find_all(session: Session, kind: type[Row], ids: Sequence[str]) -> list[Row]:
     """The resources of those ids; all of the kind where `ids` is empty. Raises AwsError as `find` does."""
     name = _KINDS[kind]
     for resource_id in ids:
@@ -86,8 +82,6 @@ def find_all(session: Session, kind: type[Row], ids: Sequence[str], *, lock: boo
     query = select(kind)
     if ids:
         query = query.where(kind.id.in_(ids))
-    if lock:
-        query = query.with_for_update()
     found = list(session.scalars(query))
     known = {row.id for row in found}
     for resource_id in ids:

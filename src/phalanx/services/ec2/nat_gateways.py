@@ -43,7 +43,7 @@ def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Me
         raise unsupported(f"The parameter AvailabilityMode must be '{_ZONAL}'")
     if "SubnetId" not in request:
         raise missing_parameter("SubnetId")
-    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    subnet = find(session, Subnet, request["SubnetId"])
     asked = tags.requested(request, "natgateway")
     address = _address(session, subnet, request)
     gateway = NatGateway(
@@ -84,7 +84,7 @@ def describe_nat_gateways(session: Session, caller: Caller, request: Members) ->
 
 def delete_nat_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DeleteNatGateway: its addresses are free, routes to it become blackholes. Raises AwsError NatGatewayNotFound."""
-    gateway = find(session, NatGateway, request["NatGatewayId"], lock=True)
+    gateway = find(session, NatGateway, request["NatGatewayId"])
     if gateway.state != "deleted":
         network_interfaces.remove(session, session.get_one(NetworkInterface, gateway.interface_id))
         gateway.state, gateway.deleted = "deleted", now_ms()
@@ -100,7 +100,7 @@ def _address(session: Session, subnet: Subnet, request: Members) -> ElasticAddre
         return None
     if allocation is None:
         raise missing_parameter("AllocationId")
-    address = find(session, ElasticAddress, allocation, lock=True)
+    address = find(session, ElasticAddress, allocation)
     if addresses.holder(session, address) is not None:
         text = f"Elastic IP address [{address.id}] is already associated"
         raise AwsError("Resource.AlreadyAssociated", text)

@@ -183,7 +183,7 @@ def _permissions(session: Session, caller: Caller, group: SecurityGroup, structu
         peer = _peer(session, caller, group, source)
         yield Permission(protocol, from_port, to_port, peer_group=peer, description=description(source))
     for source in lists:
-        prefix_list = prefix_lists.known(session, caller, source.get("PrefixListId", ""), lock=True)
+        prefix_list = prefix_lists.known(session, caller, source.get("PrefixListId", ""))
         yield Permission(protocol, from_port, to_port, prefix_list=prefix_list.id, description=description(source))
 
 

@@ -30,12 +30,12 @@ _RESERVED = "com.amazonaws"
 """What the names of AWS's own lists begin with, and no other's."""
 
 
-def known(session: Session, caller: Caller, list_id: str, *, lock: bool = False) -> PrefixList:
+def known(session: Session, caller: Caller, list_id: str) -> PrefixList:
     """The prefix list of that id, the account's own or AWS's. Raises AwsError InvalidPrefixListID.NotFound."""
     for managed in _managed_by_aws(caller.region):
         if managed.id == list_id:
             return managed
-    return find(session, PrefixList, list_id, lock=lock)
+    return find(session, PrefixList, list_id)
 
 
 def of_service(name: str) -> PrefixList:
@@ -192,8 +192,8 @@ def _selected(session: Session, caller: Caller, request: Members) -> list[Prefix
 
 
 def _own(session: Session, caller: Caller, list_id: str) -> PrefixList:
-    """The account's own list of that id, locked."""
-    named = known(session, caller, list_id, lock=True)
+    """The account's own list of that id."""
+    named = known(session, caller, list_id)
     if _owner(named, caller) == _AWS:
         raise AwsError("OperationNotPermitted", f"The prefix list '{list_id}' is managed by AWS.")
     return named

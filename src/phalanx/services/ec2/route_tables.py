@@ -54,7 +54,7 @@ def forget_subnet(session: Session, subnet: Subnet) -> None:
 
 def create_route_table(session: Session, caller: Caller, request: Members) -> Members:
     """CreateRouteTable. Raises AwsError InvalidVpcID.NotFound, InvalidParameterValue."""
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     asked = tags.requested(request, "route-table")
     table = RouteTable(vpc_id=vpc.id)
     session.add(table)
@@ -96,7 +96,7 @@ def describe_route_tables(session: Session, caller: Caller, request: Members) ->
 
 def delete_route_table(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteRouteTable. Raises AwsError InvalidRouteTableID.NotFound, DependencyViolation (it applies to something)."""
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
+    table = find(session, RouteTable, request["RouteTableId"])
     if session.scalar(select(exists().where(RouteTableAssociation.route_table_id == table.id))):
         raise dependency_violation(f"The routeTable '{table.id}' has dependencies and cannot be deleted.")
     remove(session, table)
@@ -114,8 +114,8 @@ def associate_route_table(session: Session, caller: Caller, request: Members) ->
             raise unsupported(f"The parameter {member} is not supported")
     if "SubnetId" not in request:
         raise missing_parameter("subnetId")
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
-    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    table = find(session, RouteTable, request["RouteTableId"])
+    subnet = find(session, Subnet, request["SubnetId"])
     if subnet.vpc_id != table.vpc_id:
         raise different(f"Route table {table.id}", f"subnet {subnet.id}")
     association = session.scalars(select(RouteTableAssociation).filter_by(subnet_id=subnet.id)).first()
@@ -131,7 +131,7 @@ def associate_route_table(session: Session, caller: Caller, request: Members) ->
 
 def disassociate_route_table(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DisassociateRouteTable. Raises AwsError InvalidAssociationID.NotFound, InvalidParameterValue (a main table's)."""
-    association = find(session, RouteTableAssociation, request["AssociationId"], lock=True)
+    association = find(session, RouteTableAssociation, request["AssociationId"])
     if association.subnet_id is None:
         raise invalid_parameter(f"cannot disassociate the main route table association {association.id}")
     table = find(session, RouteTable, association.route_table_id)
@@ -144,8 +144,8 @@ def replace_route_table_association(session: Session, caller: Caller, request: M
 
     Raises AwsError InvalidAssociationID.NotFound, InvalidRouteTableID.NotFound, InvalidParameterValue (another VPC).
     """
-    association = find(session, RouteTableAssociation, request["AssociationId"], lock=True)
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
+    association = find(session, RouteTableAssociation, request["AssociationId"])
+    table = find(session, RouteTable, request["RouteTableId"])
     if find(session, RouteTable, association.route_table_id).vpc_id != table.vpc_id:
         raise different(f"Route table {table.id}", f"association {association.id}")
     subnet_id, vpc_id = association.subnet_id, association.vpc_id

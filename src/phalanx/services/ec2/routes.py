@@ -53,7 +53,7 @@ def create_route(session: Session, caller: Caller, request: Members) -> tuple[Se
     Raises AwsError InvalidRouteTableID.NotFound, RouteAlreadyExists, InvalidParameterValue, InvalidParameterCombination,
     MissingParameter, the target's NotFound, RouteNotSupported, UnsupportedOperation.
     """
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
+    table = find(session, RouteTable, request["RouteTableId"])
     destination = _destination(session, caller, request)
     target = _target(session, table, request)
     if destination in _taken(session, table):
@@ -72,7 +72,7 @@ def create_route(session: Session, caller: Caller, request: Members) -> tuple[Se
 
 def replace_route(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """ReplaceRoute: another target. Raises AwsError as CreateRoute does; InvalidParameterValue where there is no route."""
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
+    table = find(session, RouteTable, request["RouteTableId"])
     destination = _destination(session, caller, request)
     target = _target(session, table, request)
     route = session.get(Route, (table.id, destination))
@@ -85,7 +85,7 @@ def replace_route(session: Session, caller: Caller, request: Members) -> tuple[S
 
 def delete_route(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
     """DeleteRoute. Raises AwsError InvalidRouteTableID.NotFound, InvalidRoute.NotFound, InvalidParameterValue."""
-    table = find(session, RouteTable, request["RouteTableId"], lock=True)
+    table = find(session, RouteTable, request["RouteTableId"])
     destination = _destination(session, caller, request)
     route = session.get(Route, (table.id, destination))
     if route is not None:
@@ -173,7 +173,7 @@ def _destination(session: Session, caller: Caller, request: Members) -> str:
         raise invalid_combination(f"The parameter {named[0]} cannot be used with the parameter {named[1]}")
     text: str = request[named[0]]
     if named[0] == "DestinationPrefixListId":
-        return prefix_lists.known(session, caller, text, lock=True).id
+        return prefix_lists.known(session, caller, text).id
     network = parse_v4(text) if named[0] == "DestinationCidrBlock" else parse_v6(text)
     if network is None:
         parameter = named[0][0].lower() + named[0][1:]

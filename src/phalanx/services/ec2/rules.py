@@ -51,7 +51,7 @@ def modify_security_group_rules(session: Session, caller: Caller, request: Membe
     Raises AwsError InvalidGroup.NotFound, InvalidSecurityGroupRuleId.NotFound, InvalidPermission.Duplicate,
     InvalidParameterValue, InvalidParameterCombination, MissingParameter, RulesPerSecurityGroupLimitExceeded.
     """
-    group = find(session, SecurityGroup, request["GroupId"], lock=True)
+    group = find(session, SecurityGroup, request["GroupId"])
     rules = {rule.id: rule for direction in DIRECTIONS for rule in _rules(session, group, direction)}
     updates = request["SecurityGroupRules"]
     if not updates:
@@ -104,7 +104,7 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.Duplicate, InvalidParameterValue, MissingParameter,
     RulesPerSecurityGroupLimitExceeded.
     """
-    group = named(session, request, lock=True)
+    group = named(session, request)
     wanted = permissions.requested(session, caller, group, request)
     if not wanted:
         raise missing_parameter("ipPermissions")
@@ -130,7 +130,7 @@ def _revoke(session: Session, caller: Caller, request: Members, direction: Direc
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
     InvalidParameterValue, MissingParameter.
     """
-    group = named(session, request, lock=True)
+    group = named(session, request)
     ids = list(dict.fromkeys(request.get("SecurityGroupRuleIds", [])))
     unwanted = permissions.requested(session, caller, group, request)
     if not ids and not unwanted:
@@ -160,7 +160,7 @@ def _update_descriptions(session: Session, caller: Caller, request: Members, dir
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
     InvalidParameterValue, InvalidParameterCombination, MissingParameter.
     """
-    group = named(session, request, lock=True)
+    group = named(session, request)
     by_id, structures = request.get("SecurityGroupRuleDescriptions", []), request.get("IpPermissions", [])
     if by_id and structures:
         raise invalid_combination("The parameter IpPermissions cannot be used with the parameter SecurityGroupRuleDescriptions")

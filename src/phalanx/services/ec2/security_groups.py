@@ -32,7 +32,7 @@ def remove(session: Session, group: SecurityGroup) -> None:
     session.flush()
 
 
-def named(session: Session, request: Members, *, lock: bool = False) -> SecurityGroup:
+def named(session: Session, request: Members) -> SecurityGroup:
     """The group of a request's GroupId, or GroupName (default VPC only).
 
     Raises AwsError InvalidGroup.NotFound, InvalidGroupId.Malformed, MissingParameter.
@@ -42,7 +42,7 @@ def named(session: Session, request: Members, *, lock: bool = False) -> Security
         raise missing_parameter("groupName or groupId")
     if group_id is None:
         group_id = group_by_name(session, str(name)).id
-    return find(session, SecurityGroup, group_id, lock=lock)
+    return find(session, SecurityGroup, group_id)
 
 
 def create_security_group(session: Session, caller: Caller, request: Members) -> Members:
@@ -151,7 +151,7 @@ def delete_security_group(session: Session, caller: Caller, request: Members) ->
     Raises AwsError InvalidGroup.NotFound, CannotDelete (a VPC's default group), DependencyViolation (an interface,
     an endpoint or another group's rule refers to it).
     """
-    group = named(session, request, lock=True)
+    group = named(session, request)
     if group.is_default:
         text = f'the specified group: "{group.id}" name: "{group.name}" cannot be deleted by a user'
         raise AwsError("CannotDelete", text)
@@ -172,11 +172,11 @@ def _add(session: Session, group: SecurityGroup) -> None:
 
 def _vpc(session: Session, vpc_id: str | None) -> Vpc:
     if vpc_id is not None:
-        return find(session, Vpc, vpc_id, lock=True)
+        return find(session, Vpc, vpc_id)
     vpc = default_vpc(session)
     if vpc is None:
         raise AwsError("VPCIdNotSpecified", "No default VPC for this user")
-    return find(session, Vpc, vpc.id, lock=True)
+    return vpc
 
 
 def _checked_name(text: str) -> str:

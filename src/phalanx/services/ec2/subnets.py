@@ -45,7 +45,7 @@ def create_subnet(session: Session, caller: Caller, request: Members) -> Members
     for member in _NOT_SERVED:
         if request.get(member):
             raise unsupported(f"The parameter {member} is not supported")
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     text = request.get("CidrBlock")
     if text is None:
         raise missing_parameter("cidrBlock")
@@ -106,7 +106,7 @@ def modify_subnet_attribute(session: Session, caller: Caller, request: Members) 
 
     Raises AwsError InvalidSubnetID.NotFound, InvalidParameterCombination, MissingParameter, UnsupportedOperation.
     """
-    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    subnet = find(session, Subnet, request["SubnetId"])
     named = [member for member in request if member != "SubnetId"]
     if not named:
         raise missing_parameter("attribute")
@@ -123,7 +123,7 @@ def modify_subnet_attribute(session: Session, caller: Caller, request: Members) 
 
 def delete_subnet(session: Session, caller: Caller, request: Members) -> Members:
     """DeleteSubnet, with its association to a route table. Raises AwsError InvalidSubnetID.NotFound, DependencyViolation."""
-    subnet = find(session, Subnet, request["SubnetId"], lock=True)
+    subnet = find(session, Subnet, request["SubnetId"])
     if session.scalar(select(exists().where(NetworkInterface.subnet_id == subnet.id))):
         raise dependency_violation(f"The subnet '{subnet.id}' has dependencies and cannot be deleted.")
     route_tables.forget_subnet(session, subnet)

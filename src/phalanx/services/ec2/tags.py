@@ -150,7 +150,7 @@ def _existing(session: Session, resource_id: str) -> None:
     named = _TYPES.get(resource_id.partition("-")[0])
     if named is None:
         raise AwsError("InvalidID", f"The ID '{resource_id}' is not valid")
-    find(session, named[1], resource_id, lock=True)
+    find(session, named[1], resource_id)
 
 
 def _checked(pairs: Iterable[Members]) -> dict[str, str]:

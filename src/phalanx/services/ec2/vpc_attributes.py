@@ -34,7 +34,7 @@ def modify_vpc_attribute(session: Session, caller: Caller, request: Members) -> 
 
     Raises AwsError InvalidVpcID.NotFound, InvalidParameterCombination, MissingParameter.
     """
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     named = [(member, column) for member, column in _ATTRIBUTES.values() if member in request]
     if not named:
         raise missing_parameter("attribute")

@@ -55,7 +55,7 @@ def create_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
     kind = request.get("VpcEndpointType", "Gateway")
     if kind not in endpoint_services.KINDS:
         raise unsupported(f"The parameter VpcEndpointType must be one of {', '.join(endpoint_services.KINDS)}")
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     endpoint = VpcEndpoint(
         vpc_id=vpc.id,
         kind=kind,
@@ -104,7 +104,7 @@ def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> t
     Raises AwsError InvalidVpcEndpointId.NotFound, and as CreateVpcEndpoint does.
     """
     _refuse_unsupported(caller, request)
-    endpoint = find(session, VpcEndpoint, request["VpcEndpointId"], lock=True)
+    endpoint = find(session, VpcEndpoint, request["VpcEndpointId"])
     of_gateways = ("AddRouteTableIds", "RemoveRouteTableIds")
     of_interfaces = ("AddSubnetIds", "RemoveSubnetIds", "AddSecurityGroupIds", "RemoveSecurityGroupIds")
     _check_kind(endpoint, request, of_gateways, of_interfaces)
@@ -128,7 +128,7 @@ def delete_vpc_endpoints(session: Session, caller: Caller, request: Members) -> 
     """DeleteVpcEndpoints: those that are there; the others are told as unsuccessful."""
     unsuccessful, vpc_ids = [], set()
     for endpoint_id in dict.fromkeys(request["VpcEndpointIds"]):
-        endpoint = session.get(VpcEndpoint, endpoint_id, with_for_update=True)
+        endpoint = session.get(VpcEndpoint, endpoint_id)
         if endpoint is None:
             text = f"The Vpc Endpoint Id '{endpoint_id}' does not exist"
             unsuccessful.append({"ResourceId": endpoint_id, "Error": {"Code": "InvalidVpcEndpoint.NotFound", "Message": text}})
@@ -190,7 +190,7 @@ def _private_dns(vpc: Vpc, kind: str, request: Members) -> bool:
 
 def _add_route_tables(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) -> None:
     prefix_list = prefix_lists.of_service(endpoint.service).id
-    for table in find_all(session, RouteTable, ids, lock=True) if ids else []:
+    for table in find_all(session, RouteTable, ids) if ids else []:
         if table.vpc_id != endpoint.vpc_id:
             text = f"Route table {table.id} and endpoint belong to different networks."
             raise AwsError("InvalidParameter", text)
@@ -215,7 +215,7 @@ def _remove_route_tables(session: Session, endpoint: VpcEndpoint, ids: Sequence[
 
 
 def _add_groups(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) -> None:
-    for group in find_all(session, SecurityGroup, ids, lock=True) if ids else []:
+    for group in find_all(session, SecurityGroup, ids) if ids else []:
         if group.vpc_id != endpoint.vpc_id:
             raise different_networks()
         session.merge(VpcEndpointGroup(endpoint_id=endpoint.id, group_id=group.id))
@@ -245,7 +245,7 @@ def _add_subnets(session: Session, endpoint: VpcEndpoint, ids: Sequence[str]) ->
     present = {interface.subnet_id for interface in _interfaces(session, endpoint)}
     zones = set(session.scalars(select(Subnet.zone).where(Subnet.id.in_(present))))
     for subnet_id in dict.fromkeys(ids):
-        subnet = find(session, Subnet, subnet_id, lock=True)
+        subnet = find(session, Subnet, subnet_id)
         if subnet.vpc_id != endpoint.vpc_id:
             raise AwsError("InvalidParameter", f"Subnet {subnet.id} and endpoint belong to different networks.")
         if subnet.id in present:

@@ -99,7 +99,7 @@ def delete_vpc(session: Session, caller: Caller, request: Members) -> Members:
 
     Raises AwsError InvalidVpcID.NotFound, DependencyViolation (anything else is in it).
     """
-    vpc = find(session, Vpc, request["VpcId"], lock=True)
+    vpc = find(session, Vpc, request["VpcId"])
     groups = list(session.scalars(select(SecurityGroup).filter_by(vpc_id=vpc.id)))
     tables = list(session.scalars(select(RouteTable).filter_by(vpc_id=vpc.id)))
     inside = (Subnet, NetworkInterface, InternetGateway, VpcEndpoint)
