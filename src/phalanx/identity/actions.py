@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from phalanx.identity import names
+from phalanx.store.network import BY_PREFIX
 from phalanx.wire.service import Caller, Members
 
 Need = tuple[str, str]
@@ -58,22 +59,6 @@ _EC2_TYPES = {
     "Gateway": "internet-gateway",
 }
 """Resource types by what members with their ids are called, without `Id` or `Ids`."""
-_EC2_BY_ID = {
-    "vpc": "vpc",
-    "subnet": "subnet",
-    "sg": "security-group",
-    "sgr": "security-group-rule",
-    "rtb": "route-table",
-    "igw": "internet-gateway",
-    "nat": "natgateway",
-    "eipalloc": "elastic-ip",
-    "vpce": "vpc-endpoint",
-    "dopt": "dhcp-options",
-    "pl": "prefix-list",
-    "eni": "network-interface",
-    "acl": "network-acl",
-}
-"""Resource types by what ids begin with."""
 _EC2_MADE = {
     "CreateVpc": "vpc",
     "CreateDefaultVpc": "vpc",
@@ -184,12 +169,18 @@ def _ec2(base: str, operation: str, members: Members, find: Find) -> Iterator[st
         stem = re.sub(r"Ids?$", "", name)
         ids = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
         if name == "Resources":
-            yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], '*')}/{each}" for each in ids)
+            yield from (f"{base}{_type_of(each, '*')}/{each}" for each in ids)
         elif stem != name and stem in _EC2_TYPES:
-            yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], _EC2_TYPES[stem])}/{each}" for each in ids)
+            yield from (f"{base}{_type_of(each, _EC2_TYPES[stem])}/{each}" for each in ids)
         elif name in _EC2_LOOKED_UP and not operation.startswith("Create"):
             for given in ids:
-                yield from (f"{base}{_EC2_BY_ID.get(each.partition('-')[0], '*')}/{each}" for each in find(name, given))
+                yield from (f"{base}{_type_of(each, '*')}/{each}" for each in find(name, given))
+
+
+def _type_of(id: str, otherwise: str) -> str:
+    """The type of an EC2 resource by how its id begins."""
+    table = BY_PREFIX.get(id.partition("-")[0])
+    return otherwise if table is None else table.type_name
 
 
 def _s3(operation: str, members: Members) -> Iterator[Need]:

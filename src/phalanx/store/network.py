@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
 
 from phalanx.store.base import Base, Json, now_ms
 
@@ -19,16 +20,23 @@ class Resource(Base):
     """A resource of EC2's with an id of its own."""
 
     __abstract__ = True
+    prefix: ClassVar[str]
+    """How its ids begin."""
+    type_name: ClassVar[str]
+    """Its type as tags and ARNs have it; empty for what has neither."""
 
-    id: Mapped[str]
+    @declared_attr
+    def id(cls) -> Mapped[str]:
+        """Its id."""
+        return mapped_column(primary_key=True, default=lambda: new_id(cls.prefix))
 
 
 class DhcpOptions(Resource):
     """A set of DHCP options: by name, the values. `is_default` marks the one that new VPCs get."""
 
     __tablename__ = "dhcp_options"
+    prefix, type_name = "dopt", "dhcp-options"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("dopt"))
     configurations: Mapped[Json]
     is_default: Mapped[bool] = mapped_column(default=False)
     created: Mapped[int] = mapped_column(default=now_ms)
@@ -38,8 +46,8 @@ class Vpc(Resource):
     """A VPC. `state` is EC2's; without a set of DHCP options it has none."""
 
     __tablename__ = "vpcs"
+    prefix, type_name = "vpc", "vpc"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("vpc"))
     cidr: Mapped[str]
     is_default: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str] = mapped_column(default="available")
@@ -54,8 +62,8 @@ class Subnet(Resource):
     """A subnet: a block of a VPC's addresses in one availability zone."""
 
     __tablename__ = "subnets"
+    prefix, type_name = "subnet", "subnet"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("subnet"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
     cidr: Mapped[str]
     zone: Mapped[str]
@@ -70,9 +78,9 @@ class SecurityGroup(Resource):
     """A security group. `is_default` marks the one that came with its VPC."""
 
     __tablename__ = "security_groups"
+    prefix, type_name = "sg", "security-group"
     __table_args__ = (UniqueConstraint("vpc_id", "name"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("sg"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"))
     name: Mapped[str]
     description: Mapped[str]
@@ -88,6 +96,7 @@ class SecurityGroupRule(Resource):
     """
 
     __tablename__ = "security_group_rules"
+    prefix, type_name = "sgr", "security-group-rule"
     __table_args__ = (
         CheckConstraint("(cidr IS NULL) <> (coalesce(peer_group, prefix_list) IS NULL)", name="ck_security_group_rules_peer"),
         CheckConstraint("peer_group IS NULL OR prefix_list IS NULL", name="ck_security_group_rules_one_peer"),
@@ -96,7 +105,7 @@ class SecurityGroupRule(Resource):
 
     number: Mapped[int] = mapped_column(primary_key=True)
     """Orders the rules of a group by the time they were added."""
-    id: Mapped[str] = mapped_column(unique=True, default=lambda: new_id("sgr"))
+    id: Mapped[str] = mapped_column(unique=True, default=lambda: new_id(SecurityGroupRule.prefix))
     group_id: Mapped[str] = mapped_column(ForeignKey("security_groups.id"), index=True)
     direction: Mapped[str]
     protocol: Mapped[str]
@@ -113,8 +122,8 @@ class PrefixList(Resource):
     """A managed prefix list. `family` is IPv4 or IPv6; `version` counts the changes of its entries, from 1."""
 
     __tablename__ = "prefix_lists"
+    prefix, type_name = "pl", "prefix-list"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("pl"))
     name: Mapped[str]
     family: Mapped[str]
     max_entries: Mapped[int]
@@ -142,6 +151,7 @@ class NetworkInterface(Resource):
     """
 
     __tablename__ = "network_interfaces"
+    prefix, type_name = "eni", "network-interface"
     __table_args__ = (
         UniqueConstraint("subnet_id", "address"),
         UniqueConstraint("job", "host"),
@@ -149,7 +159,6 @@ class NetworkInterface(Resource):
         CheckConstraint("(job IS NULL) = (host IS NULL)", name="ck_network_interfaces_host"),
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("eni"))
     subnet_id: Mapped[str] = mapped_column(ForeignKey("subnets.id"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
     address: Mapped[str]
@@ -184,8 +193,8 @@ class NetworkAcl(Resource):
     """The default network ACL of a VPC, which allows everything."""
 
     __tablename__ = "network_acls"
+    prefix, type_name = "acl", "network-acl"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("acl"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), unique=True)
 
 
@@ -193,8 +202,8 @@ class RouteTable(Resource):
     """A route table. Its local route, and those of its gateway endpoints, are not stored: they follow from the VPC's."""
 
     __tablename__ = "route_tables"
+    prefix, type_name = "rtb", "route-table"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("rtb"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
     created: Mapped[int] = mapped_column(default=now_ms)
 
@@ -203,9 +212,9 @@ class RouteTableAssociation(Resource):
     """What a route table applies to: one subnet, or, as the main table of `vpc_id`, every subnet that has no other."""
 
     __tablename__ = "route_table_associations"
+    prefix, type_name = "rtbassoc", ""
     __table_args__ = (CheckConstraint("(subnet_id IS NULL) <> (vpc_id IS NULL)", name="ck_route_table_associations_of"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("rtbassoc"))
     route_table_id: Mapped[str] = mapped_column(ForeignKey("route_tables.id"), index=True)
     subnet_id: Mapped[str | None] = mapped_column(ForeignKey("subnets.id"), unique=True)
     vpc_id: Mapped[str | None] = mapped_column(ForeignKey("vpcs.id"), unique=True)
@@ -228,8 +237,8 @@ class InternetGateway(Resource):
     """An internet gateway, attached to at most one VPC."""
 
     __tablename__ = "internet_gateways"
+    prefix, type_name = "igw", "internet-gateway"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("igw"))
     vpc_id: Mapped[str | None] = mapped_column(ForeignKey("vpcs.id"), unique=True)
     created: Mapped[int] = mapped_column(default=now_ms)
 
@@ -238,8 +247,8 @@ class ElasticAddress(Resource):
     """An allocated elastic address."""
 
     __tablename__ = "elastic_addresses"
+    prefix, type_name = "eipalloc", "elastic-ip"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("eipalloc"))
     address: Mapped[str] = mapped_column(unique=True)
     created: Mapped[int] = mapped_column(default=now_ms)
 
@@ -251,8 +260,8 @@ class NatGateway(Resource):
     """
 
     __tablename__ = "nat_gateways"
+    prefix, type_name = "nat", "natgateway"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("nat"))
     vpc_id: Mapped[str] = mapped_column(index=True)
     subnet_id: Mapped[str]
     connectivity: Mapped[str]
@@ -274,8 +283,8 @@ class VpcEndpoint(Resource):
     """A VPC endpoint. `kind` is Gateway (with route tables) or Interface (with interfaces, one a subnet, and groups)."""
 
     __tablename__ = "vpc_endpoints"
+    prefix, type_name = "vpce", "vpc-endpoint"
 
-    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("vpce"))
     vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
     kind: Mapped[str]
     service: Mapped[str]
@@ -322,3 +331,7 @@ class ResourceTag(Base):
     resource_id: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
+
+
+BY_PREFIX: dict[str, type[Resource]] = {table.prefix: table for table in Resource.__subclasses__() if table.type_name}
+"""The tables of resources that have a type, by how their ids begin."""

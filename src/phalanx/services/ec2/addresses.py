@@ -37,7 +37,7 @@ def allocate_address(session: Session, caller: Caller, request: Members) -> Memb
         raise unsupported("The parameter Domain must be 'vpc'")
     if request.get("NetworkBorderGroup", caller.region) != caller.region:
         raise unsupported("The parameter NetworkBorderGroup must be the region")
-    asked = tags.requested(request, "elastic-ip")
+    asked = tags.requested(request, ElasticAddress)
     taken = set(session.scalars(select(ElasticAddress.address)))
     free = next((str(address) for address in POOL.hosts() if str(address) not in taken), None)
     if free is None:
@@ -63,7 +63,7 @@ def describe_addresses(session: Session, caller: Caller, request: Members) -> Me
         if text not in {address.address for address in found}:
             raise _no_address(text)
     found = [address for address in found if not wanted or address.address in wanted]
-    attached = tags.Tags(session, "eipalloc")
+    attached = tags.Tags(session, ElasticAddress)
     described = {
         address.id: {
             "AllocationId": address.id,

@@ -57,7 +57,7 @@ def create_dhcp_options(session: Session, caller: Caller, request: Members) -> M
         configurations[name] = values
     if not configurations:
         raise missing_parameter("dhcpConfiguration")
-    asked = tags.requested(request, "dhcp-options")
+    asked = tags.requested(request, DhcpOptions)
     made = DhcpOptions(configurations=configurations)
     session.add(made)
     session.flush()
@@ -73,7 +73,7 @@ def describe_dhcp_options(session: Session, caller: Caller, request: Members) ->
         "value": lambda options: [value for values in options.configurations.values() for value in values],
         "owner-id": lambda _: (caller.account,),
     }
-    attached = tags.Tags(session, "dopt")
+    attached = tags.Tags(session, DhcpOptions)
     found = find_all(session, DhcpOptions, request.get("DhcpOptionsIds", []))
     rows = matching(request, found, filters, attached.of)
     shown, more = page(request, rows, lambda options: options.id, "DhcpOptionsIds")

@@ -31,7 +31,7 @@ def of_vpc(session: Session, vpc_id: str) -> InternetGateway | None:
 
 def create_internet_gateway(session: Session, caller: Caller, request: Members) -> Members:
     """CreateInternetGateway. Raises AwsError InvalidParameterValue."""
-    asked = tags.requested(request, "internet-gateway")
+    asked = tags.requested(request, InternetGateway)
     gateway = InternetGateway()
     session.add(gateway)
     session.flush()
@@ -47,7 +47,7 @@ def describe_internet_gateways(session: Session, caller: Caller, request: Member
         "attachment.state": lambda gateway: ("available",) if gateway.vpc_id else (),
         "owner-id": lambda _: (caller.account,),
     }
-    attached = tags.Tags(session, "igw")
+    attached = tags.Tags(session, InternetGateway)
     found = find_all(session, InternetGateway, request.get("InternetGatewayIds", []))
     rows = matching(request, found, filters, attached.of)
     shown, more = page(request, rows, lambda gateway: gateway.id, "InternetGatewayIds")

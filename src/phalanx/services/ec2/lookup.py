@@ -36,35 +36,28 @@ Row = TypeVar("Row", bound=Resource)
 class _Kind:
     """How EC2 calls a kind of resource. It spells the codes differently for each, so none is derived."""
 
-    prefix: str
     malformed: str
     not_found: str
     noun: str
 
 
 _KINDS: dict[type[Any], _Kind] = {
-    Vpc: _Kind("vpc", "InvalidVpcID.Malformed", "InvalidVpcID.NotFound", "vpc ID"),
-    Subnet: _Kind("subnet", "InvalidSubnetID.Malformed", "InvalidSubnetID.NotFound", "subnet ID"),
-    SecurityGroup: _Kind("sg", "InvalidGroupId.Malformed", "InvalidGroup.NotFound", "security group"),
+    Vpc: _Kind("InvalidVpcID.Malformed", "InvalidVpcID.NotFound", "vpc ID"),
+    Subnet: _Kind("InvalidSubnetID.Malformed", "InvalidSubnetID.NotFound", "subnet ID"),
+    SecurityGroup: _Kind("InvalidGroupId.Malformed", "InvalidGroup.NotFound", "security group"),
     SecurityGroupRule: _Kind(
-        "sgr", "InvalidSecurityGroupRuleId.Malformed", "InvalidSecurityGroupRuleId.NotFound", "security group rule ID"
+        "InvalidSecurityGroupRuleId.Malformed", "InvalidSecurityGroupRuleId.NotFound", "security group rule ID"
     ),
-    NetworkInterface: _Kind(
-        "eni", "InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"
-    ),
-    PrefixList: _Kind("pl", "InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "prefix list ID"),
-    RouteTable: _Kind("rtb", "InvalidRouteTableId.Malformed", "InvalidRouteTableID.NotFound", "routeTable ID"),
-    RouteTableAssociation: _Kind(
-        "rtbassoc", "InvalidAssociationID.Malformed", "InvalidAssociationID.NotFound", "association ID"
-    ),
-    InternetGateway: _Kind(
-        "igw", "InvalidInternetGatewayId.Malformed", "InvalidInternetGatewayID.NotFound", "internetGateway ID"
-    ),
-    NatGateway: _Kind("nat", "NatGatewayMalformed", "NatGatewayNotFound", "NAT gateway"),
-    ElasticAddress: _Kind("eipalloc", "InvalidAllocationID.Malformed", "InvalidAllocationID.NotFound", "allocation ID"),
-    VpcEndpoint: _Kind("vpce", "InvalidVpcEndpointId.Malformed", "InvalidVpcEndpointId.NotFound", "Vpc Endpoint Id"),
-    DhcpOptions: _Kind("dopt", "InvalidDhcpOptionsId.Malformed", "InvalidDhcpOptionID.NotFound", "dhcpOption ID"),
-    NetworkAcl: _Kind("acl", "InvalidNetworkAclId.Malformed", "InvalidNetworkAclID.NotFound", "networkAcl ID"),
+    NetworkInterface: _Kind("InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
+    PrefixList: _Kind("InvalidPrefixListId.Malformed", "InvalidPrefixListID.NotFound", "prefix list ID"),
+    RouteTable: _Kind("InvalidRouteTableId.Malformed", "InvalidRouteTableID.NotFound", "routeTable ID"),
+    RouteTableAssociation: _Kind("InvalidAssociationID.Malformed", "InvalidAssociationID.NotFound", "association ID"),
+    InternetGateway: _Kind("InvalidInternetGatewayId.Malformed", "InvalidInternetGatewayID.NotFound", "internetGateway ID"),
+    NatGateway: _Kind("NatGatewayMalformed", "NatGatewayNotFound", "NAT gateway"),
+    ElasticAddress: _Kind("InvalidAllocationID.Malformed", "InvalidAllocationID.NotFound", "allocation ID"),
+    VpcEndpoint: _Kind("InvalidVpcEndpointId.Malformed", "InvalidVpcEndpointId.NotFound", "Vpc Endpoint Id"),
+    DhcpOptions: _Kind("InvalidDhcpOptionsId.Malformed", "InvalidDhcpOptionID.NotFound", "dhcpOption ID"),
+    NetworkAcl: _Kind("InvalidNetworkAclId.Malformed", "InvalidNetworkAclID.NotFound", "networkAcl ID"),
 }
 
 
@@ -77,8 +70,8 @@ def find_all(session: Session, kind: type[Row], ids: Sequence[str]) -> list[Row]
     """The resources of those ids; all of the kind where `ids` is empty. Raises AwsError as `find` does."""
     name = _KINDS[kind]
     for resource_id in ids:
-        if not resource_id.startswith(f"{name.prefix}-"):
-            raise AwsError(name.malformed, f'Invalid id: "{resource_id}" (expecting "{name.prefix}-...")')
+        if not resource_id.startswith(f"{kind.prefix}-"):
+            raise AwsError(name.malformed, f'Invalid id: "{resource_id}" (expecting "{kind.prefix}-...")')
     query = select(kind)
     if ids:
         query = query.where(kind.id.in_(ids))

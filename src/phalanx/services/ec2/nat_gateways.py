@@ -44,10 +44,10 @@ def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Me
     if "SubnetId" not in request:
         raise missing_parameter("SubnetId")
     subnet = find(session, Subnet, request["SubnetId"])
-    asked = tags.requested(request, "natgateway")
+    asked = tags.requested(request, NatGateway)
     address = _address(session, subnet, request)
     gateway = NatGateway(
-        id=new_id("nat"),
+        id=new_id(NatGateway.prefix),
         vpc_id=subnet.vpc_id,
         subnet_id=subnet.id,
         connectivity="private" if address is None else "public",
@@ -74,7 +74,7 @@ def describe_nat_gateways(session: Session, caller: Caller, request: Members) ->
         "state": lambda gateway: (gateway.state,),
         "connectivity-type": lambda gateway: (gateway.connectivity,),
     }
-    attached = tags.Tags(session, "nat")
+    attached = tags.Tags(session, NatGateway)
     found = find_all(session, NatGateway, request.get("NatGatewayIds", []))
     recent = [gateway for gateway in found if gateway.deleted is None or gateway.deleted > now_ms() - SHOWN_AFTER_DELETION]
     rows = matching({"Filters": request.get("Filter", [])}, recent, filters, attached.of)

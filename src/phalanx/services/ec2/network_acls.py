@@ -42,7 +42,7 @@ def describe_network_acls(session: Session, caller: Caller, request: Members) ->
         "association.network-acl-id": lambda acl: (acl.id,) if acl.vpc_id in subnets else (),
         "association.association-id": lambda acl: [_association(subnet) for subnet in subnets.get(acl.vpc_id, [])],
     }
-    attached = tags.Tags(session, "acl")
+    attached = tags.Tags(session, NetworkAcl)
     found = find_all(session, NetworkAcl, request.get("NetworkAclIds", []))
     shown, more = page(request, matching(request, found, filters, attached.of), lambda acl: acl.id, "NetworkAclIds")
     described = [

@@ -98,7 +98,7 @@ def describe_network_interfaces(session: Session, caller: Caller, request: Membe
         "requester-managed": lambda _: truth(True),
         "status": lambda eni: (eni.status,),
     }
-    attached = tags.Tags(session, "eni")
+    attached = tags.Tags(session, NetworkInterface)
     found = find_all(session, NetworkInterface, request.get("NetworkInterfaceIds", []))
     rows = matching(request, found, filters, attached.of)
     shown, more = page(request, rows, lambda eni: eni.id, "NetworkInterfaceIds")

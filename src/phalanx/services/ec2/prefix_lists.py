@@ -54,7 +54,7 @@ def create_managed_prefix_list(session: Session, caller: Caller, request: Member
     if family not in FAMILIES:
         raise invalid_parameter(f"Value ({family}) for parameter addressFamily is invalid. It must be IPv4 or IPv6.")
     _check_size(size)
-    asked = tags.requested(request, "prefix-list")
+    asked = tags.requested(request, PrefixList)
     entries = _entries(family, request.get("Entries", []))
     if len(entries) > size:
         raise _full(size)
@@ -73,7 +73,7 @@ def describe_managed_prefix_lists(session: Session, caller: Caller, request: Mem
         "prefix-list-id": lambda row: (row.id,),
         "prefix-list-name": lambda row: (row.name,),
     }
-    attached = tags.Tags(session, "pl")
+    attached = tags.Tags(session, PrefixList)
     rows = matching(request, _selected(session, caller, request), filters, attached.of)
     shown, more = page(request, rows, lambda row: row.id, "PrefixListIds", minimum=1)
     return {"PrefixLists": [_described(row, caller, attached.of(row)) for row in shown], **more}
@@ -147,7 +147,7 @@ def modify_managed_prefix_list(session: Session, caller: Caller, request: Member
         _replace(session, changed, {**kept, **added})
     changed.state = "modify-complete"
     session.flush()
-    return _vpcs(session, changed), {"PrefixList": _described(changed, caller, tags.Tags(session, "pl").of(changed))}
+    return _vpcs(session, changed), {"PrefixList": _described(changed, caller, tags.Tags(session, PrefixList).of(changed))}
 
 
 def restore_managed_prefix_list_version(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
@@ -162,7 +162,7 @@ def restore_managed_prefix_list_version(session: Session, caller: Caller, reques
     _replace(session, changed, {entry.cidr: entry.description for entry in older})
     changed.state = "restore-complete"
     session.flush()
-    return _vpcs(session, changed), {"PrefixList": _described(changed, caller, tags.Tags(session, "pl").of(changed))}
+    return _vpcs(session, changed), {"PrefixList": _described(changed, caller, tags.Tags(session, PrefixList).of(changed))}
 
 
 def delete_managed_prefix_list(session: Session, caller: Caller, request: Members) -> Members:
@@ -172,7 +172,7 @@ def delete_managed_prefix_list(session: Session, caller: Caller, request: Member
     in_routes = select(exists().where(Route.destination == doomed.id))
     if session.scalar(in_rules) or session.scalar(in_routes):
         raise AwsError("DependencyViolation", f"The prefix list '{doomed.id}' is in use and cannot be deleted.")
-    described = _described(doomed, caller, tags.Tags(session, "pl").of(doomed))
+    described = _described(doomed, caller, tags.Tags(session, PrefixList).of(doomed))
     tags.forget(session, [doomed.id])
     session.execute(delete(PrefixListEntry).where(PrefixListEntry.prefix_list_id == doomed.id))
     session.delete(doomed)

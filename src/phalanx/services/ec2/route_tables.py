@@ -55,7 +55,7 @@ def forget_subnet(session: Session, subnet: Subnet) -> None:
 def create_route_table(session: Session, caller: Caller, request: Members) -> Members:
     """CreateRouteTable. Raises AwsError InvalidVpcID.NotFound, InvalidParameterValue."""
     vpc = find(session, Vpc, request["VpcId"])
-    asked = tags.requested(request, "route-table")
+    asked = tags.requested(request, RouteTable)
     table = RouteTable(vpc_id=vpc.id)
     session.add(table)
     session.flush()
@@ -88,7 +88,7 @@ def describe_route_tables(session: Session, caller: Caller, request: Members) ->
         "association.gateway-id": lambda _: (),
     }
     filters |= {name: values(member) for member, name in _ROUTE_FILTERS.items()}
-    attached = tags.Tags(session, "rtb")
+    attached = tags.Tags(session, RouteTable)
     shown, more = page(request, matching(request, tables, filters, attached.of), lambda table: table.id, "RouteTableIds")
     described = [_described(table, caller, of(table), shown_routes[table.id], attached.of(table)) for table in shown]
     return {"RouteTables": described, **more}

@@ -91,7 +91,7 @@ def describe_security_group_rules(session: Session, caller: Caller, request: Mem
         "group-id": lambda rule: (rule.group_id,),
         "security-group-rule-id": lambda rule: (rule.id,),
     }
-    attached = tags.Tags(session, "sgr")
+    attached = tags.Tags(session, SecurityGroupRule)
     found = find_all(session, SecurityGroupRule, request.get("SecurityGroupRuleIds", []))
     shown, more = page(request, matching(request, found, filters, attached.of), lambda rule: rule.id, "SecurityGroupRuleIds")
     described = permissions.as_rules(shown, caller, {rule.id: attached.of(rule) for rule in shown})
@@ -108,7 +108,7 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
     wanted = permissions.requested(session, caller, group, request)
     if not wanted:
         raise missing_parameter("ipPermissions")
-    asked = tags.requested(request, "security-group-rule")
+    asked = tags.requested(request, SecurityGroupRule)
     present = _rules(session, group, direction)
     keys = {permissions.rule_key(rule) for rule in present}
     for permission in wanted:

@@ -59,7 +59,7 @@ def create_security_group(session: Session, caller: Caller, request: Members) ->
     vpc = _vpc(session, request.get("VpcId"))
     if session.scalar(select(exists().where(SecurityGroup.vpc_id == vpc.id, SecurityGroup.name == name))):
         raise AwsError("InvalidGroup.Duplicate", f"The security group '{name}' already exists for VPC '{vpc.id}'")
-    asked = tags.requested(request, "security-group")
+    asked = tags.requested(request, SecurityGroup)
     group = SecurityGroup(vpc_id=vpc.id, name=name, description=description)
     _add(session, group)
     tags.attach(session, group.id, asked)
@@ -71,7 +71,7 @@ def describe_security_groups(session: Session, caller: Caller, request: Members)
     ids = list(request.get("GroupIds", []))
     ids += [group_by_name(session, name).id for name in request.get("GroupNames", [])]
     groups = find_all(session, SecurityGroup, ids)
-    attached = tags.Tags(session, "sg")
+    attached = tags.Tags(session, SecurityGroup)
     rules: dict[str, list[SecurityGroupRule]] = {group.id: [] for group in groups}
     query = select(SecurityGroupRule).order_by(SecurityGroupRule.number)
     # Clients ask for single groups among thousands of rules, over and over.
@@ -110,7 +110,7 @@ def get_security_groups_for_vpc(session: Session, caller: Caller, request: Membe
         "owner-id": lambda _: (caller.account,),
         "primary-vpc-id": lambda group: (group.vpc_id,),
     }
-    attached = tags.Tags(session, "sg")
+    attached = tags.Tags(session, SecurityGroup)
     groups = session.scalars(select(SecurityGroup).filter_by(vpc_id=vpc.id))
     shown, more = page(request, matching(request, groups, filters, attached.of), lambda group: group.id)
     described = [

@@ -59,7 +59,7 @@ def create_subnet(session: Session, caller: Caller, request: Members) -> Members
         if network.overlaps(ipaddress.IPv4Network(other.cidr)):
             raise AwsError("InvalidSubnet.Conflict", f"The CIDR '{text}' conflicts with another subnet")
     zone = _zone(caller, request)
-    asked = tags.requested(request, "subnet")
+    asked = tags.requested(request, Subnet)
     subnet = Subnet(vpc_id=vpc.id, cidr=str(network), zone=zone)
     session.add(subnet)
     session.flush()
@@ -94,7 +94,7 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
         "availabilityZoneId": filters["availability-zone-id"],
         "defaultForAz": filters["default-for-az"],
     }
-    attached = tags.Tags(session, "subnet")
+    attached = tags.Tags(session, Subnet)
     rows = matching(request, find_all(session, Subnet, request.get("SubnetIds", [])), filters, attached.of)
     shown, more = page(request, rows, lambda subnet: subnet.id, "SubnetIds")
     described = [_described(subnet, caller, attached.of(subnet), taken.get(subnet.id, 0)) for subnet in shown]

@@ -10,49 +10,16 @@ from sqlalchemy.orm import Session
 from phalanx.services.ec2.errors import invalid_parameter, missing_parameter
 from phalanx.services.ec2.lookup import find
 from phalanx.services.ec2.query import matching, page
-from phalanx.store.network import (
-    DhcpOptions,
-    ElasticAddress,
-    InternetGateway,
-    NatGateway,
-    NetworkAcl,
-    NetworkInterface,
-    PrefixList,
-    Resource,
-    ResourceTag,
-    RouteTable,
-    SecurityGroup,
-    SecurityGroupRule,
-    Subnet,
-    Vpc,
-    VpcEndpoint,
-)
+from phalanx.store.network import BY_PREFIX, Resource, ResourceTag
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 MAX_TAGS = 50
 _MAX_KEY, _MAX_VALUE = 127, 256
 
-_TYPES: dict[str, tuple[str, type[Resource]]] = {
-    "vpc": ("vpc", Vpc),
-    "subnet": ("subnet", Subnet),
-    "sg": ("security-group", SecurityGroup),
-    "sgr": ("security-group-rule", SecurityGroupRule),
-    "eni": ("network-interface", NetworkInterface),
-    "pl": ("prefix-list", PrefixList),
-    "rtb": ("route-table", RouteTable),
-    "igw": ("internet-gateway", InternetGateway),
-    "nat": ("natgateway", NatGateway),
-    "eipalloc": ("elastic-ip", ElasticAddress),
-    "vpce": ("vpc-endpoint", VpcEndpoint),
-    "dopt": ("dhcp-options", DhcpOptions),
-    "acl": ("network-acl", NetworkAcl),
-}
-"""By the prefix of a resource's id: its type as EC2 names it, and its table."""
 
-
-def requested(request: Members, resource_type: str) -> dict[str, str]:
-    """The tags that TagSpecifications ask for on a new resource.
+def requested(request: Members, kind: type[Resource]) -> dict[str, str]:
+    """The tags that TagSpecifications ask for on a new resource of a kind.
 
     Raises AwsError InvalidParameterValue (another type, reserved or overlong key) and TagLimitExceeded.
     """
@@ -61,7 +28,7 @@ def requested(request: Members, resource_type: str) -> dict[str, str]:
         named = specification.get("ResourceType")
         if named is None:
             raise missing_parameter("ResourceType")
-        if named != resource_type:
+        if named != kind.type_name:
             raise invalid_parameter(f"'{named}' is not a valid taggable resource type for this operation.")
         pairs.extend(specification.get("Tags", []))
     return _checked(pairs)
@@ -79,11 +46,11 @@ def forget(session: Session, resource_ids: Iterable[str]) -> None:
 
 
 class Tags:
-    """The tags of all resources of a type (`prefix` of their ids), read once."""
+    """The tags of all resources of a kind, read once."""
 
-    def __init__(self, session: Session, prefix: str) -> None:
+    def __init__(self, session: Session, kind: type[Resource]) -> None:
         self._tags: dict[str, dict[str, str]] = {}
-        for tag in session.scalars(select(ResourceTag).where(ResourceTag.resource_id.startswith(f"{prefix}-"))):
+        for tag in session.scalars(select(ResourceTag).where(ResourceTag.resource_id.startswith(f"{kind.prefix}-"))):
             self._tags.setdefault(tag.resource_id, {})[tag.key] = tag.value
 
     def of(self, resource: Resource) -> Mapping[str, str]:
@@ -143,14 +110,14 @@ def describe_tags(session: Session, caller: Caller, request: Members) -> Members
 
 
 def _type_of(resource_id: str) -> str:
-    return _TYPES[resource_id.partition("-")[0]][0]
+    return BY_PREFIX[resource_id.partition("-")[0]].type_name
 
 
 def _existing(session: Session, resource_id: str) -> None:
-    named = _TYPES.get(resource_id.partition("-")[0])
-    if named is None:
+    table = BY_PREFIX.get(resource_id.partition("-")[0])
+    if table is None:
         raise AwsError("InvalidID", f"The ID '{resource_id}' is not valid")
-    find(session, named[1], resource_id)
+    find(session, table, resource_id)
 
 
 def _checked(pairs: Iterable[Members]) -> dict[str, str]:

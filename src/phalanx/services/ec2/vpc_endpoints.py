@@ -63,7 +63,7 @@ def create_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
         policy=_policy(request.get("PolicyDocument")),
         private_dns=_private_dns(vpc, kind, request),
     )
-    asked = tags.requested(request, "vpc-endpoint")
+    asked = tags.requested(request, VpcEndpoint)
     _check_kind(endpoint, request, ("RouteTableIds",), ("SubnetIds", "SecurityGroupIds"))
     session.add(endpoint)
     session.flush()
@@ -90,7 +90,7 @@ def describe_vpc_endpoints(session: Session, caller: Caller, request: Members) -
         "service-name": lambda endpoint: (endpoint.service,),
         "ip-address-type": lambda _: ("ipv4",),
     }
-    attached = tags.Tags(session, "vpce")
+    attached = tags.Tags(session, VpcEndpoint)
     found = find_all(session, VpcEndpoint, request.get("VpcEndpointIds", []))
     rows = matching(request, found, filters, attached.of)
     shown, more = page(request, rows, lambda endpoint: endpoint.id, "VpcEndpointIds", minimum=1)

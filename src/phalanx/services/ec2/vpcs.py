@@ -68,7 +68,7 @@ def create_vpc(session: Session, caller: Caller, request: Members) -> Members:
         raise invalid_parameter(f"Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.")
     if not MIN_PREFIX <= network.prefixlen <= MAX_PREFIX or any(network.overlaps(block) for block in _RESERVED):
         raise AwsError("InvalidVpc.Range", f"The CIDR '{text}' is invalid.")
-    asked = tags.requested(request, "vpc")
+    asked = tags.requested(request, Vpc)
     vpc = _add_vpc(session, str(network), caller.region)
     tags.attach(session, vpc.id, asked)
     return {"Vpc": _described(vpc, caller, asked)}
@@ -88,7 +88,7 @@ def describe_vpcs(session: Session, caller: Caller, request: Members) -> Members
         "state": lambda vpc: (vpc.state,),
     }
     filters = {**filters, "isDefault": filters["is-default"], "cidrBlock": filters["cidr"], "vpcId": filters["vpc-id"]}
-    attached = tags.Tags(session, "vpc")
+    attached = tags.Tags(session, Vpc)
     rows = matching(request, find_all(session, Vpc, request.get("VpcIds", [])), filters, attached.of)
     shown, more = page(request, rows, lambda vpc: vpc.id, "VpcIds")
     return {"Vpcs": [_described(vpc, caller, attached.of(vpc)) for vpc in shown], **more}
