@@ -172,6 +172,24 @@ def test_refused(jobs, members, text):
     assert caught.value.code == "ValidationException"
 
 
+@pytest.mark.parametrize(
+    ("operator", "value", "expected"),
+    [
+        ("Exists", None, {"with"}),
+        ("NotExists", None, {"without"}),
+        ("Equals", "None", set()),
+        ("NotEquals", "None", {"with", "without"}),
+        ("Contains", "on", set()),
+    ],
+)
+def test_what_was_not_given_is_no_value(world, operator, value, expected):  # noqa: F811
+    world.call("CreateExperiment", ExperimentName="with", Description="text")
+    world.call("CreateExperiment", ExperimentName="without")
+    expression = {"Filters": [where("Description", operator, value)]}
+    response = world.call("Search", Resource="Experiment", SearchExpression=expression)
+    assert {each["Experiment"]["ExperimentName"] for each in response["Results"]} == expected
+
+
 def test_a_token_belongs_to_its_search(jobs):
     token = jobs.call("Search", Resource="TrainingJob", MaxResults=2)["NextToken"]
     with pytest.raises(AwsError, match="Invalid NextToken"):
@@ -193,3 +211,10 @@ def test_suggestions(jobs):
     assert suggested("metrics") == ["Metrics.validation:auc"]
     assert "TrainingJobName" in suggested("Training")
     assert suggested("zzz") == []
+
+
+def test_what_was_not_given_is_not_suggested(world):  # noqa: F811
+    world.call("CreateExperiment", ExperimentName="without")
+    query = {"PropertyNameQuery": {"PropertyNameHint": "desc"}}
+    response = world.call("GetSearchSuggestions", Resource="Experiment", SuggestionQuery=query)
+    assert response["PropertyNameSuggestions"] == []

@@ -242,8 +242,10 @@ def _nested(path: str, conditions: list[_Condition], record: Members) -> bool:
 
 
 def _values(value: Any, path: str) -> list[Any]:
-    """What lies at a path. Lists are passed through to their elements. `Tags.KEY`, `Metrics.NAME`,
-    `Metrics.NAME.STATISTIC` and `Parameters.NAME` are names of their own."""
+    """What lies at a path: nothing where that is None, which an answer leaves out. Lists are passed through to their elements.
+    `Tags.KEY`, `Metrics.NAME`, `Metrics.NAME.STATISTIC` and `Parameters.NAME` are names of their own."""
+    if value is None:
+        return []
     if not path:
         return [value]
     if isinstance(value, list):
@@ -269,7 +271,7 @@ def _values(value: Any, path: str) -> list[Any]:
     if head == "Parameters" and rest in value.get("Parameters", {}):
         return list(value["Parameters"][rest].values())
     if path in value:  # a hyperparameter's name may have dots
-        return value[path] if isinstance(value[path], list) else [value[path]]
+        return value[path] if isinstance(value[path], list) else _values(value[path], "")
     return _values(value[head], rest) if head in value else []
 
 
@@ -320,6 +322,8 @@ def _position(token: str, asked: str) -> tuple[list[Any], str]:
 
 def _names(record: Members, prefix: str = "") -> Iterator[str]:
     for name, value in record.items():
+        if value is None:
+            continue
         if name == "Tags":
             yield from (f"{prefix}Tags.{tag['Key']}" for tag in value)
         elif name == "FinalMetricDataList":
