@@ -27,7 +27,7 @@ DEFAULT_MAX_RUNTIME = 86_400
 LONGEST_RUNTIME = 28 * 86_400
 """The most that SageMaker grants for one job, in seconds."""
 INSTANCES_PER_JOB = 100
-"""Most instances of one type in a job, unless the service is told otherwise."""
+"""Most instances of one type in a job."""
 
 _ECR = re.compile(r"(?P<registry>\d{12})\.dkr\.ecr[^/]*/(?P<repository>[^:@]+)")
 _S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
@@ -50,9 +50,8 @@ EncryptionPolicy = Literal["refuse", "upgrade"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the account allows: `instances_per_job` is the quota of every type; `encryption` None leaves it to the job."""
+    """What the account allows: `encryption` None leaves it to the job."""
 
-    instances_per_job: int = INSTANCES_PER_JOB
     encryption: EncryptionPolicy | None = None
 
 
@@ -117,7 +116,7 @@ def accepted(
 
     `action` and `resource` (an ARN, the job's unless given) are what the caller asked for. Raises AwsError.
     """
-    request = _accepted(database, control, caller, members, policy.instances_per_job)
+    request = _accepted(database, control, caller, members)
     resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
     _require_encryption(policy, caller, request, action, resource)
     _refuse_rdma(request)
@@ -139,7 +138,7 @@ def check_network(session: Session, request: Json) -> None:
             raise validation(str(error)) from error
 
 
-def _accepted(database: Database, control: JobControl, caller: Caller, members: Members, instances_per_job: int) -> Json:
+def _accepted(database: Database, control: JobControl, caller: Caller, members: Members) -> Json:
     """The request with SageMaker's defaults filled in and without its tags, which live on their own."""
     algorithm = members.get("AlgorithmSpecification", {})
     if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
@@ -157,7 +156,7 @@ def _accepted(database: Database, control: JobControl, caller: Caller, members: 
         raise validation("You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.")
     if "ResourceConfig" not in members:
         raise missing("resourceConfig")
-    _check_instances(control, members["ResourceConfig"], instances_per_job)
+    _check_instances(control, members["ResourceConfig"])
     runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     if runtime > LONGEST_RUNTIME:
         raise _limit("Longest run time for a training job", LONGEST_RUNTIME, runtime, "Seconds")
@@ -226,7 +225,7 @@ def _channel(number: int, channel: Json) -> Json:
     }
 
 
-def _check_instances(control: JobControl, resources: Json, instances_per_job: int) -> None:
+def _check_instances(control: JobControl, resources: Json) -> None:
     if resources.get("InstanceGroups"):
         if "InstanceType" in resources or "InstanceCount" in resources:
             raise validation(
@@ -240,10 +239,10 @@ def _check_instances(control: JobControl, resources: Json, instances_per_job: in
             if name not in resources:
                 raise missing(f"resourceConfig.{name[0].lower()}{name[1:]}")
     for group in instance_groups.groups(resources):
-        _check_group(control, group, instances_per_job)
+        _check_group(control, group)
 
 
-def _check_group(control: JobControl, group: instance_groups.InstanceGroup, instances_per_job: int) -> None:
+def _check_group(control: JobControl, group: instance_groups.InstanceGroup) -> None:
     if group.count < 1:
         raise constraint(
             f"'{group.count}'", "resourceConfig.instanceCount", "Member must have value greater than or equal to 1"
@@ -252,7 +251,7 @@ def _check_group(control: JobControl, group: instance_groups.InstanceGroup, inst
     # A type whose hardware is not here is what an account without quota for it sees in SageMaker.
     limit, hint = 0, " Phalanx does not know this type: choose another, such as ml.m5.xlarge."
     if known is not None:
-        limit, hint = instances_per_job, ""
+        limit, hint = INSTANCES_PER_JOB, ""
         if known.gpus:
             there = control.gpus()
             limit = min(limit, there // known.gpus)

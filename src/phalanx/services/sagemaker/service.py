@@ -6,7 +6,7 @@ from functools import partial
 
 from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials, tuning
-from phalanx.services.sagemaker.create import INSTANCES_PER_JOB, EncryptionPolicy, Policy, create
+from phalanx.services.sagemaker.create import EncryptionPolicy, Policy, create
 from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
 from phalanx.services.sagemaker.listing import list_training_jobs
@@ -17,16 +17,10 @@ from phalanx.store.database import Database
 from phalanx.wire.service import Service
 
 
-def service(
-    database: Database,
-    control: JobControl,
-    *,
-    instances_per_job: int = INSTANCES_PER_JOB,
-    require_encryption: EncryptionPolicy | None = None,
-) -> Service:
-    """The service over a database and the jobs room. `instances_per_job` is the quota of every instance type;
-    `require_encryption` says what becomes of a job of several instances without EnableInterContainerTrafficEncryption."""
-    policy = Policy(instances_per_job, require_encryption)
+def service(database: Database, control: JobControl, *, require_encryption: EncryptionPolicy | None = None) -> Service:
+    """The service over a database and the jobs room. `require_encryption` says what becomes of a job of several instances
+    without EnableInterContainerTrafficEncryption."""
+    policy = Policy(require_encryption)
     return Service(
         "sagemaker",
         {
