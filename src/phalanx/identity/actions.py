@@ -98,8 +98,7 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
         return list(_s3(operation, members))
     prefix = PREFIXES.get(service, service)
     action = f"{prefix}:{operation}"
-    partition = names.PARTITION
-    base = f"arn:{partition}:{prefix}:{caller.region}:{caller.account}:"
+    base = caller.arn_of(prefix, "")
     if prefix == "sagemaker":
         found = list(_sagemaker(base, operation, members, find))
     elif prefix == "ec2":
@@ -107,14 +106,13 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
     elif prefix == "logs":
         found = [_logs(base, members)]
     elif prefix == "iam":
-        found = list(_iam(f"arn:{partition}:iam::{caller.account}:", operation, members, caller, find))
+        found = list(_iam(f"arn:{names.PARTITION}:iam::{caller.account}:", operation, members, caller, find))
     elif prefix == "kms":
         found = list(_kms(base, members, find))
     elif prefix == "sts":
         found = [members["RoleArn"]] if "RoleArn" in members else []
-    elif prefix == "phalanx":
-        sagemaker = f"arn:{partition}:sagemaker:{caller.region}:{caller.account}:"
-        found = [_named(sagemaker, "TrainingJob", members["TrainingJobName"], find)] if "TrainingJobName" in members else []
+    elif prefix == "phalanx" and "TrainingJobName" in members:
+        found = [_named(caller.arn_of("sagemaker", ""), "TrainingJob", members["TrainingJobName"], find)]
     else:
         found = []
     return [(action, resource) for resource in dict.fromkeys(found) or ["*"]]

@@ -1,4 +1,4 @@
-"""Times of the store, in milliseconds since 1970, as answers have them."""
+"""Times of requests and answers, and as the store keeps them: in milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from datetime import UTC, datetime
 def moment(milliseconds: int) -> datetime:
     """A time to the millisecond."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def milliseconds(time: datetime) -> int:
+    """A timestamp of the service model as the store keeps it."""
+    return int(time.timestamp() * 1000)
 
 
 def whole_second(milliseconds: int) -> datetime:

@@ -33,6 +33,10 @@ class Caller:
     request_id: str
     client: Client = Client()
 
+    def arn_of(self, service: str, resource: str) -> str:
+        """The ARN of a service's resource, such as `training-job/NAME`, in the caller's partition, region and account."""
+        return f"arn:{self.arn.split(':')[1]}:{service}:{self.region}:{self.account}:{resource}"
+
 
 Handler = Callable[[Caller, Members], Members]
 """One operation: gets validated members, returns the response's members, raises AwsError. Synchronous; runs in a thread."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
 from phalanx.services import tokens
 from phalanx.services.cloudwatch import metrics, periods
+from phalanx.services.times import milliseconds, moment
 from phalanx.store.database import Database
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -27,7 +27,7 @@ def get_metric_data(database: Database, _: Caller, members: Members) -> Members:
     """Values of up to 500 metrics, the latest first unless asked otherwise; pages are cut at MaxDatapoints."""
     queries = members["MetricDataQueries"]
     _check(queries)
-    start, end = (int(members[name].timestamp() * 1000) for name in ("StartTime", "EndTime"))
+    start, end = (milliseconds(members[name]) for name in ("StartTime", "EndTime"))
     if start >= end:
         raise _invalid("The parameter StartTime must be less than the parameter EndTime.")
     ascending = members.get("ScanBy") == "TimestampAscending"
@@ -52,7 +52,7 @@ def get_metric_data(database: Database, _: Caller, members: Members) -> Members:
                 {
                     "Id": query["Id"],
                     "Label": query.get("Label", query["MetricStat"]["Metric"].get("MetricName", query["Id"])),
-                    "Timestamps": [datetime.fromtimestamp(at / 1000, UTC) for at, _ in page],
+                    "Timestamps": [moment(at) for at, _ in page],
                     "Values": [value for _, value in page],
                     "StatusCode": "Complete" if whole else "PartialData",
                 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from phalanx.services.cloudwatch import metrics, periods
+from phalanx.services.times import milliseconds, moment
 from phalanx.store.database import Database
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -22,7 +21,7 @@ def get_metric_statistics(database: Database, _: Caller, members: Members) -> Me
         raise AwsError("InvalidParameterValue", f"ExtendedStatistics takes percentiles; give {extended[0]} as Statistics.")
     length = members["Period"]
     periods.check(length)
-    start, end = (int(members[name].timestamp() * 1000) for name in ("StartTime", "EndTime"))
+    start, end = (milliseconds(members[name]) for name in ("StartTime", "EndTime"))
     if start >= end:
         raise AwsError("InvalidParameterValue", "The parameter StartTime must be less than the parameter EndTime.")
     if (count := -(-(end - start) // (1000 * length))) > MOST_DATAPOINTS:
@@ -42,10 +41,9 @@ def get_metric_statistics(database: Database, _: Caller, members: Members) -> Me
         if values:
             told = {name: value for name, value in values.items() if name in periods.SIMPLE}
             rest = {name: value for name, value in values.items() if name not in periods.SIMPLE}
-            at = datetime.fromtimestamp(period.at / 1000, UTC)
             datapoints.append(
                 {
-                    "Timestamp": at,
+                    "Timestamp": moment(period.at),
                     "Unit": metrics.unit(series),
                     **told,
                     **({"ExtendedStatistics": rest} if rest else {}),

@@ -296,7 +296,7 @@ def as_rules(rules: Sequence[SecurityGroupRule], caller: Caller, attached: Mappi
             **_rule(rule),
             **({"ReferencedGroupInfo": {"GroupId": rule.peer_group, "UserId": caller.account}} if rule.peer_group else {}),
             "GroupOwnerId": caller.account,
-            "SecurityGroupRuleArn": f"arn:aws:ec2:{caller.region}:{caller.account}:security-group-rule/{rule.id}",
+            "SecurityGroupRuleArn": caller.arn_of("ec2", f"security-group-rule/{rule.id}"),
             "Tags": tags.as_members(attached.get(rule.id, {})),
         }
         for rule in rules

@@ -200,7 +200,7 @@ def _bad_text(what: str, plural: str) -> AwsError:
 
 
 def _arn(group: SecurityGroup, caller: Caller) -> str:
-    return f"arn:aws:ec2:{caller.region}:{caller.account}:security-group/{group.id}"
+    return caller.arn_of("ec2", f"security-group/{group.id}")
 
 
 def _of(direction: permissions.Direction, rules: Iterable[SecurityGroupRule]) -> list[SecurityGroupRule]:

@@ -155,7 +155,7 @@ def _free(subnet: Subnet, taken: int) -> int:
 
 
 def _arn(subnet: Subnet, caller: Caller) -> str:
-    return f"arn:aws:ec2:{caller.region}:{caller.account}:subnet/{subnet.id}"
+    return caller.arn_of("ec2", f"subnet/{subnet.id}")
 
 
 def _described(subnet: Subnet, caller: Caller, attached: Mapping[str, str], taken: int) -> Members:

@@ -31,8 +31,7 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
         raise AwsError("NotAuthorizedException", "AWS reserves aliases that begin with alias/aws/. Choose another name.")
     if ":" in name:
         raise AwsError("ValidationException", "AliasName contains invalid characters for an alias: give a name, not an ARN.")
-    partition = caller.arn.split(":")[1]
-    arn = f"arn:{partition}:kms:{caller.region}:{caller.account}:{name}"
+    arn = caller.arn_of("kms", name)
     with database.write() as session:
         keyring.purge(session)
         key = keyring.find(session, members["TargetKeyId"])

@@ -38,9 +38,7 @@ def create(database: Database, keys: keyring.Keyring, caller: Caller, members: M
     )
     with database.write() as session:
         keyring.purge(session)
-        partition = caller.arn.split(":")[1]
-        prefix = f"arn:{partition}:kms:{caller.region}:{caller.account}:key/"
-        key = keys.create(session, prefix, members.get("Description", ""))
+        key = keys.create(session, caller.arn_of("kms", "key/"), members.get("Description", ""))
     return {"KeyMetadata": metadata(key)}
 
 

@@ -21,7 +21,7 @@ def not_found(what: str) -> AwsError:
 
 def arn(caller: Caller) -> str:
     """ARN of the group, without the `:*` that some members carry."""
-    return f"arn:{caller.arn.split(':')[1]}:logs:{caller.region}:{caller.account}:log-group:{GROUP}"
+    return caller.arn_of("logs", f"log-group:{GROUP}")
 
 
 def check(caller: Caller, members: Members) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker import hyperparameters, tags
 from phalanx.services.sagemaker.errors import not_found, taken, validation
-from phalanx.services.sagemaker.names import arn
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
@@ -44,7 +43,7 @@ def create(database: Database, control: JobControl, caller: Caller, members: Mem
             raise taken("Algorithm", name)
         algorithm = Algorithm(
             name=name,
-            arn=arn(caller, f"algorithm/{name}"),
+            arn=caller.arn_of("sagemaker", f"algorithm/{name}"),
             request={key: value for key, value in members.items() if key not in ("Tags", "CertifyForMarketplace")},
             created=now_ms(),
         )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from phalanx.jobs import backends, instance_groups, instance_types, keyring, warm_pools
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
-from phalanx.services.sagemaker import algorithms, channels, names, tags, trial_components
+from phalanx.services.sagemaker import algorithms, channels, tags, trial_components
 from phalanx.services.sagemaker.errors import constraint, missing, validation
 from phalanx.services.sagemaker.fields import refuse_unsupported
 from phalanx.store.base import Json, now_ms
@@ -69,7 +69,7 @@ def create(
     """
     request = accepted(database, control, policy, caller, members)
     name = request["TrainingJobName"]
-    arn = names.arn(caller, f"training-job/{name}")
+    arn = caller.arn_of("sagemaker", f"training-job/{name}")
     with database.changes(may_wait=True) as connection:
         existing = _ARN.first(connection, job=name)
         if existing is not None:
@@ -117,7 +117,7 @@ def accepted(
     `action` and `resource` (an ARN, the job's unless given) are what the caller asked for. Raises AwsError.
     """
     request = _accepted(database, control, caller, members)
-    resource = resource or names.arn(caller, f"training-job/{request['TrainingJobName']}")
+    resource = resource or caller.arn_of("sagemaker", f"training-job/{request['TrainingJobName']}")
     _require_encryption(policy, caller, request, action, resource)
     _refuse_rdma(request)
     channels.check(request)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.sagemaker import tags
 from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
-from phalanx.services.sagemaker.names import arn, user_context
+from phalanx.services.sagemaker.names import user_context
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.services.times import moment
 from phalanx.store.base import now_ms
@@ -35,7 +35,7 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
         now, user = now_ms(), user_context(caller)
         experiment = Experiment(
             name=name,
-            arn=arn(caller, f"experiment/{name}"),
+            arn=caller.arn_of("sagemaker", f"experiment/{name}"),
             display_name=members.get("DisplayName", name),
             description=members.get("Description"),
             created=now,

@@ -1,14 +1,9 @@
-"""What things and callers are called: ARNs and user contexts."""
+"""What callers are called."""
 
 from __future__ import annotations
 
 from phalanx.store.base import Json
 from phalanx.wire.service import Caller
-
-
-def arn(caller: Caller, resource: str) -> str:
-    """The ARN of a resource such as `training-job/NAME` in the caller's region."""
-    return f"arn:{caller.arn.split(':')[1]}:sagemaker:{caller.region}:{caller.account}:{resource}"
 
 
 def user_context(caller: Caller) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, tuple_
@@ -11,6 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from phalanx.services import tokens
 from phalanx.services.sagemaker.errors import validation
+from phalanx.services.times import milliseconds
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.tuning import TuningJob
 from phalanx.wire.service import Members
@@ -76,8 +76,3 @@ def wanted(members: Members, jobs: type[TrainingJob] | type[TuningJob]) -> list[
     if "StatusEquals" in members:
         filters.append(jobs.status == members["StatusEquals"])
     return filters
-
-
-def milliseconds(time: datetime) -> int:
-    """A timestamp of the service model as the store keeps it."""
-    return int(time.timestamp() * 1000)

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session, defer
 from phalanx.services.sagemaker import experiments, series, tags, trials
 from phalanx.services.sagemaker.describe import described as described_job
 from phalanx.services.sagemaker.errors import over_limit, taken, validation
-from phalanx.services.sagemaker.names import arn, user_context
-from phalanx.services.sagemaker.paging import Orders, between, milliseconds, page
-from phalanx.services.times import moment
+from phalanx.services.sagemaker.names import user_context
+from phalanx.services.sagemaker.paging import Orders, between, page
+from phalanx.services.times import milliseconds, moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.experiments import Trial, TrialComponent, TrialMember
@@ -194,7 +194,7 @@ def _add(session: Session, caller: Caller, name: str, display_name: str | None) 
     now, user = now_ms(), user_context(caller)
     component = TrialComponent(
         name=name,
-        arn=arn(caller, f"experiment-trial-component/{name}"),
+        arn=caller.arn_of("sagemaker", f"experiment-trial-component/{name}"),
         display_name=display_name or name,
         content={},
         created=now,

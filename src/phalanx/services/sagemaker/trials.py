@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.sagemaker import experiments, tags
 from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
-from phalanx.services.sagemaker.names import arn, user_context
+from phalanx.services.sagemaker.names import user_context
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
@@ -46,7 +46,7 @@ def begin(session: Session, caller: Caller, name: str, experiment: str) -> Trial
     now, user = now_ms(), user_context(caller)
     trial = Trial(
         name=name,
-        arn=arn(caller, f"experiment-trial/{name}"),
+        arn=caller.arn_of("sagemaker", f"experiment-trial/{name}"),
         display_name=name,
         experiment=experiment,
         properties={},

@@ -6,8 +6,8 @@ import math
 
 from phalanx.jobs.series import LARGEST
 from phalanx.services.sagemaker import trials
-from phalanx.services.sagemaker.paging import milliseconds
 from phalanx.services.sagemaker.trial_components import logged
+from phalanx.services.times import milliseconds
 from phalanx.store.base import Json
 from phalanx.store.database import Database
 from phalanx.wire.service import Caller, Members, Service

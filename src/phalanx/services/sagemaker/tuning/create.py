@@ -27,7 +27,7 @@ from phalanx.jobs.tuning.settings import (
 from phalanx.jobs.tuning.space import Categorical, Space, SpaceError
 from phalanx.jobs.tuning.stopping import MAX_RESOURCE
 from phalanx.jobs.tuning.strategy import propose
-from phalanx.services.sagemaker import algorithms, names, tags
+from phalanx.services.sagemaker import algorithms, tags
 from phalanx.services.sagemaker.create import Policy, accepted, check_network
 from phalanx.services.sagemaker.errors import missing, validation
 from phalanx.services.sagemaker.tuning.children import choose, training_job
@@ -51,7 +51,7 @@ RETRIES = 3
 def create(database: Database, control: JobControl, policy: Policy, caller: Caller, members: Members) -> Members:
     """Check a request against all that the service model does not say, store the tuning job, and wake the tuner."""
     name = members["HyperParameterTuningJobName"]
-    arn = names.arn(caller, f"hyper-parameter-tuning-job/{name}")
+    arn = caller.arn_of("sagemaker", f"hyper-parameter-tuning-job/{name}")
     tags.check(members.get("Tags", []))
     request = _with_defaults(members)
     config, definitions = request["HyperParameterTuningJobConfig"], training_job_definitions(request)
