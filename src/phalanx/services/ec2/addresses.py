@@ -6,15 +6,14 @@ They are taken from a block for documentation (RFC 5737): nothing routes to them
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import tags
-from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, refuse, unsupported
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.query import fields, matching, page
 from phalanx.store.network import ElasticAddress, NatGateway
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -30,9 +29,7 @@ def holder(session: Session, address: ElasticAddress) -> NatGateway | None:
 
 def allocate_address(session: Session, caller: Caller, request: Members) -> Members:
     """AllocateAddress. Raises AwsError AddressLimitExceeded, InvalidParameterValue, UnsupportedOperation."""
-    for member in _NOT_SERVED:
-        if member in request:
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     if request.get("Domain", "vpc") != "vpc":
         raise unsupported("The parameter Domain must be 'vpc'")
     if request.get("NetworkBorderGroup", caller.region) != caller.region:
@@ -64,30 +61,31 @@ def describe_addresses(session: Session, caller: Caller, request: Members) -> Me
             raise _no_address(text)
     found = [address for address in found if not wanted or address.address in wanted]
     attached = tags.Tags(session, ElasticAddress)
-    described = {
-        address.id: {
+    own = {address.id: attached.of(address) for address in found}
+    described = [
+        {
             "AllocationId": address.id,
             "PublicIp": address.address,
             "Domain": "vpc",
             "PublicIpv4Pool": "amazon",
             "NetworkBorderGroup": caller.region,
             **_held(holder(session, address), caller),
-            "Tags": tags.as_members(attached.of(address)),
+            "Tags": tags.as_members(own[address.id]),
         }
-        for address in found
-    }
-    fields = {
-        "allocation-id": "AllocationId",
-        "association-id": "AssociationId",
-        "domain": "Domain",
-        "network-interface-id": "NetworkInterfaceId",
-        "network-interface-owner-id": "NetworkInterfaceOwnerId",
-        "private-ip-address": "PrivateIpAddress",
-        "public-ip": "PublicIp",
-    }
-    filters: Filters[ElasticAddress] = {name: _field(described, field) for name, field in fields.items()}
-    kept = sorted(matching(request, found, filters, attached.of), key=lambda address: address.id)
-    return {"Addresses": [described[address.id] for address in kept]}
+        for address in sorted(found, key=lambda address: address.id)
+    ]
+    filters = fields(
+        {
+            "allocation-id": "AllocationId",
+            "association-id": "AssociationId",
+            "domain": "Domain",
+            "network-interface-id": "NetworkInterfaceId",
+            "network-interface-owner-id": "NetworkInterfaceOwnerId",
+            "private-ip-address": "PrivateIpAddress",
+            "public-ip": "PublicIp",
+        }
+    )
+    return {"Addresses": matching(request, described, filters, lambda shown: own[shown["AllocationId"]])}
 
 
 def describe_addresses_attribute(session: Session, caller: Caller, request: Members) -> Members:
@@ -152,10 +150,6 @@ def _held(gateway: NatGateway | None, caller: Caller) -> Members:
         "NetworkInterfaceOwnerId": caller.account,
         "PrivateIpAddress": gateway.private_address,
     }
-
-
-def _field(described: Mapping[str, Members], field: str) -> Callable[[ElasticAddress], Sequence[str]]:
-    return lambda address: [described[address.id][field]] if field in described[address.id] else []
 
 
 def _no_address(text: str) -> AwsError:

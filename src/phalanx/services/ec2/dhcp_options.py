@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import tags
 from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter
-from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.lookup import find
+from phalanx.services.ec2.query import Filters
 from phalanx.store.network import DhcpOptions, Vpc
 from phalanx.wire.service import Caller, Members
 
@@ -73,11 +74,8 @@ def describe_dhcp_options(session: Session, caller: Caller, request: Members) ->
         "value": lambda options: [value for values in options.configurations.values() for value in values],
         "owner-id": lambda _: (caller.account,),
     }
-    attached = tags.Tags(session, DhcpOptions)
-    found = find_all(session, DhcpOptions, request.get("DhcpOptionsIds", []))
-    rows = matching(request, found, filters, attached.of)
-    shown, more = page(request, rows, lambda options: options.id, "DhcpOptionsIds")
-    return {"DhcpOptions": [_described(options, caller, attached.of(options)) for options in shown], **more}
+    described, more = listed(session, caller, request, DhcpOptions, "DhcpOptionsIds", filters, _described)
+    return {"DhcpOptions": described, **more}
 
 
 def associate_dhcp_options(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:

@@ -6,6 +6,7 @@ Codes: "Error codes for the Amazon EC2 API"; messages as the service words them.
 from __future__ import annotations
 
 from phalanx.wire.errors import AwsError
+from phalanx.wire.service import Members
 
 
 def invalid_parameter(message: str) -> AwsError:
@@ -26,6 +27,13 @@ def missing_parameter(name: str) -> AwsError:
 def unsupported(message: str) -> AwsError:
     """UnsupportedOperation: EC2 has the feature, Phalanx has not."""
     return AwsError("UnsupportedOperation", message)
+
+
+def refuse(request: Members, *members: str) -> None:
+    """Raise UnsupportedOperation for the first of these members that a request has: EC2 has them, Phalanx has not."""
+    for member in members:
+        if request.get(member):
+            raise unsupported(f"The parameter {member} is not supported")
 
 
 def dependency_violation(message: str) -> AwsError:

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import tags
 from phalanx.services.ec2.errors import dependency_violation, invalid_parameter
-from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.lookup import find
+from phalanx.services.ec2.query import Filters
 from phalanx.store.network import InternetGateway, NatGateway, Vpc
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -47,11 +48,8 @@ def describe_internet_gateways(session: Session, caller: Caller, request: Member
         "attachment.state": lambda gateway: ("available",) if gateway.vpc_id else (),
         "owner-id": lambda _: (caller.account,),
     }
-    attached = tags.Tags(session, InternetGateway)
-    found = find_all(session, InternetGateway, request.get("InternetGatewayIds", []))
-    rows = matching(request, found, filters, attached.of)
-    shown, more = page(request, rows, lambda gateway: gateway.id, "InternetGatewayIds")
-    return {"InternetGateways": [_described(gateway, caller, attached.of(gateway)) for gateway in shown], **more}
+    described, more = listed(session, caller, request, InternetGateway, "InternetGatewayIds", filters, _described)
+    return {"InternetGateways": described, **more}
 
 
 def attach_internet_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:

@@ -8,9 +8,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import addresses, internet_gateways, network_interfaces, tags
-from phalanx.services.ec2.errors import invalid_combination, missing_parameter, unsupported
+from phalanx.services.ec2.errors import invalid_combination, missing_parameter, refuse, unsupported
+from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.query import Filters
 from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.network import ElasticAddress, NatGateway, NetworkInterface, Subnet, new_id
@@ -36,9 +37,7 @@ def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Me
     Gateway.NotAttached (a public one needs an internet gateway), InvalidParameterValue, InvalidParameterCombination,
     MissingParameter, InvalidIPAddress.InUse, InsufficientFreeAddressesInSubnet, UnsupportedOperation.
     """
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     if request.get("AvailabilityMode", _ZONAL) != _ZONAL:
         raise unsupported(f"The parameter AvailabilityMode must be '{_ZONAL}'")
     if "SubnetId" not in request:
@@ -62,7 +61,7 @@ def create_nat_gateway(session: Session, caller: Caller, request: Members) -> Me
     session.flush()
     tags.attach(session, gateway.id, asked)
     _forget_old(session)
-    return {"NatGateway": _described(gateway, asked)}
+    return {"NatGateway": _described(gateway, caller, asked)}
 
 
 def describe_nat_gateways(session: Session, caller: Caller, request: Members) -> Members:
@@ -74,12 +73,12 @@ def describe_nat_gateways(session: Session, caller: Caller, request: Members) ->
         "state": lambda gateway: (gateway.state,),
         "connectivity-type": lambda gateway: (gateway.connectivity,),
     }
-    attached = tags.Tags(session, NatGateway)
     found = find_all(session, NatGateway, request.get("NatGatewayIds", []))
     recent = [gateway for gateway in found if gateway.deleted is None or gateway.deleted > now_ms() - SHOWN_AFTER_DELETION]
-    rows = matching({"Filters": request.get("Filter", [])}, recent, filters, attached.of)
-    shown, more = page(request, rows, lambda gateway: gateway.id, "NatGatewayIds")
-    return {"NatGateways": [_described(gateway, attached.of(gateway)) for gateway in shown], **more}
+    # Of all operations this one calls them Filter.
+    asked = {**request, "Filters": request.get("Filter", [])}
+    described, more = listed(session, caller, asked, NatGateway, "NatGatewayIds", filters, _described, rows=recent)
+    return {"NatGateways": described, **more}
 
 
 def delete_nat_gateway(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
@@ -116,7 +115,7 @@ def _forget_old(session: Session) -> None:
     session.execute(delete(NatGateway).where(NatGateway.id.in_(old)))
 
 
-def _described(gateway: NatGateway, attached: Mapping[str, str]) -> Members:
+def _described(gateway: NatGateway, _: Caller, attached: Mapping[str, str]) -> Members:
     address: Members = {
         "NetworkInterfaceId": gateway.interface_id,
         "PrivateIp": gateway.private_address,

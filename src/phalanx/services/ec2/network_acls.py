@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import tags
-from phalanx.services.ec2.lookup import find_all
-from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.query import Filters, truth
 from phalanx.store.network import NetworkAcl, Subnet
 from phalanx.wire.service import Caller, Members
 
@@ -42,11 +44,9 @@ def describe_network_acls(session: Session, caller: Caller, request: Members) ->
         "association.network-acl-id": lambda acl: (acl.id,) if acl.vpc_id in subnets else (),
         "association.association-id": lambda acl: [_association(subnet) for subnet in subnets.get(acl.vpc_id, [])],
     }
-    attached = tags.Tags(session, NetworkAcl)
-    found = find_all(session, NetworkAcl, request.get("NetworkAclIds", []))
-    shown, more = page(request, matching(request, found, filters, attached.of), lambda acl: acl.id, "NetworkAclIds")
-    described = [
-        {
+
+    def show(acl: NetworkAcl, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return {
             "NetworkAclId": acl.id,
             "VpcId": acl.vpc_id,
             "IsDefault": True,
@@ -66,10 +66,10 @@ def describe_network_acls(session: Session, caller: Caller, request: Members) ->
                 for egress in (True, False)
                 for number, action in ((_ALLOW, "allow"), (_LAST, "deny"))
             ],
-            "Tags": tags.as_members(attached.of(acl)),
+            "Tags": tags.as_members(attached),
         }
-        for acl in shown
-    ]
+
+    described, more = listed(session, caller, request, NetworkAcl, "NetworkAclIds", filters, show)
     return {"NetworkAcls": described, **more}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,8 +12,8 @@ from phalanx.jobs.interfaces import free_addresses
 from phalanx.services.ec2 import tags
 from phalanx.services.ec2.cidr import parse_v4
 from phalanx.services.ec2.errors import invalid_parameter
-from phalanx.services.ec2.lookup import find_all
-from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.query import Filters, truth
 from phalanx.store.network import NetworkInterface, NetworkInterfaceGroup, SecurityGroup, Subnet
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -98,12 +98,9 @@ def describe_network_interfaces(session: Session, caller: Caller, request: Membe
         "requester-managed": lambda _: truth(True),
         "status": lambda eni: (eni.status,),
     }
-    attached = tags.Tags(session, NetworkInterface)
-    found = find_all(session, NetworkInterface, request.get("NetworkInterfaceIds", []))
-    rows = matching(request, found, filters, attached.of)
-    shown, more = page(request, rows, lambda eni: eni.id, "NetworkInterfaceIds")
-    described = [
-        {
+
+    def show(eni: NetworkInterface, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return {
             "NetworkInterfaceId": eni.id,
             "InterfaceType": _type(eni),
             "Description": eni.description,
@@ -118,10 +115,10 @@ def describe_network_interfaces(session: Session, caller: Caller, request: Membe
             "OwnerId": caller.account,
             "RequesterManaged": True,
             "SourceDestCheck": True,
-            "TagSet": tags.as_members(attached.of(eni)),
+            "TagSet": tags.as_members(attached),
         }
-        for eni in shown
-    ]
+
+    described, more = listed(session, caller, request, NetworkInterface, "NetworkInterfaceIds", filters, show)
     return {"NetworkInterfaces": described, **more}
 
 

@@ -289,18 +289,15 @@ def as_ip_permissions(rules: Iterable[SecurityGroupRule], caller: Caller) -> lis
     return list(grouped.values())
 
 
-def as_rules(rules: Sequence[SecurityGroupRule], caller: Caller, attached: Mapping[str, Mapping[str, str]]) -> list[Members]:
-    """Rules as DescribeSecurityGroupRules returns them; `attached` has the tags of each by its id."""
-    return [
-        {
-            **_rule(rule),
-            **({"ReferencedGroupInfo": {"GroupId": rule.peer_group, "UserId": caller.account}} if rule.peer_group else {}),
-            "GroupOwnerId": caller.account,
-            "SecurityGroupRuleArn": caller.arn_of("ec2", f"security-group-rule/{rule.id}"),
-            "Tags": tags.as_members(attached.get(rule.id, {})),
-        }
-        for rule in rules
-    ]
+def as_rule(rule: SecurityGroupRule, caller: Caller, attached: Mapping[str, str]) -> Members:
+    """A rule with its tags as DescribeSecurityGroupRules returns it."""
+    return {
+        **_rule(rule),
+        **({"ReferencedGroupInfo": {"GroupId": rule.peer_group, "UserId": caller.account}} if rule.peer_group else {}),
+        "GroupOwnerId": caller.account,
+        "SecurityGroupRuleArn": caller.arn_of("ec2", f"security-group-rule/{rule.id}"),
+        "Tags": tags.as_members(attached),
+    }
 
 
 def as_revoked(rules: Sequence[SecurityGroupRule]) -> list[Members]:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.interfaces import OF_S3
 from phalanx.services.ec2 import endpoint_services, quota, tags
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
-from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, refuse
+from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.store.network import PrefixList, PrefixListEntry, Route, RouteTable, SecurityGroup, SecurityGroupRule
@@ -73,10 +74,9 @@ def describe_managed_prefix_lists(session: Session, caller: Caller, request: Mem
         "prefix-list-id": lambda row: (row.id,),
         "prefix-list-name": lambda row: (row.name,),
     }
-    attached = tags.Tags(session, PrefixList)
-    rows = matching(request, _selected(session, caller, request), filters, attached.of)
-    shown, more = page(request, rows, lambda row: row.id, "PrefixListIds", minimum=1)
-    return {"PrefixLists": [_described(row, caller, attached.of(row)) for row in shown], **more}
+    rows = _selected(session, caller, request)
+    described, more = listed(session, caller, request, PrefixList, "PrefixListIds", filters, _described, rows=rows, minimum=1)
+    return {"PrefixLists": described, **more}
 
 
 def describe_prefix_lists(session: Session, caller: Caller, request: Members) -> Members:
@@ -125,8 +125,7 @@ def modify_managed_prefix_list(session: Session, caller: Caller, request: Member
     PrefixListMaxEntriesExceeded, RulesPerSecurityGroupLimitExceeded, InvalidParameterValue, InvalidParameterCombination,
     MissingParameter, OperationNotPermitted (AWS's own).
     """
-    if request.get("IpamPrefixListResolverSyncEnabled"):
-        raise unsupported("The parameter IpamPrefixListResolverSyncEnabled is not supported")
+    refuse(request, "IpamPrefixListResolverSyncEnabled")
     changed = _own(session, caller, request["PrefixListId"])
     if "PrefixListName" in request:
         _check_name(request["PrefixListName"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
+from phalanx.services import tokens
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter
 from phalanx.wire.service import Members
 
@@ -23,6 +23,15 @@ MAX_RESULTS = 1000
 def truth(value: bool) -> tuple[str]:
     """A boolean as filters compare it."""
     return ("true" if value else "false",)
+
+
+def fields(members: Mapping[str, str]) -> Filters[Members]:
+    """Filters on members of what is shown, by the filters' names. What does not show a member has no value for its filter."""
+    return {name: partial(_field, member) for name, member in members.items()}
+
+
+def _field(member: str, shown: Members) -> list[str]:
+    return [shown[member]] if member in shown else []
 
 
 def matching(
@@ -84,16 +93,12 @@ def page(
     ordered = sorted(rows, key=key)
     token = request.get("NextToken")
     if token:
-        last = _last_key(token)
-        ordered = [row for row in ordered if key(row) > last]
+        try:
+            (last,) = tokens.decode(token, str)
+        except ValueError as error:
+            raise invalid_parameter("Unable to parse pagination token") from error
+        ordered = [row for row in ordered if key(row) > str(last)]
     if limit is None or len(ordered) <= limit:
         return ordered, {}
     shown = ordered[:limit]
-    return shown, {"NextToken": base64.urlsafe_b64encode(key(shown[-1]).encode()).decode()}
-
-
-def _last_key(token: str) -> str:
-    try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise invalid_parameter("Unable to parse pagination token") from error
+    return shown, {"NextToken": tokens.encode([key(shown[-1])])}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
 
 import botocore.session
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import invalid_parameter
-from phalanx.services.ec2.query import Filters, matching
+from phalanx.services.ec2.query import fields, matching
 from phalanx.wire.service import Caller, Members
 
 
@@ -23,15 +22,10 @@ def describe_regions(session: Session, caller: Caller, request: Members) -> Memb
         {"RegionName": name, "Endpoint": f"ec2.{name}.amazonaws.com", "OptInStatus": "opt-in-not-required"}
         for name in request.get("RegionNames") or names
     ]
-    fields = {"region-name": "RegionName", "endpoint": "Endpoint", "opt-in-status": "OptInStatus"}
-    filters: Filters[dict[str, str]] = {name: _field(field) for name, field in fields.items()}
+    filters = fields({"region-name": "RegionName", "endpoint": "Endpoint", "opt-in-status": "OptInStatus"})
     return {"Regions": matching(request, regions, filters, None)}
 
 
 @functools.cache
 def _aws_regions() -> tuple[str, ...]:
     return tuple(botocore.session.get_session().get_available_regions("ec2"))
-
-
-def _field(name: str) -> Callable[[dict[str, str]], Iterable[str]]:
-    return lambda region: (region[name],)

@@ -8,9 +8,10 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import routes, tags
-from phalanx.services.ec2.errors import dependency_violation, different, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.errors import dependency_violation, different, invalid_parameter, missing_parameter, refuse
+from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Values, matching, page, truth
+from phalanx.services.ec2.query import Values, truth
 from phalanx.store.network import Route, RouteTable, RouteTableAssociation, Subnet, Vpc, VpcEndpointRouteTable
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
@@ -88,9 +89,11 @@ def describe_route_tables(session: Session, caller: Caller, request: Members) ->
         "association.gateway-id": lambda _: (),
     }
     filters |= {name: values(member) for member, name in _ROUTE_FILTERS.items()}
-    attached = tags.Tags(session, RouteTable)
-    shown, more = page(request, matching(request, tables, filters, attached.of), lambda table: table.id, "RouteTableIds")
-    described = [_described(table, caller, of(table), shown_routes[table.id], attached.of(table)) for table in shown]
+
+    def show(table: RouteTable, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return _described(table, caller, of(table), shown_routes[table.id], attached)
+
+    described, more = listed(session, caller, request, RouteTable, "RouteTableIds", filters, show, rows=tables)
     return {"RouteTables": described, **more}
 
 
@@ -109,9 +112,7 @@ def associate_route_table(session: Session, caller: Caller, request: Members) ->
     Raises AwsError InvalidRouteTableID.NotFound, InvalidSubnetID.NotFound, Resource.AlreadyAssociated,
     InvalidParameterValue (another VPC), MissingParameter, UnsupportedOperation (with a gateway).
     """
-    for member in ("GatewayId", "PublicIpv4Pool"):
-        if member in request:
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, "GatewayId", "PublicIpv4Pool")
     if "SubnetId" not in request:
         raise missing_parameter("subnetId")
     table = find(session, RouteTable, request["RouteTableId"])

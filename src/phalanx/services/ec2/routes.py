@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import prefix_lists
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
-from phalanx.services.ec2.errors import different, invalid_combination, invalid_parameter, missing_parameter, unsupported
+from phalanx.services.ec2.errors import different, invalid_combination, invalid_parameter, missing_parameter, refuse
 from phalanx.services.ec2.lookup import find
 from phalanx.store.network import (
     InternetGateway,
@@ -183,9 +183,7 @@ def _destination(session: Session, caller: Caller, request: Members) -> str:
 
 def _target(session: Session, table: RouteTable, request: Members) -> str:
     """The id of the gateway or interface that a request names, which is in the table's VPC."""
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     if "VpcEndpointId" in request:
         raise _no_target(request["VpcEndpointId"])
     named = [member for member in _TARGETS if member in request]

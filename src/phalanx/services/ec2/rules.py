@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import permissions, quota, tags
 from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter
-from phalanx.services.ec2.lookup import find, find_all
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.lookup import find
 from phalanx.services.ec2.permissions import DIRECTIONS, Direction, Permission
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.query import Filters
 from phalanx.services.ec2.security_groups import named
 from phalanx.store.network import SecurityGroup, SecurityGroupRule
 from phalanx.wire.errors import AwsError
@@ -91,10 +92,7 @@ def describe_security_group_rules(session: Session, caller: Caller, request: Mem
         "group-id": lambda rule: (rule.group_id,),
         "security-group-rule-id": lambda rule: (rule.id,),
     }
-    attached = tags.Tags(session, SecurityGroupRule)
-    found = find_all(session, SecurityGroupRule, request.get("SecurityGroupRuleIds", []))
-    shown, more = page(request, matching(request, found, filters, attached.of), lambda rule: rule.id, "SecurityGroupRuleIds")
-    described = permissions.as_rules(shown, caller, {rule.id: attached.of(rule) for rule in shown})
+    described, more = listed(session, caller, request, SecurityGroupRule, "SecurityGroupRuleIds", filters, permissions.as_rule)
     return {"SecurityGroupRules": described, **more}
 
 
@@ -120,7 +118,7 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
     session.flush()
     for rule in added:
         tags.attach(session, rule.id, asked)
-    described = permissions.as_rules(added, caller, {rule.id: asked for rule in added})
+    described = [permissions.as_rule(rule, caller, asked) for rule in added]
     return [group.vpc_id], {"Return": True, "SecurityGroupRules": described}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import permissions, tags
 from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter
+from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import default_vpc, find, find_all, group_by_name
 from phalanx.services.ec2.query import Filters, matching, page
 from phalanx.store.network import NetworkInterfaceGroup, SecurityGroup, SecurityGroupRule, Vpc, VpcEndpointGroup
@@ -71,17 +72,15 @@ def describe_security_groups(session: Session, caller: Caller, request: Members)
     ids = list(request.get("GroupIds", []))
     ids += [group_by_name(session, name).id for name in request.get("GroupNames", [])]
     groups = find_all(session, SecurityGroup, ids)
-    attached = tags.Tags(session, SecurityGroup)
     rules: dict[str, list[SecurityGroupRule]] = {group.id: [] for group in groups}
     query = select(SecurityGroupRule).order_by(SecurityGroupRule.number)
     # Clients ask for single groups among thousands of rules, over and over.
     for rule in session.scalars(query.where(SecurityGroupRule.group_id.in_(ids)) if ids else query):
         rules[rule.group_id].append(rule)
     names = {group.id: group.name for group in session.scalars(select(SecurityGroup))}
-    rows = matching(request, groups, _filters(caller, rules, names), attached.of)
-    shown, more = page(request, rows, lambda group: group.id, "GroupIds" if request.get("GroupIds") else "GroupNames")
-    described = [
-        {
+
+    def show(group: SecurityGroup, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return {
             "GroupId": group.id,
             "GroupName": group.name,
             "Description": group.description,
@@ -90,10 +89,12 @@ def describe_security_groups(session: Session, caller: Caller, request: Members)
             "SecurityGroupArn": _arn(group, caller),
             "IpPermissions": permissions.as_ip_permissions(_of("ingress", rules[group.id]), caller),
             "IpPermissionsEgress": permissions.as_ip_permissions(_of("egress", rules[group.id]), caller),
-            "Tags": tags.as_members(attached.of(group)),
+            "Tags": tags.as_members(attached),
         }
-        for group in shown
-    ]
+
+    named_by = "GroupIds" if request.get("GroupIds") else "GroupNames"
+    filters = _filters(caller, rules, names)
+    described, more = listed(session, caller, request, SecurityGroup, named_by, filters, show, rows=groups)
     return {"SecurityGroups": described, **more}
 
 

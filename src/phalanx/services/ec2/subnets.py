@@ -16,10 +16,12 @@ from phalanx.services.ec2.errors import (
     invalid_combination,
     invalid_parameter,
     missing_parameter,
+    refuse,
     unsupported,
 )
-from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.lookup import find
+from phalanx.services.ec2.query import Filters, truth
 from phalanx.services.ec2.zones import zone_id, zone_names
 from phalanx.store.network import NetworkInterface, Subnet, Vpc
 from phalanx.wire.errors import AwsError
@@ -42,9 +44,7 @@ def create_subnet(session: Session, caller: Caller, request: Members) -> Members
     Raises AwsError InvalidVpcID.NotFound, InvalidSubnet.Range, InvalidSubnet.Conflict, InvalidParameterValue,
     MissingParameter, UnsupportedOperation.
     """
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     vpc = find(session, Vpc, request["VpcId"])
     text = request.get("CidrBlock")
     if text is None:
@@ -94,10 +94,11 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
         "availabilityZoneId": filters["availability-zone-id"],
         "defaultForAz": filters["default-for-az"],
     }
-    attached = tags.Tags(session, Subnet)
-    rows = matching(request, find_all(session, Subnet, request.get("SubnetIds", [])), filters, attached.of)
-    shown, more = page(request, rows, lambda subnet: subnet.id, "SubnetIds")
-    described = [_described(subnet, caller, attached.of(subnet), taken.get(subnet.id, 0)) for subnet in shown]
+
+    def show(subnet: Subnet, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return _described(subnet, caller, attached, taken.get(subnet.id, 0))
+
+    described, more = listed(session, caller, request, Subnet, "SubnetIds", filters, show)
     return {"Subnets": described, **more}
 
 

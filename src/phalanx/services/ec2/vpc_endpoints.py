@@ -9,9 +9,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import endpoint_services, network_interfaces, prefix_lists, tags
-from phalanx.services.ec2.errors import different_networks, unsupported
+from phalanx.services.ec2.errors import different_networks, refuse, unsupported
+from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import find, find_all
-from phalanx.services.ec2.query import Filters, matching, page
+from phalanx.services.ec2.query import Filters
 from phalanx.services.ec2.quota import GROUPS_PER_INTERFACE
 from phalanx.services.times import moment
 from phalanx.store.network import (
@@ -77,7 +78,7 @@ def create_vpc_endpoint(session: Session, caller: Caller, request: Members) -> M
     _add_route_tables(session, endpoint, request.get("RouteTableIds", []))
     tags.attach(session, endpoint.id, asked)
     session.flush()
-    return {"VpcEndpoint": _Describer(session, caller).describe(endpoint, asked)}
+    return {"VpcEndpoint": _described(session, caller, endpoint, asked)}
 
 
 def describe_vpc_endpoints(session: Session, caller: Caller, request: Members) -> Members:
@@ -90,12 +91,12 @@ def describe_vpc_endpoints(session: Session, caller: Caller, request: Members) -
         "service-name": lambda endpoint: (endpoint.service,),
         "ip-address-type": lambda _: ("ipv4",),
     }
-    attached = tags.Tags(session, VpcEndpoint)
-    found = find_all(session, VpcEndpoint, request.get("VpcEndpointIds", []))
-    rows = matching(request, found, filters, attached.of)
-    shown, more = page(request, rows, lambda endpoint: endpoint.id, "VpcEndpointIds", minimum=1)
-    describer = _Describer(session, caller)
-    return {"VpcEndpoints": [describer.describe(endpoint, attached.of(endpoint)) for endpoint in shown], **more}
+
+    def show(endpoint: VpcEndpoint, caller: Caller, attached: Mapping[str, str]) -> Members:
+        return _described(session, caller, endpoint, attached)
+
+    described, more = listed(session, caller, request, VpcEndpoint, "VpcEndpointIds", filters, show, minimum=1)
+    return {"VpcEndpoints": described, **more}
 
 
 def modify_vpc_endpoint(session: Session, caller: Caller, request: Members) -> tuple[Sequence[str], Members]:
@@ -144,9 +145,7 @@ def delete_vpc_endpoints(session: Session, caller: Caller, request: Members) -> 
 
 
 def _refuse_unsupported(caller: Caller, request: Members) -> None:
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     if request.get("IpAddressType", "ipv4") != "ipv4":
         raise unsupported("The parameter IpAddressType must be 'ipv4'")
     if request.get("ServiceRegion", caller.region) != caller.region:
@@ -276,36 +275,28 @@ def _groups(session: Session, endpoint: VpcEndpoint) -> list[str]:
     return sorted(session.scalars(select(VpcEndpointGroup.group_id).filter_by(endpoint_id=endpoint.id)))
 
 
-class _Describer:
-    """Shows endpoints as DescribeVpcEndpoints returns them."""
-
-    def __init__(self, session: Session, caller: Caller) -> None:
-        self._session = session
-        self._caller = caller
-
-    def describe(self, endpoint: VpcEndpoint, attached: Mapping[str, str]) -> Members:
-        """One endpoint with its tags."""
-        interfaces = _interfaces(self._session, endpoint)
-        tables = select(VpcEndpointRouteTable.route_table_id).filter_by(endpoint_id=endpoint.id)
-        groups = select(SecurityGroup).join(VpcEndpointGroup, VpcEndpointGroup.group_id == SecurityGroup.id)
-        found = self._session.scalars(groups.where(VpcEndpointGroup.endpoint_id == endpoint.id).order_by(SecurityGroup.id))
-        return {
-            "VpcEndpointId": endpoint.id,
-            "VpcEndpointType": endpoint.kind,
-            "VpcId": endpoint.vpc_id,
-            "ServiceName": endpoint.service,
-            "ServiceRegion": endpoint.service.split(".")[2],
-            "State": _STATE,
-            "PolicyDocument": endpoint.policy,
-            "RouteTableIds": sorted(self._session.scalars(tables)),
-            "SubnetIds": [interface.subnet_id for interface in interfaces],
-            "NetworkInterfaceIds": [interface.id for interface in interfaces],
-            "Groups": [{"GroupId": group.id, "GroupName": group.name} for group in found],
-            "IpAddressType": "ipv4",
-            "PrivateDnsEnabled": endpoint.private_dns,
-            "RequesterManaged": False,
-            "DnsEntries": [],
-            "CreationTimestamp": moment(endpoint.created),
-            "OwnerId": self._caller.account,
-            "Tags": tags.as_members(attached),
-        }
+def _described(session: Session, caller: Caller, endpoint: VpcEndpoint, attached: Mapping[str, str]) -> Members:
+    interfaces = _interfaces(session, endpoint)
+    tables = select(VpcEndpointRouteTable.route_table_id).filter_by(endpoint_id=endpoint.id)
+    groups = select(SecurityGroup).join(VpcEndpointGroup, VpcEndpointGroup.group_id == SecurityGroup.id)
+    found = session.scalars(groups.where(VpcEndpointGroup.endpoint_id == endpoint.id).order_by(SecurityGroup.id))
+    return {
+        "VpcEndpointId": endpoint.id,
+        "VpcEndpointType": endpoint.kind,
+        "VpcId": endpoint.vpc_id,
+        "ServiceName": endpoint.service,
+        "ServiceRegion": endpoint.service.split(".")[2],
+        "State": _STATE,
+        "PolicyDocument": endpoint.policy,
+        "RouteTableIds": sorted(session.scalars(tables)),
+        "SubnetIds": [interface.subnet_id for interface in interfaces],
+        "NetworkInterfaceIds": [interface.id for interface in interfaces],
+        "Groups": [{"GroupId": group.id, "GroupName": group.name} for group in found],
+        "IpAddressType": "ipv4",
+        "PrivateDnsEnabled": endpoint.private_dns,
+        "RequesterManaged": False,
+        "DnsEntries": [],
+        "CreationTimestamp": moment(endpoint.created),
+        "OwnerId": caller.account,
+        "Tags": tags.as_members(attached),
+    }

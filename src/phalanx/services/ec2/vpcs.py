@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from phalanx.services.ec2 import dhcp_options, internet_gateways, network_acls, route_tables, security_groups, tags
 from phalanx.services.ec2.cidr import MAX_PREFIX, MIN_PREFIX, parse_v4
-from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, unsupported
-from phalanx.services.ec2.lookup import default_vpc, find, find_all
-from phalanx.services.ec2.query import Filters, matching, page, truth
+from phalanx.services.ec2.errors import dependency_violation, invalid_parameter, missing_parameter, refuse, unsupported
+from phalanx.services.ec2.listing import listed
+from phalanx.services.ec2.lookup import default_vpc, find
+from phalanx.services.ec2.query import Filters, truth
 from phalanx.services.ec2.zones import zone_names
 from phalanx.store.database import Database
 from phalanx.store.network import InternetGateway, NetworkInterface, Route, RouteTable, SecurityGroup, Subnet, Vpc, VpcEndpoint
@@ -55,9 +56,7 @@ def create_default_vpc(session: Session, caller: Caller, request: Members) -> Me
 
 def create_vpc(session: Session, caller: Caller, request: Members) -> Members:
     """CreateVpc. Raises AwsError InvalidVpc.Range, InvalidParameterValue, MissingParameter, UnsupportedOperation."""
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"The parameter {member} is not supported")
+    refuse(request, *_NOT_SERVED)
     if request.get("InstanceTenancy", "default") != "default":
         raise unsupported("The tenancy value of a VPC must be 'default'")
     text = request.get("CidrBlock")
@@ -88,10 +87,8 @@ def describe_vpcs(session: Session, caller: Caller, request: Members) -> Members
         "state": lambda vpc: (vpc.state,),
     }
     filters = {**filters, "isDefault": filters["is-default"], "cidrBlock": filters["cidr"], "vpcId": filters["vpc-id"]}
-    attached = tags.Tags(session, Vpc)
-    rows = matching(request, find_all(session, Vpc, request.get("VpcIds", [])), filters, attached.of)
-    shown, more = page(request, rows, lambda vpc: vpc.id, "VpcIds")
-    return {"Vpcs": [_described(vpc, caller, attached.of(vpc)) for vpc in shown], **more}
+    described, more = listed(session, caller, request, Vpc, "VpcIds", filters, _described)
+    return {"Vpcs": described, **more}
 
 
 def delete_vpc(session: Session, caller: Caller, request: Members) -> Members:

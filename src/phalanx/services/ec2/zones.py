@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from sqlalchemy.orm import Session
 
 from phalanx.services.ec2.errors import invalid_parameter
-from phalanx.services.ec2.query import matching
+from phalanx.services.ec2.query import fields, matching
 from phalanx.wire.service import Caller, Members
 
 _LETTERS = "abc"
@@ -58,18 +56,15 @@ def describe_availability_zones(session: Session, caller: Caller, request: Membe
             raise invalid_parameter(f"Invalid availability zone: [{', '.join(unknown)}]")
         if wanted:
             zones = [zone for zone in zones if zone[field] in wanted]
-    fields = {
-        "group-name": "GroupName",
-        "opt-in-status": "OptInStatus",
-        "region-name": "RegionName",
-        "state": "State",
-        "zone-id": "ZoneId",
-        "zone-name": "ZoneName",
-        "zone-type": "ZoneType",
-    }
-    filters = {name: _field(field) for name, field in fields.items()}
+    filters = fields(
+        {
+            "group-name": "GroupName",
+            "opt-in-status": "OptInStatus",
+            "region-name": "RegionName",
+            "state": "State",
+            "zone-id": "ZoneId",
+            "zone-name": "ZoneName",
+            "zone-type": "ZoneType",
+        }
+    )
     return {"AvailabilityZones": matching(request, zones, filters, None)}
-
-
-def _field(name: str) -> Callable[[dict[str, str]], Iterable[str]]:
-    return lambda zone: (zone[name],)
