@@ -8,10 +8,12 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
+from phalanx.jobs.explain import ESP, IKE
 from phalanx.jobs.preflight import MissingRule, failure_reason, missing_rules
 from phalanx.jobs.record import FAILURE_REASON_LIMIT
 from phalanx.network.model import Rule, SecurityGroup
 
+FLOWS = {"17": IKE, "50": ESP}
 SG = "sg-0123456789abcdef0"
 OTHER = "sg-0fedcba9876543210"
 
@@ -34,11 +36,11 @@ def missing(rules, instances=2):
 
 
 def reason(rules, instances=2):
-    return failure_reason(*job(instances, SG), [SecurityGroup(SG, tuple(rules))])
+    return failure_reason(missing_rules(*job(instances, SG), [SecurityGroup(SG, tuple(rules))]))
 
 
 def lacking(*pairs):
-    return [MissingRule((SG,), direction, protocol, (SG,)) for direction, protocol in pairs]
+    return [MissingRule((SG,), direction, FLOWS[protocol], (SG,)) for direction, protocol in pairs]
 
 
 @pytest.mark.parametrize("instances", [2, 3, 16])
@@ -121,9 +123,7 @@ def test_rules_of_several_groups_add_up():
     ]
     assert missing_rules(*job(2, SG, OTHER), groups) == []
     both = (SG, OTHER)
-    assert missing_rules(*job(2, *both), groups[:1]) == [
-        MissingRule(both, "egress", protocol, both) for protocol in ("17", "50")
-    ]
+    assert missing_rules(*job(2, *both), groups[:1]) == [MissingRule(both, "egress", flow, both) for flow in (IKE, ESP)]
 
 
 def test_a_group_that_is_gone_allows_nothing():
@@ -137,8 +137,8 @@ def test_instances_with_different_groups():
         SecurityGroup(SG, (ALL_OUT, Rule("ingress", "17", 500, 500, group=OTHER))),
         SecurityGroup(OTHER, (ALL_OUT, Rule("ingress", "-1", group=SG))),
     ]
-    assert missing_rules(groups_by_host, addresses, groups) == [MissingRule((SG,), "ingress", "50", (OTHER,))]
-    assert failure_reason(groups_by_host, addresses, groups) == (
+    assert missing_rules(groups_by_host, addresses, groups) == [MissingRule((SG,), "ingress", ESP, (OTHER,))]
+    assert failure_reason(missing_rules(groups_by_host, addresses, groups)) == (
         f"ClientError: Security group {SG} has no inbound rule for ESP (protocol 50) from {OTHER}."
         " An encrypted job needs UDP 500 and ESP allowed both ways between its instances."
         f" Run: aws ec2 authorize-security-group-ingress --group-id {SG}"
@@ -168,10 +168,10 @@ def test_the_message_for_all_rules():
 
 def test_the_message_for_several_groups():
     groups = [f"sg-{number:017x}" for number in range(5)]
-    text = failure_reason(*job(3, *groups), [SecurityGroup(group, (ALL_OUT,)) for group in groups])
+    text = failure_reason(missing_rules(*job(3, *groups), [SecurityGroup(group, (ALL_OUT,)) for group in groups]))
     assert f"Security groups {', '.join(groups)} have no inbound rule for IKE (UDP 500) from themselves," in text
     assert text.count("Run: ") == 1
-    everything = failure_reason(*job(3, *groups), [])
+    everything = failure_reason(missing_rules(*job(3, *groups), []))
     assert len(everything) <= FAILURE_REASON_LIMIT
     assert everything.count("rule for") == 4
     assert everything.count("Run: ") == 2
@@ -183,7 +183,7 @@ def test_a_message_that_would_be_too_long(instances):
     hosts = [f"algo-{number}" for number in range(1, instances + 1)]
     groups_by_host = {host: (f"sg-{index:017x}",) for index, host in enumerate(hosts)}
     addresses = {host: f"10.0.0.{4 + index}" for index, host in enumerate(hosts)}
-    text = failure_reason(groups_by_host, addresses, [])
+    text = failure_reason(missing_rules(groups_by_host, addresses, []))
     assert len(text) <= FAILURE_REASON_LIMIT
     assert "An encrypted job needs UDP 500 and ESP" in text
     assert text.endswith("More commands are needed.")

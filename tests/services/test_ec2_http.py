@@ -56,14 +56,14 @@ def test_the_network_of_an_encrypted_job(ec2, database, control):
             {eni.host: eni.address for eni in enis},
             interfaces.security_groups(session, vpc),
         )
-    assert preflight.failure_reason(*arguments) is None
+    assert preflight.failure_reason(preflight.missing_rules(*arguments)) is None
     shown = ec2.describe_network_interfaces(Filters=[{"Name": "group-id", "Values": [group]}])["NetworkInterfaces"]
     assert {eni["PrivateIpAddress"] for eni in shown} == {"10.0.1.4", "10.0.1.5"}
 
     (esp,) = [id_ for id_, rule in rules(ec2, group).items() if rule["IpProtocol"] == "50" and not rule["IsEgress"]]
     ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[esp])
     with database.read() as session:
-        text = preflight.failure_reason(*arguments[:2], interfaces.security_groups(session, vpc))
+        text = preflight.failure_reason(preflight.missing_rules(*arguments[:2], interfaces.security_groups(session, vpc)))
     assert f"Security group {group} has no inbound rule for ESP (protocol 50) from itself." in text
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import interfaces, plan, preflight
-from phalanx.network.model import Rule
+from phalanx.jobs import interfaces, plan
+from phalanx.network.model import Direction, Rule
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.network import Subnet
 
-Direction = Literal["ingress", "egress"]
+Rules = Mapping[str, Sequence[tuple[str, Rule]]]
+"""The rules of each group that exists, with their ids."""
 
+_SIDES: dict[Direction, str] = {"ingress": "inbound", "egress": "outbound"}
+_WAYS: dict[Direction, str] = {"ingress": "from", "egress": "to"}
 _NAMES = {"6": "TCP", "17": "UDP", "1": "ICMP"}
 
 
@@ -35,8 +37,8 @@ class Flow:
         return name if self.port is None else f"{name} type {self.port}" if self.protocol == "1" else f"{name} {self.port}"
 
 
-IKE = Flow(preflight.UDP, 500)
-ESP = Flow(preflight.ESP)
+IKE = Flow("17", 500)
+ESP = Flow("50")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,34 @@ class Verdict:
         return all(check.allowed_by for check in self.checks)
 
 
-def verdict(flow: Flow, sender: End, receiver: End, rules: Mapping[str, Sequence[tuple[str, Rule]]]) -> Verdict:
+def verdict(flow: Flow, sender: End, receiver: End, rules: Rules) -> Verdict:
     """Whether `flow` may begin from `sender` to `receiver`. `rules` are those of each group that exists, with their ids."""
     return Verdict(flow, (_check(flow, sender, receiver, "egress", rules), _check(flow, receiver, sender, "ingress", rules)))
+
+
+def passing(flow: Flow, own: End, other: End, direction: Direction, rules: Rules) -> Iterator[tuple[str, str, Rule]]:
+    """The rules of one end's groups that let a flow pass there, each with its group and its id."""
+    for group in own.groups:
+        for id_, rule in rules.get(group, ()):
+            if rule.direction == direction and _covers(rule, flow) and _names(rule, other):
+                yield group, id_, rule
+
+
+def lacking(what: Sequence[tuple[Direction, Flow]], groups: Sequence[str], peers: Sequence[str]) -> str:
+    """The rules that groups would need: `Security group sg-… has no inbound rule for … from itself, no …`."""
+    one = len(groups) == 1
+    subject = f"Security group {groups[0]} has" if one else f"Security groups {', '.join(groups)} have"
+    other = ("itself" if one else "themselves") if peers == groups else ", ".join(peers)
+    rules = (f"no {_SIDES[direction]} rule for {flow} {_WAYS[direction]} {other}" for direction, flow in what)
+    return f"{subject} {', '.join(rules)}."
+
+
+def authorize(flows: Iterable[Flow], direction: Direction, group: str, peer: str) -> str:
+    """The AWS CLI command that adds rules for flows from or to `peer` to a group."""
+    pairs = f"UserIdGroupPairs=[{{GroupId={peer}}}]"
+    # Quoted: square brackets are a pattern to some shells.
+    permissions = " ".join(f"'IpProtocol={flow.protocol},{''.join(_ports(flow))}{pairs}'" for flow in flows)
+    return f"aws ec2 authorize-security-group-{direction} --group-id {group} --ip-permissions {permissions}"
 
 
 def ends(session: Session, job: TrainingJob) -> dict[str, End]:
@@ -114,24 +141,28 @@ def rules(session: Session, job: TrainingJob) -> dict[str, list[tuple[str, Rule]
     return interfaces.rules(session, vpc_id)
 
 
-def _check(flow: Flow, own: End, other: End, direction: Direction, rules: Mapping[str, Sequence[tuple[str, Rule]]]) -> Check:
-    allowing = tuple(
-        f"{id_} of {group}: {_words(rule)}"
-        for group in own.groups
-        for id_, rule in rules.get(group, ())
-        if rule.direction == direction and preflight.covers(rule, flow.protocol, flow.port) and _names(rule, other)
-    )
+def _check(flow: Flow, own: End, other: End, direction: Direction, rules: Rules) -> Check:
+    allowing = tuple(f"{id_} of {group}: {_words(rule)}" for group, id_, rule in passing(flow, own, other, direction, rules))
     if allowing:
         return Check(own.host, direction, allowing, None, None)
-    one, same = len(own.groups) == 1, own.groups == other.groups
-    subject = f"Security group {own.groups[0]} has" if one else f"Security groups {', '.join(own.groups)} have"
-    peers = ("itself" if one else "themselves") if same else ", ".join(other.groups)
-    side, word = ("inbound", "from") if direction == "ingress" else ("outbound", "to")
     gone = [group for group in own.groups if group not in rules]
     lost = f" {', '.join(gone)} does not exist any more." if gone else ""
     there = next((group for group in own.groups if group in rules), None)
-    command = None if there is None else _command(flow, direction, there, other.groups[0])
-    return Check(own.host, direction, (), f"{subject} no {side} rule for {flow} {word} {peers}.{lost}", command)
+    command = None if there is None else authorize([flow], direction, there, other.groups[0])
+    return Check(own.host, direction, (), f"{lacking([(direction, flow)], own.groups, other.groups)}{lost}", command)
+
+
+def _covers(rule: Rule, flow: Flow) -> bool:
+    """Whether a rule is about such packets; of ICMP a flow has a type, and any code."""
+    if rule.protocol == "-1":
+        return True
+    if rule.protocol != flow.protocol:
+        return False
+    if flow.protocol == "1":
+        return rule.from_port in (None, -1) or (rule.from_port == flow.port and rule.to_port in (None, -1))
+    if flow.port is None:
+        return True
+    return rule.from_port is not None and rule.to_port is not None and rule.from_port <= flow.port <= rule.to_port
 
 
 def _names(rule: Rule, end: End) -> bool:
@@ -142,22 +173,13 @@ def _names(rule: Rule, end: End) -> bool:
 
 
 def _words(rule: Rule) -> str:
-    side, word = ("inbound", "from") if rule.direction == "ingress" else ("outbound", "to")
     what = "all traffic" if rule.protocol == "-1" else str(Flow(rule.protocol, rule.from_port))
     if rule.protocol in ("6", "17"):
         span = str(rule.from_port) if rule.from_port == rule.to_port else f"{rule.from_port}-{rule.to_port}"
         what = f"{_NAMES[rule.protocol]} {span}"
     elif rule.protocol == "1" and rule.from_port in (None, -1):
         what = "ICMP"
-    return f"{side} {what} {word} {rule.group or rule.cidr}"
-
-
-def _command(flow: Flow, direction: Direction, group: str, peer: str) -> str:
-    pairs = f"UserIdGroupPairs=[{{GroupId={peer}}}]"
-    return (
-        f"aws ec2 authorize-security-group-{direction} --group-id {group}"
-        f" --ip-permissions 'IpProtocol={flow.protocol},{''.join(_ports(flow))}{pairs}'"
-    )
+    return f"{_SIDES[rule.direction]} {what} {_WAYS[rule.direction]} {rule.group or rule.cidr}"
 
 
 def _ports(flow: Flow) -> Iterator[str]:

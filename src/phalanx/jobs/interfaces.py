@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast
+from typing import cast
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -139,7 +139,7 @@ def rules(session: Session, vpc_id: str) -> dict[str, list[tuple[str, model.Rule
         cidrs: Sequence[str | None] = [row.cidr] if row.prefix_list is None else blocks.get(row.prefix_list, OF_S3)
         for cidr in cidrs:
             rule = model.Rule(
-                direction=cast(Literal["ingress", "egress"], row.direction),
+                direction=cast(model.Direction, row.direction),
                 protocol=row.protocol,
                 from_port=row.from_port,
                 to_port=row.to_port,

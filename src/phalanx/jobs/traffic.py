@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import plan, preflight, record
+from phalanx.jobs import explain, plan, preflight, record
 from phalanx.store.jobs import TrainingJob, Transition
 
 STOPPED = "Traffic between the instances is stopped: "
@@ -16,27 +16,25 @@ FLOWS = "Traffic between the instances flows again."
 
 def fault(session: Session, job: TrainingJob) -> str | None:
     """The FailureReason of an encrypted job whose instances may not reach each other as the rules are now; None if they may."""
-    if job.plan is None or not job.encrypted:
-        return None
-    return preflight.failure_reason(*_instances(job), plan.rules(session, job.plan["vpc"]))
+    return preflight.failure_reason(_missing(session, job))
 
 
 def tell(session: Session, job: TrainingJob) -> None:
     """Say in a training job's transitions that rules have stopped its traffic, or that it flows again. Idempotent."""
-    reason = fault(session, job)
+    missing = _missing(session, job)
     last = session.scalars(
         select(Transition.message).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
     ).one()
-    if reason is not None:
-        missing = preflight.missing_rules(*_instances(job), plan.rules(session, (job.plan or {})["vpc"]))
-        stopped = any(rule.protocol == preflight.ESP for rule in missing)
-        text = reason.removeprefix("ClientError: ")
-        record.transition(session, job, "Training", (STOPPED if stopped else AT_RISK) + text)
+    if (reason := preflight.failure_reason(missing)) is not None:
+        stopped = any(rule.flow == explain.ESP for rule in missing)
+        record.transition(session, job, "Training", (STOPPED if stopped else AT_RISK) + reason.removeprefix("ClientError: "))
     elif last.startswith((STOPPED, AT_RISK)):
         record.transition(session, job, "Training", FLOWS)
 
 
-def _instances(job: TrainingJob) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """The groups and the addresses of a job's instances, by host."""
-    made = plan.Plan.from_json(job.plan or {})
-    return {placement.host: placement.eni.groups for placement in made.placements}, made.hosts
+def _missing(session: Session, job: TrainingJob) -> list[preflight.MissingRule]:
+    if job.plan is None or not job.encrypted:
+        return []
+    made = plan.Plan.from_json(job.plan)
+    groups = {placement.host: placement.eni.groups for placement in made.placements}
+    return preflight.missing_rules(groups, made.hosts, plan.rules(session, made.vpc_id))

@@ -22,6 +22,9 @@ RESOLVER = "169.254.169.253"
 AZURE = "168.63.129.16"
 """Azure's service for its machines: an address of the internet's that is not a program's to ask."""
 
+Direction = Literal["ingress", "egress"]
+DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -32,7 +35,7 @@ class Rule:
     them for protocol 50). Exactly one of `cidr` (IPv4 or IPv6 network) and `group` (id of the other side's group) is set.
     """
 
-    direction: Literal["ingress", "egress"]
+    direction: Direction
     protocol: str
     from_port: int | None = None
     to_port: int | None = None
