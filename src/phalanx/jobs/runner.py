@@ -25,7 +25,7 @@ from phalanx.jobs.record import Outcome, failed
 from phalanx.node.messages import InstanceSpec, InstanceStatus, Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import UNAVAILABLE, Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import Stage, TrainingJob
 
 STOP_GRACE_SECONDS = 120.0
 """From SIGTERM to SIGKILL when a job is stopped or runs too long (SageMaker's container contract)."""
@@ -127,7 +127,7 @@ class Runner:
             self._work()
 
     def _work(self) -> None:
-        stages: dict[str, Callable[[TrainingJob], str]] = {
+        stages: dict[Stage, Callable[[TrainingJob], Stage]] = {
             "starting": self._start,
             "downloading": self._download,
             "training": self._train,
@@ -142,24 +142,12 @@ class Runner:
                 following = self._decide(end.outcome)
             except Interrupted:
                 raise
-            except Refused as error:
-                if job.stage == "ending":
-                    self._pause(error)
-                    continue
-                following = self._decide(failed(_reason(str(error))))
-            except FleetError as error:
-                self._pause(error)
-                continue
-            except UNAVAILABLE as error:
-                # The store is away, has no room, or is locked: that is not how a job ends.
-                self._pause(error)
-                continue
             except Exception as error:
-                log.exception("stage failed", stage=job.stage)
-                if job.stage == "ending":
+                verdict = _verdict(error, job.stage)
+                if verdict is None or job.stage == "ending":
                     self._pause(error)
                     continue
-                following = self._decide(failed(f"InternalServerError: {type(error).__name__}: {error}"))
+                following = self._decide(verdict)
             log.info("stage ended", stage=job.stage, following=following)
             if following == "ended":
                 # Nothing more is asked of it by its name: it may have been deleted already, and another one have the name.
@@ -167,7 +155,7 @@ class Runner:
             with self._world.database.write() as session:
                 session.get_one(TrainingJob, self._name).stage = following
 
-    def _start(self, job: TrainingJob) -> str:
+    def _start(self, job: TrainingJob) -> Stage:
         attempt.give_up(self._world.database, self._world.fleet, self._name)
         self._check(job)
         zones = self._world.fleet.capacity().zones if "VpcConfig" in job.request else None
@@ -262,7 +250,7 @@ class Runner:
             raise Ended(failed(f"ClientError: OutputDataConfig.KmsKeyId: {keyring.not_allowed(role, arn)}"))
         return next(key for key in keys if key.arn == arn)
 
-    def _download(self, job: TrainingJob) -> str:
+    def _download(self, job: TrainingJob) -> Stage:
         made = self._plan(job)
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
@@ -274,7 +262,7 @@ class Runner:
         self._await(made, Phase.LOADED, self._tell_of_image, deadline)
         return "training"
 
-    def _train(self, job: TrainingJob) -> str:
+    def _train(self, job: TrainingJob) -> Stage:
         made, fleet = self._plan(job), self._world.fleet
         journal = Journal(self._world.database, fleet, job, made)
         journal.open()
@@ -355,7 +343,7 @@ class Runner:
             return record.MAX_RUNTIME
         return None
 
-    def _upload(self, job: TrainingJob) -> str:
+    def _upload(self, job: TrainingJob) -> Stage:
         made = self._plan(job)
         self._announce("Uploading", "Uploading generated training model")
         try:
@@ -372,7 +360,7 @@ class Runner:
             stored.training_ended = stored.training_ended or now_ms()
         return "ending"
 
-    def _end(self, job: TrainingJob) -> str:
+    def _end(self, job: TrainingJob) -> Stage:
         database, fleet = self._world.database, self._world.fleet
         made = plan.Plan.from_json(job.plan) if job.plan else None
         if made is not None:
@@ -390,7 +378,7 @@ class Runner:
         self._world.meter.end(stored, self._world.signer.public_key)
         return "ended"
 
-    def _wait_for_spot(self, job: TrainingJob) -> str:
+    def _wait_for_spot(self, job: TrainingJob) -> Stage:
         """Give the instances back; the job goes on from the queue, once there are some again."""
         attempt.give_up(self._world.database, self._world.fleet, self._name)
         with self._world.database.write() as session:
@@ -476,7 +464,7 @@ class Runner:
         with self._world.database.write() as session:
             record.transition(session, session.get_one(TrainingJob, self._name), status, message)
 
-    def _decide(self, outcome: Outcome) -> str:
+    def _decide(self, outcome: Outcome) -> Stage:
         """Store how the job ends, or begin anew where it may; the stage that follows."""
         with self._world.database.write() as session:
             stored = session.get_one(TrainingJob, self._name)
@@ -492,6 +480,17 @@ class Runner:
     def _load(self) -> TrainingJob:
         with self._world.database.read() as session:
             return session.get_one(TrainingJob, self._name)
+
+
+def _verdict(error: Exception, stage: Stage) -> Outcome | None:
+    """How a job ends whose stage raised this; None where the stage is repeated."""
+    if isinstance(error, Refused):
+        return failed(_reason(str(error)))
+    # The fleet or the store is away, has no room, or is locked: that is not how a job ends.
+    if isinstance(error, (FleetError, *UNAVAILABLE)):
+        return None
+    log.exception("stage failed", stage=stage)
+    return failed(f"InternalServerError: {type(error).__name__}: {error}")
 
 
 def _longest(job: TrainingJob) -> int:

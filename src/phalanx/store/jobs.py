@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from phalanx.store.base import Base, Json
+from phalanx.store.base import TEXT, Base, Json
+
+Stage = Literal["starting", "downloading", "training", "uploading", "interrupted", "ending", "ended"]
+"""Where a job's runner is: in all but the last there is something left to do."""
 
 
 class TrainingJob(Base):
@@ -28,8 +33,8 @@ class TrainingJob(Base):
     secondary_status: Mapped[str]
     failure_reason: Mapped[str | None]
     stop_requested: Mapped[bool] = mapped_column(default=False)
-    stage: Mapped[str] = mapped_column(default="starting")
-    """Where the runner is: starting, downloading, training, interrupted, uploading, ending, ended."""
+    # With its type: of a Literal alone SQLAlchemy makes an enumeration.
+    stage: Mapped[Stage] = mapped_column(TEXT, default="starting")
     outcome: Mapped[Json | None]
     """How the job ends, decided before it is taken down: {status, secondary_status, message, failure_reason}."""
     retries: Mapped[int] = mapped_column(default=0)
