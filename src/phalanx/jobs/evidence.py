@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from phalanx import __version__
 from phalanx.fleet.base import Fleet, Refused
-from phalanx.ipsec.model import Work
-from phalanx.jobs.plan import Plan
+from phalanx.ipsec.model import PairReport, Work
+from phalanx.jobs.plan import Placement, Plan
 from phalanx.network.model import GuardCounters, Watched
 from phalanx.node.messages import Guards, Measurement
 from phalanx.store.base import Json, now_ms
@@ -208,65 +208,18 @@ def report(
 
     `gaps` are the reasons why something could not be measured, `interruptions` by instance id what stopped its traffic.
     """
-    meshes = {item.host: item.mesh for item in measurements if item.mesh is not None}
-    # All instances of a machine share one router guard, so its counters are taken once, not once per instance.
-    guards: dict[str, GuardCounters] = {}
-    sent: Counter[str] = Counter()
-    for item in measurements:
-        if item.guard is not None:
-            counted = (guards.get(item.machine, item.guard), item.guard)
-            guards[item.machine] = max(counted, key=lambda guard: (guard.dropped_packets, guard.esp_packets))
-            sent[item.machine] += sum(pair.packets_out for pair in item.mesh.pairs) if item.mesh else 0
+    told = {item.host: item for item in measurements}
+    meshes = [item.mesh for item in measurements if item.mesh is not None]
+    wires = [item.watched for item in measurements if item.watched is not None]
+    guards = _guards(measurements)
     router = _sum(list(guards.values())) if guards else None
-    blocked = sum(mesh.plaintext_blocked_out + mesh.plaintext_blocked_in for mesh in meshes.values())
-    received = {(pair.remote, pair.local): pair for mesh in meshes.values() for pair in mesh.pairs}
-    wires = {item.host: item.watched for item in measurements if item.watched is not None}
-    guarded = {item.host: item.guards for item in measurements}
-    pairs = []
-    for mesh in meshes.values():
-        for pair in mesh.pairs:
-            arrived = received.get((pair.local, pair.remote))
-            pairs.append(
-                {
-                    "local": pair.local,
-                    "remote": pair.remote,
-                    "established": pair.established,
-                    "algorithm": pair.algorithm,
-                    "key_bits": pair.key_bits,
-                    "esn": pair.esn,
-                    "ike": pair.ike,
-                    "ppk": pair.ppk,
-                    "spi": pair.spi_out,
-                    "packets": pair.packets_out,
-                    "bytes": pair.bytes_out,
-                    "packets_received": arrived.packets_in if arrived else None,
-                    "bytes_received": arrived.bytes_in if arrived else None,
-                    "rekeys": pair.rekeys,
-                    "key_age_seconds": pair.key_age,
-                    "local_certificate": pair.local_certificate,
-                    "remote_certificate": pair.remote_certificate,
-                }
-            )
+    capture = _capture(wires) if wires else None
+    received = {(pair.remote, pair.local): pair for mesh in meshes for pair in mesh.pairs}
     ran = plan is not None and plan.ran
     due = job.encrypted and job.instances > 1 and ran
     unmeasured = _unmeasured(plan, measurements) if due and plan is not None else []
     encrypted = due and not unmeasured and all(pair.strong for pair in received.values())
-    gaps = [*gaps, *unmeasured]
-    for mesh in meshes.values():
-        # Nothing else is negotiated; were it all the same, the report must not pass for one of an encrypted job.
-        gaps += [
-            f"{pair.local} and {pair.remote} negotiated too little: IKE {pair.ike or 'unknown'}, ESP {pair.algorithm} with"
-            f" {pair.key_bits} bits, {'with' if pair.esn else 'without'} ESN, {'with' if pair.ppk else 'without'} PPK."
-            for pair in mesh.pairs
-            if pair.algorithm and not pair.strong
-        ]
-    if any(guard.esp_packets < sent[machine] for machine, guard in guards.items()):
-        gaps.append(
-            "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
-            " took the guard's counters away, and with them how much plaintext it had dropped."
-        )
-    gaps += [f"The wire of {host} was not watched." for host in meshes if host not in wires]
-    capture = _capture(list(wires.values())) if wires else None
+    blocked = sum(mesh.plaintext_blocked_out + mesh.plaintext_blocked_in for mesh in meshes)
     return {
         "version": 3,
         "phalanx": __version__,
@@ -279,42 +232,97 @@ def report(
         "ran": ran,
         "encrypted": encrypted,
         "note": _note(job, capture, ran, encrypted),
-        "data_plane": ", ".join(sorted({mesh.data_plane for mesh in meshes.values()})) or None,
+        "data_plane": ", ".join(sorted({mesh.data_plane for mesh in meshes})) or None,
         "instances": [
-            {
-                "host": placement.host,
-                "id": placement.id,
-                "address": placement.eni.address,
-                "eni": placement.eni.id,
-                "security_groups": list(placement.eni.groups),
-                "data_plane": meshes[placement.host].data_plane if placement.host in meshes else None,
-                "plaintext_blocked_out": meshes[placement.host].plaintext_blocked_out if placement.host in meshes else None,
-                "plaintext_blocked_in": meshes[placement.host].plaintext_blocked_in if placement.host in meshes else None,
-                "interruptions": list(interruptions.get(placement.id, ())),
-                "versions": dict(meshes[placement.host].versions) if placement.host in meshes else {},
-                "drops": dict(meshes[placement.host].drops) if placement.host in meshes else {},
-                "work": _work(meshes[placement.host].work) if placement.host in meshes else None,
-                "guards": asdict(guarded.get(placement.host, Guards())),
-                "wire": asdict(wires[placement.host]) if placement.host in wires else None,
-            }
+            _instance(placement, told.get(placement.host), interruptions.get(placement.id, ()))
             for placement in (plan.placements if plan else ())
         ],
-        "pairs": pairs,
-        "router_guard": {
-            "ike_packets": router.ike_packets,
-            "ike_bytes": router.ike_bytes,
-            "esp_packets": router.esp_packets,
-            "esp_bytes": router.esp_bytes,
-            "dropped_packets": router.dropped_packets,
-            "dropped_bytes": router.dropped_bytes,
-        }
-        if router
-        else None,
+        "pairs": [_pair(pair, received.get((pair.local, pair.remote))) for mesh in meshes for pair in mesh.pairs],
+        "router_guard": asdict(router) if router else None,
         "capture": capture,
         "plaintext_packets_dropped": (router.dropped_packets if router else 0) + blocked,
-        "gaps": gaps,
+        "gaps": [*gaps, *unmeasured, *_gaps(measurements, guards)],
         "earlier_attempts": job.attempts["reports"] if job.attempts else [],
     }
+
+
+def _instance(placement: Placement, told: Measurement | None, interruptions: Sequence[str]) -> Json:
+    """One instance, by what it has told of itself, if anything."""
+    mesh = told.mesh if told else None
+    return {
+        "host": placement.host,
+        "id": placement.id,
+        "address": placement.eni.address,
+        "eni": placement.eni.id,
+        "security_groups": list(placement.eni.groups),
+        "data_plane": mesh.data_plane if mesh else None,
+        "plaintext_blocked_out": mesh.plaintext_blocked_out if mesh else None,
+        "plaintext_blocked_in": mesh.plaintext_blocked_in if mesh else None,
+        "interruptions": list(interruptions),
+        "versions": dict(mesh.versions) if mesh else {},
+        "drops": dict(mesh.drops) if mesh else {},
+        "work": _work(mesh.work) if mesh else None,
+        "guards": asdict(told.guards if told else Guards()),
+        "wire": asdict(told.watched) if told and told.watched is not None else None,
+    }
+
+
+def _pair(pair: PairReport, arrived: PairReport | None) -> Json:
+    """One direction, as its sender has measured it; what has `arrived`, as its receiver has."""
+    return {
+        "local": pair.local,
+        "remote": pair.remote,
+        "established": pair.established,
+        "algorithm": pair.algorithm,
+        "key_bits": pair.key_bits,
+        "esn": pair.esn,
+        "ike": pair.ike,
+        "ppk": pair.ppk,
+        "spi": pair.spi_out,
+        "packets": pair.packets_out,
+        "bytes": pair.bytes_out,
+        "packets_received": arrived.packets_in if arrived else None,
+        "bytes_received": arrived.bytes_in if arrived else None,
+        "rekeys": pair.rekeys,
+        "key_age_seconds": pair.key_age,
+        "local_certificate": pair.local_certificate,
+        "remote_certificate": pair.remote_certificate,
+    }
+
+
+def _guards(measurements: Sequence[Measurement]) -> dict[str, GuardCounters]:
+    """What the router guard of each machine has counted; all its instances share one, so that is taken once."""
+    guards: dict[str, GuardCounters] = {}
+    for item in measurements:
+        if item.guard is not None:
+            counted = (guards.get(item.machine, item.guard), item.guard)
+            guards[item.machine] = max(counted, key=lambda guard: (guard.dropped_packets, guard.esp_packets))
+    return guards
+
+
+def _gaps(measurements: Sequence[Measurement], guards: Mapping[str, GuardCounters]) -> Iterator[str]:
+    """Why what was measured shows less than it should."""
+    sent: Counter[str] = Counter()
+    for item in measurements:
+        pairs = item.mesh.pairs if item.mesh else ()
+        if item.guard is not None:
+            sent[item.machine] += sum(pair.packets_out for pair in pairs)
+        for pair in pairs:
+            # Nothing else is negotiated; were it all the same, the report must not pass for one of an encrypted job.
+            if pair.algorithm and not pair.strong:
+                yield (
+                    f"{pair.local} and {pair.remote} negotiated too little: IKE {pair.ike or 'unknown'}, ESP {pair.algorithm}"
+                    f" with {pair.key_bits} bits, {'with' if pair.esn else 'without'} ESN,"
+                    f" {'with' if pair.ppk else 'without'} PPK."
+                )
+    if any(guard.esp_packets < sent[machine] for machine, guard in guards.items()):
+        yield (
+            "The router's guard counted fewer ESP packets than the instances sent: packets were lost on the way, or somebody"
+            " took the guard's counters away, and with them how much plaintext it had dropped."
+        )
+    for item in measurements:
+        if item.mesh is not None and item.watched is None:
+            yield f"The wire of {item.host} was not watched."
 
 
 def _unmeasured(plan: Plan, measurements: Sequence[Measurement]) -> list[str]:
