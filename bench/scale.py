@@ -23,8 +23,9 @@ from sqlalchemy import func, select
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create
+from phalanx.jobs.admission import RESERVED_BYTES
 from phalanx.jobs.evidence import Signer
-from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.manager import Manager
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob

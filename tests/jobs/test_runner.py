@@ -15,10 +15,11 @@ from phalanx.data.logs import LogLine
 from phalanx.data.model import ObjectStore, RoleCredentials
 from phalanx.fleet.base import Unreachable
 from phalanx.jobs import evidence, record, runner
+from phalanx.jobs.admission import RESERVED_BYTES
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.keyring import Keyring
-from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.manager import Manager
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.runner import Runner, World
 from phalanx.network.model import GuardCounters

@@ -7,7 +7,8 @@ import pytest
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, run, signer, transitions, wait_for
 from phalanx.fleet.base import Refused
-from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.admission import RESERVED_BYTES
+from phalanx.jobs.manager import Manager
 from phalanx.node.messages import Phase
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob

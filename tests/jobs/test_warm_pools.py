@@ -4,7 +4,8 @@ import pytest
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, signer, wait_for
-from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.admission import RESERVED_BYTES, Admission
+from phalanx.jobs.manager import Manager
 from phalanx.node.messages import Phase
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
@@ -124,11 +125,11 @@ def test_a_pool_ends_with_its_time(database, manage):
     wait_for(lambda: status(database)[0] == "Terminated")
 
 
-def test_a_pool_that_is_left_while_the_queue_is_looked_at_gives_its_place_once(database, signer):
+def test_a_pool_that_is_left_while_the_queue_is_looked_at_gives_its_place_once(database, signer, monkeypatch):
     fleet = StubFleet(Script(hold=Phase.RUNNING), memory=2 * 1024**3 + 2 * RESERVED_BYTES)
     armed = []
 
-    class Slow(Manager):
+    class Slow(Admission):
         """The first job ends while the queue is looked at, once there is another."""
 
         def _warm(self):
@@ -137,11 +138,12 @@ def test_a_pool_that_is_left_while_the_queue_is_looked_at_gives_its_place_once(d
                 armed.clear()
                 for id_ in list(fleet.present):
                     fleet.exit(id_, 0)
-                wait_for(lambda: not self._runners)
+                wait_for(lambda: not self._running)
             return found
 
     warm(database)
-    manager = Slow(database, fleet, STORE, signer)
+    monkeypatch.setattr("phalanx.jobs.manager.Admission", Slow)
+    manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
         wait_for(lambda: load(database).stage == "training")

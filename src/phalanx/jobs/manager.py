@@ -1,38 +1,34 @@
-"""The jobs room's head: takes jobs from the queue while there is room, and runs each in a thread."""
+"""The jobs room's head: answers the services, and has the queue and the rules that are owed looked at while it leads."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from phalanx.algorithms import catalog
 from phalanx.data import metrics, objects
 from phalanx.data.model import DataKey, ObjectStore
-from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, Room
+from phalanx.fleet.base import Fleet, FleetError
 from phalanx.ipsec.model import Profile
-from phalanx.jobs import attempt, evidence, instance_groups, instance_types, interfaces, keyring, plan, record, warm_pools
+from phalanx.jobs import attempt, evidence, keyring, plan, record
+from phalanx.jobs.admission import Admission
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
-from phalanx.jobs.room import Share, Shares, added, contend, fits
-from phalanx.jobs.runner import Acting, KeyUse, Lending, Runner, World, reconsidered
+from phalanx.jobs.runner import Acting, KeyUse, Lending, World, reconsidered
 from phalanx.node.messages import Capacity
-from phalanx.store.base import Json, now_ms
+from phalanx.store.base import Json
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import TrainingJob
 
-RESERVED_BYTES = 1536 * 1024**2
-"""Host memory that admission reserves for an instance, unless it is strict: a type is a ceiling, not a reservation."""
 GIVE_BACK_SECONDS = 60.0
 """How long a stop tries to take down a job's instances."""
 GIVE_BACK_POLL_SECONDS = 0.2
@@ -87,14 +83,9 @@ class Manager:
             lending=lending,
             key_use=key_use,
         )
-        self._strict_memory = strict_memory
+        self._admission = Admission(self._world, self.wake, strict_memory=strict_memory)
         self._known_capacity = Capacity(0, 0)
         self._awake = threading.Event()
-        self._runners: dict[str, tuple[threading.Thread, Runner, Shares]] = {}
-        self._lock = threading.Lock()
-        # Jobs that would fit into so much room, and wait until it is free: until it changes they need not be looked at again.
-        self._room: Shares = {}
-        self._patient: dict[str, tuple[Shares, Shares]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
         self._settlers: list[threading.Thread] = []
@@ -131,9 +122,7 @@ class Manager:
         self._thread.join()
         for settler in self._settlers:
             settler.join()
-        deadline = time.monotonic() + LEAVE_SECONDS
-        for thread, _, _ in list(self._runners.values()):
-            thread.join(max(0.0, deadline - time.monotonic()) if leave else None)
+        self._admission.join(LEAVE_SECONDS if leave else None)
         if leave:
             return
         try:
@@ -240,8 +229,7 @@ class Manager:
             capacity = self._fleet.capacity()
         if not self._leads:
             return Measured(capacity=capacity)
-        with self._lock:
-            reserved = [share for _, _, need in self._runners.values() for share in need.values()]
+        reserved = self._admission.reserved()
         phases: Counter[str] = Counter()
         established = missing = unmeasured = 0
         for job in self._unfinished():
@@ -262,8 +250,8 @@ class Manager:
             missing += len(report["pairs"]) - stands
         return Measured(
             capacity=capacity,
-            reserved_memory=sum(share.memory for share in reserved),
-            reserved_gpus=sum(share.gpus for share in reserved),
+            reserved_memory=reserved.memory,
+            reserved_gpus=reserved.gpus,
             instances=phases,
             established=established,
             missing=missing,
@@ -282,7 +270,7 @@ class Manager:
             try:
                 if self._missed or self._enforcement.owes():
                     self._begin_to_settle()
-                self._admit()
+                self._admission.admit()
             except FleetError as error:
                 log.warning("the queue waits for the fleet", reason=str(error))
             except Exception:
@@ -313,162 +301,10 @@ class Manager:
         self._settlers.append(threading.Thread(target=settle, name="rules", daemon=True))
         self._settlers[-1].start()
 
-    def _admit(self) -> None:
-        """Start runners for jobs in the order they were created; one that finds no room makes those wait that come later and
-        may want the same hosts."""
-        with self._lock:
-            # Before the store is read: a job whose runner ends meanwhile must not be taken for one that waits, nor its place be
-            # given away beside the warm pool that it leaves.
-            running = set(self._runners)
-            taken = added(need for _, runner, need in self._runners.values() if runner.holds)
-            ahead = {zone for _, runner, need in self._runners.values() if runner.waits for zone in need}
-        warm = self._warm()
-        waiting = [(name, special) for name, special in self._queued() if name not in running]
-        if not waiting:
-            return
-        room, whole = (_room(self._fleet.rooms(draining=draining)) for draining in (False, True))
-        if room != self._room:
-            self._room = room
-        room = self._room
-        for name, special in waiting:
-            known = self._patient.get(name)
-            if known is not None and known[0] is room and not warm and not special and contend(known[1], ahead, room):
-                ahead |= known[1].keys()
-                continue
-            with self._database.read() as session:
-                job = session.get_one(TrainingJob, name)
-                need = self._need(session, job, room) or self._need(session, job, whole)
-                waited = known is not None or record.waits_for_hosts(session, job)
-            if job.plan is None and not job.stop_requested and job.outcome is None:
-                behind = contend(need, ahead, room)
-                if not fits(need, {}, whole) and not waited:
-                    self._finish(job.name, record.failed(NO_CAPACITY))
-                elif record.waited_too_long(job):
-                    self._finish(job.name, record.MAX_WAIT)
-                elif record.pending_too_long(job):
-                    self._finish(job.name, record.MAX_PENDING)
-                elif job.away_until is not None and now_ms() < job.away_until:
-                    continue
-                elif not fits(need, {}, room) or (not need and waited):
-                    # Hosts that are gone, or take no instances, may come back. Nobody waits for it meanwhile.
-                    self._queue(job.name)
-                    continue
-                elif not (warm and self._reuse(job.name, need, taken, room)) and (
-                    behind or not self._fits(need, taken, room, warm)
-                ):
-                    if not behind:
-                        self._queue(job.name)
-                    ahead |= need.keys()
-                    self._patient[name] = room, need
-                    continue
-            self._patient.pop(name, None)
-            taken = added([taken, need])
-            self._run(job.name, need)
-
-    def _warm(self) -> bool:
-        """Whether there are warm pools; those whose time is over are ended."""
-        with self._database.read() as session:
-            if not warm_pools.any_available(session):
-                return False
-        with self._database.write() as session:
-            return bool(warm_pools.available(session))
-
-    def _reuse(self, name: str, need: Shares, taken: Shares, room: Shares) -> bool:
-        """Take over a warm pool that fits the job: its place in memory is there, whoever else waits; GPUs are not kept."""
-        if not fits(_gpus(need), taken, room):
-            return False
-        with self._database.write() as session:
-            job = session.get_one(TrainingJob, name)
-            pool = warm_pools.matching(warm_pools.available(session), job)
-            if pool is not None:
-                warm_pools.take(pool, job)
-        return pool is not None
-
-    def _fits(self, need: Shares, taken: Shares, room: Shares, warm: bool) -> bool:
-        """Whether a job that needs so much may start now. Warm pools that hold what it may want give way, the oldest first."""
-        free = fits(need, taken, room)
-        if warm and free:
-            with self._database.write() as session:
-                pools = [(pool, _memory(self._need(session, pool, room))) for pool in warm_pools.available(session)]
-                rivals = [each for each in pools if contend(need, each[1], room)]
-                while rivals and not fits(need, added([taken, *(kept for _, kept in rivals)]), room):
-                    warm_pools.end(rivals.pop(0)[0])
-        return free
-
-    def _need(self, session: Session, job: TrainingJob, room: Shares) -> Shares:
-        """What a job's instances take, in the zones in which the plan will put them; nothing where no host is in any of its
-        zones, which its runner tells."""
-        zones: Sequence[str | None] = ()
-        if "VpcConfig" in job.request:
-            try:
-                there = None if None in room else [zone for zone in room if zone is not None]
-                zones = list(interfaces.within(session, job.request["VpcConfig"]["Subnets"], there).values())
-            except interfaces.NoZone:
-                return {}
-        types = [
-            instance_types.capacity(group.instance_type)
-            for group in instance_groups.groups(job.request["ResourceConfig"])
-            for _ in range(group.count)
-        ]
-        return added(
-            {zone: Share(each.memory if self._strict_memory else RESERVED_BYTES, each.gpus)}
-            for each, zone in zip(types, itertools.cycle(zones or (None,)), strict=False)
-        )
-
-    def _run(self, name: str, need: Shares) -> None:
-        runner = Runner(name, self._world)
-
-        def live() -> None:
-            try:
-                runner.run()
-            finally:
-                with self._lock:
-                    self._runners.pop(name, None)
-                self.wake()
-
-        thread = threading.Thread(target=live, name=name, daemon=True)
-        with self._lock:
-            self._runners[name] = (thread, runner, need)
-        thread.start()
-
-    def _queued(self) -> list[tuple[str, bool]]:
-        """Names of the jobs that have not ended: first those that an earlier service left with instances, then in order.
-
-        With each, whether there may be more to do for it than to wait its turn. No more is read than that: there may be
-        thousands, and the queue is looked at whenever a job ends.
-        """
-        limits = [
-            TrainingJob.request["StoppingCondition"][f"Max{kind}TimeInSeconds"].as_string() for kind in ("Wait", "Pending")
-        ]
-        special = or_(
-            TrainingJob.plan.is_not(None),
-            TrainingJob.stop_requested,
-            TrainingJob.outcome.is_not(None),
-            *(limit.is_not(None) for limit in limits),
-        )
-        statement = (
-            select(TrainingJob.name, special)
-            .where(TrainingJob.status.in_(UNFINISHED))
-            .order_by(TrainingJob.plan.is_(None), TrainingJob.created, TrainingJob.name)
-        )
-        with self._database.rows() as connection:
-            return [(name, bool(found)) for name, found in connection.execute(statement)]
-
     def _unfinished(self) -> list[TrainingJob]:
         with self._database.read() as session:
             statement = select(TrainingJob).where(TrainingJob.status.in_(UNFINISHED))
             return list(session.scalars(statement.order_by(TrainingJob.created, TrainingJob.name)))
-
-    def _queue(self, name: str) -> None:
-        with self._database.write() as session:
-            record.transition(session, session.get_one(TrainingJob, name), "Pending", record.WAITING)
-
-    def _finish(self, name: str, outcome: Outcome) -> None:
-        """Let a job that never started end."""
-        with self._database.write() as session:
-            job = session.get_one(TrainingJob, name)
-            job.stage = "ending"
-            job.outcome = outcome.to_json()
 
     def _requeue(self, job: TrainingJob) -> None:
         known = list(self._fleet.statuses(plan.Plan.from_json(job.plan or {}).ids).values())
@@ -493,15 +329,3 @@ class Manager:
         if ending:
             attempt.conclude(self._database, self._fleet, self._world.signer, job.name)
         attempt.give_up(self._database, self._fleet, job.name)
-
-
-def _room(hosts: Sequence[Room]) -> Shares:
-    return added({each.zone: Share(max(each.memory, RESERVED_BYTES), each.gpus)} for each in hosts)
-
-
-def _memory(need: Shares) -> Shares:
-    return {zone: Share(memory=share.memory) for zone, share in need.items()}
-
-
-def _gpus(need: Shares) -> Shares:
-    return {zone: Share(gpus=share.gpus) for zone, share in need.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def fits(need: Shares, taken: Shares, room: Shares) -> bool:
     Where more is taken than there is, since a host has gone, that hinders only who needs some of the same.
     """
     after = added([taken, need])
-    return all(_lack(after, room, part) <= _lack(taken, room, part) for part in (_memory, _gpus))
+    return all(_lack(after, room, part) <= _lack(taken, room, part) for part in (attrgetter("memory"), attrgetter("gpus")))
 
 
 def contend(need: Iterable[str | None], other: Iterable[str | None], room: Shares) -> bool:
@@ -54,11 +55,3 @@ def _lack(wanted: Shares, room: Shares, part: Callable[[Share], int]) -> int:
         beyond, spare = beyond + max(0, -left), spare + max(0, left)
     free = max(0, everywhere - beyond) + spare
     return max(0, beyond - everywhere) + max(0, part(wanted.get(None, Share())) - free)
-
-
-def _memory(share: Share) -> int:
-    return share.memory
-
-
-def _gpus(share: Share) -> int:
-    return share.gpus

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phalanx.jobs.room import Share, contend, fits
+from phalanx.jobs.shares import Share, contend, fits
 
 
 def memory(**zones):

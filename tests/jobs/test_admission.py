@@ -2,12 +2,14 @@
 
 import threading
 
+import pytest
 from sqlalchemy import select
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, database, load, signer, wait_for
 from phalanx.fleet.base import NoRoom, Unreachable
-from phalanx.jobs.manager import RESERVED_BYTES, Manager
+from phalanx.jobs.admission import RESERVED_BYTES, Admission
+from phalanx.jobs.manager import Manager
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.network import SecurityGroup, Subnet, Vpc
@@ -16,16 +18,17 @@ __all__ = ["database", "signer"]
 PLACES = 6
 
 
-class Watched(Manager):
-    """Remembers in which order jobs were let in."""
+@pytest.fixture
+def order(monkeypatch):
+    """Names of jobs in the order in which they were let in."""
+    names, run = [], Admission._run
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.order = []
+    def watched(self, name, need):
+        names.append(name)
+        run(self, name, need)
 
-    def _run(self, name, need):
-        self.order.append(name)
-        super()._run(name, need)
+    monkeypatch.setattr(Admission, "_run", watched)
+    return names
 
 
 class SomeFail(StubFleet):
@@ -72,12 +75,12 @@ class Hangs(StubFleet):
         super().enforce(vpc_id, *rules)
 
 
-def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, signer):
+def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, signer, order):
     fleet = SomeFail(Script(), memory=HOST_BYTES + PLACES * RESERVED_BYTES)
     names = [f"job-{number:03d}" for number in range(200)]
     for number, name in enumerate(names):
         create(database, name, instances=1 + number % 3, encrypted=False)
-    manager = Watched(database, fleet, STORE, signer)
+    manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
         wait_for(lambda: load(database, names[-1]).stage == "ended" and not unfinished(database), 300)
@@ -86,7 +89,7 @@ def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, s
     with database.read() as session:
         ends = dict(session.execute(select(TrainingJob.name, TrainingJob.status)).all())
     assert ends == {name: "Failed" if name.endswith("0") else "Completed" for name in names}
-    assert manager.order == names
+    assert order == names
     assert fleet.most <= PLACES
     assert fleet.present == set()
 
@@ -120,7 +123,7 @@ def test_gpus_are_reserved_one_by_one(database, signer):
     create(database, "first", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.12xlarge"})
     create(database, "second", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.xlarge"})
     create(database, "too-large", instances=1, encrypted=False, ResourceConfig={**gpu, "InstanceType": "ml.g5.48xlarge"})
-    manager = Watched(database, fleet, STORE, signer)
+    manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
         assert manager.gpus() == 4
@@ -136,20 +139,20 @@ def test_gpus_are_reserved_one_by_one(database, signer):
     assert {spec.job: spec.limits.gpus for spec in fleet.specs.values()} == {"first": 4, "second": 1}
 
 
-def test_strict_memory_reserves_what_the_type_has(database, signer):
+def test_strict_memory_reserves_what_the_type_has(database, signer, order):
     for name in ("first", "second"):
         create(database, name, instances=1, encrypted=False)
     fleet = StubFleet(Script(hold=Phase.RUNNING), memory=HOST_BYTES + 12 * 1024**3)
-    manager = Watched(database, fleet, STORE, signer, strict_memory=True)
+    manager = Manager(database, fleet, STORE, signer, strict_memory=True)
     manager.open()
     try:
         wait_for(lambda: load(database, "second").secondary_status == "Pending")
-        assert manager.order == ["first"]
+        assert order == ["first"]
     finally:
         manager.close()
 
 
-def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_in_another(database, signer):
+def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_in_another(database, signer, order):
     with database.write() as session:
         session.add(Vpc(id="vpc-1", cidr="10.0.0.0/16", is_default=False))
         session.flush()
@@ -173,28 +176,28 @@ def test_room_in_another_zone_is_none_and_who_waits_for_one_zone_hinders_nobody_
         with database.write() as session:
             session.get_one(TrainingJob, name).created += number
     fleet = StubFleet(Script(hold=Phase.RUNNING, zones=("us-west-2a", "us-west-2b")), memory=HOST_BYTES + 4 * RESERVED_BYTES)
-    manager = Watched(database, fleet, STORE, signer)
+    manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
         wait_for(lambda: load(database, "a-never").status == "Failed")
         wait_for(lambda: load(database, "a-waits").secondary_status == "Pending")
         wait_for(lambda: any(spec.job == "b-goes" for spec in fleet.specs.values()))
-        assert manager.order == ["a-first", "a-never", "b-goes"]
+        assert order == ["a-first", "a-never", "b-goes"]
         with database.write() as session:
             session.get_one(TrainingJob, "a-first").stop_requested = True
         # Those of zone a fill it; there is a place in zone b, for which the older one of the two that want it waits.
         wait_for(lambda: load(database, "both-waits").secondary_status == "Pending")
-        assert manager.order == ["a-first", "a-never", "b-goes", "a-waits", "a-behind"]
+        assert order == ["a-first", "a-never", "b-goes", "a-waits", "a-behind"]
     finally:
         manager.close()
     assert load(database, "a-never").failure_reason.startswith("CapacityError: ")
 
 
-def test_nobody_who_came_later_goes_before_a_job_that_waits_for_a_place_on_a_host(database, signer):
+def test_nobody_who_came_later_goes_before_a_job_that_waits_for_a_place_on_a_host(database, signer, order):
     """The hosts have room enough, but not on one of them, or not on so many."""
     fleet = Scattered(Script())
     create(database, "first", instances=2, encrypted=False)
-    manager = Watched(database, fleet, STORE, signer)
+    manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
         wait_for(lambda: load(database, "first").secondary_status == "Pending")
@@ -202,12 +205,12 @@ def test_nobody_who_came_later_goes_before_a_job_that_waits_for_a_place_on_a_hos
         looks = fleet.looks
         manager.wake()
         wait_for(lambda: fleet.looks > looks + 4)
-        assert manager.order == ["first"]
+        assert order == ["first"]
         fleet.scattered = False
         wait_for(lambda: load(database, "later").stage == "ended")
     finally:
         manager.close()
-    assert manager.order == ["first", "later"]
+    assert order == ["first", "later"]
 
 
 def test_jobs_wait_for_hosts_that_drain_or_have_gone_since_and_nobody_waits_for_them(database, signer):
@@ -305,7 +308,7 @@ def test_no_job_that_waits_ends_while_a_host_is_gone_for_which_it_waits(database
     manager = Manager(database, fleet, STORE, signer)
     manager.open()
     try:
-        wait_for(lambda: load(database, "waits").secondary_status == "Pending" and "behind" in manager._patient)
+        wait_for(lambda: load(database, "waits").secondary_status == "Pending" and "behind" in manager._admission._patient)
         fleet._memory = HOST_BYTES + 2 * RESERVED_BYTES
         looks = fleet.looks
         wait_for(lambda: fleet.looks > looks + 4)
