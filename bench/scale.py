@@ -24,8 +24,8 @@ from sqlalchemy import func, select
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create
 from phalanx.jobs.admission import RESERVED_BYTES
-from phalanx.jobs.evidence import Signer
 from phalanx.jobs.manager import Manager
+from phalanx.jobs.signature import Signer
 from phalanx.node.messages import HOST_BYTES, Phase
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob

@@ -13,7 +13,8 @@ from phalanx.cli.evidence import show
 from phalanx.cli.main import app
 from phalanx.cli.report import page
 from phalanx.cli.settings import Endpoints
-from phalanx.jobs.evidence import Signer, summary, verify
+from phalanx.jobs.evidence import summary
+from phalanx.jobs.signature import Signer, verify
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import DeletedJob, TrainingJob
 

@@ -22,7 +22,7 @@ from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
 from phalanx.cli.serve import DEPOSED
 from phalanx.cli.stored import stored
 from phalanx.identity.unmanaged import TRUST
-from phalanx.jobs.evidence import verify
+from phalanx.jobs.signature import verify
 from phalanx.network.capture import Capture
 from phalanx.network.errors import NetworkError
 from phalanx.store.jobs import TrainingJob

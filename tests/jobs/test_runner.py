@@ -22,6 +22,7 @@ from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import Manager
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.runner import Runner, World
+from phalanx.jobs.signature import Signer, verify
 from phalanx.network.model import GuardCounters
 from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import Base, now_ms
@@ -45,7 +46,7 @@ def database(tmp_path):
 
 @pytest.fixture
 def signer(tmp_path):
-    return evidence.Signer(tmp_path / "evidence.key")
+    return Signer(tmp_path / "evidence.key")
 
 
 def create(database, name="job", instances=2, encrypted=True, **request):
@@ -206,7 +207,7 @@ def test_completes_with_model_evidence_logs_and_chained_transitions(database, si
     assert job.model_uri == "s3://bucket/models/job/output/model.tar.gz"
     assert job.plan is None
     assert fleet.present == set()
-    evidence.verify(job.evidence)
+    verify(job.evidence)
     assert [(pair["local"], pair["remote"]) for pair in job.evidence["pairs"]] == [("algo-1", "algo-2"), ("algo-2", "algo-1")]
     assert job.evidence["plaintext_packets_dropped"] == 4
     entries = transitions(database)

@@ -8,9 +8,10 @@ from sqlalchemy import delete
 
 from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, load, transitions, wait_for
-from phalanx.jobs import evidence, traffic
+from phalanx.jobs import traffic
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.runner import Runner, World
+from phalanx.jobs.signature import Signer
 from phalanx.node.messages import Phase
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
@@ -44,7 +45,7 @@ class Lab:
         self.fleet = StubFleet(Script(hold=Phase.RUNNING))
         self.enforcement = Enforcement(self.database, self.fleet)
         self.closing = threading.Event()
-        signer = evidence.Signer(directory / "evidence.key")
+        signer = Signer(directory / "evidence.key")
         self.world = World(self.database, self.fleet, self.enforcement, STORE, signer, self.closing)
 
     @contextmanager

@@ -15,7 +15,8 @@ from phalanx.cli.report import moment, page
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
 from phalanx.jobs.cost import estimate
-from phalanx.jobs.evidence import KeyFileError, Signer, Tampered, check, first_fault, verify
+from phalanx.jobs.evidence import check, first_fault
+from phalanx.jobs.signature import KeyFileError, Signer, Tampered, verify
 from phalanx.store.base import Json
 
 

@@ -70,11 +70,11 @@ from phalanx.identity.trail import Trail
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import census
 from phalanx.jobs.admission import RESERVED_BYTES
-from phalanx.jobs.evidence import KeyFileError, Signer
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import Manager
 from phalanx.jobs.runner import Acting, KeyUse, Lending
 from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
+from phalanx.jobs.signature import KeyFileError, Signer
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
 from phalanx.services.cloudwatch.service import service as cloudwatch

@@ -8,8 +8,8 @@ from sqlalchemy import update
 
 from phalanx.fleet.base import Fleet, FleetError, Refused
 from phalanx.jobs import evidence, interfaces
-from phalanx.jobs.evidence import Signer
 from phalanx.jobs.plan import Plan
+from phalanx.jobs.signature import Signer
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogStream, TrainingJob
 

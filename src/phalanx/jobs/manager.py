@@ -20,10 +20,10 @@ from phalanx.jobs import attempt, evidence, keyring, plan, record
 from phalanx.jobs.admission import Admission
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
-from phalanx.jobs.evidence import Signer
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Acting, KeyUse, Lending, World, reconsidered
+from phalanx.jobs.signature import Signer
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json
 from phalanx.store.database import UNAVAILABLE, Database

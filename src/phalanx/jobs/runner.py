@@ -22,6 +22,7 @@ from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.journal import Journal
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome, failed
+from phalanx.jobs.signature import Signer
 from phalanx.node.messages import InstanceSpec, InstanceStatus, Phase
 from phalanx.store.base import now_ms
 from phalanx.store.database import UNAVAILABLE, Database
@@ -63,7 +64,7 @@ class World:
     fleet: Fleet
     enforcement: Enforcement
     store: ObjectStore
-    signer: evidence.Signer
+    signer: Signer
     closing: threading.Event
     _: KW_ONLY
     leaving: threading.Event = field(default_factory=threading.Event)
