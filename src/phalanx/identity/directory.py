@@ -12,7 +12,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
@@ -57,11 +57,9 @@ class Identity:
     administrator: bool
     bounds: tuple[Policies, ...]
     tags: Json
-    session: bool = False
-    session_name: str = ""
-    begun: datetime | None = None
-    owner_id: str = ""
-    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    owner_id: str
+    session: bool
+    begun: datetime | None
 
 
 class Directory:
@@ -162,38 +160,33 @@ class Directory:
 
     def _platform(self, key: AccessKey) -> Identity:
         """As a role that belongs to the service, which AWS calls service-linked: it reaches S3, and nothing else."""
-        role, begun = "AWSServiceRoleForSageMaker", _moment(key.created)
+        role = "AWSServiceRoleForSageMaker"
         arn = f"arn:{names.PARTITION}:sts::{self.account}:assumed-role/{role}/{names.SESSION}"
         return Identity(
             Principal(self.seal.open(key.secret, key.id), arn, f"{key.id}:{names.SESSION}"),
-            "role",
-            role,
-            f"arn:{names.PARTITION}:iam::{self.account}:role/aws-service-role/sagemaker.amazonaws.com/{role}",
-            False,
-            (Policies([("AmazonS3FullAccess", managed.POLICIES[managed.S3_FULL_ACCESS])]),),
-            {},
-            True,
-            names.SESSION,
-            begun,
-            key.id,
-            begun,
+            kind="role",
+            name=role,
+            arn=f"arn:{names.PARTITION}:iam::{self.account}:role/aws-service-role/sagemaker.amazonaws.com/{role}",
+            administrator=False,
+            bounds=(Policies([("AmazonS3FullAccess", managed.POLICIES[managed.S3_FULL_ACCESS])]),),
+            tags={},
+            owner_id=key.id,
+            session=True,
+            begun=_moment(key.created),
         )
 
     def _of_user(self, transaction: Transaction, user: User, principal: Principal, session: Session | None = None) -> Identity:
-        policies = Policies(documents(transaction, "user", user.name))
         return Identity(
             principal,
-            "user",
-            user.name,
-            names.user_arn(self.account, user),
-            user.name == names.ADMINISTRATOR,
-            (policies,),
-            user.tags,
-            session is not None,
-            "",
-            None if session is None else _moment(session.created),
-            user.id,
-            _moment(user.created),
+            kind="user",
+            name=user.name,
+            arn=names.user_arn(self.account, user),
+            administrator=user.name == names.ADMINISTRATOR,
+            bounds=(Policies(documents(transaction, "user", user.name)),),
+            tags=user.tags,
+            owner_id=user.id,
+            session=session is not None,
+            begun=None if session is None else _moment(session.created),
         )
 
     def _session(self, transaction: Transaction, access_key: str) -> Identity | None:
@@ -217,17 +210,15 @@ class Directory:
             bounds.append(Policies((f"session-{number}", text) for number, text in enumerate(row.policies["documents"])))
         return Identity(
             principal,
-            "role",
-            role.name,
-            names.role_arn(self.account, role),
-            False,
-            tuple(bounds),
-            role.tags,
-            True,
-            row.name,
-            _moment(row.created),
-            role.id,
-            _moment(role.created),
+            kind="role",
+            name=role.name,
+            arn=names.role_arn(self.account, role),
+            administrator=False,
+            bounds=tuple(bounds),
+            tags=role.tags,
+            owner_id=role.id,
+            session=True,
+            begun=_moment(row.created),
         )
 
 

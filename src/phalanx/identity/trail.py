@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -51,17 +51,16 @@ log = structlog.get_logger()
 class Trail:
     """Appends records to the files of a directory."""
 
-    def __init__(self, directory: Path, account: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path, account: str) -> None:
         """Go on where the last record in `directory` is; it is made where it is missing. Raises OSError."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._account = account
-        self._clock = clock
         self._lock = threading.Lock()
         self._sequence, self._previous, path = _end(directory)
         self._file = self._open(path or self._path())
         self._size = os.fstat(self._file).st_size
-        self._synced = clock()
+        self._synced = time.time()
         self._waiting: list[dict[str, Any]] = []
 
     def ready(self) -> bool:
@@ -73,7 +72,7 @@ class Trail:
 
     def record(self, event: Event, who: Identity | None) -> None:
         """Append the record of a request."""
-        content = _content(event, who, self._account, self._clock())
+        content = _content(event, who, self._account, time.time())
         with self._lock:
             if len(self._waiting) < _WAITING:
                 self._waiting.append(content)
@@ -118,7 +117,7 @@ class Trail:
         return True
 
     def _sync(self) -> None:
-        now = self._clock()
+        now = time.time()
         if now - self._synced >= SYNC_SECONDS:
             self._synced = now
             try:
