@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from phalanx.identity import keys, pattern
+from phalanx.identity import condition_keys, pattern
 from phalanx.identity.conditions import BadCondition, Context, Holds, condition
 
 Kind = Literal["identity", "trust"]
@@ -241,7 +241,7 @@ def _conditions(given: Any, variables: bool, denies: bool) -> Iterable[Holds]:
         for key, value in compared.items():
             if ":" not in key:
                 raise Malformed("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
-            if keys.unknown(key):
+            if condition_keys.unknown(key):
                 raise Malformed(
                     f"Requests to this service never have the condition key {key[:128]}, so the statement would not do what it"
                     " says. Remove the condition."

@@ -1,4 +1,4 @@
-"""What the operations of IAM share: finding users and roles, IAM's errors, pages and times."""
+"""What the operations of IAM share: finding users and roles, IAM's errors, documents, tags and pages."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from phalanx.identity.directory import Directory
-from phalanx.services.iam import access_keys, inline, managed, roles, simulate, users
-from phalanx.services.iam.inline import Operation
+from phalanx.services.iam import access_keys, identity_policies, managed, roles, simulate, users
+from phalanx.services.iam.identity_policies import Operation
 from phalanx.wire.service import Caller, Handler, Members, Service
 
 
@@ -71,7 +71,7 @@ def service(directory: Directory, keys_changed: Callable[[], None] = lambda: Non
         "UpdateAccessKey": access_keys.update_access_key,
         "DeleteAccessKey": access_keys.delete_access_key,
     }
-    for more_reads, more_writes in (inline.operations("user"), inline.operations("role")):
+    for more_reads, more_writes in (identity_policies.operations("user"), identity_policies.operations("role")):
         reads |= more_reads
         writes |= more_writes
     return Service(

@@ -1,4 +1,4 @@
-"""Policies that are part of a user or role, and managed ones that are attached to them."""
+"""Identity-based policies: those that are part of a user or role, and managed ones that are attached to them."""
 
 from __future__ import annotations
 
