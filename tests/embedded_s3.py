@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from phalanx.cli import s3 as embedded
 from phalanx.data.model import ObjectStore
-from phalanx.identity import administrator, names
+from phalanx.identity import access_keys, names
 from phalanx.identity.seal import Seal
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey, InlinePolicy, User
@@ -39,7 +39,7 @@ class S3:
         self.database = Database(sqlite_url(directory / "phalanx.db"))
         self.database.migrate()
         self.seal = Seal(directory / "identity.key")
-        self.key = administrator.ensure(self.database, self.seal)
+        self.key = access_keys.administrators(self.database, self.seal)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = ObjectStore(self.url, REGION, *self.key)

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from phalanx.identity import administrator
+from phalanx.identity import access_keys
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Broken, Seal
 from phalanx.store.base import Base
@@ -29,10 +29,10 @@ def test_what_is_sealed_opens_for_its_owner_alone(tmp_path):
 def test_the_database_alone_tells_no_secret(tmp_path):
     database = Database(sqlite_url(tmp_path / "phalanx.db"))
     database.migrate()
-    id, secret = administrator.ensure(database, Seal(tmp_path / "key"))
-    assert administrator.ensure(database, Seal(tmp_path / "key")) == (id, secret)
+    id, secret = access_keys.administrators(database, Seal(tmp_path / "key"))
+    assert access_keys.administrators(database, Seal(tmp_path / "key")) == (id, secret)
     with pytest.raises(Broken, match="restore the file"):
-        administrator.ensure(database, Seal(tmp_path / "another"))
+        access_keys.administrators(database, Seal(tmp_path / "another"))
     with database.read() as session:
         stored = repr([session.execute(select(table)).all() for table in Base.metadata.sorted_tables])
     database.close()

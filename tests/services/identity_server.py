@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from asgi import listening
-from phalanx.identity import administrator, names
+from phalanx.identity import access_keys, names
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Seal
@@ -75,7 +75,7 @@ class Server:
         self.database.migrate()
         ensure_default_vpc(self.database, REGION)
         self.directory = Directory(self.database, Seal(directory / "identity.key"), ACCOUNT)
-        self.key = administrator.ensure(self.database, self.directory.seal)
+        self.key = access_keys.administrators(self.database, self.directory.seal)
         self.trail = Trail(directory / "audit", ACCOUNT)
         control = Control()
         services = [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from identity_server import ACCOUNT, REGION, running
 from sqlalchemy import event
 
-from phalanx.identity import platform
+from phalanx.identity import access_keys
 from phalanx.identity.authority import Authority
 from phalanx.identity.execution import ExecutionRoles
 from phalanx.identity.exempt import Exempt
@@ -819,8 +819,8 @@ def test_the_administrator_keeps_a_key(server):
 
 
 def test_the_platforms_key_is_no_users_and_reaches_s3_alone(server):
-    key = platform.ensure(server.database, server.directory.seal)
-    assert platform.ensure(server.database, server.directory.seal) == key
+    key = access_keys.platforms(server.database, server.directory.seal)
+    assert access_keys.platforms(server.database, server.directory.seal) == key
     iam = ("CreateAccessKey", "ListAccessKeys", "GetUser", "CreateUser", "DeleteUser")
     for operation in iam:
         assert server.ask(server.key, "iam", operation, {"UserName": ":platform"}).error[0] == "ValidationError", operation
@@ -858,7 +858,7 @@ def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
         assert server.ask(server.key, "iam", "CreateRole", made).status == 200
         another = credentials(assume(server, server.key, "trainer"))
         arn = f"arn:aws:iam::{ACCOUNT}:role/trainer"
-        own = platform.ensure(server.database, server.directory.seal)
+        own = access_keys.platforms(server.database, server.directory.seal)
         session = ExecutionRoles(server.directory).assume(arn, 60)
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0))
         client = Client("192.0.2.1")
@@ -874,7 +874,7 @@ def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
         trust = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER]})
         made = {"RoleName": "trainer", "AssumeRolePolicyDocument": trust}
         assert server.ask(server.key, "iam", "CreateRole", made).status == 200
-        own = platform.ensure(server.database, server.directory.seal)
+        own = access_keys.platforms(server.database, server.directory.seal)
         now, asked = [0.0], []
         exempt = Exempt(server.database, lambda: now[0])
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0), exempt)

@@ -19,7 +19,7 @@ from generator import Generator, Known
 from hypothesis import HealthCheck, Phase, given, settings
 
 from phalanx.data import metrics
-from phalanx.identity import administrator
+from phalanx.identity import access_keys
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Seal
 from phalanx.jobs import series
@@ -160,7 +160,7 @@ class Endpoint:
         self.database.migrate()
         ensure_default_vpc(self.database, REGION)
         directory = Directory(self.database, Seal(path.with_name("identity.key")), ACCOUNT)
-        administrator.ensure(self.database, directory.seal)
+        access_keys.administrators(self.database, directory.seal)
         made = [
             sagemaker(self.database, Control()),
             ec2(self.database, Control()),

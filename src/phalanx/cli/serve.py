@@ -60,7 +60,7 @@ from phalanx.fleet.local import LocalFleet
 from phalanx.fleet.ray import credentials, runtime
 from phalanx.fleet.ray.fleet import RayFleet
 from phalanx.fleet.ray.ledger import File
-from phalanx.identity import administrator, platform
+from phalanx.identity import access_keys
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import CHANGED, Directory
 from phalanx.identity.execution import ExecutionRoles
@@ -433,7 +433,7 @@ class _Service:
             seal = Seal(data_dir / "identity.key")
             self._directory = Directory(self._database, seal, ACCOUNT, hears, require_roles=require_roles)
             _keep_admin_key(self._directory, data_dir)
-            self._key = platform.ensure(self._database, seal)
+            self._key = access_keys.platforms(self._database, seal)
         except (*UNAVAILABLE, DatabaseError, Unsuitable) as error:
             fail(f"The database cannot be used: {error.orig if isinstance(error, DBAPIError) else error}")
         except Broken as error:
@@ -794,7 +794,7 @@ def _keep_admin_key(directory: Directory, data_dir: Path) -> None:
 
     Raises Broken, OSError, and what the database does while it is away.
     """
-    key = AdminKey(*administrator.ensure(directory.database, directory.seal))
+    key = AdminKey(*access_keys.administrators(directory.database, directory.seal))
     if AdminKey.load(data_dir) != key:
         key.save(data_dir)
 
