@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from phalanx.cli import certificate
-from phalanx.cli.serve import _is_loopback, _over_tls, _Tls, _tls
+from phalanx.cli import certificate, listening
 
 
 def handshake(files, authority, name, version=None, server=None):
@@ -16,7 +15,7 @@ def handshake(files, authority, name, version=None, server=None):
     if server is None:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(files[0], files[1])
-    server.set_ciphers(_over_tls(_Tls(*files))["ssl_ciphers"])
+    server.set_ciphers(listening.CIPHERS)
     client = ssl.create_default_context(cafile=authority)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     if version is not None:
@@ -161,15 +160,3 @@ def test_files_that_change_while_they_are_looked_at_leave_no_server_without_a_ke
     assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
     assert certificate.show(server, *files[:2]) is None
     assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
-
-
-def test_links_to_a_certificate_may_come_to_lead_elsewhere(files, tmp_path):
-    links = [tmp_path / path.name for path in files[:2]]
-    for link, path in zip(links, files, strict=False):
-        link.symlink_to(path)
-    assert _tls("127.0.0.1", tmp_path, *links) == _Tls(*links, None)
-
-
-def test_what_is_loopback():
-    assert [_is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4
-    assert [_is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "host.example", "localhost.example")] == [False] * 5

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 import uvloop
@@ -23,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from phalanx.cli import certificate
+from phalanx.cli import certificate, listening
 from phalanx.data.server import BUCKETS, SOCKET
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
@@ -38,7 +37,6 @@ from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.wire import heap
-from phalanx.wire.connection import Connection
 
 _STOP_SECONDS = 3
 """How long a stop waits for requests that are being answered."""
@@ -71,17 +69,16 @@ def main() -> None:
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)
     control.bind(CONTROL)
-    listeners = [(_config(gateway), _listen(settings.host, settings.port)), (_config(_control(text)), control)]
+    # What the server behind answers has a date.
+    config = partial(listening.config, gateway, _STOP_SECONDS, date=False)
+    listeners = [
+        (config(), listening.bind(settings.host, settings.port)),
+        (listening.config(_control(text), _STOP_SECONDS), control),
+    ]
     if settings.tls_port:
-        config = _config(
-            gateway,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
-            ssl_ciphers=settings.ciphers,
-        )
-        listeners.append((config, _listen(settings.tls_host, settings.tls_port)))
-        config.callback_notify = partial(_look_at_certificate, settings, config)
-        config.timeout_notify = certificate.LOOK_SECONDS
+        tls = listening.Tls(Path(settings.certificate), Path(settings.key))
+        outside = listening.bind(settings.tls_host, settings.tls_port)
+        listeners.append((config(tls, partial(_look_at_certificate, tls)), outside))
     heap.settle()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -103,37 +100,9 @@ async def _serve(listeners: list[tuple[uvicorn.Config, socket.socket]]) -> None:
     await asyncio.gather(*(server.serve([listener]) for server, (_, listener) in zip(servers, listeners, strict=True)))
 
 
-async def _look_at_certificate(settings: Settings, config: uvicorn.Config) -> None:
+async def _look_at_certificate(tls: listening.Tls, config: uvicorn.Config) -> None:
     """Show what the service, or whoever gave it a certificate, has put into the files; called by uvicorn from time to time."""
-    certificate.show(config.ssl, Path(settings.certificate), Path(settings.key))
-
-
-def _config(app: Any, **tls: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=Connection,
-        ws="none",
-        interface="asgi3",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        # Longer than clients keep a connection that they do not use.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=_STOP_SECONDS,
-        **tls,
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    return listener
+    certificate.show(config.ssl, tls.certificate, tls.key)
 
 
 def _control(settings: str) -> Starlette:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import socket
 import ssl
 import sys
 import time
@@ -17,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from phalanx import __version__
+from phalanx.cli import listening
 from phalanx.cli.settings import REGION, S3_TRAIL
 from phalanx.data import unix_http
 from phalanx.data.model import ObjectStore
@@ -118,16 +118,14 @@ class EmbeddedS3:
         for host, port in ((found.host, found.port), (found.tls_host, found.tls_port)):
             if not port:
                 continue
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((host, port))
-                except OSError as error:
-                    kept = self._directory.with_name(PORT if port == found.port else TLS_PORT)
-                    raise ProcessError(
-                        f"S3 cannot listen on {host} port {port}: {error.strerror}. Where another service keeps that port, as"
-                        f" the one whose backup was restored does, remove {kept} and start this one again"
-                    ) from error
+            try:
+                listening.bind(host, port).close()
+            except OSError as error:
+                kept = self._directory.with_name(PORT if port == found.port else TLS_PORT)
+                raise ProcessError(
+                    f"S3 cannot listen on {host} port {port}: {error.strerror}. Where another service keeps that port, as"
+                    f" the one whose backup was restored does, remove {kept} and start this one again"
+                ) from error
 
 
 def settings(
@@ -138,7 +136,6 @@ def settings(
     outside: tuple[str, int] | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
-    ciphers: str = "",
 ) -> Settings:
     """What the door of a service is told: where it listens in the clear, and over TLS with which certificate and key."""
     shown = "" if certificate is None else hashlib.sha256(ssl.PEM_cert_to_DER_cert(_first(certificate.read_text()))).hexdigest()
@@ -156,7 +153,6 @@ def settings(
         tls_port=tls_port,
         certificate=str(certificate or ""),
         key=str(key or ""),
-        ciphers=ciphers,
         fingerprint=shown,
     )
 

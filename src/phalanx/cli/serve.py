@@ -10,18 +10,17 @@ import math
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -35,6 +34,7 @@ from starlette.routing import Route
 from phalanx.cli import certificate as own_certificate
 from phalanx.cli import s3 as embedded
 from phalanx.cli.host import NEEDS_RAY
+from phalanx.cli.listening import Tls, bind, bracketed, config, kept_port, tls
 from phalanx.cli.metrics import Metrics
 from phalanx.cli.s3 import EmbeddedS3
 from phalanx.cli.settings import (
@@ -93,7 +93,6 @@ from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Unsuitable
 from phalanx.store.leadership import Leadership, NotLeading
 from phalanx.wire import heap
 from phalanx.wire.app import application
-from phalanx.wire.connection import Connection
 from phalanx.wire.errors import Denied
 from phalanx.wire.service import Guard
 
@@ -104,8 +103,6 @@ S3_WATCH_SECONDS = 1.0
 """How often the S3 server is looked at."""
 S3_ANSWER_SECONDS = 30.0
 """How long the S3 server may take to answer before it counts as hanging."""
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""What TLS 1.2 may negotiate: forward secrecy and AEAD."""
 STOP_SECONDS = 5
 """How long a stop waits for requests that are being answered."""
 REPLICAS = 8
@@ -255,10 +252,8 @@ def serve(
         fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
     number, lock = _place(data_dir, database)
     # Bound now, so that a taken port is told at once; listened on only when all stands behind it.
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener = bind(host, port)
     except OSError as error:
         fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
     # Until there is a server to tell, a stop in the middle of the start unwinds what stands so far. `stop` says it again then:
@@ -287,7 +282,7 @@ def serve(
         require_s3_route=require_s3_route,
         require_roles=require_roles,
         root_key=root_key or data_dir / "root.key",
-        tls=_tls(host, data_dir, tls_certificate, tls_key),
+        tls=tls(host, data_dir, tls_certificate, tls_key),
         strict_memory=strict_memory,
         ike_profile=ike_profile,
         fleet=fleet,
@@ -328,36 +323,6 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}.{number}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Tls:
-    """What the service answers over TLS with; `authority` is what clients have to trust, where that is not theirs to know."""
-
-    certificate: Path
-    key: Path
-    authority: Path | None
-
-
-def _tls(host: str, data_dir: Path, certificate: Path | None, key: Path | None) -> _Tls | None:
-    """The certificate that was given; the service's own where it listens beyond loopback; else none."""
-    if (certificate is None) != (key is None):
-        fail("--tls-certificate and --tls-key belong together: give both.")
-    if certificate is not None and key is not None:
-        try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            fail(f"The certificate {certificate} cannot be used with the key {key}: {error}")
-        # Not where symbolic links lead: who renews it may have them lead elsewhere.
-        return _Tls(certificate.absolute(), key.absolute(), None)
-    return None if _is_loopback(host) else _Tls(*own_certificate.ensure(data_dir / "tls", host))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _check_fleet(fleet: FleetKind, host: str, spread: bool) -> None:
     if fleet == FleetKind.LOCAL:
         if spread:
@@ -389,7 +354,7 @@ class _Service:
         require_s3_route: bool,
         require_roles: bool,
         root_key: Path,
-        tls: _Tls | None,
+        tls: Tls | None,
         strict_memory: bool,
         ike_profile: IkeProfile,
         fleet: FleetKind,
@@ -529,25 +494,11 @@ class _Service:
             store=self._database,
             replays=SharedReplays(self._database) if self._shared else None,
         )
-        endpoint = f"{'http' if self._tls is None else 'https'}://{_bracketed(shown)}:{port}"
+        endpoint = f"{'http' if self._tls is None else 'https'}://{bracketed(shown)}:{port}"
         authority = None if self._tls is None or self._tls.authority is None else str(self._tls.authority)
         Endpoints(endpoint, s3, REGION, authority, ACCOUNT).save(self._data_dir)
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            **({} if self._tls is None else _over_tls(self._tls)),
-        )
-        if self._tls is not None:
-            config.callback_notify = partial(self._look_at_certificate, self._tls, config)
-            config.timeout_notify = own_certificate.LOOK_SECONDS
-        server = uvicorn.Server(config)
+        look = None if self._tls is None else partial(self._look_at_certificate, self._tls)
+        server = uvicorn.Server(config(app, STOP_SECONDS, self._tls, look))
 
         def end(_number: int, _frame: object) -> None:
             server.should_exit = True
@@ -631,7 +582,7 @@ class _Service:
             return LocalFleet(self._data_dir, IMAGES, self._registries, self._term)
         kept = self._data_dir / "ray"
         credentials.Authority(kept)
-        port = _kept_port(kept / "port", self._host)
+        port = kept_port(kept / "port", self._host)
         (kept / "head").write_text(f"{self._host}:{port}")
         strict = self._strict_memory
         return RayFleet(
@@ -652,7 +603,7 @@ class _Service:
         except NotLeading as error:
             raise Unreachable(str(error)) from error
 
-    async def _look_at_certificate(self, tls: _Tls, config: uvicorn.Config) -> None:
+    async def _look_at_certificate(self, tls: Tls, config: uvicorn.Config) -> None:
         """Renew the service's own certificate where it is nearly over, and show what is in the files now: clients never notice.
 
         Called by uvicorn where connections are made, at once and then from time to time.
@@ -700,14 +651,14 @@ class _Service:
             return ObjectStore(self._external, REGION, access_key, secret_key, proxied=True), None
         # In the clear it answers on loopback alone.
         host = self._host if self._tls is None else "127.0.0.1"
-        port, outside = _kept_port(self._data_dir / embedded.PORT, host), None
+        port, outside = kept_port(self._data_dir / embedded.PORT, host), None
         if self._tls is not None:
-            self._s3_outside = _kept_port(self._data_dir / embedded.TLS_PORT, self._host)
+            self._s3_outside = kept_port(self._data_dir / embedded.TLS_PORT, self._host)
             outside = (self._host, self._s3_outside)
         certificate, key = (None, None) if self._tls is None else (self._tls.certificate, self._tls.key)
         url = self._url.render_as_string(hide_password=False)
-        told = embedded.settings(self._data_dir, url, ACCOUNT, (host, port), outside, certificate, key, CIPHERS)
-        inside = ObjectStore(f"http://{_bracketed(host)}:{port}", REGION, *self._key)
+        told = embedded.settings(self._data_dir, url, ACCOUNT, (host, port), outside, certificate, key)
+        inside = ObjectStore(f"http://{bracketed(host)}:{port}", REGION, *self._key)
         server = EmbeddedS3(self._data_dir / "s3", self._data_dir / "s3.log", told, inside)
         self._s3_metrics = server.metrics
         if self._kind == FleetKind.RAY and self._tls is not None:
@@ -720,7 +671,7 @@ class _Service:
     def _shown_s3(self, store: ObjectStore, shown: str) -> str:
         """The URL at which clients reach S3."""
         if self._external is None and self._tls is not None:
-            return f"https://{_bracketed(shown)}:{self._s3_outside}"
+            return f"https://{bracketed(shown)}:{self._s3_outside}"
         return store.endpoint or ""
 
     def _run_s3(self, server: EmbeddedS3) -> None:
@@ -797,23 +748,3 @@ def _keep_admin_key(directory: Directory, data_dir: Path) -> None:
     key = AdminKey(*access_keys.administrators(directory.database, directory.seal))
     if AdminKey.load(data_dir) != key:
         key.save(data_dir)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _over_tls(tls: _Tls) -> dict[str, Any]:
-    """uvicorn's settings: TLS 1.2 with forward secrecy and AEAD, or 1.3."""
-    return {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key), "ssl_ciphers": CIPHERS}
-
-
-def _kept_port(path: Path, host: str) -> int:
-    """The port that was used before, so that what others were told stays valid; a free one at the first start."""
-    if not path.exists():
-        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            path.write_text(str(probe.getsockname()[1]))
-    try:
-        return int(path.read_text())
-    except ValueError:
-        fail(f"{path} holds no port. Remove it: the service then takes another, and clients have to be told.")

@@ -30,7 +30,6 @@ class Settings:
     """0: not over TLS."""
     certificate: str = ""
     key: str = ""
-    ciphers: str = ""
     fingerprint: str = ""
 
     def to_json(self) -> str:

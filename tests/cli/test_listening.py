@@ -1,0 +1,44 @@
+"""The service and the door of its S3 listen alike, in the clear and over TLS."""
+
+import inspect
+
+import pytest
+
+from phalanx.cli import certificate, door, listening, serve
+
+
+async def app(scope, receive, send):
+    raise AssertionError("nobody asks")
+
+
+@pytest.mark.parametrize("module", [serve, door])
+def test_the_service_and_the_door_of_s3_listen_alike(module):
+    """An SDK that asks one of them every 30 s would make a connection anew each time, where the other's stays."""
+    assert "uvicorn.Config(" not in inspect.getsource(module)
+    assert "SO_REUSEADDR" not in inspect.getsource(module)
+    assert listening.config(app, 1).timeout_keep_alive == 75
+
+
+def test_over_tls_it_is_the_certificate_that_is_shown(tmp_path):
+    files = listening.Tls(*certificate.ensure(tmp_path / "tls", "192.0.2.7"))
+    made = listening.config(app, 1, files)
+    made.load()
+    assert made.ssl is not None
+    ciphers = {each["name"] for each in made.ssl.get_ciphers() if each["protocol"] == "TLSv1.2"}
+    assert ciphers
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "POLY1305" in name) for name in ciphers)
+
+
+def test_links_to_a_certificate_may_come_to_lead_elsewhere(tmp_path):
+    files = certificate.ensure(tmp_path / "tls", "192.0.2.7")
+    links = [tmp_path / path.name for path in files[:2]]
+    for link, path in zip(links, files, strict=False):
+        link.symlink_to(path)
+    assert listening.tls("127.0.0.1", tmp_path, *links) == listening.Tls(*links)
+
+
+def test_what_is_loopback():
+    loopback = ("127.0.0.1", "127.9.9.9", "::1", "localhost")
+    assert [listening.is_loopback(host) for host in loopback] == [True] * 4
+    beyond = ("0.0.0.0", "::", "10.0.0.1", "host.example", "localhost.example")
+    assert [listening.is_loopback(host) for host in beyond] == [False] * 5
