@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import gc
 import os
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,38 +12,35 @@ from typer.core import TyperCommand, TyperGroup
 
 from phalanx.cli.settings import fail
 
-MODULES = {
-    "serve": "serve",
-    "env": "env",
-    "doctor": "doctor",
-    "evidence": "evidence",
-    "compare": "compare",
-    "audit": "audit",
-    "explain": "explain",
-    "capture": "capture",
-    "interrupt": "interrupt",
-    "decrypt": "decrypt",
-    "trail": "trail",
-    "backup": "backup",
-    "restore": "backup",
-    "image": "image",
-    "host": "host",
+COMMANDS = {
+    "serve": "Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host or on others.",
+    "env": 'Print `export` lines for boto3, the AWS CLI and the SageMaker SDKs: eval "$(phalanx env)".',
+    "doctor": "Try what training and its encryption need, say which data plane this host uses and why, and what to install.",
+    "evidence": "Show what was measured of a job's encryption, or verify a report offline.",
+    "compare": "Run a job again, encrypted and in the clear in turns, and hold the estimate of"
+    " what encryption costs against it.",
+    "audit": "List jobs, deleted ones too, that ran on several instances without encryption or proof of it; status 1 for any.",
+    "explain": "Say which security-group rule allows or blocks traffic from one instance of a job to another,"
+    " as the rules are now.",
+    "capture": "Count every frame between the instances of a VPC by kind, until the last has left or Ctrl-C is pressed.",
+    "interrupt": "Interrupt a managed spot job: SIGTERM, after 120 s SIGKILL; later it begins again, from its checkpoints.",
+    "decrypt": "Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. Of what is not encrypted it says so,"
+    " and copies it.",
+    "trail": "Check the audit trail of a service: that no record was changed, removed or inserted. Note what it prints: with"
+    " --records and --last a later check tells as well whether records were cut off at the end, or all of them made anew.",
+    "backup": "Copy what a service knows into one file while it runs: jobs, networks, identities, keys, evidence and the audit"
+    " trail.",
+    "restore": "Make a data directory from a backup; `phalanx serve` then goes on from there, with the newest schema.",
+    "image": "Training images on this host.",
+    "host": "Hosts of a fleet (`phalanx serve --fleet ray`).",
 }
-"""Every command, and the module of this room that has it under its name."""
+"""Every command, and what it is for. A module of this room has it under its name."""
+_MODULES = {"restore": "backup"}
+"""The modules that are not called as the command."""
 
 
 class Commands(TyperGroup):
-    """Imports a command with its first use: all of them take two seconds, the help and a shell's `env` a fifth of one."""
-
-    _listing = False
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help, which wants of every command no more than what it is for."""
-        self._listing = True
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self._listing = False
+    """Imports a command when it is run: all of them take two seconds, the help and a shell's `env` a fifth of one."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; what it may not open is told in a sentence."""
@@ -59,42 +53,38 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""
-        return list(MODULES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name; None where there is none."""
-        if cmd_name not in MODULES:
-            return None
-        if self._listing:
-            return TyperCommand(cmd_name, help=_purpose(cmd_name))
-        # What modules are made of stays. The collector would look through it again and again: a third of a service's start.
-        gc.disable()
-        try:
-            module = import_module(f"phalanx.cli.{MODULES[cmd_name]}")
-            gc.freeze()
-        finally:
-            gc.enable()
-        found = getattr(module, cmd_name)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        command = typer.main.get_command(found)
-        command.name = cmd_name
-        return command
+        return _Named(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
 
-def _purpose(name: str) -> str | None:
-    """What a command says it is for, read from its module's source: a function's docstring, or the help of a Typer."""
-    spec = find_spec(f"phalanx.cli.{MODULES[name]}")
-    if spec is None or spec.origin is None:
-        return None
-    for node in ast.parse(Path(spec.origin).read_text()).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return ast.get_docstring(node)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.targets[0]) == name:
-            return next((ast.literal_eval(each.value) for each in node.value.keywords if each.arg == "help"), None)
-    return None
+class _Named(TyperCommand):
+    """A command of which no more is known yet than what it is for."""
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Begin to run it."""
+        return imported(self.name or "").make_context(*given, **more)
+
+
+def imported(name: str) -> Any:
+    """The command of that name (click.Command)."""
+    # What modules are made of stays. The collector would look through it again and again: a third of a service's start.
+    gc.disable()
+    try:
+        module = import_module(f"phalanx.cli.{_MODULES.get(name, name)}")
+        gc.freeze()
+    finally:
+        gc.enable()
+    found = getattr(module, name)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(found)
+        found = alone
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
