@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import botocore.session
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.cli.env import access
+from phalanx.cli.env import client
 from phalanx.cli.evidence import load
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
@@ -39,7 +38,7 @@ def compare(
         fail(f"{job} did not encrypt: compare takes a job of several instances with EnableInterContainerTrafficEncryption.")
     if row.status != "Completed":
         fail(f"{job} is {row.status}: compare takes a job that has completed.")
-    sagemaker = _client(data_dir)
+    sagemaker = client(data_dir, "sagemaker")
     took: dict[bool, list[float]] = {True: [], False: []}
     costs: list[Cost] = []
     for number in range(pairs):
@@ -107,18 +106,6 @@ def _spread(seconds: list[float]) -> str:
 def _name(job: str, encrypted: bool) -> str:
     suffix = f"-{'encrypted' if encrypted else 'clear'}-{time.time_ns() // 1_000_000:x}"
     return job[: NAME_MAX - len(suffix)].rstrip("-") + suffix
-
-
-def _client(data_dir: Any) -> Any:
-    environ = access(data_dir)
-    return botocore.session.get_session().create_client(
-        "sagemaker",
-        region_name=environ["AWS_REGION"],
-        endpoint_url=environ["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-        verify=environ.get("AWS_CA_BUNDLE"),
-    )
 
 
 def _train(sagemaker: Any, request: dict[str, Any]) -> float:

@@ -7,13 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
-import boto3
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.cli.env import access
+from phalanx.cli.env import client
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.data import envelope
 
@@ -28,10 +27,9 @@ def decrypt(
     """Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. Of what is not encrypted it says so, and copies it."""
     # Of a damaged object it logs a traceback, of which the error says all.
     logging.getLogger("aws_encryption_sdk").addHandler(logging.NullHandler())
-    environment = access(data_dir)
     try:
-        chunks = _object(environment, source) if source.startswith("s3://") else _file(Path(source))
-        encrypted, content = envelope.unsealed(chunks, _by_kms(environment))
+        chunks = _object(data_dir, source) if source.startswith("s3://") else _file(Path(source))
+        encrypted, content = envelope.unsealed(chunks, _by_kms(data_dir))
         if not encrypted:
             content = _plain(content)
         if target == "-":
@@ -57,9 +55,9 @@ def _plain(content: Iterator[bytes]) -> Iterator[bytes]:
     yield from content
 
 
-def _by_kms(environment: dict[str, str]) -> envelope.Unwrap:
+def _by_kms(data_dir: Path) -> envelope.Unwrap:
     """Data keys as KMS decrypts them."""
-    kms = _client(environment, "kms", environment["AWS_ENDPOINT_URL"])
+    kms = client(data_dir, "kms")
 
     def unwrap(arn: str, wrapped: bytes) -> bytes:
         plaintext: bytes = kms.decrypt(KeyId=arn, CiphertextBlob=wrapped, EncryptionContext=envelope.CONTEXT)["Plaintext"]
@@ -68,16 +66,9 @@ def _by_kms(environment: dict[str, str]) -> envelope.Unwrap:
     return unwrap
 
 
-def _client(environment: dict[str, str], service: str, endpoint: str) -> Any:
-    session = boto3.session.Session(
-        environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], region_name=environment["AWS_REGION"]
-    )
-    return session.client(service, endpoint_url=endpoint, verify=environment.get("AWS_CA_BUNDLE"))
-
-
-def _object(environment: dict[str, str], uri: str) -> Iterator[bytes]:
+def _object(data_dir: Path, uri: str) -> Iterator[bytes]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    s3 = _client(environment, "s3", environment["AWS_ENDPOINT_URL_S3"])
+    s3 = client(data_dir, "s3")
     yield from s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_CHUNK)
 
 

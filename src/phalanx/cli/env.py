@@ -100,6 +100,22 @@ def access(data_dir: Path) -> dict[str, str]:
     }
 
 
+def client(data_dir: Path, service: str) -> Any:
+    """The administrator's client of one of a service's AWS services (botocore)."""
+    # `phalanx env` is in people's shells, and has no use for it.
+    import botocore.session
+
+    environ = access(data_dir)
+    return botocore.session.get_session().create_client(
+        service,
+        region_name=environ["AWS_REGION"],
+        endpoint_url=environ["AWS_ENDPOINT_URL_S3" if service == "s3" else "AWS_ENDPOINT_URL"],
+        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
+        verify=environ.get("AWS_CA_BUNDLE"),
+    )
+
+
 def sdk_config(data_dir: Path, endpoints: Endpoints) -> Path:
     """The SageMaker SDKs' administrator's configuration: without it they ask the real STS for the name of the default bucket.
 
