@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
 from phalanx import __version__
+from phalanx.cli import terminal
 from phalanx.cli.evidence import report_signer
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, Endpoints, fail
 from phalanx.cli.stored import stored
@@ -59,8 +58,7 @@ def audit(
         }
         typer.echo(json.dumps(signer.sign(report), indent=2))
     else:
-        # A pipe has no width of its own; a table needs some.
-        console = Console() if sys.stdout.isatty() else Console(width=140)
+        console = terminal.console()
         table = Table("job", "created", "instances", "status", "why")
         for job in found:
             status = job["status"] if job["deleted"] is None else f"{job['status']}, deleted {job['deleted']}"

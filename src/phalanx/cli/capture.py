@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from phalanx.cli import terminal
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.network import namespace
 from phalanx.network.capture import Capture, Flow
@@ -59,6 +59,6 @@ def capture(
     table = Table("from", "to", "kind", "frames", "bytes", title=vpc)
     for row in rows:
         table.add_row(row.source, row.destination, row.kind, f"{row.frames:,}", f"{row.bytes:,}")
-    Console().print(table)
+    terminal.console().print(table)
     if lost:
         typer.echo(f"{lost} frames came faster than they could be counted", err=True)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from phalanx.cli import terminal
 from phalanx.cli.settings import IMAGES, fail
 from phalanx.ipsec import probe
 from phalanx.node import memory, prerequisites, volume
@@ -34,7 +34,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         for item in tried:
             mark = "[green]✓[/green]" if item.ok else "[red]✗[/red]"
             table.add_row(mark, item.name, item.purpose, item.detail if item.ok else f"{item.detail}\n→ {item.remedy}")
-        console = Console()
+        console = terminal.console()
         console.print(table)
         console.print(f"[bold]data plane:[/bold] {probe.explain(capabilities)}")
     # Without FUSE all works but FastFile channels, whose jobs say so; with swap all does.

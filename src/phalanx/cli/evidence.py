@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from phalanx.cli import terminal
 from phalanx.cli.report import moment, page
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
@@ -127,8 +126,7 @@ def _in_short(report: Json) -> str:
 
 def show(report: dict[str, Any]) -> None:
     """Print a report for people."""
-    # A pipe has no width of its own; a table needs some.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = terminal.console()
     console.print(f"[bold]{report['job']}[/bold]  {report['note']}")
     console.print(f"data plane: {report['data_plane'] or 'none'}   signed by: {report['signature']['public_key']}")
     if report["pairs"]:

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import structlog
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from phalanx.cli import terminal
 from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail, make_private
 from phalanx.cli.stored import stored
 from phalanx.fleet.base import FleetError
@@ -165,7 +165,7 @@ def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
             str(len(ledger.on(address))),
             "draining" if has.draining else "open",
         )
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _draining(data_dir: Path) -> Path:

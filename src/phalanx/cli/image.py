@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from phalanx.algorithms import catalog
+from phalanx.cli import terminal
 from phalanx.cli.settings import IMAGES, fail
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import IdRange
@@ -65,7 +64,7 @@ def load(
     """Take an image from an archive, as `docker save`, `podman save` and `skopeo copy` write them."""
     try:
         for name in Images.of(IMAGES).load(file, tag):
-            Console().print(f"image {name}: ready")
+            terminal.console().print(f"image {name}: ready")
     except ImageError as error:
         fail(str(error))
 
@@ -87,9 +86,7 @@ def listing(
     for each in found:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
         table.add_row(each.name, each.id[:12], f"{each.size / 1e6:,.0f} MB", created)
-    # A pipe has no width of its own; a table needs some.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
+    terminal.console().print(table)
 
 
 @image.command()
@@ -109,7 +106,7 @@ def _build_known(store: Images, name: str) -> None:
 
 def _run(name: str, step: Callable[[Callable[[str], None]], None]) -> None:
     """Runs a build, showing its steps."""
-    console = Console()
+    console = terminal.console()
     try:
         with console.status(f"image {name}") as status:
             step(lambda line: status.update(line[:120]))
