@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from phalanx.ipsec import charon, probe
+from phalanx.ipsec.engine import devices
 from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.probe import Capabilities, Capability, Unprotected
 
@@ -102,6 +105,24 @@ def test_a_guard_that_lets_packets_pass_is_found_out(monkeypatch: pytest.MonkeyP
     assert Capability("XFRM policies", "guard", False, "a block policy lets packets pass", "") in [
         dataclasses.replace(each, remedy="") for each in probe.probe().all
     ]
+
+
+@pytest.mark.parametrize("refused", [devices._TUNSETVNETHDRSZ, devices._TUNSETPERSIST, devices._TUNSETOFFLOAD])
+def test_a_tun_that_the_engine_cannot_open_is_found_out(refused: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device can be made in sandboxes that have nothing of what the engine asks of it then."""
+    ioctl, asked = fcntl.ioctl, list[int]()
+
+    def sandbox(descriptor: int, request: int, argument: int | bytes) -> int | bytes:
+        if request == refused:
+            asked.append(descriptor)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return ioctl(descriptor, request, argument)
+
+    monkeypatch.setattr("fcntl.ioctl", sandbox)
+    (found,) = probe.probe().missing("engine")
+    assert (found.name, "Invalid argument" in found.detail) == ("TUN with offloads", True)
+    # It would keep the namespace that was thrown away.
+    assert os.path.realpath(f"/proc/self/fd/{asked[0]}") != "/dev/net/tun"
 
 
 def test_a_shim_that_charon_may_not_open_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import struct
@@ -24,7 +23,6 @@ from phalanx.ipsec.model import PlaneName
 Purpose = Literal["guard", "ike", "kernel", "engine", "volume", "containers", "FastFile", "keys", "speed"]
 
 _DEVICE, _ADDRESS, _PEER = "probe0", "192.0.2.1", "192.0.2.2"
-_TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
 _TCP = Path("/proc/sys/net/ipv4")
 _TIMEOUT = 10.0
 
@@ -208,12 +206,9 @@ def _esp() -> str:
 
 
 def _tun() -> str:
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("=16sH22x", b"probe2", _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
-    finally:
-        os.close(descriptor)
-    return "made a TUN device with IFF_VNET_HDR"
+    descriptor, bundles = devices.open_tun("probe2")
+    os.close(descriptor)
+    return f"made a TUN device that takes and gives streams of TCP{' and UDP' if bundles else ''} whole"
 
 
 def _raw(here: str) -> str:

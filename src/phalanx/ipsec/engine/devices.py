@@ -83,6 +83,7 @@ def open_tun(name: str) -> tuple[int, bool]:
     It hands over and takes up to 64 KiB of a stream at once (TSO), with a struct virtio_net_hdr before it. The device
     outlives the engine: its routes stay, and what is sent to peers stays in it. Raises EngineError.
     """
+    tun = -1
     try:
         tun = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
         flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
@@ -95,6 +96,8 @@ def open_tun(name: str) -> tuple[int, bool]:
             fcntl.ioctl(tun, _TUNSETOFFLOAD, _CSUM | _TSO4 | _TSO6)
             return tun, False
     except OSError as error:
+        if tun >= 0:
+            os.close(tun)
         raise EngineError(f"the TUN device {name} cannot be made: {error.strerror}; is /dev/net/tun there?") from error
     return tun, True
 
