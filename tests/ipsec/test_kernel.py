@@ -73,9 +73,9 @@ def test_a_state_is_read_as_the_kernel_writes_it() -> None:
 
 @pytest.fixture
 def plane(wire: Wire) -> KernelPlane:
-    one, two = wire.hosts
+    one, _ = wire.hosts
     made = KernelPlane(one.space, one.rundir, one.address, "eth0")
-    made.start(one.address, [two.address])
+    made.start()
     return made
 
 
@@ -87,20 +87,20 @@ def test_packets_lie_in_a_piece_of_memory_that_there_always_is(wire: Wire, plane
 
     assert (mtu(one), mtu(two)) == (LONGEST, HOST_MTU)
     run("ip", "-n", one.space, "link", "set", "eth0", "mtu", "9001")
-    plane.start(one.address, [two.address])
+    plane.start()
     assert mtu(one) == 9001
 
 
 def test_the_ledger_runs_dies_and_is_started_again(wire: Wire, plane: KernelPlane) -> None:
-    one, two = wire.hosts
+    one, _ = wire.hosts
     assert plane.health() is None
     (pid,) = one.processes()
-    plane.start(one.address, [two.address])
+    plane.start()
     assert one.processes() == [pid]
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: plane.health() is not None)
     assert "ledger" in plane.health()
-    plane.start(one.address, [two.address])
+    plane.start()
     assert plane.health() is None
     plane.stop()
     assert one.processes() == []
@@ -123,7 +123,7 @@ def test_the_ledger_hears_the_kernel(wire: Wire, plane: KernelPlane) -> None:
         (pid,) = one.processes()
         os.kill(pid, signal.SIGKILL)
         assert eventually(lambda: plane.health() is not None)
-        plane.start(one.address, [two.address])
+        plane.start()
         assert plane.measure().totals == {two.address: Totals()}
 
 

@@ -43,7 +43,7 @@ def test_an_instance_of_a_version_that_did_not_write_it_down_keeps_it_too(
 ) -> None:
     made = Instance(spec(), rooms(tmp_path, lambda: other))
     made.save(Phase.PREPARED)
-    ipsec = instance.run_dir(Names(tmp_path), made.spec.id) / "ipsec"
+    ipsec = Names(tmp_path).instance_run_dir(made.spec.id) / "ipsec"
     ipsec.mkdir()
     (ipsec / file).touch()
     assert made.member is not None

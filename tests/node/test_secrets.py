@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from node.test_protocol import spec
-from phalanx.node.instance import Instance, erase, run_dir, saved
+from phalanx.node.instance import Instance, erase, saved
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
 
@@ -18,7 +18,7 @@ def test_an_agent_killed_while_it_erases_an_instance_leaves_none_to_its_successo
     monkeypatch.setattr("phalanx.node.names.RUN", tmp_path / "run")
     names = Names(tmp_path)
     instance = object.__new__(Instance)
-    instance.spec, instance._run_dir = spec(), run_dir(names, spec().id)
+    instance.spec, instance._run_dir = spec(), names.instance_run_dir(spec().id)
     instance.save(Phase.PREPARED)
     assert [found.id for found, _ in saved(names)] == [spec().id]
 

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from phalanx.ipsec import guard, ledger, netns
@@ -43,7 +43,7 @@ class KernelPlane:
         self._device = device
         self._ledger = Daemon(space, rundir, "ledger")
 
-    def start(self, address: str, peers: Sequence[str]) -> None:
+    def start(self) -> None:
         """Start or adopt the ledger. The kernel itself needs no start: charon gives it SAs and policies."""
         try:
             netns.inside(self._netns, self._bound_packets)
@@ -54,7 +54,7 @@ class KernelPlane:
         with contextlib.suppress(FileNotFoundError):
             (self._rundir / ledger.FILE).rename(self._rundir / ledger.EARLIER)
         environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-        self._ledger.launch((sys.executable, "-P", "-m", ledger.__name__, str(self._rundir), address), environment)
+        self._ledger.launch((sys.executable, "-P", "-m", ledger.__name__, str(self._rundir), self._address), environment)
         deadline = time.monotonic() + _START_TIMEOUT
         while not (self._rundir / ledger.FILE).exists():
             if time.monotonic() > deadline:

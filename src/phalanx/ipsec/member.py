@@ -70,7 +70,9 @@ class Member:
         self._addresses = [peer.address for peer in spec.peers]
         self._plane_name = plane
         self._plane: Plane = (
-            KernelPlane(netns, rundir, spec.address, device) if plane == "kernel" else EnginePlane(netns, rundir, device)
+            KernelPlane(netns, rundir, spec.address, device)
+            if plane == "kernel"
+            else EnginePlane(netns, rundir, spec.address, self._addresses, device)
         )
         self._charon = Charon(netns, rundir)
         self._firewall = Firewall(netns, self._addresses, device)
@@ -92,7 +94,7 @@ class Member:
         if self._plane.health() is not None:
             # A charon without its data plane believes in SAs that are gone.
             self._charon.kill()
-            self._plane.start(self._spec.address, self._addresses)
+            self._plane.start()
         if self._charon.pid() is None:
             self._plane.clear()
         self._charon.start(self._plane.environment())

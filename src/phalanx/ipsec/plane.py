@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,8 +62,8 @@ class Plane(Protocol):
     All methods raise MeshError where the plane fails.
     """
 
-    def start(self, address: str, peers: Sequence[str]) -> None:
-        """Carry what SAs say between `address` and `peers`. What runs is adopted, what hangs is replaced."""
+    def start(self) -> None:
+        """Carry what SAs say between the instance and its peers. What runs is adopted, what hangs is replaced."""
 
     def health(self) -> str | None:
         """None where the plane runs; else what is wrong with it."""

@@ -17,15 +17,15 @@ from phalanx.ipsec.tally import Counts, Tally
 class EnginePlane:
     """The engine process of one instance, as a data plane (plane.Plane)."""
 
-    def __init__(self, space: str, rundir: Path, device: str) -> None:
+    def __init__(self, space: str, rundir: Path, address: str, peers: Sequence[str], device: str) -> None:
         self._engine = Engine(netns.path(space), rundir)
-        self._device = device
+        self._address, self._peers, self._device = address, peers, device
         self._tally = Tally(rundir)
 
-    def start(self, address: str, peers: Sequence[str]) -> None:
+    def start(self) -> None:
         """Start or adopt the engine: TUN, routes to the peers, XFRM server."""
         with _translated():
-            self._engine.start(address, peers, device=self._device)
+            self._engine.start(self._address, self._peers, device=self._device)
 
     def health(self) -> str | None:
         """None where the engine runs, answers and has the routes to the peers."""

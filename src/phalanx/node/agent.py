@@ -27,7 +27,7 @@ from phalanx.network.model import Exits, Overlay, SecurityGroup
 from phalanx.network.router import Router
 from phalanx.node import disk
 from phalanx.node.chronicle import now_ms
-from phalanx.node.instance import Instance, Rooms, erase, run_dir, saved
+from phalanx.node.instance import Instance, Rooms, erase, saved
 from phalanx.node.messages import (
     HOST_BYTES,
     PARCEL_BYTES,
@@ -284,7 +284,7 @@ class Agent:
                 Router(name).destroy()
         for path in self._names.run_dir.glob("i-*"):
             if path.name not in instances:
-                erase(run_dir(self._names, path.name))
+                erase(path)
         # A restart of the host takes the specs along, which lie in memory, and leaves what is on the disk.
         for path in (self._names.data_dir / "instances").glob("i-*"):
             if path.name.removesuffix(".log") not in instances:

@@ -92,7 +92,7 @@ class Instance:
         self.spec = spec
         self._rooms = rooms
         self._namespace = rooms.names.instance_namespace(spec.id)
-        self._run_dir = run_dir(rooms.names, spec.id)
+        self._run_dir = rooms.names.instance_run_dir(spec.id)
         self._directory = rooms.names.instance_dir(spec.id)
         self._volume = Volume(self._directory, spec.volume)
         self._member: Member | None = None
@@ -497,11 +497,6 @@ class Instance:
 
 class NotYet(Exception):
     """A step is not done but may be, if tried again."""
-
-
-def run_dir(names: Names, instance_id: str) -> Path:
-    """The instance's directory on the service's tmpfs."""
-    return names.run_dir / instance_id
 
 
 def saved(names: Names) -> list[tuple[InstanceSpec, Phase]]:

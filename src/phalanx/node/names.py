@@ -78,6 +78,10 @@ class Names:
         """Parent cgroup of the service's containers."""
         return f"phalanx-{self.tag}"
 
+    def instance_run_dir(self, instance_id: str) -> Path:
+        """An instance's directory on the service's tmpfs."""
+        return self.run_dir / instance_id
+
     def instance_dir(self, instance_id: str) -> Path:
         """Where an instance keeps its /opt/ml tree and logs, on disk."""
         return self.data_dir / "instances" / instance_id
