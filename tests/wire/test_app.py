@@ -147,7 +147,8 @@ def test_unknown_operations(server: Server) -> None:
         assert (code, status) == ("InvalidAction", 400)
         assert message == f"The action {action} is not valid for this web service."
     assert call_json(server.url, "sagemaker", "SageMaker.NoSuchThing", b"{}").code == "UnknownOperationException"
-    assert call_json(server.url, "sagemaker", "Nonsense", b"{}").code == "UnknownOperationException"
+    for target in ("Nonsense", "StopTrainingJob", ".StopTrainingJob", "Nonsense.StopTrainingJob", ""):
+        assert call_json(server.url, "sagemaker", target, b"{}").code == "UnknownOperationException"
     assert call_json(server.url, "unheard-of", "Unheard.Of", b"{}").code == "UnknownOperationException"
     assert call_query(server.url, "ec2", b"Action=NoSuchThing&Version=2016-11-15").code == "InvalidAction"
     assert call_query(server.url, "unheard-of", b"Action=NoSuchThing").code == "InvalidAction"

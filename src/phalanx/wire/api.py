@@ -97,12 +97,21 @@ class Api(ABC):
         """Compile an operation."""
 
     @abstractmethod
-    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
-        """The operation that an authenticated request is for, and its validated members. Raises AwsError."""
+    def _named(self, request: HttpRequest) -> str:
+        """What a request calls its operation, be that the service's or not."""
 
-    @abstractmethod
     def claimed_operation(self, request: HttpRequest) -> str:
         """The name of the operation that a request says to be for; empty where that is none of the service's."""
+        name = self._named(request)
+        return name if name in self.operations else ""
+
+    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
+        """The operation that an authenticated request is for, and its validated members. Raises AwsError."""
+        name = self._named(request)
+        operation = self.operations.get(name)
+        if operation is None:
+            raise self.unknown_operation(name)
+        return operation, operation.read(request.body)
 
     @abstractmethod
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
@@ -204,18 +213,10 @@ class JsonApi(Api):
 
         return Operation(model.name, handler, read, write)
 
-    def claimed_operation(self, request: HttpRequest) -> str:
-        """The name of the operation that a request says to be for; empty where that is none of the service's."""
-        _, _, name = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
-        return name if name in self.operations else ""
-
-    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
-        """The operation by X-Amz-Target, and its members. Raises AwsError."""
+    def _named(self, request: HttpRequest) -> str:
+        """The end of X-Amz-Target, all of it where it is not for this service: with a dot it is no operation's name."""
         prefix, _, name = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
-        operation = self.operations.get(name) if prefix == self.target_prefix and request.method == "POST" else None
-        if operation is None:
-            raise self.unknown_operation(name)
-        return operation, operation.read(request.body)
+        return name if prefix == self.target_prefix and request.method == "POST" else f"{prefix}.{name}"
 
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
         """A successful answer."""
@@ -246,16 +247,8 @@ class RestJsonApi(JsonApi):
     def _type(model: ServiceModel) -> str:
         return "application/json"
 
-    def claimed_operation(self, request: HttpRequest) -> str:
-        """The name of the operation that a request says to be for; empty where that is none of the service's."""
-        return self._names.get((request.method, request.path), "")
-
-    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
-        """The operation by method and path, and its members. Raises AwsError."""
-        operation = self.operations.get(self.claimed_operation(request))
-        if operation is None:
-            raise self.unknown_operation(request.path.decode("latin-1"))
-        return operation, operation.read(request.body)
+    def _named(self, request: HttpRequest) -> str:
+        return self._names.get((request.method, request.path)) or request.path.decode("latin-1")
 
 
 _QUERY_REFUSALS: Mapping[Reason, tuple[str, int, str | None]] = {
@@ -280,18 +273,9 @@ class CborApi(JsonApi):
     def _notation(self) -> Notation:
         return cbor_document, cbor_body, JsonParsers(FROM_CBOR), JsonSerializers(TO_CBOR)
 
-    def claimed_operation(self, request: HttpRequest) -> str:
-        """The name of the operation that a request says to be for; empty where that is none of the service's."""
-        name = request.path.decode("latin-1").rpartition("/")[2]
-        return name if name in self.operations else ""
-
-    def read(self, request: HttpRequest) -> tuple[Operation, Members]:
-        """The operation by the path `/service/SERVICE/operation/NAME`, and its members. Raises AwsError."""
-        name = request.path.decode("latin-1").rpartition("/")[2]
-        operation = self.operations.get(name)
-        if operation is None:
-            raise self.unknown_operation(name)
-        return operation, operation.read(request.body)
+    def _named(self, request: HttpRequest) -> str:
+        """The end of the path `/service/SERVICE/operation/NAME`."""
+        return request.path.decode("latin-1").rpartition("/")[2]
 
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
         """A successful answer."""
@@ -363,11 +347,9 @@ class QueryApi(Api):
 
         return write
 
-    def claimed_operation(self, request: HttpRequest) -> str:
-        """The name of the operation that a request says to be for; empty where that is none of the service's."""
+    def _named(self, request: HttpRequest) -> str:
         found = _ACTION.search(request.body if request.method == "POST" else request.query)
-        name = "" if found is None else found[1].decode()
-        return name if name in self.operations else ""
+        return "" if found is None else found[1].decode()
 
     def read(self, request: HttpRequest) -> tuple[Operation, Members]:
         """The operation by the parameter Action, and its members. Raises AwsError."""

@@ -21,6 +21,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
+from phalanx.wire.shapes import Shapes
 
 Parse = Callable[[Any], Any]
 QueryParse = Callable[["Node", str], Any]
@@ -35,15 +36,6 @@ _INTEGER_BITS = {"integer": 31, "long": 63}
 _SPECIAL_FLOATS = {"NaN", "Infinity", "-Infinity"}
 _SURROGATE_ESCAPE = re.compile(rb"\\[uU][dD][89a-fA-F]")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_UNSPOKEN = {"flattened", "location", "payload", "streaming", "timestampFormat", "eventstream", "jsonvalue", "xmlAttribute"}
-
-
-def require_spoken(shape: Shape) -> None:
-    """Raise NotImplementedError for a shape with a trait that no served model has and this room does not speak."""
-    traits = _UNSPOKEN.intersection(shape.serialization)
-    # A jsonvalue outside of a header is an ordinary string (Smithy: mediaType application/json).
-    if traits - {"jsonvalue"}:
-        raise NotImplementedError(f"shape {shape.name} has {', '.join(sorted(traits))}")
 
 
 def serialization_error(message: str) -> AwsError:
@@ -77,33 +69,19 @@ def _no_constant(name: str) -> NoReturn:
 _JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
-class JsonParsers:
+class JsonParsers(Shapes[Parse]):
     """The parsers of a service's shapes for documents of JSON, or of another notation by its `scalars`; each compiled once.
     Unknown members are ignored."""
 
     def __init__(self, scalars: Mapping[str, Parse] | None = None) -> None:
         """`scalars`: parsers of scalar shapes by type name; those of JSON where not given."""
         self.scalars = JSON_SCALARS if scalars is None else scalars
-        self._made: dict[str, Parse] = {}
-
-    def of(self, shape: Shape) -> Parse:
-        """The parser of a shape: JSON value in, member value out; raises SerializationException."""
-        made = self._made.get(shape.name)
-        if made is None:
-            require_spoken(shape)
-            made = self._made[shape.name] = self._compile(shape)
-        return made
+        super().__init__()
 
     def unknown(self, structure: Shape, name: str) -> None:
         """A member that the model of a structure does not know, and that is not null."""
 
-    def _compile(self, shape: Shape) -> Parse:
-        if isinstance(shape, StructureShape):
-            return self._structure(shape)
-        if isinstance(shape, ListShape):
-            return self._list(shape)
-        if isinstance(shape, MapShape):
-            return self._map(shape)
+    def _scalar(self, shape: Shape) -> Parse:
         return self.scalars[shape.type_name]
 
     def _structure(self, shape: StructureShape) -> Parse:
@@ -289,19 +267,8 @@ def parameter_tree(parameters: dict[str, str]) -> Node:
 _PROTOCOL_PARAMETERS = frozenset({"Action", "Version", "AWSAccessKeyId", "SignatureMethod", "SignatureVersion", "Timestamp"})
 
 
-class QueryParsers:
+class QueryParsers(Shapes[QueryParse]):
     """The AWS Query parsers of a service's shapes, each compiled once. Unknown parameters are ignored."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, QueryParse] = {}
-
-    def of(self, shape: Shape) -> QueryParse:
-        """The parser of a shape: node and its name in, member value out; raises AwsError."""
-        made = self._made.get(shape.name)
-        if made is None:
-            require_spoken(shape)
-            made = self._made[shape.name] = self._compile(shape)
-        return made
 
     def wire_name(self, name: str, member: Shape) -> str:
         """How a member of a structure is called in a request."""
@@ -331,13 +298,7 @@ class QueryParsers:
         for _, key in sorted(numbers):
             yield node.children[key], f"{name}.{key}"
 
-    def _compile(self, shape: Shape) -> QueryParse:
-        if isinstance(shape, StructureShape):
-            return self._structure(shape)
-        if isinstance(shape, ListShape):
-            return self._list(shape)
-        if isinstance(shape, MapShape):
-            return self._map(shape)
+    def _scalar(self, shape: Shape) -> QueryParse:
         convert, wanted = _QUERY_SCALARS[shape.type_name]
 
         def parse(node: Node, name: str) -> Any:

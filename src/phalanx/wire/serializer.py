@@ -16,8 +16,8 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from phalanx.wire.parser import require_spoken
 from phalanx.wire.service import Members
+from phalanx.wire.shapes import Shapes
 
 ToJson = Callable[[Any], Any]
 WriteXml = Callable[[list[str], Any], None]
@@ -40,29 +40,15 @@ def json_body(value: Any) -> bytes:
     return _JSON.encode(value).encode()
 
 
-class JsonSerializers:
+class JsonSerializers(Shapes[ToJson]):
     """The serializers of a service's shapes to JSON, or to another notation by its `scalars`; each compiled once."""
 
     def __init__(self, scalars: Mapping[str, ToJson] | None = None) -> None:
         """`scalars`: serializers of scalar shapes by type name; those of JSON where not given."""
         self._scalars = JSON_SCALARS if scalars is None else scalars
-        self._made: dict[str, ToJson] = {}
+        super().__init__()
 
-    def of(self, shape: Shape) -> ToJson:
-        """The serializer of a shape: member value in, JSON value out."""
-        made = self._made.get(shape.name)
-        if made is None:
-            require_spoken(shape)
-            made = self._made[shape.name] = self._compile(shape)
-        return made
-
-    def _compile(self, shape: Shape) -> ToJson:
-        if isinstance(shape, StructureShape):
-            return self._structure(shape)
-        if isinstance(shape, ListShape):
-            return self._list(shape)
-        if isinstance(shape, MapShape):
-            return self._map(shape)
+    def _scalar(self, shape: Shape) -> ToJson:
         return self._scalars[shape.type_name]
 
     def _structure(self, shape: StructureShape) -> ToJson:
@@ -141,27 +127,10 @@ JSON_SCALARS: dict[str, ToJson] = {
 }
 
 
-class XmlSerializers:
+class XmlSerializers(Shapes[WriteXml]):
     """The XML serializers of a service's shapes, each compiled once: AWS Query and EC2 answers are written alike."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, WriteXml] = {}
-
-    def of(self, shape: Shape) -> WriteXml:
-        """The serializer of a shape."""
-        made = self._made.get(shape.name)
-        if made is None:
-            require_spoken(shape)
-            made = self._made[shape.name] = self._compile(shape)
-        return made
-
-    def _compile(self, shape: Shape) -> WriteXml:
-        if isinstance(shape, StructureShape):
-            return self._structure(shape)
-        if isinstance(shape, ListShape):
-            return self._list(shape)
-        if isinstance(shape, MapShape):
-            return self._map(shape)
+    def _scalar(self, shape: Shape) -> WriteXml:
         text = _XML_SCALARS[shape.type_name]
         return lambda out, value: out.append(text(value))
 

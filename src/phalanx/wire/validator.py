@@ -17,6 +17,7 @@ from botocore.model import ListShape, MapShape, Shape, StringShape, StructureSha
 
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
+from phalanx.wire.shapes import Shapes
 
 PATTERN_SECONDS = 0.5
 """Longest time that matching one value against its pattern may take. A match takes microseconds, but some patterns of the
@@ -130,20 +131,13 @@ def _matches(pattern: regex.Pattern[str], value: str) -> bool:
         return False
 
 
-class Validators:
+class Validators(Shapes[Check]):
     """The validators of a service's shapes, each compiled once; messages as AWS's JSON and Query services have them."""
 
     def __init__(self, code: str) -> None:
         """`code`: the error code of a violation, such as ValidationException."""
-        self._made: dict[str, Check] = {}
+        super().__init__()
         self._code = code
-
-    def of(self, shape: Shape) -> Check:
-        """The validator of a shape."""
-        made = self._made.get(shape.name)
-        if made is None:
-            made = self._made[shape.name] = self._compile(shape)
-        return made
 
     def refusal(self, violations: list[Violation]) -> AwsError:
         """The one error that tells of all violations."""
@@ -171,13 +165,7 @@ class Validators:
 
         return check
 
-    def _compile(self, shape: Shape) -> Check:
-        if isinstance(shape, StructureShape):
-            return self._structure(shape)
-        if isinstance(shape, ListShape):
-            return self._list(shape)
-        if isinstance(shape, MapShape):
-            return self._map(shape)
+    def _scalar(self, shape: Shape) -> Check:
         return self._own(shape)
 
     def _own(self, shape: Shape) -> Check:
