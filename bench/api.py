@@ -238,7 +238,7 @@ def _serve(directory: Path, port: int) -> None:
         session.merge(AccessKey(id=ACCESS_KEY, secret=seal.close(SECRET, ACCESS_KEY), user_name="bench", created=0))
     known = Directory(database, seal, ACCOUNT)
     guard = Authority(known, Trail(directory / "audit", ACCOUNT))
-    app = application([service(database, Control())], known.principal, ACCOUNT, guard=guard, store=database)
+    app = application([service(database, Control())], known.principal, ACCOUNT, guard, store=database)
     heap.settle()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off", proxy_headers=False)
 

@@ -90,7 +90,7 @@ class Server:
             phalanx(self.database, control),
         ]
         guard = Authority(self.directory, self.trail, throttle or Throttle(burst=100_000))
-        self.app = application(services, self.directory.principal, ACCOUNT, guard=guard)
+        self.app = application(services, self.directory.principal, ACCOUNT, guard)
         self._numbers = itertools.count(1)
         self.url = ""
 

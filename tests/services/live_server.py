@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 from asgi import listening
+from guards import Open
 from phalanx.wire.app import application
 from phalanx.wire.sigv4 import Principal
 
@@ -11,6 +12,6 @@ from phalanx.wire.sigv4 import Principal
 def serving(services):
     """A live server with these services; its URL. It knows one key: AKIAEXAMPLE with the secret `secret`."""
     keys = {"AKIAEXAMPLE": Principal("secret", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE")}
-    app = application(services, keys.get, "123456789012")
+    app = application(services, keys.get, "123456789012", Open())
     with listening(app) as url:
         yield url

@@ -862,7 +862,7 @@ def test_a_flood_from_its_own_address_does_not_touch_the_platform(tmp_path):
         session = ExecutionRoles(server.directory).assume(arn, 60)
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0))
         client = Client("192.0.2.1")
-        guard.refused(client, "AKIAOTHER")
+        guard.refused(client)
         assert [guard.admit(client, key) for key in (own[0], session.id)] == [True, True]
         others = ("AKIAOTHER", "ASIAOTHER", another[0], server.key[0])
         assert [guard.admit(client, key) for key in others] == [False, False, False, False]
@@ -879,7 +879,7 @@ def test_a_flood_of_made_up_keys_asks_the_database_no_more_for_it(tmp_path):
         exempt = Exempt(server.database, lambda: now[0])
         guard = Authority(server.directory, server.trail, Throttle(burst=1, per_second=0.0), exempt)
         client = Client("192.0.2.1")
-        guard.refused(client, "AKIAOTHER")
+        guard.refused(client)
         event.listen(server.database.engine, "before_cursor_execute", lambda *statement: asked.append(statement[2]))
 
         def flood():

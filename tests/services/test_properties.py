@@ -18,6 +18,7 @@ from botocore.validate import ParamValidator
 from generator import Generator, Known
 from hypothesis import HealthCheck, Phase, given, settings
 
+from guards import Open
 from phalanx.data import metrics
 from phalanx.identity import access_keys
 from phalanx.identity.directory import Directory
@@ -172,7 +173,7 @@ class Endpoint:
             sagemaker_metrics(self.database),
         ]
         keys = {"AKIAEXAMPLE": Principal("secret", f"arn:aws:iam::{ACCOUNT}:user/admin", "AIDAEXAMPLE")}
-        self.application = application(made, keys.get, ACCOUNT)
+        self.application = application(made, keys.get, ACCOUNT, Open())
         self.known = Known()
         self._watch = sqlite3.connect(path)
         self._loop = asyncio.new_event_loop()

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from asgi import listening
+from guards import Open
 from phalanx.wire.app import application
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members, Service
@@ -148,6 +149,6 @@ def server() -> Iterator[Server]:
     """The server, up for the whole run."""
     calls = Calls()
     healthz = Route("/healthz", lambda request: PlainTextResponse("ok"))
-    app = application(services(calls), keys, ACCOUNT, routes=[healthz])
+    app = application(services(calls), keys, ACCOUNT, Open(), routes=[healthz])
     with listening(app) as url:
         yield Server(url, calls)

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from guards import Open
 from phalanx.wire import app as wire_app
 from phalanx.wire.api import apis
 from phalanx.wire.app import application
 from phalanx.wire.errors import AwsError
-from phalanx.wire.service import Service
+from phalanx.wire.service import Client, Service
 from wire.conftest import ACCESS_KEY, ACCOUNT, ARN, CREATED, REGION, Server, keys
 from wire.raw import FORM, JSON, call_json, call_query, send, sign
 
@@ -188,10 +189,10 @@ def test_a_failing_key_lookup_is_an_internal_failure_and_lets_nobody_in() -> Non
     def fails(access_key: str) -> None:
         raise OSError("database is gone")
 
-    endpoint = application([Service("sts", {})], fails, ACCOUNT).routes[0].endpoint  # type: ignore[attr-defined]
+    endpoint = application([Service("sts", {})], fails, ACCOUNT, Open()).routes[0].endpoint  # type: ignore[attr-defined]
     headers = sign("POST", "http://localhost/", b"", FORM, "sts")
     request = wire_app.HttpRequest("POST", b"", {name.lower(): value.encode() for name, value in headers.items()}, b"")
-    assert endpoint._answer(request, "id").status == 500
+    assert endpoint._answer(request, "id", Client(), 0.0, []).status == 500
 
 
 class Away(Exception):
@@ -205,12 +206,12 @@ def away(*_arguments: Any) -> Any:
 @pytest.mark.parametrize("known", [True, False])
 def test_what_is_away_is_service_unavailable_whoever_asks(known: bool) -> None:
     services = [Service("sts", {"GetCallerIdentity": away})]
-    app = application(services, keys if known else away, ACCOUNT, unavailable=(Away,))
+    app = application(services, keys if known else away, ACCOUNT, Open(), unavailable=(Away,))
     endpoint = app.routes[0].endpoint  # type: ignore[attr-defined]
     body = b"Action=GetCallerIdentity&Version=2011-06-15"
     headers = {"host": "localhost", **sign("POST", "http://localhost/", body, FORM, "sts")}
     request = wire_app.HttpRequest("POST", b"", {name.lower(): value.encode() for name, value in headers.items()}, body)
-    answer = endpoint._answer(request, "id")
+    answer = endpoint._answer(request, "id", Client(), 0.0, [])
     assert answer.status == 503
     assert b"<Code>ServiceUnavailable</Code>" in answer.body
 
@@ -242,7 +243,7 @@ def test_nobody_is_told_before_it_is_on_the_disk(fault: OSError | None, status: 
     store = Slow()
     store.fault = fault
     who = {"UserId": "u", "Account": ACCOUNT, "Arn": ARN}
-    app = application([Service("sts", {"GetCallerIdentity": lambda caller, members: who})], keys, ACCOUNT, store=store)
+    app = application([Service("sts", {"GetCallerIdentity": lambda caller, members: who})], keys, ACCOUNT, Open(), store=store)
     body = b"Action=GetCallerIdentity&Version=2011-06-15"
     headers = {"host": "localhost", **sign("POST", "http://localhost/", body, FORM, "sts")}
     sent: list[Any] = []
@@ -270,7 +271,7 @@ def test_nobody_is_told_before_it_is_on_the_disk(fault: OSError | None, status: 
 
 def test_a_handler_without_an_operation_is_a_mistake_at_start() -> None:
     with pytest.raises(ValueError, match="NoSuchThing"):
-        application([Service("sts", {"NoSuchThing": lambda caller, request: {}})], keys, ACCOUNT)
+        application([Service("sts", {"NoSuchThing": lambda caller, request: {}})], keys, ACCOUNT, Open())
 
 
 # ------------------------------------------------------------------------------------------------------- bad requests

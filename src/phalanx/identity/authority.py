@@ -44,7 +44,7 @@ class Authority:
         # key's id is looked at, and no more.
         return self._throttle.admits(_source(client.address), access_key) or self._exempt.has(access_key)
 
-    def refused(self, client: Client, access_key: str) -> bool:
+    def refused(self, client: Client) -> bool:
         """See Guard."""
         return self._throttle.failed(_source(client.address))
 

@@ -123,6 +123,11 @@ class Api(ABC):
         """An error in the protocol's shape."""
 
     @classmethod
+    def fault(cls, error: AwsError, request_id: str) -> Answer:
+        """An error in the protocol's shape, under its own code and status whatever the model says."""
+        return cls.error(error.code, error.message, error.status, request_id)
+
+    @classmethod
     @abstractmethod
     def unknown_operation(cls, name: str) -> AwsError:
         """The error for an operation that does not exist or is not served."""
@@ -142,7 +147,7 @@ class Api(ABC):
         """The answer where an operation raised `error`, under the code and status of the model where it is modelled."""
         modelled = self._errors.get(error.code)
         if modelled is None:
-            return self.error(error.code, error.message, error.status, request_id)
+            return self.fault(error, request_id)
         status = error.status if modelled.status is None or error.status != 400 else modelled.status
         return self.error(modelled.code, error.message, status, request_id, modelled.message_key)
 

@@ -28,6 +28,7 @@ from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 MAX_BODY = 4 << 20
 """Bytes that a request's body may have. The largest that a client has reason to send is a megabyte (PutLogEvents)."""
 
+TOO_LARGE = AwsError("RequestEntityTooLargeException", f"The request body is larger than {MAX_BODY} bytes.", 413)
 UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, so nothing is done. Try again later.", 503)
 """While the audit log cannot be written."""
 AWAY = AwsError("ServiceUnavailable", "What is stored cannot be reached now, so nothing is done. Try again later.", 503)
@@ -57,20 +58,20 @@ def application(
     services: Sequence[Service],
     keys: KeyLookup,
     account: str,
+    guard: Guard,
     *,
     routes: Sequence[BaseRoute] = (),
-    guard: Guard | None = None,
     unavailable: tuple[type[Exception], ...] = (),
     store: Store | None = None,
     replays: Memory | None = None,
 ) -> Starlette:
     """The ASGI application that serves `services` at `/` for the access keys that `keys` knows, all of `account`.
 
-    `guard` decides what callers may do and keeps a record of it; without one whoever has a key may do everything. `routes` are
-    served besides (such as /console/); everything else is answered with 404. `unavailable` is what `keys`, `guard` and handlers
-    raise while what they need is away: clients hear ServiceUnavailable (503), and repeat. `store` is where handlers may leave
-    to the endpoint to wait for the disk. `replays` knows the signatures that were used; by default this process remembers its
-    own. Raises ValueError for a handler without an operation of that name in its service's model.
+    `guard` decides what callers may do and keeps a record of it. `routes` are served besides (such as /console/); everything
+    else is answered with 404. `unavailable` is what `keys`, `guard` and handlers raise while what they need is away: clients
+    hear ServiceUnavailable (503), and repeat. `store` is where handlers may leave to the endpoint to wait for the disk.
+    `replays` knows the signatures that were used; by default this process remembers its own. Raises ValueError for a handler
+    without an operation of that name in its service's model.
     """
     endpoint = _Endpoint(services, keys, account, guard, unavailable, store, replays or Replays())
     rpc = [Route(f"/service/{name}/operation/{{operation}}", endpoint, methods=["POST"]) for name in endpoint.by_path]
@@ -121,7 +122,7 @@ class _Endpoint:
         services: Sequence[Service],
         keys: KeyLookup,
         account: str,
-        guard: Guard | None,
+        guard: Guard,
         unavailable: tuple[type[Exception], ...],
         store: Store | None,
         replays: Memory,
@@ -146,31 +147,23 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
         request_id = str(uuid.uuid4())
-        headers: dict[str, bytes] = {}
-        for raw_name, value in scope["headers"]:
-            name = raw_name.decode("latin-1")
-            headers[name] = value if name not in headers else headers[name] + b"," + value
-        path = scope.get("raw_path", b"/")
-        peer = scope.get("client") or ("",)
-        agent = headers.get("user-agent", b"").decode("latin-1")
-        client = Client(str(peer[0]), scope.get("scheme") == "https", agent)
         try:
-            request = HttpRequest(scope["method"], scope["query_string"], headers, await _body(receive), path)
+            request = HttpRequest.of(scope, await _body(receive))
+            client = Client.of(scope, request)
             answer, owed = await self._crew.run(self._committed, request, request_id, client, time.perf_counter())
             if owed:
                 answer = await self._durable(answer, owed, request, request_id)
         except _Disconnected:
             return
         except _TooLarge:
-            request = HttpRequest(scope["method"], scope["query_string"], headers, b"", path)
-            text = f"The request body is larger than {MAX_BODY} bytes."
-            answer = self._speaker(request).error("RequestEntityTooLargeException", text, 413, request_id)
+            speaker, _, _ = self._route(HttpRequest.of(scope))
+            answer = speaker.fault(TOO_LARGE, request_id)
         await _send(send, answer, request_id)
 
     def _committed(self, request: HttpRequest, request_id: str, client: Client, begun: float) -> tuple[Answer, Owed]:
         """The answer to a request, and what is owed before anybody may see it."""
         if self._store is None:
-            return self._answer(request, request_id, client, begun), []
+            return self._answer(request, request_id, client, begun, []), []
         with self._store.postponing() as owed:
             return self._answer(request, request_id, client, begun, owed), owed
 
@@ -181,26 +174,15 @@ class _Endpoint:
             await self._disk.wait()
         except OSError:
             _log.exception("what was committed cannot be brought to the disk", request_id=request_id)
-            return self._speaker(request).error(UNCERTAIN.code, UNCERTAIN.message, UNCERTAIN.status, request_id)
+            speaker, _, _ = self._route(request)
+            return speaker.fault(UNCERTAIN, request_id)
         for then in owed:
             then()
         return answer
 
-    def _answer(
-        self, request: HttpRequest, request_id: str, client: Client = Client(), begun: float = 0.0, owed: Owed | None = None
-    ) -> Answer:
+    def _answer(self, request: HttpRequest, request_id: str, client: Client, begun: float, owed: Owed) -> Answer:
         """The answer to a request that was there at `begun` (time.perf_counter); never raises."""
-        addressee: Api | None
-        if request.path == b"/":
-            target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
-            addressee = self._by_target.get(target)
-        elif request.path in self.by_uri:
-            target, addressee = "", self.by_uri[request.path]
-        else:
-            # Not every other path is one of those: routes let a line feed follow a slash.
-            target = request.path.decode("latin-1").partition("/service/")[2].partition("/")[0]
-            addressee = self.by_path.get(target)
-        speaker = self._speaker(request)
+        speaker, addressee, target = self._route(request)
         claim = None
         try:
             claim = sigv4.claim(request)
@@ -208,14 +190,12 @@ class _Endpoint:
                 addressee = addressee or self._by_signing_name.get(claim.service)
             speaker = speaker if addressee is None else type(addressee)
             signing_name = claim.service if addressee is None else addressee.signing_name
-            if self._guard is not None and not self._guard.admit(client, claim.access_key):
+            if not self._guard.admit(client, claim.access_key):
                 raise Refused(Reason.THROTTLED, "Rate exceeded")
             principal = sigv4.verify(request, claim, signing_name, self._keys, datetime.now(UTC))
-            if self._guard is not None:
-                self._guard.accepted(client, claim.access_key)
+            self._guard.accepted(client, claim.access_key)
             if addressee is None:
-                unknown = speaker.unknown_operation(target)
-                return speaker.error(unknown.code, unknown.message, unknown.status, request_id)
+                return speaker.fault(speaker.unknown_operation(target), request_id)
             caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
             return self._serve(addressee, request, claim, caller, begun, owed)
         except Refused as refused:
@@ -223,10 +203,10 @@ class _Endpoint:
             return speaker.refusal(refused, request_id)
         except self._unavailable as away:
             _log.warning("request cannot be served", request_id=request_id, reason=str(away))
-            return speaker.error(AWAY.code, AWAY.message, AWAY.status, request_id)
+            return speaker.fault(AWAY, request_id)
         except Exception:
             _log.exception("request failed", request_id=request_id)
-            return speaker.error(INTERNAL_FAILURE.code, INTERNAL_FAILURE.message, INTERNAL_FAILURE.status, request_id)
+            return speaker.fault(INTERNAL_FAILURE, request_id)
 
     def _refused(
         self,
@@ -239,31 +219,35 @@ class _Endpoint:
     ) -> None:
         """Put a request on record that is not from whom it says, unless it is one of a flood."""
         REFUSALS.labels(refused.reason.value).inc()
-        access_key = "" if claim is None else claim.access_key
-        if refused.reason is Reason.THROTTLED or (self._guard is not None and not self._guard.refused(client, access_key)):
+        if refused.reason is Reason.THROTTLED or not self._guard.refused(client):
             return
         _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
-        if self._guard is not None and addressee is not None and claim is not None:
+        if addressee is not None and claim is not None:
             error = (addressee.refusals[refused.reason][0], refused.message)
             name = addressee.claimed_operation(request)
-            self._guard.record(Event(request_id, client, None, access_key, claim.region, addressee.name, name, error=error))
+            event = Event(request_id, client, None, claim.access_key, claim.region, addressee.name, name, error=error)
+            self._guard.record(event)
 
-    def _speaker(self, request: HttpRequest) -> type[Api]:
-        """The protocol that a request seems to speak, for errors before its service is known."""
+    def _route(self, request: HttpRequest) -> tuple[type[Api], Api | None, str]:
+        """The protocol that a request seems to speak, for errors before its service is known; the service that path or target
+        name, if they do and it is there; and what they call it."""
+        if request.path in self.by_uri:
+            return RestJsonApi, self.by_uri[request.path], ""
         if request.path != b"/":
-            return RestJsonApi if request.path in self.by_uri else CborApi
+            # Not every other path is one of those: routes let a line feed follow a slash.
+            target = request.path.decode("latin-1").partition("/service/")[2].partition("/")[0]
+            return CborApi, self.by_path.get(target), target
+        target, _, _ = request.headers.get("x-amz-target", b"").decode("latin-1").rpartition(".")
         if "x-amz-target" in request.headers or b"json" in request.headers.get("content-type", b""):
-            return JsonApi
+            return JsonApi, self._by_target.get(target), target
         if any(version in request.query or version in request.body for version in self._ec2_versions):
-            return Ec2Api
-        return QueryApi
+            return Ec2Api, None, ""
+        return QueryApi, None, ""
 
-    def _serve(
-        self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller, begun: float, owed: Owed | None
-    ) -> Answer:
+    def _serve(self, addressee: Api, request: HttpRequest, claim: Claim, caller: Caller, begun: float, owed: Owed) -> Answer:
         """The answer to a request of a known caller. Raises Refused for one that was made before."""
-        if self._guard is not None and not self._guard.ready():
-            return addressee.error(UNAVAILABLE.code, UNAVAILABLE.message, UNAVAILABLE.status, caller.request_id)
+        if not self._guard.ready():
+            return addressee.fault(UNAVAILABLE, caller.request_id)
         name = addressee.claimed_operation(request)
         members = response = error = None
         try:
@@ -271,8 +255,7 @@ class _Endpoint:
             name = operation.name
             if not name.startswith(READING) or name in GIVING:
                 self._replays.take(claim)
-            if self._guard is not None:
-                self._guard.authorize(caller, addressee.name, name, members)
+            self._guard.authorize(caller, addressee.name, name, members)
             response = operation.handler(caller, members)
             return addressee.answer(operation, response, caller.request_id)
         except AwsError as failed:
@@ -300,21 +283,7 @@ class _Endpoint:
                     owed.append(lambda: seconds.observe(time.perf_counter() - begun))
                 else:
                     seconds.observe(time.perf_counter() - begun)
-            if self._guard is not None and (response is not None or error is not None):
-                self._guard.record(
-                    Event(
-                        caller.request_id,
-                        caller.client,
-                        caller,
-                        caller.access_key,
-                        caller.region,
-                        addressee.name,
-                        name,
-                        members,
-                        response,
-                        error,
-                    )
-                )
+                self._guard.record(Event.of(caller, addressee.name, name, members, response, error))
 
 
 async def _body(receive: Receive) -> bytes:

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from phalanx.wire.sigv4 import HttpRequest
+
 Members = dict[str, Any]
 """Members of a request or response structure by the service model's names: str, int, float, bool, bytes, list, dict, and
 timezone-aware datetime for timestamps."""
@@ -19,6 +21,13 @@ class Client:
     address: str = ""
     secure: bool = False
     user_agent: str = ""
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any], request: HttpRequest) -> Client:
+        """The client of an ASGI scope, whose request it is."""
+        address, *_ = scope.get("client") or ("",)
+        agent = request.headers.get("user-agent", b"").decode("latin-1")
+        return cls(str(address), scope.get("scheme") == "https", agent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,20 @@ class Event:
     error: tuple[str, str] | None = None
     """Code and message."""
 
+    @classmethod
+    def of(
+        cls,
+        caller: Caller,
+        service: str,
+        operation: str,
+        members: Members | None = None,
+        response: Members | None = None,
+        error: tuple[str, str] | None = None,
+    ) -> Event:
+        """A request of a known caller."""
+        about = (caller.request_id, caller.client, caller, caller.access_key, caller.region)
+        return cls(*about, service, operation, members, response, error)
+
 
 class Guard(Protocol):
     """Who is let in and what they may do. Called from any thread."""
@@ -72,7 +95,7 @@ class Guard(Protocol):
     def admit(self, client: Client, access_key: str) -> bool:
         """Whether a request that claims to be signed with this key is looked at at all."""
 
-    def refused(self, client: Client, access_key: str) -> bool:
+    def refused(self, client: Client) -> bool:
         """A request turned out not to be from whom it says. Returns whether that is worth a record: not of a flood."""
 
     def accepted(self, client: Client, access_key: str) -> None:

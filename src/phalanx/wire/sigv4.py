@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -57,6 +58,15 @@ class HttpRequest:
     body: bytes
     path: bytes = b"/"
     """As it came, percent-encoded."""
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any], body: bytes = b"") -> HttpRequest:
+        """The request of an ASGI scope."""
+        headers: dict[str, bytes] = {}
+        for raw_name, value in scope["headers"]:
+            name = raw_name.decode("latin-1")
+            headers[name] = value if name not in headers else headers[name] + b"," + value
+        return cls(scope["method"], scope["query_string"], headers, body, scope.get("raw_path", b"/"))
 
 
 class Reason(enum.Enum):

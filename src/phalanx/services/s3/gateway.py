@@ -133,14 +133,8 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
-        headers: dict[str, bytes] = {}
-        for raw_name, value in scope["headers"]:
-            name = raw_name.decode("latin-1")
-            headers[name] = value if name not in headers else headers[name] + b"," + value
-        http = HttpRequest(scope["method"], scope["query_string"], headers, b"", scope.get("raw_path", b"/"))
-        peer = scope.get("client") or ("",)
-        client = Client(str(peer[0]), scope.get("scheme") == "https", headers.get("user-agent", b"").decode("latin-1"))
-        await _Turn(self, http, client, _Body(receive, headers), send).serve()
+        http = HttpRequest.of(scope)
+        await _Turn(self, http, Client.of(scope, http), _Body(receive, http.headers), send).serve()
 
     async def known(self, http: HttpRequest, client: Client, request_id: str) -> _Known:
         """Who asks for what, and that they may. Raises Refused, AwsError, Denied, and what is `unavailable`."""
@@ -198,8 +192,7 @@ class Gateway:
     def _refused(self, refused: Refused, claim: Claim | None, http: HttpRequest, client: Client, request_id: str) -> None:
         """Put a request on record that is not from whom it says, unless it is one of a flood."""
         REFUSALS.labels(refused.reason.value).inc()
-        access_key = "" if claim is None else claim.access_key
-        if refused.reason is Reason.THROTTLED or not self._guard.refused(client, access_key):
+        if refused.reason is Reason.THROTTLED or not self._guard.refused(client):
             return
         _log.warning("request refused", request_id=request_id, reason=refused.reason.value, detail=refused.message)
         if claim is not None:
@@ -208,7 +201,8 @@ class Gateway:
             except AwsError:
                 name = ""
             error = (_refusal(refused, http).code, refused.message)
-            self._guard.record(Event(request_id, client, None, access_key, claim.region, "s3", name, error=error))
+            event = Event(request_id, client, None, claim.access_key, claim.region, "s3", name, error=error)
+            self._guard.record(event)
 
 
 class _Body:
@@ -620,17 +614,7 @@ class _Turn:
 
 
 def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> Event:
-    return Event(
-        caller.request_id,
-        caller.client,
-        caller,
-        caller.access_key,
-        caller.region,
-        "s3",
-        request.operation,
-        request.members,
-        error=error,
-    )
+    return Event.of(caller, "s3", request.operation, request.members, error=error)
 
 
 def _etag(exchange: Exchange) -> bytes:
