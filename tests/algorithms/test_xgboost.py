@@ -257,6 +257,27 @@ def test_a_users_error_is_told(cluster, case):
     assert list(one.model().iterdir()) == []
 
 
+LINEAR = {"booster": "gblinear", "objective": "reg:squarederror", "num_round": "20", "eval_metric": "rmse"}
+
+
+def test_a_linear_model_of_several_hosts_is_refused_where_each_has_rows_of_its_own(cluster):
+    two = cluster(2)
+    assert two.run(LINEAR, lambda i: {"train": ("csv", {"t": csv(shards(TRAIN, 2)[i])})}) == [1, 1]
+    for host in two.hosts:
+        assert re.search("booster: gblinear .*one instance.*FullyReplicated", two.failure(host)), two.output(host)
+
+
+def test_a_linear_model_of_two_hosts_with_all_rows_is_that_of_one(cluster):
+    one, two = cluster(1), cluster(2)
+    assert one.run(LINEAR, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
+    for host in two.hosts:
+        config = two.prepare(host, LINEAR, {"train": ("csv", {"t": csv(TRAIN)})}) / "input/config/inputdataconfig.json"
+        config.write_text(config.read_text().replace("ShardedByS3Key", "FullyReplicated"))
+    assert [process.wait() for process in [two.start(host) for host in two.hosts]] == [0, 0], two.output()
+    assert predictions(two)[1] == pytest.approx(predictions(one)[1], abs=1e-3)
+    assert metrics(two.output())["train-rmse"] == pytest.approx(metrics(one.output())["train-rmse"], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [

@@ -107,6 +107,11 @@ class Hyperparameters:
         return str(self.parameters.get("objective", "")).startswith("rank:")
 
     @property
+    def linear(self) -> bool:
+        """Whether the model is linear, and has no trees."""
+        return self.parameters.get("booster") == "gblinear"
+
+    @property
     def survival_times(self) -> bool:
         """Whether labels are times of events, which XGBoost takes as bounds between which they were."""
         return self.parameters.get("objective") == "survival:aft"

@@ -21,7 +21,7 @@ import numpy as np
 import records
 import xgboost
 from cluster import Cluster, own_address
-from contract import CHECKPOINTS, MODEL, OUTPUT, Resources, UserError, needed
+from contract import CHECKPOINTS, MODEL, OUTPUT, Resources, UserError, channels, needed
 from contract import hyperparameters as asked_for
 from hyperparameters import Hyperparameters
 from records import Records
@@ -87,6 +87,13 @@ def _train(parameters: Hyperparameters, here: Resources, cluster: Cluster | None
 
 def _load(parameters: Hyperparameters, here: Resources, cluster: Cluster | None) -> tuple[Records, Records | None]:
     """This host's records, once all hosts have theirs and they fit together. Raises UserError, the same one on all hosts."""
+    given = channels().get("train")
+    if cluster is not None and parameters.linear and given is not None and not given.replicated:
+        # XGBoost's linear updaters add nothing up over hosts: each would fit its own rows, and the model be the first one's.
+        raise UserError(
+            "Hyperparameter booster: gblinear trains on the rows of one instance alone. Give the job one instance,"
+            " or channel train the S3DataDistributionType FullyReplicated"
+        )
 
     def step() -> dict[str, Records]:
         found = {}
@@ -185,7 +192,7 @@ class _EarlyStopping(xgboost.callback.EarlyStopping):
             rounds=rounds,
             data_name="validation",
             maximize=metrics.rises(watched) if watched else None,
-            save_best=parameters.parameters.get("booster") != "gblinear",
+            save_best=not parameters.linear,
         )
         self._watched = watched
         self._own = parameters.own_metrics
@@ -251,7 +258,7 @@ def _latest_checkpoint(cluster: Cluster | None) -> Path | None:
 def _finish(model: xgboost.Booster, parameters: Hyperparameters) -> None:
     """Keep the model, and beside it how much each feature has to do with what it says."""
     _save(model)
-    kinds = _IMPORTANCE[:1] if parameters.parameters.get("booster") == "gblinear" else _IMPORTANCE
+    kinds = _IMPORTANCE[:1] if parameters.linear else _IMPORTANCE
     OUTPUT.mkdir(parents=True, exist_ok=True)
     importance = {kind: model.get_score(importance_type=kind) for kind in kinds}
     (OUTPUT / "feature_importance.json").write_text(json.dumps(importance, indent=2) + "\n")
