@@ -241,6 +241,59 @@ def test_what_is_asked_for_of_positive_examples_is_kept(roots, tmp_path):
     assert "train roc_auc_score" in tuning
 
 
+def one_in_seven(count, seed):
+    """Rows of which about one in seven is positive."""
+    source = np.random.default_rng(seed)
+    features = source.normal(size=(count, 3))
+    return np.column_stack([features[:, :2].sum(1) + source.normal(size=count) > 1.8, features]).astype(float)
+
+
+def test_the_order_of_rows_does_not_matter(roots, tmp_path):
+    """More rows than the criterion of an epoch looks at, or the threshold: the first 10,000 sorted ones are negative."""
+    table, held_out = one_in_seven(3000, 1), one_in_seven(12_000, 2)
+    held_out = held_out[held_out[:, 0].argsort(kind="stable")]
+    assert not held_out[:10_000, 0].any()
+    mixed = np.random.default_rng(4).permutation(held_out)
+    given = {**CANCER, "num_models": "2", "epochs": "4", "mini_batch_size": "200", "target_recall": "0.8"}
+    asked = {**given, "num_calibration_samples": "4000"}
+    runs = [
+        (given | {"binary_classifier_model_selection_criteria": "f1"}, {"v": csv(mixed)}),
+        (given | {"binary_classifier_model_selection_criteria": "f1"}, {"v": csv(held_out)}),
+        (
+            asked | {"binary_classifier_model_selection_criteria": "precision_at_target_recall"},
+            {"negative": csv(held_out[held_out[:, 0] == 0]), "positive": csv(held_out[held_out[:, 0] == 1])},
+        ),
+    ]
+    cases = [
+        [given, {"train": ("csv", {"t": csv(table)}), "validation": ("csv", files)}, [[0.0, 0.0, 0.0]]] for given, files in runs
+    ]
+    done = roots("linear-learner").python(tmp_path / "several", SEVERAL, cases)
+    assert [each["error"] for each in done] == [None] * 3
+    sampled = [[-float(value) for value in re.findall(r"sampled_f1, value=(\S+)", each["output"])] for each in done[:2]]
+    assert min(sampled[0]) > 0.6
+    assert sampled[1] == pytest.approx(sampled[0], abs=0.03)
+    assert metrics(done[2]["output"])["validation recall"] == pytest.approx(0.8, abs=0.03)
+
+
+def test_each_host_gives_its_share_of_a_sample(cluster):
+    """All positive rows on one host: they are as rare in the sample as they are."""
+    two = cluster(2)
+    table, held_out = one_in_seven(2000, 1), one_in_seven(6000, 2)
+    given = {**CANCER, "num_models": "2", "epochs": "4", "num_calibration_samples": "1000"}
+    codes = two.run(
+        given,
+        lambda i: {
+            "train": ("csv", {"t": csv(table[i::2])}),
+            "validation": ("csv", {"v": csv(held_out[held_out[:, 0] == i])}),
+        },
+    )
+    assert codes == [0, 0], two.output()
+    scores, threshold = two.python(PREDICT, held_out[:, 1:].tolist())
+    found = accuracy_score(held_out[:, 0], np.array(scores) >= threshold)
+    assert found > accuracy_score(held_out[:, 0], np.array(scores) >= 0.5) - 0.01
+    assert metrics(two.output())["validation binary_classification_accuracy"] == pytest.approx(found)
+
+
 def test_training_goes_on_from_a_checkpoint(cluster):
     table, _ = split(load_breast_cancer())
     two = cluster(2)

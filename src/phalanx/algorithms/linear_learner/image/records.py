@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import recordio
 import tables
+import torch
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
+from mesh import Mesh
 
 _CONTENT_TYPES = {
     "application/x-recordio-protobuf": "recordio-protobuf",
@@ -47,6 +49,18 @@ class Records:
         """The same rows, so many at a time."""
         for start in range(0, self.rows, rows):
             yield Records(self.features[start : start + rows], self.labels[start : start + rows])
+
+    def drawn(self, count: int, mesh: Mesh) -> Records:
+        """This host's share of `count` rows of all hosts, drawn at random, or of all where there are no more.
+
+        The same rows each time; every host must call it. A file's first rows would not do: they may be of one class.
+        """
+        total = round(float(mesh.sum(torch.tensor([float(self.rows)], dtype=torch.float64))))
+        if count >= total:
+            return self
+        share = -(-count * self.rows // total)
+        chosen = np.sort(np.random.default_rng(mesh.rank).permutation(self.rows)[:share])
+        return Records(self.features[chosen], self.labels[chosen])
 
     def widened(self, columns: int) -> Records:
         """The same rows with so many features: sparse ones do not show those that no row here has."""

@@ -44,15 +44,12 @@ class Scaling:
 
 def measure(records: Records, parameters: Hyperparameters, mesh: Mesh, columns: int, sparse: bool) -> Scaling:
     """The scaling that `parameters` ask for, from a sample of num_point_for_scaler rows of all hosts."""
-    total = float(mesh.sum(torch.tensor([records.rows], dtype=torch.float64)))
-    share = min(1.0, parameters.num_point_for_scaler / total)
-    chosen = np.sort(np.random.default_rng(mesh.rank).permutation(records.rows)[: round(share * records.rows)])
-    features = records.features[chosen]
+    sample = records.drawn(parameters.num_point_for_scaler, mesh)
+    features, labels = sample.features, sample.labels.astype(np.float64)
     if not isinstance(features, np.ndarray):
         features = csr_matrix(features).astype(np.float64)
         features.sum_duplicates()
-    labels = records.labels[chosen].astype(np.float64)
-    sums = [[len(chosen)], np.asarray(features.sum(axis=0, dtype=np.float64)).ravel(), [labels.sum()]]
+    sums = [[sample.rows], np.asarray(features.sum(axis=0, dtype=np.float64)).ravel(), [labels.sum()]]
     summed = mesh.sum(torch.from_numpy(np.concatenate(sums, dtype=np.float64))).numpy()
     count = max(summed[0], 1.0)
     mean, label_mean = summed[1:-1] / count, summed[-1] / count

@@ -97,6 +97,7 @@ class Run:
         self._scaling = measure(data["train"], parameters, mesh, columns, sparse)
         self._data = {name: self._scaling.apply(records) for name, records in data.items()}
         unit = self._scaling.label_scale
+        self._samples: dict[tuple[str, int], Records] = {}
         self._loss: Loss = loss(parameters, unit)
         self._unit = in_units(parameters, unit)
         self._total = round(float(mesh.sum(torch.tensor([float(data["train"].rows)], dtype=torch.float64))))
@@ -217,10 +218,10 @@ class Run:
         return torch.sigmoid(scores) if self._parameters.loss == "logistic" else scores
 
     def _sample(self, name: str, rows: int) -> Records:
-        """So many rows of a channel in all, or all of them."""
-        records = self._data[name]
-        share = -(-rows // self._mesh.size)
-        return Records(records.features[:share], records.labels[:share])
+        """So many rows of a channel in all, or all of them: the same ones in each epoch."""
+        if (name, rows) not in self._samples:
+            self._samples[name, rows] = self._data[name].drawn(rows, self._mesh)
+        return self._samples[name, rows]
 
     def _score(self, name: str, chosen: int, limit: float | None) -> None:
         """Report the chosen model's scores on a channel."""
