@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { algorithmResource } from "../src/model/algorithms";
-import { CHANNEL, type Draft, emptyDraft, faults, fromDescription, instances, nextName, toRequest, withAlgorithm } from "../src/model/draft";
+import { ALGORITHMS, algorithmResource } from "../src/model/algorithms";
+import { sameWork } from "../src/model/cost";
+import { CHANNEL, type Draft, emptyDraft, faults, fromDescription, instances, lines, nextName, toRequest, withAlgorithm, words } from "../src/model/draft";
 import { requestOf } from "../src/model/request";
 
 const draft = (change: Partial<Draft> = {}): Draft => ({
@@ -99,6 +100,108 @@ test("a described job becomes the form that creates it again", () => {
   expect(requestOf(request as never, [])).toEqual(request);
   const Tags = [{ Key: "team", Value: "blue" }];
   expect(requestOf(request as never, Tags)).toEqual({ ...request, Tags });
+});
+
+/** With every member that docs/compatibility.md says works, of those that may be other than what is not said means. */
+const described = {
+  TrainingJobName: "job",
+  AlgorithmSpecification: {
+    TrainingImage: "354813040037.dkr.ecr.ap-northeast-1.amazonaws.com/sagemaker-xgboost:1.5-1",
+    TrainingInputMode: "File",
+    // In place of the algorithm's own of that name.
+    MetricDefinitions: [{ Name: "train:rmse", Regex: "mine=(.*)" }],
+    EnableSageMakerMetricsTimeSeries: false,
+  },
+  HyperParameters: { num_round: "10", mine: "x" },
+  RoleArn: "arn:aws:iam::123456789012:role/Other",
+  InputDataConfig: [
+    {
+      ChannelName: "train",
+      DataSource: {
+        S3DataSource: {
+          S3DataType: "AugmentedManifestFile",
+          S3Uri: "s3://bucket/a",
+          S3DataDistributionType: "ShardedByS3Key",
+          AttributeNames: ["x", "y"],
+          InstanceGroupNames: ["one"],
+        },
+      },
+      ContentType: "text/csv",
+      CompressionType: "Gzip",
+      InputMode: "Pipe",
+      RecordWrapperType: "RecordIO",
+      ShuffleConfig: { Seed: 7 },
+    },
+  ],
+  OutputDataConfig: { S3OutputPath: "s3://bucket/out", CompressionType: "NONE", KmsKeyId: "alias/models" },
+  ResourceConfig: {
+    InstanceGroups: [{ InstanceGroupName: "one", InstanceType: "ml.m5.large", InstanceCount: 2 }],
+    VolumeSizeInGB: 20,
+    VolumeKmsKeyId: "alias/volumes",
+    KeepAlivePeriodInSeconds: 600,
+  },
+  StoppingCondition: { MaxRuntimeInSeconds: 100, MaxWaitTimeInSeconds: 200, MaxPendingTimeInSeconds: 7200 },
+  VpcConfig: { SecurityGroupIds: ["sg-1"], Subnets: ["subnet-1"] },
+  EnableManagedSpotTraining: true,
+  EnableNetworkIsolation: true,
+  EnableInterContainerTrafficEncryption: true,
+  CheckpointConfig: { S3Uri: "s3://bucket/checkpoints" },
+  RetryStrategy: { MaximumRetryAttempts: 3 },
+  Environment: { A: "b", EMPTY: "" },
+  ExperimentConfig: { ExperimentName: "e", TrialName: "t", TrialComponentDisplayName: "c", RunName: "r" },
+};
+const clone = (job: object, vpc = "vpc-1") => toRequest(fromDescription(job as never, vpc, [], "123456789012", "us-west-2"));
+
+test("a clone asks for all that the job asked for", () => {
+  const copy = clone(described);
+  expect(copy).toEqual({ ...requestOf(described as never, []), TrainingJobName: "job-2" });
+  expect(sameWork(described as never, copy as never)).toBe(true);
+});
+
+test("the clone of a job that ran its own program in a built-in image runs that program", () => {
+  const entry = ["python3", "-c", 'print("a")\nprint("b")', ' spaced ', '"quoted"'];
+  const specification = { ...described.AlgorithmSpecification, ContainerEntrypoint: entry, ContainerArguments: ["--x", ""] };
+  const job = { ...described, AlgorithmSpecification: specification, HyperParameters: undefined };
+  const made = fromDescription(job as never, "vpc-1", [], "123456789012", "us-west-2");
+  expect([made.source, faults(made)]).toEqual(["own", {}]);
+  expect(toRequest(made)).toEqual({ ...requestOf(job as never, []), TrainingJobName: "job-2" });
+});
+
+test("a clone whose algorithm is changed trains that one's own image", () => {
+  const made = fromDescription(described as never, "", [], "123456789012", "us-west-2");
+  const forest = ALGORITHMS.find(({ id }) => id !== made.algorithm)!;
+  const changed = toRequest({ ...made, ...withAlgorithm("builtin", forest) });
+  expect(changed.AlgorithmSpecification?.TrainingImage).toBe(forest.image);
+});
+
+test("work is the same where a request says what is so anyway", () => {
+  const plain = toRequest(draft({ channels: [{ ...CHANNEL, uri: "s3://bucket/a", mode: "Pipe", distribution: "FullyReplicated" }] }));
+  const [channel] = plain.InputDataConfig!;
+  const said = {
+    ...plain,
+    AlgorithmSpecification: { ...plain.AlgorithmSpecification, TrainingInputMode: "Pipe" },
+    InputDataConfig: [
+      {
+        ...channel,
+        DataSource: { S3DataSource: { S3DataType: "S3Prefix", S3Uri: "s3://bucket/a" } },
+        CompressionType: "None",
+        RecordWrapperType: "None",
+        InputMode: undefined,
+      },
+    ],
+  };
+  expect(sameWork(plain as never, said as never)).toBe(true);
+  expect(sameWork(plain as never, { ...said, AlgorithmSpecification: plain.AlgorithmSpecification } as never)).toBe(false);
+});
+
+test.each([
+  ["python3\n  train.py \n\n", ["python3", "train.py"]],
+  ['"a\\nb"', ["a\nb"]],
+  ['"unfinished', ['"unfinished']],
+  ['"one" "two"', ['"one" "two"']],
+])("%j is read as %j", (text, read) => {
+  expect(words(text)).toEqual(read);
+  expect(words(lines(read))).toEqual(read);
 });
 
 test("a cluster of several types, and an algorithm resource, come back as they were", () => {

@@ -281,7 +281,10 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
 def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     """What "view as code" shows for boto3 is what the form would send: run, it creates the same job."""
     rounds = {"objective": "binary:logistic", "eval_metric": "auc", "num_round": "2000"}
-    phalanx.create("original", instances=1, HyperParameters=rounds, Tags=[{"Key": "team", "Value": "blue"}])
+    elsewhere = "354813040037.dkr.ecr.ap-northeast-1.amazonaws.com/sagemaker-xgboost:1.5-1"
+    algorithm = {"TrainingImage": elsewhere, "TrainingInputMode": "File"}
+    tags = [{"Key": "team", "Value": "blue"}]
+    phalanx.create("original", instances=1, AlgorithmSpecification=algorithm, HyperParameters=rounds, Tags=tags)
     original = phalanx.ended("original")
     visitor = chromium.visit(phalanx, "en", dark=True)
     visitor.open("#/jobs/original")
@@ -303,10 +306,10 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     environment = {**os.environ, **phalanx.env}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
     copy = phalanx.describe("original-2")
-    for member in ("HyperParameters", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition"):
+    same = "AlgorithmSpecification HyperParameters InputDataConfig OutputDataConfig ResourceConfig StoppingCondition"
+    for member in same.split():
         assert copy[member] == original[member], member
-    tags = phalanx.client("sagemaker").list_tags(ResourceArn=copy["TrainingJobArn"])["Tags"]
-    assert tags == [{"Key": "team", "Value": "blue"}]
+    assert phalanx.client("sagemaker").list_tags(ResourceArn=copy["TrainingJobArn"])["Tags"] == tags
     visitor.open("#/jobs/original-2")
     visitor.button("jobs.stop")
     visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("jobs.stop"), exact=True).click()

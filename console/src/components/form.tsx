@@ -99,7 +99,9 @@ export function JobSettings({ draft, set, faults, name, children }: SectionProps
             ]}
           />
         </FormField>
-        {draft.source === "own" && <OwnImage draft={draft} set={set} faults={faults} />}
+        {draft.source === "own" && (
+          <TextField label="form.image" value={draft.image} fault={faults.image} onChange={(image) => set({ image })} />
+        )}
         {draft.source === "resource" && <Resource draft={draft} set={set} faults={faults} />}
         {draft.source === "builtin" && (
           <FormField label={t("form.algorithm")}>
@@ -110,8 +112,8 @@ export function JobSettings({ draft, set, faults, name, children }: SectionProps
             />
           </FormField>
         )}
-        <Metrics draft={draft} set={set} faults={faults} />
         {children}
+        <Metrics draft={draft} set={set} faults={faults} />
       </SpaceBetween>
     </Container>
   );
@@ -154,20 +156,19 @@ function Resource({ draft, set, faults }: SectionProps) {
   );
 }
 
-function OwnImage({ draft, set, faults }: SectionProps) {
+/** What runs in the container instead of what its image says; of a built-in algorithm nothing else does. */
+export function EntryPoint({ draft, set }: SectionProps) {
   const { t } = useWords();
+  if (draft.source === "builtin") return null;
   return (
-    <SpaceBetween size="l">
-      <TextField label="form.image" value={draft.image} fault={faults.image} onChange={(image) => set({ image })} />
-      <ColumnLayout columns={2}>
-        <FormField label={<>{t("form.entrypoint")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
-          <Textarea value={draft.entrypoint} rows={2} onChange={({ detail }) => set({ entrypoint: detail.value })} />
-        </FormField>
-        <FormField label={<>{t("form.arguments")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
-          <Textarea value={draft.arguments} rows={2} onChange={({ detail }) => set({ arguments: detail.value })} />
-        </FormField>
-      </ColumnLayout>
-    </SpaceBetween>
+    <ColumnLayout columns={2}>
+      <FormField label={<>{t("form.entrypoint")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
+        <Textarea value={draft.entrypoint} rows={2} spellcheck={false} onChange={({ detail }) => set({ entrypoint: detail.value })} />
+      </FormField>
+      <FormField label={<>{t("form.arguments")} <i>– {t("form.optional")}</i></>} constraintText={t("form.aWordALine")}>
+        <Textarea value={draft.arguments} rows={2} spellcheck={false} onChange={({ detail }) => set({ arguments: detail.value })} />
+      </FormField>
+    </ColumnLayout>
   );
 }
 
@@ -240,6 +241,8 @@ export function Resources({ draft, set, faults }: SectionProps) {
           )}
           <TextField label="form.volume" hint="form.volumeHint" numeric value={draft.volume} fault={faults.volume}
             onChange={(volume) => set({ volume })} />
+          <TextField label="form.volumeKmsKey" hint="form.volumeKmsKeyHint" optional value={draft.volumeKmsKey}
+            onChange={(volumeKmsKey) => set({ volumeKmsKey })} />
           <TextField label="form.maxRuntime" numeric value={draft.maxRuntime} fault={faults.maxRuntime}
             onChange={(maxRuntime) => set({ maxRuntime })} />
           <TextField label="form.maxPending" hint="form.maxPendingHint" optional numeric value={draft.maxPending} fault={faults.maxPending}

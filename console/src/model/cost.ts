@@ -18,21 +18,32 @@ const ordered = (_: string, value: unknown) =>
     ? Object.fromEntries(Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1)))
     : value;
 
+/** The channels with what a request may leave unsaid, so that it does not matter whether it was said. */
+function data({ AlgorithmSpecification, InputDataConfig }: Job) {
+  return (InputDataConfig ?? []).map((channel) => {
+    const { CompressionType = "None", RecordWrapperType = "None", InputMode = AlgorithmSpecification?.TrainingInputMode } = channel;
+    const source = { S3DataDistributionType: "FullyReplicated", ...channel.DataSource?.S3DataSource };
+    return { ...channel, CompressionType, RecordWrapperType, InputMode, DataSource: source };
+  });
+}
+
 /** Whether two jobs trained the same on the same data and the same instances. */
 export function sameWork(one: Job, other: Job): boolean {
-  const work = ({ AlgorithmSpecification, HyperParameters, InputDataConfig, ResourceConfig, Environment }: Job) =>
-    JSON.stringify(
+  const work = (job: Job) => {
+    const { AlgorithmSpecification, HyperParameters, ResourceConfig, Environment } = job;
+    return JSON.stringify(
       [
         AlgorithmSpecification?.AlgorithmName ?? AlgorithmSpecification?.TrainingImage,
         AlgorithmSpecification?.ContainerEntrypoint,
         AlgorithmSpecification?.ContainerArguments,
         HyperParameters,
-        InputDataConfig,
+        data(job),
         instanceGroups(ResourceConfig),
         Environment,
       ],
       ordered,
     );
+  };
   return work(one) === work(other);
 }
 

@@ -42,7 +42,9 @@ export interface Draft {
   source: "builtin" | "resource" | "own";
   algorithm: string;
   resource?: Algorithm;
+  /** Of an image of one's own its URI; of a copy the URI that the original named its built-in algorithm by. */
   image: string;
+  /** Entry point and arguments of the container, a word a line, as `lines` writes them. */
   entrypoint: string;
   arguments: string;
   metrics: { name: string; regex: string }[];
@@ -53,6 +55,8 @@ export interface Draft {
   /** In place of type and count, if there are any. */
   instanceGroups: InstanceGroup[];
   volume: string;
+  /** Id, ARN or alias of the key that encrypts the storage volumes. */
+  volumeKmsKey: string;
   maxRuntime: string;
   maxPending: string;
   retries: string;
@@ -114,6 +118,7 @@ export function emptyDraft(account: string, region: string): Draft {
     instanceCount: "2",
     instanceGroups: [],
     volume: "10",
+    volumeKmsKey: "",
     maxRuntime: "86400",
     maxPending: "",
     retries: "",
@@ -152,13 +157,22 @@ export function algorithmIn(draft: Draft): Algorithm | undefined {
   return draft.source === "builtin" ? ALGORITHMS.find((algorithm) => algorithm.id === draft.algorithm) : undefined;
 }
 
+/** The URI of the image that trains: of a built-in algorithm the one that a copied job named, so that the copy does the same. */
+function imageOf(draft: Draft): string {
+  if (draft.source === "own" || (draft.source === "builtin" && algorithmOf(draft.image)?.id === draft.algorithm)) return draft.image;
+  return algorithmIn(draft)?.image ?? "";
+}
+
+/** Whether metrics are kept by the second where it is not said: built-in algorithms' are, whoever names their image. */
+const finely = (image: string) => algorithmOf(image) !== undefined;
+
 /** What is to change in a draft that another algorithm is to train. */
 export function withAlgorithm(source: Draft["source"], algorithm: Algorithm | undefined): Partial<Draft> {
   return {
     source,
     algorithm: source === "builtin" ? (algorithm?.id ?? "") : "",
     resource: source === "resource" ? algorithm : undefined,
-    timeSeries: source === "builtin",
+    timeSeries: finely(algorithm?.image ?? ""),
     hyperparameters: algorithm === undefined ? {} : requiredDefaults(algorithm),
   };
 }
@@ -232,9 +246,28 @@ export function faults(draft: Draft, longestName = 63): Faults {
   return found;
 }
 
-const words = (text: string) => text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+/** Words as a text with one on each line; a word that is no line of its own (it has line breaks, say) in quotes, as JSON writes it. */
+export function lines(words: readonly string[]): string {
+  const plain = (word: string) => /^[^\s"]([^\n\r]*\S)?$/.test(word);
+  return words.map((word) => (plain(word) ? word : JSON.stringify(word))).join("\n");
+}
+
+/** The words of such a text. What begins with a quote and is no JSON is meant as it stands. */
+export function words(text: string): string[] {
+  const word = (line: string) => {
+    if (!/^".*"$/.test(line)) return line;
+    try {
+      return JSON.parse(line) as string;
+    } catch {
+      return line;
+    }
+  };
+  return text.split("\n").map((line) => line.trim()).filter((line) => line !== "").map(word);
+}
+
 const filled = (pairs: Pair[]) => pairs.filter((pair) => pair.key !== "");
 const record = (pairs: Pair[]) => Object.fromEntries(filled(pairs).map((pair) => [pair.key, pair.value]));
+const given = (texts: string[]) => (texts.length > 0 ? texts : undefined);
 const some = <Value extends object>(value: Value) => (Object.keys(value).length > 0 ? value : undefined);
 
 /** The members that training jobs and the definitions of tuning jobs have in common. What was left empty is absent. */
@@ -275,6 +308,7 @@ export function definition(draft: Draft) {
           }
         : { InstanceType: draft.instanceType as TrainingInstanceType, InstanceCount: Number(draft.instanceCount) }),
       VolumeSizeInGB: Number(draft.volume),
+      VolumeKmsKeyId: draft.volumeKmsKey || undefined,
       KeepAlivePeriodInSeconds: draft.keepAlive === "" ? undefined : Number(draft.keepAlive),
     },
     StoppingCondition: {
@@ -295,11 +329,11 @@ export function definition(draft: Draft) {
 /** AlgorithmSpecification's members that both kinds of job have. */
 export function algorithmSpecification(draft: Draft) {
   return clean({
-    TrainingImage: draft.source === "own" ? draft.image : draft.source === "builtin" ? algorithmIn(draft)?.image : undefined,
+    TrainingImage: draft.source === "resource" ? undefined : imageOf(draft),
     AlgorithmName: draft.source === "resource" ? draft.resource?.id : undefined,
     TrainingInputMode: "File" as const,
     MetricDefinitions: draft.metrics.length === 0 ? undefined : draft.metrics.map(({ name, regex }) => ({ Name: name, Regex: regex })),
-    EnableSageMakerMetricsTimeSeries: draft.timeSeries === (draft.source === "builtin") ? undefined : draft.timeSeries,
+    EnableSageMakerMetricsTimeSeries: draft.timeSeries === finely(imageOf(draft)) ? undefined : draft.timeSeries,
   });
 }
 
@@ -319,8 +353,8 @@ export function toRequest(draft: Draft): CreateTrainingJobRequest {
     TrainingJobName: draft.name,
     AlgorithmSpecification: clean({
       ...algorithmSpecification(draft),
-      ContainerEntrypoint: draft.source === "own" && words(draft.entrypoint).length > 0 ? words(draft.entrypoint) : undefined,
-      ContainerArguments: draft.source === "own" && words(draft.arguments).length > 0 ? words(draft.arguments) : undefined,
+      ContainerEntrypoint: draft.source === "builtin" ? undefined : given(words(draft.entrypoint)),
+      ContainerArguments: draft.source === "builtin" ? undefined : given(words(draft.arguments)),
     }),
     HyperParameters: some(hyperparameters(draft)),
     ...definition(draft),
@@ -349,7 +383,10 @@ export function fromDescription(
   resource?: Algorithm,
 ): Draft {
   const image = job.AlgorithmSpecification?.TrainingImage ?? "";
-  const builtin = resource === undefined ? algorithmOf(image) : undefined;
+  const entrypoint = job.AlgorithmSpecification?.ContainerEntrypoint ?? [];
+  const args = job.AlgorithmSpecification?.ContainerArguments ?? [];
+  // What runs another program in a built-in algorithm's image is not that algorithm.
+  const builtin = resource === undefined && entrypoint.length === 0 && args.length === 0 ? algorithmOf(image) : undefined;
   const algorithm = resource ?? builtin;
   const parameters = Object.entries(job.HyperParameters ?? {});
   const known = (name: string) => algorithm?.hyperparameters.some((parameter) => parameter.name === name) ?? false;
@@ -361,13 +398,10 @@ export function fromDescription(
     algorithm: builtin?.id ?? "",
     resource,
     image,
-    entrypoint: (job.AlgorithmSpecification?.ContainerEntrypoint ?? []).join("\n"),
-    arguments: (job.AlgorithmSpecification?.ContainerArguments ?? []).join("\n"),
-    // A description has the algorithm's own among them.
-    metrics: (job.AlgorithmSpecification?.MetricDefinitions ?? [])
-      .filter(({ Name }) => algorithm?.objectives.every((objective) => objective.name !== Name) ?? true)
-      .map(({ Name, Regex }) => ({ name: Name!, regex: Regex! })),
-    timeSeries: job.AlgorithmSpecification?.EnableSageMakerMetricsTimeSeries ?? builtin !== undefined,
+    entrypoint: lines(entrypoint),
+    arguments: lines(args),
+    metrics: (job.AlgorithmSpecification?.MetricDefinitions ?? []).map(({ Name, Regex }) => ({ name: Name!, regex: Regex! })),
+    timeSeries: job.AlgorithmSpecification?.EnableSageMakerMetricsTimeSeries ?? finely(resource?.image ?? image),
     instanceType: job.ResourceConfig?.InstanceType ?? "ml.m5.large",
     instanceCount: String(job.ResourceConfig?.InstanceCount ?? 1),
     instanceGroups: (job.ResourceConfig?.InstanceGroups ?? []).map((group) => ({
@@ -376,6 +410,7 @@ export function fromDescription(
       count: String(group.InstanceCount ?? 1),
     })),
     volume: String(job.ResourceConfig?.VolumeSizeInGB ?? 10),
+    volumeKmsKey: job.ResourceConfig?.VolumeKmsKeyId ?? "",
     maxRuntime: String(job.StoppingCondition?.MaxRuntimeInSeconds ?? 86400),
     maxPending: String(job.StoppingCondition?.MaxPendingTimeInSeconds ?? ""),
     retries: String(job.RetryStrategy?.MaximumRetryAttempts ?? ""),
@@ -412,6 +447,7 @@ export function fromDescription(
     experiment: job.ExperimentConfig?.ExperimentName ?? "",
     trial: job.ExperimentConfig?.TrialName ?? "",
     component: job.ExperimentConfig?.TrialComponentDisplayName ?? "",
+    run: job.ExperimentConfig?.RunName ?? "",
   };
 }
 

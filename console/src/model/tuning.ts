@@ -239,9 +239,13 @@ export function fromTuning(
         scaling: ScalingType ?? "Auto",
       }),
     );
+  const copy = fromDescription(like, vpc, tags, account, region, resource);
+  // A description of a tuning job has the algorithm's own metrics among the others.
+  const own = new Set(algorithmIn(copy)?.objectives.map(({ name }) => name));
   return {
     draft: {
-      ...fromDescription(like, vpc, tags, account, region, resource),
+      ...copy,
+      metrics: copy.metrics.filter(({ name }) => !own.has(name)),
       name: nextName(job.HyperParameterTuningJobName ?? "", LONGEST_NAME),
     },
     tuning: {

@@ -8,6 +8,7 @@ import type { Clients } from "../aws/clients";
 import { surroundings } from "../aws/copies";
 import { CreationForm } from "../components/CreationForm";
 import {
+  EntryPoint,
   EnvironmentAndTags,
   Experiment,
   Hyperparameters,
@@ -56,7 +57,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
           const section = { draft, set, faults };
           return (
             <SpaceBetween size="l">
-              <JobSettings {...section} name="form.jobName" />
+              <JobSettings {...section} name="form.jobName"><EntryPoint {...section} /></JobSettings>
               <Resources {...section} />
               <Network {...section} />
               <Hyperparameters {...section} />
