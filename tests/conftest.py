@@ -1,6 +1,7 @@
 """PostgreSQL for tests that want it, and for all that have a store: `pytest --postgresql tests/jobs tests/services …`."""
 
 import hashlib
+import os
 import signal
 
 import pytest
@@ -44,6 +45,19 @@ def pytest_unconfigure():
 def postgresql(request):
     """The URL of an empty database, in a server that the session shares."""
     return _url(request.node.nodeid)
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The numbers (inodes) of all files that the process has had written to the disk."""
+    inodes, fsync = set(), os.fsync
+
+    def seen(descriptor):
+        fsync(descriptor)
+        inodes.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    return inodes
 
 
 def _instead(path):

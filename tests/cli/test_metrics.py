@@ -75,6 +75,25 @@ def test_without_the_token_nothing_is_told(opened, tmp_path):
     assert metrics.token(file) == secret
 
 
+@pytest.mark.parametrize("left", [b"", b"\n", b"3q2-7wECAwQFBgc", b"\0" * 43, b"\xff" * 43])
+def test_a_token_that_is_not_whole_lets_nobody_in_and_is_made_anew(opened, tmp_path, left):
+    """As a loss of power, or a full disk, left it at the first start of an earlier version."""
+    file = tmp_path / "metrics.token"
+    file.write_bytes(left)
+    found = opened()
+    for wrong in ("Bearer", "Bearer ", f"Bearer {left.decode('latin-1')}"):
+        assert scrape(found, wrong).status_code == 401
+    assert scrape(found, f"Bearer {file.read_text()}").status_code == 200
+    assert len(file.read_text()) > 40
+
+
+def test_a_token_is_on_the_disk_before_it_is_asked_for_and_an_operators_own_stays(tmp_path, synced):
+    metrics.token(tmp_path / "metrics.token")
+    assert (tmp_path / "metrics.token").stat().st_ino in synced
+    (tmp_path / "own").write_text(f"{'0123456789abcdef' * 4}\n")
+    assert metrics.token(tmp_path / "own") == "0123456789abcdef" * 4
+
+
 @pytest.mark.parametrize(
     ("accept", "parse"), [("text/plain", plain), ("application/openmetrics-text;version=1.0.0", openmetrics)]
 )

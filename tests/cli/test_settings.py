@@ -236,6 +236,7 @@ USUAL = (
     *("lock", "lock.2", "starting.lock", "agent.log", "s3.log", "ray.log", "s3.port", "s3.tls.port", "s3-authority.pem"),
     *("phalanx.db", "phalanx.db-wal", "phalanx.db-shm", "database", "term", "zone", "credentials", "credentials.new"),
     *("evidence.key", "identity.key", "root.key", "metrics.token", "endpoints.json", "endpoints.new", "sagemaker-sdk.yaml"),
+    *("root.key.new", "root.new", "metrics.token.new", "metrics.new", "endpoints.json.new", "database.new", "term.new"),
     *("sagemaker-sdk-0123456789ab.yaml", "audit/", "audit.2/", "certificates/", "images/", "incoming/", "instances/"),
     *("lost+found/", "ray/", "s3/", "tls/"),
 )

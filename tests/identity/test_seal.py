@@ -26,6 +26,18 @@ def test_what_is_sealed_opens_for_its_owner_alone(tmp_path):
             opener.open(text, owner)
 
 
+@pytest.mark.parametrize("size", [0, 16, 24, 31, 33])
+def test_a_key_that_is_cut_short_is_refused(tmp_path, size):
+    (tmp_path / "key").write_bytes(bytes(size))
+    with pytest.raises(Broken, match="holds no key"):
+        Seal(tmp_path / "key")
+
+
+def test_the_key_is_on_the_disk_before_it_seals_any(tmp_path, synced):
+    Seal(tmp_path / "key")
+    assert (tmp_path / "key").stat().st_ino in synced
+
+
 def test_the_database_alone_tells_no_secret(tmp_path):
     database = Database(sqlite_url(tmp_path / "phalanx.db"))
     database.migrate()

@@ -23,6 +23,14 @@ def database(tmp_path):
     database.close()
 
 
+def test_the_root_key_is_on_the_disk_before_it_seals_any(database, tmp_path, synced):
+    Keyring(database, tmp_path / "root.key")
+    assert (tmp_path / "root.key").stat().st_ino in synced
+    (tmp_path / "root.key").write_bytes(b"")
+    with pytest.raises(KeyringError, match="must have 32 bytes, and has 0"):
+        Keyring(database, tmp_path / "root.key")
+
+
 def test_the_store_alone_opens_nothing(database, tmp_path):
     root = tmp_path / "elsewhere.key"
     keyring = Keyring(database, root)

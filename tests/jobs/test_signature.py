@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from phalanx.jobs.signature import Signer, Tampered, verify
+from phalanx.jobs.signature import KeyFileError, Signer, Tampered, verify
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def test_untouched_report_verifies_after_a_round_through_json(signer):
 def test_key_is_kept_private_and_used_again(tmp_path, signer):
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert Signer(tmp_path / "key").public_key == signer.public_key
+
+
+def test_the_key_is_on_the_disk_before_it_signs_and_is_refused_where_it_is_cut_short(tmp_path, signer, synced):
+    Signer(tmp_path / "evidence.key")
+    assert (tmp_path / "evidence.key").stat().st_ino in synced
+    (tmp_path / "key").write_bytes(b"")
+    with pytest.raises(KeyFileError, match="holds no key that signs reports"):
+        Signer(tmp_path / "key")
 
 
 def test_every_changed_byte_is_seen(signer):

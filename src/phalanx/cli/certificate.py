@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from phalanx.linux import files
+
 VALID = timedelta(days=397)
 """How long a certificate is valid: what browsers take at most."""
 AUTHORITY_VALID = timedelta(days=3650)
@@ -51,8 +53,8 @@ def ensure(directory: Path, host: str) -> tuple[Path, Path, Path]:
         if issuer is None:
             known = authority.exists()
             issuer = _make_authority()
-            _write(directory / _AUTHORITY_KEY, _private(issuer[0]))
-            _write(authority, issuer[1].public_bytes(Encoding.PEM))
+            files.replace(directory / _AUTHORITY_KEY, _private(issuer[0]))
+            files.replace(authority, issuer[1].public_bytes(Encoding.PEM))
             if known:
                 log.warning(
                     "clients and hosts have to trust another authority: eval `phalanx env` anew, and invite the hosts again",
@@ -197,8 +199,8 @@ def _issue(directory: Path, host: str, signing: ec.EllipticCurvePrivateKey, auth
         .add_extension(x509.SubjectAlternativeName(dict.fromkeys(_names(host))), critical=False)
         .sign(signing, SHA384())
     )
-    _write(directory / _FILES[1], _private(key))
-    _write(directory / _FILES[0], certificate.public_bytes(Encoding.PEM))
+    files.replace(directory / _FILES[1], _private(key))
+    files.replace(directory / _FILES[0], certificate.public_bytes(Encoding.PEM))
 
 
 def _builder(
@@ -238,11 +240,3 @@ def _usage(signs: bool) -> x509.KeyUsage:
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(".new")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    partial.write_bytes(content)
-    os.replace(partial, path)

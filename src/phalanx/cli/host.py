@@ -61,6 +61,8 @@ def invite(
         Authority(data_dir / "ray").invite(head.read_text(), address, trusted).save(file)
     except OSError as error:
         fail(f"Cannot write {file}: {error.strerror}")
+    except FleetError as error:
+        fail(str(error))
 
 
 @host.command()

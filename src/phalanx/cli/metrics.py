@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import platform
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,24 +24,29 @@ from starlette.routing import Route
 
 from phalanx import __version__
 from phalanx.jobs.census import Measured, Stored
+from phalanx.linux import files
 from phalanx.store.database import UNAVAILABLE
 
 LOOK_SECONDS = 3.0
 """How long a scrape waits until the fleet has been asked; then it shows what was known before. Prometheus itself waits ten."""
 PHASES = ("new", "prepared", "connected", "loaded", "running", "exited")
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{43,}=*")
+"""What may follow `Bearer` (RFC 6750 section 2.1), no shorter than those that are made here."""
+
 log = structlog.get_logger()
 
 
 def token(path: Path) -> str:
-    """The token in that file, made where there is none."""
-    if not path.exists():
-        partial = path.with_suffix(".new")
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text(secrets.token_urlsafe(32))
-        partial.replace(path)
-    return path.read_text().strip()
+    """The token in that file, made where there is none, or none that is whole: an empty one would let everybody in."""
+    if path.exists():
+        found = path.read_text(errors="replace").strip()
+        if _TOKEN.fullmatch(found):
+            return found
+        log.warning("the file held no token that is whole, and has another now: give Prometheus a copy", file=str(path))
+    made = secrets.token_urlsafe(32)
+    files.replace(path, made)
+    return made
 
 
 class Metrics:

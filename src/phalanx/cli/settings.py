@@ -13,6 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from phalanx.linux import files
+
 ACCOUNT = os.environ.get("PHALANX_ACCOUNT", "123456789012")
 """The account of every resource of a service that starts; other commands ask `Endpoints`."""
 REGION = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-west-2"
@@ -32,9 +34,8 @@ IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
 
 _FILES = re.compile(
     r"lock(\.\d)?|starting\.lock|(agent|ray|s3)\.log(\.\d+(\.gz)?)?|s3(\.tls)?\.port|s3-authority\.pem|zone"
-    r"|(term|credentials|database)(\.new)?"
-    r"|phalanx\.db(-wal|-shm|-journal)?|(evidence|identity|root)\.(key|new)|metrics\.(token|new)|endpoints\.(json|new)"
-    r"|sagemaker-sdk(-[0-9a-f]+)?\.yaml"
+    r"|(term|credentials|database|(evidence|identity|root)\.key|metrics\.token|endpoints\.json)(\.new)?"
+    r"|(evidence|identity|root|metrics|endpoints)\.new|phalanx\.db(-wal|-shm|-journal)?|sagemaker-sdk(-[0-9a-f]+)?\.yaml"
 )
 _DIRECTORIES = re.compile(r"audit(\.\d)?|certificates|images|incoming|instances|ray|s3|tls")
 """What a data directory holds, the one of a host or of an earlier version too."""
@@ -54,9 +55,7 @@ class Endpoints:
 
     def save(self, data_dir: Path) -> None:
         """Write to the data directory, all or nothing."""
-        partial = data_dir / "endpoints.new"
-        partial.write_text(json.dumps(asdict(self)))
-        partial.replace(data_dir / "endpoints.json")
+        files.replace(data_dir / "endpoints.json", json.dumps(asdict(self)), mode=0o644)
 
     @classmethod
     def load(cls, data_dir: Path) -> Endpoints:
@@ -76,11 +75,8 @@ class AdminKey:
 
     def save(self, data_dir: Path) -> None:
         """Write DIR/credentials, an AWS shared credentials file, readable by its owner alone."""
-        partial = data_dir / "credentials.new"
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text(f"[default]\naws_access_key_id = {self.id}\naws_secret_access_key = {self.secret}\n")
-        partial.replace(data_dir / "credentials")
+        content = f"[default]\naws_access_key_id = {self.id}\naws_secret_access_key = {self.secret}\n"
+        files.replace(data_dir / "credentials", content)
 
     @classmethod
     def load(cls, data_dir: Path) -> AdminKey | None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
 from sqlalchemy.orm import Session
 
 from phalanx.cli.settings import fail
+from phalanx.linux import files
 from phalanx.store.database import UNAVAILABLE, Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
@@ -27,9 +28,7 @@ def database_url(data_dir: Path, given: str | None = None) -> URL:
     if (data_dir / "phalanx.db").exists():
         fail(f"{data_dir} holds a service's jobs in phalanx.db, which do not move. Give --database with a new --data-dir.")
     if not known.exists() or known.read_text() != given:
-        partial = data_dir / "database.new"
-        partial.write_text(given)
-        partial.replace(known)
+        files.replace(known, given, mode=0o644)
     return url
 
 

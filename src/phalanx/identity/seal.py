@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from phalanx.linux import files
+
+_KEY = 32
+"""Bytes: AES-256. The half of one would be a key of AES-128."""
 _NONCE = 12
 """Bytes (NIST SP 800-38D §8.2.2: random nonces of 96 bits)."""
 
@@ -24,19 +27,12 @@ class Seal:
     def __init__(self, path: Path) -> None:
         """Raises Broken where the file holds no key, OSError."""
         if not path.exists():
-            partial = path.with_suffix(".new")
-            partial.unlink(missing_ok=True)
-            partial.touch(mode=0o600)
-            with partial.open("wb") as file:
-                file.write(secrets.token_bytes(32))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            files.replace(path, secrets.token_bytes(_KEY))
         self._path = path
-        try:
-            self._key = AESGCM(path.read_bytes())
-        except ValueError as error:
-            raise Broken(f"{path} holds no key: restore the file that belongs to this database.") from error
+        content = path.read_bytes()
+        if len(content) != _KEY:
+            raise Broken(f"{path} holds no key: restore the file that belongs to this database.")
+        self._key = AESGCM(content)
 
     def close(self, text: str, owner: str) -> str:
         """`text` sealed for `owner`, an access key id: it opens for nobody else."""

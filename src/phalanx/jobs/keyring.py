@@ -7,7 +7,6 @@ the service encrypts data keys, not data.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import uuid
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from phalanx.data.envelope import CONTEXT
 from phalanx.data.model import DataKey
+from phalanx.linux import files
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.keys import Key, KeyAlias
@@ -95,10 +95,7 @@ class Keyring:
             raise KeyringError(f"The root key {root} is missing; without it no key of KMS can be used. Bring it back")
         try:
             if not root.exists():
-                partial = root.with_suffix(".new")
-                partial.touch(mode=0o600)
-                partial.write_bytes(secrets.token_bytes(KEY_BYTES))
-                os.replace(partial, root)
+                files.replace(root, secrets.token_bytes(KEY_BYTES))
             content = root.read_bytes()
         except OSError as error:
             raise KeyringError(f"The root key {root} can neither be read nor made: {error.strerror}") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from phalanx.linux import files
 from phalanx.store.base import Json
 
 
@@ -28,10 +28,7 @@ class Signer:
     def __init__(self, path: Path) -> None:
         """Raises KeyFileError, OSError."""
         if not path.exists():
-            partial = path.with_suffix(".new")
-            partial.touch(mode=0o600)
-            partial.write_bytes(Ed25519PrivateKey.generate().private_bytes_raw())
-            os.replace(partial, path)
+            files.replace(path, Ed25519PrivateKey.generate().private_bytes_raw())
         try:
             self._key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
         except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +16,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from phalanx.fleet.base import FleetError
+from phalanx.linux import files
+
 VALID = timedelta(days=3650)
 """How long an invitation holds. Who must be shut out before: make DIR/ray anew, and invite the others again."""
+_TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Invitation:
 
     def save(self, path: Path) -> None:
         """Write to a file with mode 0600. Raises OSError."""
-        _write(path, json.dumps(asdict(self)))
+        files.replace(path, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Invitation:
@@ -57,23 +61,40 @@ class Authority:
         directory.mkdir(mode=0o700, exist_ok=True)
         if not (directory / "authority.pem").exists():
             key = ec.generate_private_key(ec.SECP256R1())
-            _write(directory / "token", secrets.token_hex(32))
-            _write(directory / "authority.key", _pem(key))
-            _write(directory / "authority.pem", _certificate(key, key, "Phalanx fleet", None))
+            files.replace(directory / "token", secrets.token_hex(32))
+            files.replace(directory / "authority.key", _pem(key))
+            files.replace(directory / "authority.pem", _certificate(key, key, "Phalanx fleet", None))
 
     def invite(self, head: str, address: str, s3_authority: str | None) -> Invitation:
-        """An invitation for the host with that address (IPv4), with a key of its own. Raises ValueError."""
-        authority = load_pem_private_key((self._directory / "authority.key").read_bytes(), None)
-        assert isinstance(authority, ec.EllipticCurvePrivateKey)  # noqa: S101
+        """An invitation for the host with that address (IPv4), with a key of its own.
+
+        Raises OSError, ValueError, and FleetError where what is kept is not whole: an empty token would be no secret.
+        """
+        try:
+            token, certificate = ((self._directory / name).read_text() for name in ("token", "authority.pem"))
+            authority = load_pem_private_key((self._directory / "authority.key").read_bytes(), None)
+            known = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+        except (FileNotFoundError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+        if not _TOKEN.fullmatch(token):
+            raise self._damaged("there is no token in it")
+        if not isinstance(authority, ec.EllipticCurvePrivateKey) or authority.public_key() != known:
+            raise self._damaged("the authority's key is not that of its certificate")
         key = ec.generate_private_key(ec.SECP256R1())
         return Invitation(
             head=head,
             address=address,
-            token=(self._directory / "token").read_text(),
-            authority=(self._directory / "authority.pem").read_text(),
+            token=token,
+            authority=certificate,
             certificate=_certificate(key, authority, f"Phalanx host {address}", address),
             key=_pem(key),
             s3_authority=s3_authority,
+        )
+
+    def _damaged(self, why: str) -> FleetError:
+        return FleetError(
+            f"{self._directory} does not hold what tells the fleet's hosts from strangers ({why}): bring it back from a backup,"
+            " or remove it and invite all hosts anew"
         )
 
 
@@ -82,11 +103,11 @@ def environment(invitation: Invitation, directory: Path) -> dict[str, str]:
 
     The files that it names are written to `directory`, with mode 0600.
     """
-    files = {"token": invitation.token, "authority.pem": invitation.authority}
-    files |= {"host.pem": invitation.certificate, "host.key": invitation.key}
+    told = {"token": invitation.token, "authority.pem": invitation.authority}
+    told |= {"host.pem": invitation.certificate, "host.key": invitation.key}
     directory.mkdir(mode=0o700, exist_ok=True)
-    for name, content in files.items():
-        _write(directory / name, content)
+    for name, content in told.items():
+        files.replace(directory / name, content)
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(directory / "token"),
@@ -123,11 +144,3 @@ def _certificate(key: ec.EllipticCurvePrivateKey, issuer: ec.EllipticCurvePrivat
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def _write(path: Path, content: str) -> None:
-    partial = path.with_name(f"{path.name}.new")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    partial.write_text(content)
-    os.replace(partial, path)
