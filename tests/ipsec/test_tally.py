@@ -33,7 +33,7 @@ def test_the_counts_of_engines_that_are_gone_are_added(tmp_path: Path) -> None:
 
 def test_where_there_is_no_room_the_counts_are_kept_with_a_later_report(tmp_path: Path) -> None:
     tally = Tally(tmp_path)
-    in_the_way = tmp_path / FILE.replace(".json", ".new")
+    in_the_way = tmp_path / f"{FILE}.new"
     in_the_way.mkdir()
     assert tally.add(10, counts(3)) == counts(3)
     in_the_way.rmdir()

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from phalanx.data import channels, tree
 from phalanx.data.model import Channel, Checkpoints, ObjectStore
 from phalanx.data.objects import Readable, client, failure, list_objects, parse_uri, put
+from phalanx.linux import files
 
 FOLDER = "checkpoints"
 """Where they lie below /opt/ml."""
@@ -104,9 +105,8 @@ class Sync:
         return known
 
     def _remember(self, known: _Known) -> None:
-        partial = self._memory.with_suffix(".new")
-        partial.write_text(json.dumps(known, ensure_ascii=False), "utf-8", _NAMES)
-        partial.replace(self._memory)
+        # The instance does not outlive the host's restart, so nothing waits for the disk.
+        files.replace(self._memory, json.dumps(known, ensure_ascii=False).encode("utf-8", _NAMES), durable=False)
 
 
 class _Until:

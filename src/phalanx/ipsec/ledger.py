@@ -35,6 +35,7 @@ from phalanx.ipsec.xfrm import (
     State,
     parse_state,
 )
+from phalanx.linux import files
 
 FILE = "ledger.json"
 EARLIER = "ledger.earlier.json"
@@ -162,10 +163,9 @@ class Keeper:
         self._charon = None
 
     def _write(self) -> None:
-        partial = self._rundir / f"{FILE}.new"
         totals = {peer: asdict(totals) for peer, totals in self._ledger.totals.items()}
-        partial.write_text(json.dumps({"watches": self._charon is not None, "totals": totals}))
-        partial.rename(self._rundir / FILE)
+        content = json.dumps({"watches": self._charon is not None, "totals": totals})
+        files.replace(self._rundir / FILE, content, durable=False)
 
 
 def main(rundir: Path, address: str) -> None:

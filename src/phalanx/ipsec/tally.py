@@ -18,6 +18,7 @@ import structlog
 
 from phalanx.ipsec.model import Work
 from phalanx.ipsec.plane import Totals
+from phalanx.linux import files
 
 FILE = "tally.json"
 
@@ -89,10 +90,9 @@ class Tally:
             self._path.unlink(missing_ok=True)
 
     def _keep(self) -> None:
-        partial = self._path.with_suffix(".new")
         content = {"started": self._started, "read_at": self._read_at}
-        partial.write_text(json.dumps({**content, "earlier": _json(self._earlier), "last": _json(self._last)}))
-        partial.rename(self._path)
+        counts = {"earlier": _json(self._earlier), "last": _json(self._last)}
+        files.replace(self._path, json.dumps({**content, **counts}), durable=False)
 
 
 def _json(counts: Counts) -> dict[str, Any]:

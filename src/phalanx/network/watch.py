@@ -24,6 +24,7 @@ from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from phalanx.linux import files
 from phalanx.network import namespace
 from phalanx.network.capture import classify, text
 from phalanx.network.model import Sighting, Watched
@@ -179,9 +180,7 @@ class Watch:
 
     def _keep(self, watched: Watched) -> None:
         self._watched = watched
-        partial = self._path.with_suffix(".new")
-        partial.write_text(json.dumps(asdict(watched)))
-        partial.rename(self._path)
+        files.replace(self._path, json.dumps(asdict(watched)), durable=False)
 
 
 def _opened(link: str, ethertype: int, program: _Program) -> socket.socket:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from phalanx.linux import files
 from phalanx.node.messages import GuardChange, Guards
 
 GuardName = Literal["router", "kernel"]
@@ -86,9 +87,7 @@ class Chronicle:
         self._looks[guard] = at
         if at - self._kept >= _KEEP_MS and not self._closed:
             self._kept = at
-            partial = self._path.with_suffix(".new")
-            partial.write_text(json.dumps({**asdict(self._guards), "looks": self._looks}))
-            partial.rename(self._path)
+            files.replace(self._path, json.dumps({**asdict(self._guards), "looks": self._looks}), durable=False)
 
 
 def now_ms() -> int:

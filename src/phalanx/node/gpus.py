@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from phalanx.linux import files
 from phalanx.runtime.cdi import Gpu
 
 _FILE = "gpus"
@@ -31,9 +32,7 @@ def take(known: Sequence[Gpu], run_dir: Path, count: int) -> tuple[Gpu, ...]:
             free = [gpu.name for gpu in known if gpu.name not in taken]
             if len(free) < count:
                 raise NoGpu(f"{len(free)} of this host's {len(known)} GPUs are free, and {count} are needed")
-            partial = own.with_suffix(".new")
-            partial.write_text("\n".join(free[:count]))
-            partial.rename(own)
+            files.replace(own, "\n".join(free[:count]), durable=False)
         names = own.read_text().splitlines()
     found = tuple(gpu for gpu in known if gpu.name in names)
     if len(found) < len(names):

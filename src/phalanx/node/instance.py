@@ -29,6 +29,7 @@ from phalanx.data.process import ProcessError
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
+from phalanx.linux import files
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import RESOLVER, S3_ADDRESS
@@ -143,18 +144,14 @@ class Instance:
             plane = self._rooms.plane()
         except Unprotected as error:
             raise InstanceError(f"InternalServerError: Nothing was sent, since {error}") from error
-        partial = path.with_suffix(".new")
-        partial.write_text(plane)
-        partial.rename(path)
+        files.replace(path, plane, durable=False)
         return plane
 
     def save(self, goal: Phase) -> None:
         """Keep spec and goal where the next agent finds them: in memory (tmpfs) only, since the spec holds keys."""
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = self._run_dir / "spec.new"
-        partial.touch(mode=0o600)
-        partial.write_text(json.dumps({"goal": goal, "spec": encode(InstanceSpec, self.spec)}))
-        partial.rename(self._run_dir / "spec.json")
+        content = json.dumps({"goal": goal, "spec": encode(InstanceSpec, self.spec)})
+        files.replace(self._run_dir / "spec.json", content, durable=False)
 
     def lend(self, lent: RoleCredentials) -> None:
         """Have the container be given these credentials of its role from now on, where it expects any. Raises OSError."""

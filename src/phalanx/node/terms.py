@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from phalanx.linux import files
 
 
 class Outdated(Exception):
@@ -38,7 +39,7 @@ class Terms:
                     f" database was brought back from a backup: remove {self._path}, and start the host's agent again.)"
                 )
             if given > self._newest:
-                self._keep(given)
+                files.replace(self._path, str(given))
                 self._newest = given
             self._condition.wait_for(lambda: all(term >= given for term in self._under_way))
             if given < self._newest:
@@ -52,11 +53,3 @@ class Terms:
                 with self._condition:
                     self._under_way.remove(given)
                     self._condition.notify_all()
-
-    def _keep(self, term: int) -> None:
-        partial = self._path.with_suffix(".new")
-        with partial.open("w") as file:
-            file.write(str(term))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)

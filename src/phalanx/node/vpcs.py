@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
+from phalanx.linux import files
 from phalanx.network import namespace
 from phalanx.network.exit import Exit
 from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Overlay, Rule, SecurityGroup, VpcState
@@ -192,10 +193,7 @@ class Vpcs:
         return decode(_Rules, json.loads(path.read_text())) if path.exists() else _Rules()
 
     def _keep(self, vpc_id: str, rules: _Rules) -> None:
-        path = self._path(vpc_id)
-        partial = path.with_suffix(".new")
-        partial.write_text(json.dumps(encode(_Rules, rules)))
-        partial.rename(path)
+        files.replace(self._path(vpc_id), json.dumps(encode(_Rules, rules)), durable=False)
 
     def _path(self, vpc_id: str) -> Path:
         return self._directory / f"{vpc_id}.json"

@@ -28,6 +28,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phalanx.fleet.ray.runtime import HOST, HOST_PORTS, NAMESPACE, PORTS, SOCKET, Runtime, directory
+from phalanx.linux import files
 from phalanx.node import logging, protocol
 from phalanx.node.depot import Certificates, Depot
 from phalanx.node.messages import Offer, encode
@@ -187,9 +188,7 @@ def _ports(names: Names, file: Path) -> int:
         # Below those that kernels give to whoever asks for any.
         blocks = range(HOST_PORTS + PORTS, 2 * HOST_PORTS, PORTS)
         begin = int(names.tag, 16) % len(blocks)
-        partial = file.with_suffix(".new")
-        partial.write_text(str(next(first for first in (*blocks[begin:], *blocks[:begin]) if _free(first))))
-        partial.replace(file)
+        files.replace(file, str(next(first for first in (*blocks[begin:], *blocks[:begin]) if _free(first))))
     return int(file.read_text())
 
 
@@ -208,7 +207,7 @@ def _depot(data_dir: Path, address: str, images: Path) -> Depot:
     kept, file = data_dir / "ray", data_dir / "ray" / "images.port"
     certificates = Certificates(kept / "authority.pem", kept / "host.pem", kept / "host.key")
     depot = Depot(images, data_dir / "images", address, int(file.read_text()) if file.exists() else 0, certificates)
-    file.write_text(str(depot.port))
+    files.replace(file, str(depot.port))
     return depot
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Collection, Iterable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from phalanx.fleet.base import Unreachable
+from phalanx.linux import files
 from phalanx.network.model import Eni
 from phalanx.node.messages import Capacity, decode, encode
 
@@ -74,13 +74,8 @@ class File:
 
     def save(self, content: str) -> None:
         """See Shelf."""
-        partial = self._path.with_suffix(".new")
         try:
-            with partial.open("w") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            files.replace(self._path, content)
         except OSError as error:
             raise Unreachable(f"Where instances are cannot be kept: {error}") from error
 

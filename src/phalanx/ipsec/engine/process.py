@@ -20,6 +20,7 @@ from phalanx.ipsec import routing
 from phalanx.ipsec.engine.core import built
 from phalanx.ipsec.engine.model import Association, EngineError, EngineReport, PairCounters
 from phalanx.ipsec.model import Work
+from phalanx.linux import files
 
 XFRM_SOCKET = "xfrm.sock"
 CONTROL_SOCKET = "engine.sock"
@@ -208,9 +209,7 @@ class Engine:
 
     def _remember(self, settings: dict[str, Any]) -> None:
         """Notes what is about to be made, so that stop finds it whatever dies."""
-        draft = self._rundir / f"{SETTINGS}.new"
-        draft.write_text(json.dumps(settings))
-        draft.replace(self._rundir / SETTINGS)
+        files.replace(self._rundir / SETTINGS, json.dumps(settings), durable=False)
 
     def _recall(self) -> dict[str, Any] | None:
         try:
