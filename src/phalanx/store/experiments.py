@@ -20,59 +20,52 @@ class Algorithm(Base):
     created: Mapped[int]
 
 
-class Experiment(Base):
-    """An experiment. `created_by` and `modified_by` are UserContexts of the service model."""
+class Authored(Base):
+    """Something that somebody made and changed. `created_by` and `modified_by` are UserContexts of the service model."""
 
-    __tablename__ = "experiments"
-    __table_args__ = (Index("ix_experiments_created", "created", "name"),)
+    __abstract__ = True
 
     name: Mapped[str] = mapped_column(primary_key=True)
     arn: Mapped[str] = mapped_column(unique=True)
     display_name: Mapped[str]
-    description: Mapped[str | None]
     created: Mapped[int]
     created_by: Mapped[Json]
     modified: Mapped[int]
     modified_by: Mapped[Json]
 
 
-class Trial(Base):
+class Experiment(Authored):
+    """An experiment."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (Index("ix_experiments_created", "created", "name"),)
+
+    description: Mapped[str | None]
+
+
+class Trial(Authored):
     """A trial of an experiment."""
 
     __tablename__ = "trials"
     __table_args__ = (Index("ix_trials_created", "created", "name"),)
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    arn: Mapped[str] = mapped_column(unique=True)
-    display_name: Mapped[str]
     experiment: Mapped[str] = mapped_column(ForeignKey("experiments.name"), index=True)
     properties: Mapped[Json]
     """MetadataProperties, where the request had them."""
-    created: Mapped[int]
-    created_by: Mapped[Json]
-    modified: Mapped[int]
-    modified_by: Mapped[Json]
 
 
-class TrialComponent(Base):
+class TrialComponent(Authored):
     """A trial component. One with a `source`, the ARN of a training job, follows that job while it exists."""
 
     __tablename__ = "trial_components"
     __table_args__ = (Index("ix_trial_components_created", "created", "name"),)
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    arn: Mapped[str] = mapped_column(unique=True)
-    display_name: Mapped[str]
     source: Mapped[str | None] = mapped_column(index=True)
     run: Mapped[str | None]
     """RunName of the ExperimentConfig that brought the source."""
     content: Mapped[Json]
     """What requests have said of it: Status, Parameters, InputArtifacts, OutputArtifacts, MetadataProperties, and StartTime and
     EndTime in milliseconds; and of a source that was deleted, what it had come to, with Settled."""
-    created: Mapped[int]
-    created_by: Mapped[Json]
-    modified: Mapped[int]
-    modified_by: Mapped[Json]
 
 
 class TrialMember(Base):

@@ -92,7 +92,7 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
     if members.get("NameContains"):
         query = query.where(Algorithm.name.icontains(members["NameContains"], autoescape=True))
     with database.read() as session:
-        rows, token = page(session, query, _ORDERS, members, descending=False)
+        rows, more = page(session, query, _ORDERS, members, descending=False)
     summaries = [
         {
             "AlgorithmName": row.name,
@@ -103,7 +103,7 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
         }
         for row in rows
     ]
-    return {"AlgorithmSummaryList": summaries, **({"NextToken": token} if token else {})}
+    return {"AlgorithmSummaryList": summaries, **more}
 
 
 def delete(database: Database, _: Caller, members: Members) -> Members:

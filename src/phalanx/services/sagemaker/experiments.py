@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from phalanx.services.sagemaker import tags
-from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
-from phalanx.services.sagemaker.names import user_context
+from phalanx.services.sagemaker import authored, tags
+from phalanx.services.sagemaker.errors import over_limit, taken, validation
 from phalanx.services.sagemaker.paging import Orders, between, page
-from phalanx.services.times import moment
-from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.experiments import Experiment, Trial
 from phalanx.wire.service import Caller, Members
@@ -32,16 +29,12 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
             raise taken("Experiment", name)
         if (session.scalar(select(func.count()).select_from(Experiment)) or 0) >= EXPERIMENTS:
             raise over_limit("Experiments", EXPERIMENTS)
-        now, user = now_ms(), user_context(caller)
         experiment = Experiment(
             name=name,
             arn=caller.arn_of("sagemaker", f"experiment/{name}"),
             display_name=members.get("DisplayName", name),
             description=members.get("Description"),
-            created=now,
-            created_by=user,
-            modified=now,
-            modified_by=user,
+            **authored.made(caller),
         )
         session.add(experiment)
         tags.attach(session, experiment.arn, members.get("Tags", []))
@@ -51,23 +44,23 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
 def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of an experiment."""
     with database.read() as session:
-        return _described(find(session, members["ExperimentName"]))
+        return _described(authored.find(session, Experiment, members["ExperimentName"]))
 
 
 def update(database: Database, caller: Caller, members: Members) -> Members:
     """Change display name and description, those that are given."""
     with database.write() as session:
-        experiment = find(session, members["ExperimentName"])
+        experiment = authored.find(session, Experiment, members["ExperimentName"])
         experiment.display_name = members.get("DisplayName", experiment.display_name)
         experiment.description = members.get("Description", experiment.description)
-        experiment.modified, experiment.modified_by = now_ms(), user_context(caller)
+        authored.touch(experiment, caller)
         return {"ExperimentArn": experiment.arn}
 
 
 def delete(database: Database, _: Caller, members: Members) -> Members:
     """Forget an experiment that has no trials any more."""
     with database.write() as session:
-        experiment = find(session, members["ExperimentName"])
+        experiment = authored.find(session, Experiment, members["ExperimentName"])
         trials = session.scalar(select(func.count()).select_from(Trial).where(Trial.experiment == experiment.name))
         if trials:
             raise validation(
@@ -85,26 +78,8 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
         *between(members, Experiment.created, "Created")
     )
     with database.read() as session:
-        rows, token = page(session, query, _ORDERS, members, descending=True)
-    summaries = [
-        {
-            "ExperimentName": row.name,
-            "ExperimentArn": row.arn,
-            "DisplayName": row.display_name,
-            "CreationTime": moment(row.created),
-            "LastModifiedTime": moment(row.modified),
-        }
-        for row in rows
-    ]
-    return {"ExperimentSummaries": summaries, **({"NextToken": token} if token else {})}
-
-
-def find(session: Session, name: str) -> Experiment:
-    """The experiment of that name. Raises ResourceNotFound."""
-    experiment = session.get(Experiment, name)
-    if experiment is None:
-        raise no_such("Experiment", name)
-    return experiment
+        rows, more = page(session, query, _ORDERS, members, descending=True)
+    return {"ExperimentSummaries": [authored.summary("Experiment", row) for row in rows], **more}
 
 
 def records(session: Session, rows: Sequence[Experiment]) -> Iterator[Members]:
@@ -115,13 +90,4 @@ def records(session: Session, rows: Sequence[Experiment]) -> Iterator[Members]:
 
 
 def _described(experiment: Experiment) -> Members:
-    return {
-        "ExperimentName": experiment.name,
-        "ExperimentArn": experiment.arn,
-        "DisplayName": experiment.display_name,
-        "Description": experiment.description,
-        "CreationTime": moment(experiment.created),
-        "CreatedBy": experiment.created_by,
-        "LastModifiedTime": moment(experiment.modified),
-        "LastModifiedBy": experiment.modified_by,
-    }
+    return {**authored.described("Experiment", experiment), "Description": experiment.description}

@@ -43,8 +43,8 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
     ).where(*_filters(members))
     newest_first = members.get("SortBy", "CreationTime") == "CreationTime"
     with database.read() as session:
-        rows, token = page(session, query, _ORDERS, members, descending=newest_first)
-    return {"TrainingJobSummaries": [_summary(row) for row in rows], **({"NextToken": token} if token else {})}
+        rows, more = page(session, query, _ORDERS, members, descending=newest_first)
+    return {"TrainingJobSummaries": [_summary(row) for row in rows], **more}
 
 
 def _filters(members: Members) -> list[ColumnElement[bool]]:

@@ -22,10 +22,11 @@ Orders = Mapping[str, tuple[InstrumentedAttribute[Any], ...]]
 """For each value of SortBy the columns to sort by; the last one tells rows apart. The query has them all."""
 
 
-def page(session: Session, query: Any, orders: Orders, members: Members, *, descending: bool) -> tuple[list[Any], str | None]:
-    """A page of the rows of a select and the token of the next one. SortBy is CreationTime where the request has none.
+def page(session: Session, query: Any, orders: Orders, members: Members, *, descending: bool) -> tuple[list[Any], Members]:
+    """A page of the rows of a select, and the response's NextToken as members (none on the last page).
 
-    `descending` is the order where it has no SortOrder. Raises ValidationException for a token of another list.
+    SortBy is CreationTime where the request has none; `descending` is the order where it has no SortOrder. Raises
+    ValidationException for a token of another list.
     """
     sort = members.get("SortBy", "CreationTime")
     order = orders[sort]
@@ -37,11 +38,10 @@ def page(session: Session, query: Any, orders: Orders, members: Members, *, desc
     query = query.order_by(*(column.desc() if descending else column.asc() for column in order)).limit(limit + 1)
     rows = list(session.execute(query).all())
     if len(rows) <= limit:
-        return rows, None
+        return rows, {}
     last = [getattr(rows[limit - 1], column.key) for column in order]
-    return rows[:limit], tokens.encode(
-        [sort, int(descending), *(repr(value) if isinstance(value, float) else value for value in last)]
-    )
+    position = [sort, int(descending), *(repr(value) if isinstance(value, float) else value for value in last)]
+    return rows[:limit], {"NextToken": tokens.encode(position)}
 
 
 def _position(token: str, order: Sequence[InstrumentedAttribute[Any]], sort: str, descending: bool) -> Any:

@@ -11,15 +11,14 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from phalanx.services.sagemaker import experiments, series, tags, trials
+from phalanx.services.sagemaker import authored, series, tags, trials
 from phalanx.services.sagemaker.describe import described as described_job
 from phalanx.services.sagemaker.errors import over_limit, taken, validation
-from phalanx.services.sagemaker.names import user_context
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.services.times import milliseconds, moment
-from phalanx.store.base import Json, now_ms
+from phalanx.store.base import Json
 from phalanx.store.database import Database
-from phalanx.store.experiments import Trial, TrialComponent, TrialMember
+from phalanx.store.experiments import Experiment, Trial, TrialComponent, TrialMember
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.service import Caller, Members
 
@@ -30,7 +29,6 @@ ARTIFACTS = 60
 """Most parameters, and most input or output artifacts, of a component (the model's limits of one request)."""
 PARAMETER_CHARACTERS = 2500
 """Characters of a parameter's StringValue."""
-SOURCE_TYPE = "SageMakerTrainingJob"
 
 _ORDERS: Orders = {"Name": (TrialComponent.name,), "CreationTime": (TrialComponent.created, TrialComponent.name)}
 _MAPS = {"Parameters": PARAMETERS, "InputArtifacts": ARTIFACTS, "OutputArtifacts": ARTIFACTS}
@@ -60,7 +58,7 @@ def follow(session: Session, caller: Caller, config: Members, request: Members, 
     job = request["TrainingJobName"]
     trial = None
     if "TrialName" in config:
-        trial = trials.find(session, config["TrialName"])
+        trial = authored.find(session, Trial, config["TrialName"])
         if config.get("ExperimentName", trial.experiment) != trial.experiment:
             raise validation(
                 f"The trial {trial.name} belongs to the experiment {trial.experiment}, not to {config['ExperimentName']}."
@@ -72,13 +70,13 @@ def follow(session: Session, caller: Caller, config: Members, request: Members, 
             trial = known
         else:
             trial = trials.begin(session, caller, _free(session, Trial, name), experiment)
-    component = trials.find_component(session, config["RunName"]) if "RunName" in config else None
+    component = authored.find(session, TrialComponent, config["RunName"]) if "RunName" in config else None
     if component is None or component.source is not None:
         name = _free(session, TrialComponent, f"{job}-aws-training-job")
         component = _add(session, caller, name, config.get("TrialComponentDisplayName"))
     component.source = job_arn
     component.run = config.get("RunName")
-    component.modified, component.modified_by = now_ms(), user_context(caller)
+    authored.touch(component, caller)
     if trial is not None:
         trials.join(session, trial, component)
 
@@ -110,7 +108,7 @@ def logged(component: TrialComponent) -> list[Json]:
 def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of a trial component, by its name or ARN."""
     with database.read() as session:
-        component = trials.find_component(session, members["TrialComponentName"].rpartition("/")[2])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"].rpartition("/")[2])
         job = _jobs(session, [component]).get(component.name)
         return _described(session, component, job)
 
@@ -118,17 +116,17 @@ def describe(database: Database, _: Caller, members: Members) -> Members:
 def update(database: Database, caller: Caller, members: Members) -> Members:
     """Change what is given: maps are merged, and lose the keys to remove."""
     with database.write() as session:
-        component = trials.find_component(session, members["TrialComponentName"])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"])
         component.content = _content(component.content, members)
         component.display_name = members.get("DisplayName", component.display_name)
-        component.modified, component.modified_by = now_ms(), user_context(caller)
+        authored.touch(component, caller)
         return {"TrialComponentArn": component.arn}
 
 
 def delete(database: Database, _: Caller, members: Members) -> Members:
     """Forget a trial component that belongs to no trial any more."""
     with database.write() as session:
-        component = trials.find_component(session, members["TrialComponentName"])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"])
         trial = session.scalar(select(TrialMember.trial).where(TrialMember.component == component.name).limit(1))
         if trial is not None:
             raise validation(
@@ -150,19 +148,19 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
     with database.read() as session:
         belongs = select(TrialMember.component)
         if "ExperimentName" in members:
-            name = experiments.find(session, members["ExperimentName"]).name
+            name = authored.find(session, Experiment, members["ExperimentName"]).name
             belongs = belongs.join(Trial, Trial.name == TrialMember.trial).where(Trial.experiment == name)
             query = query.where(TrialComponent.name.in_(belongs))
         if "TrialName" in members:
-            belongs = belongs.where(TrialMember.trial == trials.find(session, members["TrialName"]).name)
+            belongs = belongs.where(TrialMember.trial == authored.find(session, Trial, members["TrialName"]).name)
             query = query.where(TrialComponent.name.in_(belongs))
         if "SourceArn" in members:
             query = query.where(TrialComponent.source == members["SourceArn"])
-        rows, token = page(session, query, _ORDERS, members, descending=True)
+        rows, more = page(session, query, _ORDERS, members, descending=True)
         components = [row[0] for row in rows]
         jobs = _jobs(session, components)
         summaries = [_summary(component, jobs.get(component.name)) for component in components]
-    return {"TrialComponentSummaries": summaries, **({"NextToken": token} if token else {})}
+    return {"TrialComponentSummaries": summaries, **more}
 
 
 def records(session: Session, rows: Sequence[TrialComponent]) -> Iterator[Members]:
@@ -191,16 +189,12 @@ def _add(session: Session, caller: Caller, name: str, display_name: str | None) 
         raise taken("TrialComponent", name)
     if (session.scalar(select(func.count()).select_from(TrialComponent)) or 0) >= COMPONENTS:
         raise over_limit("Trial components", COMPONENTS)
-    now, user = now_ms(), user_context(caller)
     component = TrialComponent(
         name=name,
         arn=caller.arn_of("sagemaker", f"experiment-trial-component/{name}"),
         display_name=display_name or name,
         content={},
-        created=now,
-        created_by=user,
-        modified=now,
-        modified_by=user,
+        **authored.made(caller),
     )
     session.add(component)
     return component
@@ -302,22 +296,13 @@ def _media_type(content_type: str) -> Json:
     return {"MediaType": content_type} if _MEDIA_TYPE.fullmatch(content_type) and len(content_type) <= 64 else {}
 
 
-def _source(component: TrialComponent, name: str) -> Members:
-    return {name: {"SourceArn": component.source, "SourceType": SOURCE_TYPE}} if component.source else {}
-
-
 def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "TrialComponentSource") -> Members:
     content = _merged(component, job)
     return {
-        "TrialComponentName": component.name,
-        "TrialComponentArn": component.arn,
-        "DisplayName": component.display_name,
-        **_source(component, source),
+        **authored.described("TrialComponent", component),
+        source: trials.source(component),
         **{name: content[name] for name in ("Status", "StartTime", "EndTime") if name in content},
-        "CreationTime": moment(component.created),
-        "CreatedBy": component.created_by,
         "LastModifiedTime": moment(max(component.modified, job.modified) if job else component.modified),
-        "LastModifiedBy": component.modified_by,
     }
 
 

@@ -8,14 +8,13 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from phalanx.services.sagemaker import experiments, tags
-from phalanx.services.sagemaker.errors import no_such, over_limit, taken, validation
-from phalanx.services.sagemaker.names import user_context
+from phalanx.services.sagemaker import authored, tags
+from phalanx.services.sagemaker.errors import over_limit, taken, validation
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.services.times import moment
-from phalanx.store.base import Json, now_ms
+from phalanx.store.base import Json
 from phalanx.store.database import Database
-from phalanx.store.experiments import Trial, TrialComponent, TrialMember
+from phalanx.store.experiments import Experiment, Trial, TrialComponent, TrialMember
 from phalanx.wire.service import Caller, Members
 
 TRIALS_PER_EXPERIMENT = 1000
@@ -38,22 +37,18 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
 
 def begin(session: Session, caller: Caller, name: str, experiment: str) -> Trial:
     """A new trial. Raises ResourceNotFound, ResourceLimitExceeded, or ValidationException for a name that is taken."""
-    experiments.find(session, experiment)
+    authored.find(session, Experiment, experiment)
     if session.get(Trial, name) is not None:
         raise taken("Trial", name)
     if (session.scalar(select(func.count()).where(Trial.experiment == experiment)) or 0) >= TRIALS_PER_EXPERIMENT:
         raise over_limit("Trials in an experiment", TRIALS_PER_EXPERIMENT)
-    now, user = now_ms(), user_context(caller)
     trial = Trial(
         name=name,
         arn=caller.arn_of("sagemaker", f"experiment-trial/{name}"),
         display_name=name,
         experiment=experiment,
         properties={},
-        created=now,
-        created_by=user,
-        modified=now,
-        modified_by=user,
+        **authored.made(caller),
     )
     session.add(trial)
     return trial
@@ -62,22 +57,22 @@ def begin(session: Session, caller: Caller, name: str, experiment: str) -> Trial
 def describe(database: Database, _: Caller, members: Members) -> Members:
     """All that is known of a trial."""
     with database.read() as session:
-        return _described(find(session, members["TrialName"]))
+        return _described(authored.find(session, Trial, members["TrialName"]))
 
 
 def update(database: Database, caller: Caller, members: Members) -> Members:
     """Change the display name, where one is given."""
     with database.write() as session:
-        trial = find(session, members["TrialName"])
+        trial = authored.find(session, Trial, members["TrialName"])
         trial.display_name = members.get("DisplayName", trial.display_name)
-        trial.modified, trial.modified_by = now_ms(), user_context(caller)
+        authored.touch(trial, caller)
         return {"TrialArn": trial.arn}
 
 
 def delete(database: Database, _: Caller, members: Members) -> Members:
     """Forget a trial that no trial components are associated with any more."""
     with database.write() as session:
-        trial = find(session, members["TrialName"])
+        trial = authored.find(session, Trial, members["TrialName"])
         count = session.scalar(select(func.count()).where(TrialMember.trial == trial.name))
         if count:
             raise validation(
@@ -95,28 +90,19 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
     query = query.where(*between(members, Trial.created, "Created"))
     with database.read() as session:
         if "ExperimentName" in members:
-            query = query.where(Trial.experiment == experiments.find(session, members["ExperimentName"]).name)
+            query = query.where(Trial.experiment == authored.find(session, Experiment, members["ExperimentName"]).name)
         if "TrialComponentName" in members:
-            component = find_component(session, members["TrialComponentName"])
+            component = authored.find(session, TrialComponent, members["TrialComponentName"])
             query = query.join(TrialMember, TrialMember.trial == Trial.name).where(TrialMember.component == component.name)
-        rows, token = page(session, query, _ORDERS, members, descending=True)
-    summaries = [
-        {
-            "TrialName": row.name,
-            "TrialArn": row.arn,
-            "DisplayName": row.display_name,
-            "CreationTime": moment(row.created),
-            "LastModifiedTime": moment(row.modified),
-        }
-        for row in rows
-    ]
-    return {"TrialSummaries": summaries, **({"NextToken": token} if token else {})}
+        rows, more = page(session, query, _ORDERS, members, descending=True)
+    return {"TrialSummaries": [authored.summary("Trial", row) for row in rows], **more}
 
 
 def associate(database: Database, _: Caller, members: Members) -> Members:
     """Put a trial component into a trial; one that is in it already stays so."""
     with database.write() as session:
-        component, trial = find_component(session, members["TrialComponentName"]), find(session, members["TrialName"])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"])
+        trial = authored.find(session, Trial, members["TrialName"])
         join(session, trial, component)
     return {"TrialComponentArn": component.arn, "TrialArn": trial.arn}
 
@@ -124,7 +110,8 @@ def associate(database: Database, _: Caller, members: Members) -> Members:
 def disassociate(database: Database, _: Caller, members: Members) -> Members:
     """Take a trial component out of a trial; one that is not in it stays so."""
     with database.write() as session:
-        component, trial = find_component(session, members["TrialComponentName"]), find(session, members["TrialName"])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"])
+        trial = authored.find(session, Trial, members["TrialName"])
         session.execute(
             delete_rows(TrialMember).where(TrialMember.trial == trial.name, TrialMember.component == component.name)
         )
@@ -141,20 +128,9 @@ def join(session: Session, trial: Trial, component: TrialComponent) -> None:
     session.add(TrialMember(trial=trial.name, component=component.name))
 
 
-def find(session: Session, name: str) -> Trial:
-    """The trial of that name. Raises ResourceNotFound."""
-    trial = session.get(Trial, name)
-    if trial is None:
-        raise no_such("Trial", name)
-    return trial
-
-
-def find_component(session: Session, name: str) -> TrialComponent:
-    """The trial component of that name. Raises ResourceNotFound."""
-    component = session.get(TrialComponent, name)
-    if component is None:
-        raise no_such("TrialComponent", name)
-    return component
+def source(component: TrialComponent) -> Members | None:
+    """TrialComponentSource of a component that follows a training job."""
+    return {"SourceArn": component.source, "SourceType": "SageMakerTrainingJob"} if component.source else None
 
 
 def records(session: Session, rows: Sequence[Trial]) -> Iterator[Members]:
@@ -169,11 +145,7 @@ def records(session: Session, rows: Sequence[Trial]) -> Iterator[Members]:
             "TrialComponentArn": component.arn,
             "CreationTime": moment(component.created),
             "CreatedBy": component.created_by,
-            **(
-                {"TrialComponentSource": {"SourceArn": component.source, "SourceType": "SageMakerTrainingJob"}}
-                if component.source
-                else {}
-            ),
+            "TrialComponentSource": source(component),
         }
         components.setdefault(trial, []).append(summary)
     for row in rows:
@@ -186,13 +158,7 @@ def records(session: Session, rows: Sequence[Trial]) -> Iterator[Members]:
 
 def _described(trial: Trial) -> Members:
     return {
-        "TrialName": trial.name,
-        "TrialArn": trial.arn,
-        "DisplayName": trial.display_name,
+        **authored.described("Trial", trial),
         "ExperimentName": trial.experiment,
-        "CreationTime": moment(trial.created),
-        "CreatedBy": trial.created_by,
-        "LastModifiedTime": moment(trial.modified),
-        "LastModifiedBy": trial.modified_by,
-        **({"MetadataProperties": trial.properties} if trial.properties else {}),
+        "MetadataProperties": trial.properties or None,
     }

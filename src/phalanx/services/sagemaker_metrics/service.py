@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from phalanx.jobs.series import LARGEST
-from phalanx.services.sagemaker import trials
+from phalanx.services.sagemaker import authored
 from phalanx.services.sagemaker.trial_components import logged
 from phalanx.services.times import milliseconds
 from phalanx.store.base import Json
 from phalanx.store.database import Database
+from phalanx.store.experiments import TrialComponent
 from phalanx.wire.service import Caller, Members, Service
 
 METRICS = 300
@@ -29,7 +30,7 @@ def batch_put_metrics(database: Database, members: Members) -> Members:
     """Take in values of metrics; those that cannot be are told of by their index. Raises ResourceNotFound."""
     errors = []
     with database.write() as session:
-        component = trials.find_component(session, members["TrialComponentName"])
+        component = authored.find(session, TrialComponent, members["TrialComponentName"])
         of_job = [each for each in component.content.get("Metrics", []) if "SourceArn" in each]
         known = {each["MetricName"]: each for each in logged(component)}
         for index, point in enumerate(members["MetricData"]):

@@ -32,7 +32,7 @@ def list_tuning_jobs(database: Database, _: Caller, members: Members) -> Members
     columns = (TuningJob.arn, TuningJob.name, TuningJob.status, TuningJob.request, TuningJob.created, TuningJob.modified)
     query = select(*columns, TuningJob.ended).where(*wanted(members, TuningJob))
     with database.read() as session:
-        rows, token = page(session, query, _JOB_ORDERS, {"SortBy": "Name", **members}, descending=False)
+        rows, more = page(session, query, _JOB_ORDERS, {"SortBy": "Name", **members}, descending=False)
         children: dict[str, list[Any]] = {row.name: [] for row in rows}
         for child in session.execute(
             select(TuningChild.tuning, TuningChild.counted, TuningChild.objective_status).where(
@@ -54,7 +54,7 @@ def list_tuning_jobs(database: Database, _: Caller, members: Members) -> Members
         }
         for row in rows
     ]
-    return {"HyperParameterTuningJobSummaries": found, **({"NextToken": token} if token else {})}
+    return {"HyperParameterTuningJobSummaries": found, **more}
 
 
 def list_training_jobs(database: Database, _: Caller, members: Members) -> Members:
@@ -68,6 +68,6 @@ def list_training_jobs(database: Database, _: Caller, members: Members) -> Membe
             query = query.where(TrainingJob.status == members["StatusEquals"])
         if members.get("SortBy") == "FinalObjectiveMetricValue":
             query = query.where(TuningChild.objective.is_not(None))
-        rows, token = page(session, query, _CHILD_ORDERS, {"SortBy": "Name", **members}, descending=False)
+        rows, more = page(session, query, _CHILD_ORDERS, {"SortBy": "Name", **members}, descending=False)
         found = [summary(job, row.TuningChild, row) for row in rows]
-    return {"TrainingJobSummaries": found, **({"NextToken": token} if token else {})}
+    return {"TrainingJobSummaries": found, **more}
