@@ -45,7 +45,6 @@ from phalanx.identity import names
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.trail import Trail, verify
-from phalanx.services.s3 import gateway as door
 from phalanx.services.s3.backend import Backend, BackendError
 from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
@@ -721,7 +720,7 @@ def ask(s3, url, method, receive):
 
 @pytest.mark.parametrize(("name", "expected"), [("home/ann/silent", "RequestTimeout"), ("secret/silent", "AccessDenied")])
 def test_a_client_that_falls_silent_is_sent_away_and_its_key_is_free(s3, ann, monkeypatch, name, expected):
-    monkeypatch.setattr(door, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("phalanx.services.s3.body._SILENT_SECONDS", 0.2)
     come = iter([{"type": "http.request", "body": bytes(3_000_000), "more_body": True}])
 
     async def receive():

@@ -6,11 +6,7 @@ what was signed of it → the answer. Looking identities up may wait for the dat
 
 from __future__ import annotations
 
-import asyncio
-import re
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -19,16 +15,17 @@ import structlog
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
-from phalanx.services.s3 import answers, conditions, deletion, multipart
-from phalanx.services.s3.backend import Backend, BackendError, Exchange
-from phalanx.services.s3.description import Descriptions, describes
+from phalanx.services.s3.backend import Backend, BackendError
+from phalanx.services.s3.body import Body
+from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
-from phalanx.services.s3.payload import Payload, stated
-from phalanx.services.s3.request import WRITING, Request, Source, possible, target, understand
+from phalanx.services.s3.payload import stated
+from phalanx.services.s3.refusals import AWAY, refusal
+from phalanx.services.s3.request import Request, understand
+from phalanx.services.s3.turn import Turn
 from phalanx.wire import sigv4
 from phalanx.wire.crew import Crew
 from phalanx.wire.errors import AwsError, Denied
-from phalanx.wire.serializer import xml_text
 from phalanx.wire.service import Caller, Client, Event, Guard
 from phalanx.wire.sigv4 import Claim, HttpRequest, KeyLookup, Reason, Refused
 
@@ -40,58 +37,15 @@ REFUSALS = Counter(
 )
 for _reason in Reason:
     REFUSALS.labels(_reason.value)  # at zero: Prometheus sees no increase in the first sample of a series
-BYTES = Counter("phalanx_s3_bytes", "Bytes of objects that were taken in and given out.", ["direction"])
 
 MANAGING = frozenset({"CreateBucket", "DeleteBucket"})
 """Operations that are put on record, as CloudTrail does; those on objects are "data events", which it leaves out by default."""
-_SMALL = 4 << 20
-"""Bytes of a body that is a document."""
-_DRAINED = 32 << 20
-"""Bytes that are taken from a client that sends on after it was refused: one that is cut off sees no error."""
-_SILENT_SECONDS = 60.0
-"""How long a client that has more to send may send nothing: meanwhile its key is kept from others."""
-_PASSED = frozenset(
-    {
-        b"accept-ranges",
-        b"content-length",
-        b"content-range",
-        b"date",
-        b"etag",
-        b"last-modified",
-    }
-)
-"""Headers of the server's answers that are passed on, besides what describes objects: not what it says of other origins, or of
-itself."""
-_AWAY = AwsError(
-    "ServiceUnavailable", "What is needed for that cannot be reached now, so nothing is done. Try again later.", 503
-)
-_FAILED = AwsError("InternalError", "We encountered an internal error. Please try again.", 500)
-_OUTDATED = AwsError(
-    "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
-)
-_SILENT = AwsError(
-    "RequestTimeout",
-    "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be"
-    " closed.",
-)
-"""As S3 says it; clients try again."""
-_DEFAULT_TYPE = (b"content-type", b"binary/octet-stream")
-"""S3's, of objects that were written without one."""
-_ETAG_OF_NOTHING = b'"d41d8cd98f00b204e9800998ecf8427e"'
-_NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
-_UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
-
-_SUFFIX = re.compile(rb"bytes=-0*[1-9][0-9]*")
 
 _log = structlog.get_logger(__name__)
 
 
-class _Disconnected(Exception):
-    """The client went away before it had sent its body."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """A request of a caller who may make it."""
 
     caller: Caller
@@ -134,21 +88,25 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request (ASGI)."""
         http = HttpRequest.of(scope)
-        await _Turn(self, http, Client.of(scope, http), _Body(receive, http.headers), send).serve()
+        await Turn(self, http, Client.of(scope, http), Body(receive, http.headers), send).serve()
 
-    async def known(self, http: HttpRequest, client: Client, request_id: str) -> _Known:
+    async def known(self, http: HttpRequest, client: Client, request_id: str) -> Known:
         """Who asks for what, and that they may. Raises Refused, AwsError, Denied, and what is `unavailable`."""
         return await self._crew.run(self._known, http, client, request_id)
 
-    async def may(self, caller: Caller, operation: str, bucket: str, key: str, keys: tuple[str, ...] = ()) -> dict[str, str]:
-        """Which of several keys the caller may not do this with, and why."""
-        return await self._crew.run(self._may, caller, operation, bucket, keys or (key,))
+    async def may(self, caller: Caller, operation: str, bucket: str, *keys: str) -> dict[str, str]:
+        """Which of the keys the caller may not do this with, and why."""
+        return await self._crew.run(self._may, caller, operation, bucket, keys)
 
-    async def record(self, known: _Known, error: tuple[str, str] | None) -> None:
-        """Put a request on record."""
-        await self._crew.run(self._guard.record, _event(known.caller, known.request, error))
+    async def answered(self, known: Known, status: int, code: str) -> None:
+        """Count a request whose answer has this status and error code, and put it on record."""
+        request = known.request
+        REQUESTS.labels(request.operation, str(status)).inc()
+        if request.operation in MANAGING:
+            error = None if status < 400 else (code or str(status), "")
+            await self._crew.run(self._record, known.caller, request, error)
 
-    def _known(self, http: HttpRequest, client: Client, request_id: str) -> _Known:
+    def _known(self, http: HttpRequest, client: Client, request_id: str) -> Known:
         claim = None
         try:
             self._look()
@@ -165,10 +123,10 @@ class Gateway:
         caller = Caller(self._account, claim.region, claim.access_key, principal.arn, principal.user_id, request_id, client)
         request = understand(http.method, http.path, http.query, http.headers, self._account)
         if request.operation in MANAGING and not self._guard.ready():
-            raise _AWAY
+            raise AWAY
         if request.operation != "DeleteObjects":
             self._authorize(caller, request)
-        return _Known(caller, claim, principal.secret, what, request)
+        return Known(caller, claim, principal.secret, what, request)
 
     def _authorize(self, caller: Caller, request: Request) -> None:
         try:
@@ -176,8 +134,11 @@ class Gateway:
         except Denied as denied:
             REQUESTS.labels(request.operation, "403").inc()
             if request.operation in MANAGING:
-                self._guard.record(_event(caller, request, ("AccessDenied", denied.message)))
+                self._record(caller, request, ("AccessDenied", denied.message))
             raise
+
+    def _record(self, caller: Caller, request: Request, error: tuple[str, str] | None) -> None:
+        self._guard.record(Event.of(caller, "s3", request.operation, request.members, error=error))
 
     def _may(self, caller: Caller, operation: str, bucket: str, keys: tuple[str, ...]) -> dict[str, str]:
         found = {}
@@ -200,448 +161,9 @@ class Gateway:
                 name = understand(http.method, http.path, http.query, http.headers, self._account).operation
             except AwsError:
                 name = ""
-            error = (_refusal(refused, http).code, refused.message)
+            error = (refusal(refused, http).code, refused.message)
             event = Event(request_id, client, None, claim.access_key, claim.region, "s3", name, error=error)
             self._guard.record(event)
-
-
-class _Body:
-    """What the client sends."""
-
-    def __init__(self, receive: Receive, headers: Mapping[str, bytes]) -> None:
-        self._receive = receive
-        self._asked = "100-continue" not in headers.get("expect", b"").decode("latin-1").lower()
-        self._ended = False
-        self._silent = False
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """It, piece by piece. Raises _Disconnected, and AwsError where the client has fallen silent."""
-        while not self._ended:
-            self._asked = True
-            try:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    message = await self._receive()
-            except TimeoutError:
-                self._silent = True
-                raise _SILENT from None
-            if message["type"] == "http.disconnect":
-                raise _Disconnected
-            self._ended = not message.get("more_body", False)
-            if message.get("body"):
-                yield message["body"]
-
-    async def drain(self) -> bool:
-        """Take what is left of it, where that is little. Returns whether the connection can go on afterwards.
-
-        A client that waits to be asked for its body is not, and one that has fallen silent is not waited for again."""
-        if not self._asked or self._silent:
-            return False
-        taken = 0
-        try:
-            async for piece in self.pieces():
-                taken += len(piece)
-                if taken > _DRAINED:
-                    return False
-        except AwsError:
-            return False
-        return True
-
-
-class _Turn:
-    """One request, from when its headers are there until it is answered."""
-
-    def __init__(self, gateway: Gateway, http: HttpRequest, client: Client, body: _Body, send: Send) -> None:
-        self._gateway = gateway
-        self._http = http
-        self._client = client
-        self._body = body
-        self._send = send
-        self._request_id = str(uuid.uuid4())
-        self._known: _Known | None = None
-        self._started = False
-        self._checksums: dict[str, str] = {}
-
-    async def serve(self) -> None:
-        """Answer it; never raises."""
-        error: AwsError | None = None
-        try:
-            self._known = await self._gateway.known(self._http, self._client, self._request_id)
-            await self._answer(self._known)
-        except _Disconnected:
-            return
-        except Refused as refused:
-            error = _refusal(refused, self._http)
-        except Denied as denied:
-            error = AwsError("AccessDenied", denied.message, 403)
-        except AwsError as failed:
-            error = failed
-        except self._gateway.unavailable as away:
-            _log.warning("request cannot be served", request_id=self._request_id, reason=str(away))
-            error = _AWAY
-        except Exception:
-            _log.exception("request failed", request_id=self._request_id)
-            error = _FAILED
-        if error is not None:
-            await self._fail(error)
-
-    async def _answer(self, known: _Known) -> None:
-        request = known.request
-        payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
-        if request.impossible:
-            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "if-match" in request.conditions:
-                raise _NO_KEY
-            if request.operation == "DeleteObject":
-                if request.folder:
-                    await self._gateway.folders.remove(request.members["Bucket"], request.folder)
-                await self._say(204, b"")
-                return
-            if request.operation == "PutObject" and request.folder and payload.length == 0:
-                await self._document(payload)
-                await self._mark(request)
-                return
-            raise AwsError(
-                "NotImplemented",
-                "Keys whose parts between slashes are empty, . or .. are not implemented here, but for an empty object with one"
-                " slash at the end of its key, which is a folder.",
-                501,
-            )
-        if request.operation == "DeleteObjects":
-            await self._delete(known, await self._document(payload))
-            return
-        if request.operation == "GetObjectTagging":
-            await self._document(payload)
-            await self._tell_tags(known)
-            return
-        bucket, key, folders = request.members.get("Bucket", ""), request.members.get("Key", ""), self._gateway.folders
-        if request.operation == "DeleteBucket":
-            await folders.clear(bucket)
-        if request.operation not in WRITING and request.operation != "DeleteObject":
-            await self._ask(known, payload)
-            return
-        with folders.held(bucket, [key], alone=bool(request.conditions)):
-            if request.conditions:
-                await self._meet(known)
-            if request.operation in WRITING:
-                await folders.make_room(bucket, key)
-            elif not folders.may_exist(bucket, key):
-                await self._say(204, b"")
-                return
-            if request.source is not None:
-                await self._document(payload)
-                await self._copy(request, request.source)
-            elif request.operation == "CompleteMultipartUpload":
-                await self._complete(request, await self._document(payload))
-            else:
-                await self._ask(known, payload)
-
-    async def _mark(self, request: Request) -> None:
-        """PutObject of an empty `a/`, by which clients mean a folder: it becomes one, without an object."""
-        bucket, folders = request.members["Bucket"], self._gateway.folders
-        async with self._gateway.backend.ask("HEAD", target(bucket, "", {})) as exchange:
-            if exchange.status == 404:
-                raise answers.error(404, b"<Code>NoSuchBucket</Code>")
-        with folders.held(bucket, [request.members["Key"]]):
-            await folders.make(bucket, request.folder)
-        headers = [(b"content-length", b"0"), (b"etag", _ETAG_OF_NOTHING), *self._stated()]
-        await self._start(200, headers)
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def _ask(self, known: _Known, payload: Payload) -> None:
-        """Have the server do it, and answer what it answers."""
-        request = known.request
-        headers = list(request.headers)
-        content = self._content(payload)
-        if request.operation == "PutObject":
-            async with self._write(request, headers, content, payload.length) as exchange:
-                await self._tell(known, exchange)
-            return
-        async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
-            if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
-                await self._tell(known, exchange)
-                return
-        # The last so many bytes of an object that has fewer are all of it (RFC 9110 section 14.1.2).
-        headers = [each for each in headers if not _is_suffix(each)]
-        async with self._gateway.backend.ask("GET", request.target, headers) as exchange:
-            length = int(dict(exchange.headers).get(b"content-length", b"0"))
-            if exchange.status == 200 and length == 0:
-                raise AwsError("InvalidRange", "The requested range is not satisfiable", 416)
-            if exchange.status == 200:
-                exchange.status = 206
-                exchange.headers.append((b"content-range", b"bytes 0-%d/%d" % (length - 1, length)))
-            await self._tell(known, exchange)
-
-    async def _tell(self, known: _Known, exchange: Exchange) -> None:
-        """Answer what the server answers."""
-        request = known.request
-        reading = request.operation in ("GetObject", "HeadObject")
-        if exchange.status == 404 and reading:
-            await self._conceal(known)
-        if exchange.status >= 400 and self._http.method != "HEAD":
-            raise answers.error(exchange.status, await exchange.whole())
-        if exchange.status == 200 and request.operation in answers.LISTINGS:
-            listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
-            await self._say(200, listed)
-        elif exchange.status == 200 and request.operation == "ListBuckets":
-            wanted = (request.members[name] for name in ("BucketPrefix", "ContinuationToken", "MaxBuckets"))
-            await self._say(200, answers.buckets(await exchange.whole(), *wanted))
-        elif exchange.status == 200 and request.operation == "CreateMultipartUpload":
-            await self._say(200, answers.begun(await exchange.whole()))
-        elif exchange.status == 200 and request.operation == "GetBucketLocation":
-            await self._say(200, answers.location(self._gateway.region))
-        elif reading and exchange.status in (200, 206):
-            await self._give(known, exchange)
-        else:
-            await self._pass_on(known, exchange)
-
-    async def _meet(self, known: _Known) -> None:
-        """See to it that the conditions of a write or a deletion hold. Raises AwsError where they do not."""
-        bucket, key, wanted = known.request.members["Bucket"], known.request.members["Key"], known.request.conditions
-        # As in S3: else who may only write could find out what is there. Who may delete finds out that something is.
-        asked = "if-match" in wanted and not (known.request.operation == "DeleteObject" and wanted["if-match"].strip() == b"*")
-        if asked and await self._gateway.may(known.caller, "GetObject", bucket, key):
-            raise AwsError("AccessDenied", "Access Denied", 403)
-        async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as there:
-            if there.status == 404 and "if-match" in wanted:
-                raise _NO_KEY
-            if there.status == 200 and _outcome(wanted, there) != 200:
-                raise _UNMET
-
-    async def _complete(self, request: Request, given: bytes) -> None:
-        """CompleteMultipartUpload: the server names an ETag that the object has not."""
-        backend, bucket, key = self._gateway.backend, request.members["Bucket"], request.members["Key"]
-        named = multipart.read(given)
-        there: dict[int, multipart.Part] = {}
-        marker: str | None = "0"
-        while marker is not None:
-            where = target(bucket, key, {"uploadId": request.upload, "max-parts": "1000", "part-number-marker": marker})
-            async with backend.ask("GET", where) as exchange:
-                if exchange.status >= 400:
-                    raise answers.error(exchange.status, await exchange.whole())
-                found, marker = multipart.listed(await exchange.whole())
-            there |= found
-        multipart.check(named, there, request.members.get("MpuObjectSize"))
-        content = multipart.write(named)
-        async with self._gateway.folders.end(bucket, key):
-            async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
-                if exchange.status >= 400:
-                    raise answers.error(exchange.status, await exchange.whole())
-            async with backend.ask("HEAD", target(bucket, key, {})) as made:
-                etag = _etag(made)
-                self._describe(request, etag, made.headers)
-        scheme = "https" if self._client.secure else "http"
-        where = self._http.headers.get("host", b"") + self._http.path
-        await self._say(200, answers.completed(f"{scheme}://{where.decode('latin-1')}", bucket, key, etag.decode("latin-1")))
-
-    async def _copy(self, request: Request, source: Source) -> None:
-        """CopyObject and UploadPartCopy: what the server gives is given to it. Of itself it copies no parts, and objects with a
-        description that is neither the source's nor the request's."""
-        backend, span = self._gateway.backend, source.span
-        headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
-        async with backend.ask("GET", target(source.bucket, source.key, {}), headers) as origin:
-            if origin.status >= 400:
-                raise answers.error(origin.status, await origin.whole())
-            if _outcome(source.conditions, origin) != 200:
-                raise _UNMET
-            length = int(dict(origin.headers).get(b"content-length", b"0"))
-            if span is not None and length != span[1] - span[0] + 1:
-                raise AwsError("InvalidArgument", "The specified range ends after the source object.")
-            headers = list(request.headers)
-            if source.describes:
-                headers = self._description(source.bucket, source.key, origin)
-            async with self._write(request, headers, origin.body(), length) as exchange:
-                if exchange.status >= 400:
-                    raise answers.error(exchange.status, await exchange.whole())
-                etag = _etag(exchange)
-        modified = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
-        await self._say(200, answers.copied(request.operation, etag.decode("latin-1"), modified))
-
-    @asynccontextmanager
-    async def _write(
-        self, request: Request, headers: list[tuple[bytes, bytes]], content: AsyncGenerator[bytes, None], length: int
-    ) -> AsyncIterator[Exchange]:
-        """Have the server write an object, or a part of an upload, and keep what describes it."""
-        async with AsyncExitStack() as turn:
-            if not request.upload:
-                content = _ending(content, turn, self._gateway.folders.end(request.members["Bucket"], request.members["Key"]))
-            async with self._gateway.backend.ask("PUT", request.target, headers, content, length) as exchange:
-                if not request.upload and exchange.status == 200:
-                    self._describe(request, _etag(exchange), headers)
-                await turn.aclose()
-                yield exchange
-
-    def _describe(self, request: Request, etag: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep what describes the object that the request has made."""
-        self._gateway.descriptions.keep(request.members["Bucket"], request.members["Key"], etag, headers)
-
-    def _description(self, bucket: str, key: str, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        """What describes the object that the server tells of."""
-        kept = self._gateway.descriptions.of(bucket, key, _etag(exchange))
-        return [header for header in exchange.headers if describes(header[0])] if kept is None else kept
-
-    async def _give(self, known: _Known, exchange: Exchange) -> None:
-        """Answer with an object, where the request's conditions hold."""
-        outcome = _outcome(self._http.headers, exchange)
-        if outcome == 412:
-            raise _UNMET
-        if outcome == 304:
-            await self._start(304, [(name, value) for name, value in exchange.headers if name in (b"etag", b"last-modified")])
-            await self._send({"type": "http.response.body", "body": b""})
-            return
-        described = self._description(known.request.members["Bucket"], known.request.members["Key"], exchange)
-        if not any(name == b"content-type" for name, _ in described):
-            described = [*described, _DEFAULT_TYPE]
-        exchange.headers = [header for header in exchange.headers if not describes(header[0])] + described
-        await self._pass_on(known, exchange)
-
-    async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
-        """The body's content; the last piece comes only when all of it has been verified."""
-        held = b""
-        async for data in self._body.pieces():
-            for piece in payload.feed(data):
-                if held:
-                    yield held
-                held = piece
-        self._checksums = payload.finish()
-        BYTES.labels("in").inc(payload.length)
-        if held:
-            yield held
-
-    async def _document(self, payload: Payload) -> bytes:
-        if payload.length > _SMALL:
-            raise AwsError("MaxMessageLengthExceeded", "Your request was too large.")
-        return b"".join([piece async for piece in self._content(payload)])
-
-    async def _delete(self, known: _Known, given: bytes) -> None:
-        """DeleteObjects: what may be deleted is, the rest is told of."""
-        asked = deletion.read(given)
-        bucket = known.request.members["Bucket"]
-        denied = await self._gateway.may(known.caller, "DeleteObject", bucket, "", asked.keys)
-        failed = {key: ("AccessDenied", message) for key, message in denied.items()}
-        # What cannot be there is deleted.
-        folders = self._gateway.folders
-        passed = [key for key in asked.keys if key not in failed and possible(key) and folders.may_exist(bucket, key)]
-        if passed:
-            content = deletion.write(passed)
-            backend, target = self._gateway.backend, known.request.target
-            with folders.held(bucket, passed):
-                async with backend.ask("POST", target, [], _once(content), len(content)) as exchange:
-                    if exchange.status != 200:
-                        await self._pass_on(known, exchange)
-                        return
-                    told = deletion.failures(await exchange.whole())
-            if told is None:
-                raise BackendError("the S3 server's answer is none")
-            failed |= told
-        await self._say(200, deletion.answer(asked, failed))
-
-    async def _tell_tags(self, known: _Known) -> None:
-        """GetObjectTagging, which clients ask for before they copy: objects have no tags here."""
-        members = known.request.members
-        async with self._gateway.backend.ask("HEAD", target(members["Bucket"], members["Key"], {})) as exchange:
-            if exchange.status == 404:
-                await self._conceal(known)
-                raise _NO_KEY
-        await self._say(200, answers.NO_TAGS)
-
-    async def _conceal(self, known: _Known) -> None:
-        """That there is no such object is only for those to know who may list the bucket."""
-        members = known.request.members
-        if await self._gateway.may(known.caller, "ListObjectsV2", members["Bucket"], members["Key"]):
-            raise AwsError("AccessDenied", "Access Denied", 403)
-
-    async def _pass_on(self, known: _Known, exchange: Exchange) -> None:
-        replaced = {name for name, _ in known.request.overrides}
-        headers = [
-            (name, value) for name, value in exchange.headers if (name in _PASSED or describes(name)) and name not in replaced
-        ]
-        if exchange.status in (200, 206):
-            headers += known.request.overrides
-            headers += self._stated()
-        if known.request.operation == "HeadBucket" and exchange.status == 200:
-            headers.append((b"x-amz-bucket-region", self._gateway.region.encode()))
-        status = exchange.status
-        if status == 200 and any(name == b"content-range" for name, _ in headers):
-            status = 206
-        await self._start(status, headers)
-        given = 0
-        async for piece in exchange.body():
-            given += len(piece)
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        if known.request.operation == "GetObject":
-            BYTES.labels("out").inc(given)
-        await self._send({"type": "http.response.body", "body": b""})
-
-    def _stated(self) -> list[tuple[bytes, bytes]]:
-        """The checksums that the client stated, as the answer repeats them."""
-        return [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
-
-    async def _say(self, status: int, body: bytes, code: str = "") -> None:
-        headers = [(b"content-length", str(len(body)).encode())] if status != 204 else []
-        if body:
-            headers.append((b"content-type", b"application/xml"))
-        await self._start(status, headers, code)
-        await self._send({"type": "http.response.body", "body": body})
-
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]], code: str = "") -> None:
-        """Begin the answer, when the client has been heard out."""
-        if not await self._body.drain():
-            headers = [*headers, (b"connection", b"close")]
-        if self._known is not None:
-            REQUESTS.labels(self._known.request.operation, str(status)).inc()
-            if self._known.request.operation in MANAGING:
-                error = None if status < 400 else (code or str(status), "")
-                await self._gateway.record(self._known, error)
-        identity = self._request_id.encode()
-        headers = [*headers, (b"x-amz-request-id", identity), (b"x-amz-id-2", identity)]
-        self._started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def _fail(self, error: AwsError) -> None:
-        if self._started:
-            # The answer breaks off, which is all that can be said now.
-            return
-        body = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
-            f"<Error><Code>{xml_text(error.code)}</Code><Message>{xml_text(error.message)}</Message>"
-            f"<RequestId>{self._request_id}</RequestId><HostId>{self._request_id}</HostId></Error>"
-        )
-        try:
-            await self._say(error.status, body.encode(), error.code)
-        except _Disconnected:
-            return
-        except self._gateway.unavailable:
-            return
-
-
-def _event(caller: Caller, request: Request, error: tuple[str, str] | None) -> Event:
-    return Event.of(caller, "s3", request.operation, request.members, error=error)
-
-
-def _etag(exchange: Exchange) -> bytes:
-    """The ETag of what the server tells of, in quotes."""
-    return dict(exchange.headers).get(b"etag", b"")
-
-
-def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:
-    """What conditions come to for the object that the server tells of."""
-    return conditions.outcome(headers, _etag(exchange), dict(exchange.headers).get(b"last-modified", b""))
-
-
-async def _ending(content: AsyncGenerator[bytes, None], turn: AsyncExitStack, end: asyncio.Lock) -> AsyncGenerator[bytes, None]:
-    """The content, of which the last piece comes only when `end` is had, which `turn` gives back."""
-    held = b""
-    async with aclosing(content):
-        async for piece in content:
-            if held:
-                yield held
-            held = piece
-        await turn.enter_async_context(end)
-        if held:
-            yield held
-
-
-async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content
 
 
 def _parameter(query: bytes, name: bytes) -> str | None:
@@ -651,38 +173,3 @@ def _parameter(query: bytes, name: bytes) -> str | None:
         if found == name:
             return unquote(value.decode("latin-1"))
     return None
-
-
-def _is_suffix(header: tuple[bytes, bytes]) -> bool:
-    """Whether it asks for the last so many bytes."""
-    return header[0] == b"range" and _SUFFIX.fullmatch(header[1].strip()) is not None
-
-
-def _is_outdated(http: HttpRequest) -> bool:
-    """Whether a request is signed as before SigV4: boto3 and the AWS CLI still make presigned URLs so, unless they are told."""
-    return b"AWSAccessKeyId=" in http.query or http.headers.get("authorization", b"").startswith(b"AWS ")
-
-
-def _refusal(refused: Refused, http: HttpRequest) -> AwsError:
-    """What S3 answers to a request that is not from whom it says."""
-    if refused.reason in (Reason.UNSIGNED, Reason.INCOMPLETE) and _is_outdated(http):
-        return _OUTDATED
-    presigned = b"X-Amz-Signature=" in http.query
-    code, status, text = {
-        Reason.UNSIGNED: ("AccessDenied", 403, "Access Denied"),
-        Reason.INCOMPLETE: (
-            "AuthorizationQueryParametersError" if presigned else "AuthorizationHeaderMalformed",
-            400,
-            refused.message,
-        ),
-        Reason.UNKNOWN_KEY: ("InvalidAccessKeyId", 403, "The AWS Access Key Id you provided does not exist in our records."),
-        Reason.BAD_SIGNATURE: ("SignatureDoesNotMatch", 403, refused.message),
-        Reason.EXPIRED: (
-            ("AccessDenied", 403, "Request has expired")
-            if presigned
-            else ("RequestTimeTooSkewed", 403, "The difference between the request time and the current time is too large.")
-        ),
-        Reason.EXPIRED_TOKEN: ("ExpiredToken", 400, "The provided token has expired."),
-        Reason.THROTTLED: ("SlowDown", 503, "Please reduce your request rate."),
-    }[refused.reason]
-    return AwsError(code, text, status)
