@@ -81,9 +81,6 @@ class Tunnel:
             if error:
                 raise RuntimeError(f"the engine refused a request with errno {-error}: see its log")
 
-    def counters(self) -> list[Any]:
-        return [engine.measure() for engine in self._engines]
-
     def close(self) -> None:
         for owner in self._owners:
             owner.close()

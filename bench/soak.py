@@ -89,7 +89,7 @@ def soak(bed: Testbed, seconds: int) -> bool:
     server = bed.b.spawn("iperf3", "-s", "-1", stdout=subprocess.DEVNULL)
     while ":5201 " not in bed.b.run("ss", "-Hltn").stdout:
         time.sleep(0.02)
-    before = [site.engine.measure() for site in bed.sites]
+    before = [site.report() for site in bed.sites]
     first_resets = sum(map(resets, bed.sites))
     command = ["iperf3", "-J", "--bidir", "-c", bed.b.address, "-t", str(seconds + 5)]
     load = bed.a.spawn(*command, stdout=subprocess.PIPE, text=True)
@@ -114,8 +114,8 @@ def soak(bed: Testbed, seconds: int) -> bool:
     rates = [report["end"][name]["bits_per_second"] / 1e9 for name in ("sum_received", "sum_received_bidir_reverse")]
     carried, installed = [], []
     for old, site in zip(before, bed.sites, strict=True):
-        new = site.engine.measure()
-        installed.append(new.pairs[0].installed - old.pairs[0].installed)
+        new = site.report()
+        installed.append(new.totals[site.peer].installed - old.totals[site.peer].installed)
         carried.append({cause: count - old.drops[cause] for cause, count in new.drops.items() if count != old.drops[cause]})
     print(f"load: {rates[0]:.2f} and {rates[1]:.2f} Gbit/s, {load.returncode=}")
     print(f"rekeys: {rekeys} asked for, {installed} SAs installed; packets dropped by the engines: {carried}")

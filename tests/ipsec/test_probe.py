@@ -12,7 +12,7 @@ import pytest
 
 from phalanx.ipsec import charon, probe
 from phalanx.ipsec.engine import devices
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.probe import Capabilities, Capability, Unprotected
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from phalanx.ipsec import guard, ledger, netns
 from phalanx.ipsec.daemon import Daemon
 from phalanx.ipsec.engine.devices import device_mtu
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.ipsec.xfrm import Xfrm

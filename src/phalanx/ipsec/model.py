@@ -97,9 +97,9 @@ class Work:
     """What carrying the packets took so far: for how many seconds there were some in hand, in each direction, and how often the
     data plane was woken for some."""
 
-    seconds_in: float
-    seconds_out: float
-    wakes: int
+    seconds_in: float = 0.0
+    seconds_out: float = 0.0
+    wakes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

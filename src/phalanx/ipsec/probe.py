@@ -16,7 +16,7 @@ from typing import Literal
 from phalanx.ipsec import guard, netns
 from phalanx.ipsec.charon import DAEMON, OPTIONAL, PLUGINS, plugin
 from phalanx.ipsec.engine import core, devices
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.model import PlaneName
 

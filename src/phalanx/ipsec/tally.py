@@ -31,7 +31,7 @@ class Counts:
 
     totals: Mapping[str, Totals] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
-    work: Work = field(default_factory=lambda: Work(0.0, 0.0, 0))
+    work: Work = field(default_factory=Work)
 
     def __add__(self, more: Counts) -> Counts:
         return Counts(
@@ -63,7 +63,7 @@ class Tally:
             self._earlier, self._last = _counts(content["earlier"]), _counts(content["last"])
 
     def add(self, started: int, counts: Counts) -> Counts:
-        """Keep what an engine has counted, that was `started` then (EngineReport); what all have.
+        """Keep what an engine has counted, that was `started` then (Engine.measure); what all have.
 
         Where there is no room for the file, it is tried again with the next report: the counts are here meanwhile. What is
         handed over late, of an engine before the last one, is of no use any more.

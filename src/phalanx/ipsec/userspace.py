@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from phalanx.ipsec import netns
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.process import DEAD, Engine
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.plane import Association, PlaneReport, Totals
+from phalanx.ipsec.model import Work
+from phalanx.ipsec.plane import PlaneReport
 from phalanx.ipsec.tally import Counts, Tally
 
 
@@ -50,21 +52,9 @@ class EnginePlane:
     def measure(self) -> PlaneReport:
         """What the engine says, and what it and all before it counted."""
         with _translated():
-            report = self._engine.measure()
-            totals = {
-                pair.remote: Totals(pair.packets_in, pair.packets_out, pair.bytes_in, pair.bytes_out, pair.installed)
-                for pair in report.pairs
-            }
-            counted = self._tally.add(report.started, Counts(totals, report.drops, report.work))
-        return PlaneReport(
-            associations=tuple(
-                Association(sa.spi, sa.source, sa.destination, sa.algorithm, sa.key_bits, sa.esn) for sa in report.associations
-            ),
-            flows=report.flows,
-            totals=counted.totals,
-            drops=counted.drops,
-            work=counted.work,
-        )
+            started, report = self._engine.measure()
+            counted = self._tally.add(started, Counts(report.totals, report.drops, report.work or Work()))
+        return replace(report, totals=counted.totals, drops=counted.drops, work=counted.work)
 
     def stop(self) -> None:
         """End the engine, and its TUN device with the routes."""

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from phalanx.ipsec.engine.core import choose_aead, library
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 
 GCM = {
     # NIST, "The Galois/Counter Mode of Operation", appendix B, test cases 13, 14 and 16.

@@ -8,8 +8,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.messages import Direction
-from phalanx.ipsec.engine.model import EngineError
 
 from .requests import KEY, error_of, new_sa, policy, selector, template
 from .test_mesh import transfer
@@ -84,12 +84,12 @@ def test_streams_datagrams_and_pings_pass_and_both_ends_count_the_same(name):
         outer = [Ether(frame)[IP] for frame in capture.kept]
 
         def agree():
-            here, there = (site.engine.measure().pairs[0] for site in bed.sites)
+            here, there = (site.report().totals[site.peer] for site in bed.sites)
             return (here.packets_out, here.bytes_out, here.packets_in, here.bytes_in) == (
                 there.packets_in, there.bytes_in, there.packets_out, there.bytes_out)  # fmt: skip
 
         until(agree, "both ends have counted the same packets and bytes")
-        assert [{cause: count for cause, count in site.engine.measure().drops.items() if count} for site in bed.sites] == [
+        assert [{cause: count for cause, count in site.report().drops.items() if count} for site in bed.sites] == [
             {},
             {},
         ]
@@ -128,7 +128,7 @@ def test_a_packet_larger_than_the_device_takes_is_dropped_and_counted(link):
     with joined(link) as bed:
         bed.a.run("ip", "link", "set", "eth0", "mtu", "1500")
         assert bed.a.ping(1, size=4000, wait=0.3) == 0
-        assert bed.a.engine.measure().drops["out_too_big"] == 1
+        assert bed.a.report().drops["out_too_big"] == 1
         assert bed.a.ping(1) == 1
 
 
@@ -152,7 +152,7 @@ def test_where_packets_travel_in_fragments_they_go_by_the_path_there_is():
         outer = [Ether(frame)[IP] for frame in capture.kept if Ether(frame)[IP].src == bed.a.address]
         assert max(packet.len for packet in outer) <= 1500
         assert [packet.flags.DF for packet in outer if not fragment(packet)] == [True]
-        assert not any(count for site in bed.sites for count in site.engine.measure().drops.values())
+        assert not any(count for site in bed.sites for count in site.report().drops.values())
 
 
 def test_a_lost_fragment_costs_its_packet_alone():

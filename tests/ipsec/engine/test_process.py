@@ -1,6 +1,7 @@
 """The engine process: started, adopted, without rights, killed, stopped."""
 
 import concurrent.futures
+import json
 import os
 import re
 import signal
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from phalanx.ipsec.engine.devices import LONGEST, inner_mtu, packet_size, sealed_size
-from phalanx.ipsec.engine.model import EngineError
-from phalanx.ipsec.engine.process import Engine
+from phalanx.ipsec.engine.errors import EngineError
+from phalanx.ipsec.engine.process import CONTROL_SOCKET, Engine
+from phalanx.ipsec.engine.server import listen
+from phalanx.ipsec.model import Work
+from phalanx.ipsec.plane import Association, PlaneReport, Totals
 
 from .testbed import run, until
 
@@ -40,8 +44,8 @@ def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
     assert Engine(str(site.netns), site.rundir).alive()  # found by its sockets, not remembered
     assert f"ipsec0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu {inner_mtu(LONGEST)}" in links(site)
     assert f"{site.peer} dev ipsec0 scope link src {site.address}" in site.run("ip", "route").stdout
-    report = site.engine.measure()
-    assert (report.associations, report.pairs) == ((), ())
+    report = site.report()
+    assert (report.associations, report.totals) == ((), {})
     assert set(report.drops.values()) == {0}
     for _ in range(2):
         site.engine.stop()
@@ -49,7 +53,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
         assert "ipsec0" not in links(site)
         assert sorted(path.name for path in site.rundir.iterdir()) == ["engine.lock", "engine.log"]
     with pytest.raises(EngineError, match=r"dead or hangs.*traffic to peers stands still"):
-        site.engine.measure()
+        site.report()
 
 
 def test_many_starters_make_one_engine(testbed):
@@ -87,6 +91,41 @@ def test_a_namespace_that_is_not_there(tmp_path):
     gone.stop()
     with pytest.raises(EngineError, match="gone cannot be used: No such file or directory"):
         gone.start("10.0.0.1", ["10.0.0.2"])
+
+
+def test_an_engine_that_an_earlier_version_started_is_understood(tmp_path):
+    """It told more of each SA, and not when it was started."""
+    ends = {"source": "10.0.0.1", "destination": "10.0.0.2"}
+    old = {
+        "associations": [
+            {"spi": 7, **ends, "direction": "out", "algorithm": "AES_GCM_16", "key_bits": 256, "esn": True,
+             "packets": 3, "bytes": 84, "sequence": 3, "age": 1.5}
+        ],
+        "flows": [["10.0.0.1", "10.0.0.2"]],
+        "pairs": [
+            {"local": "10.0.0.1", "remote": "10.0.0.2", "packets_in": 1, "bytes_in": 28, "packets_out": 3, "bytes_out": 84,
+             "installed": 2}
+        ],
+        "drops": {"in_icv": 1},
+        "work": {"seconds_in": 0.5, "seconds_out": 0.25, "wakes": 4},
+    }  # fmt: skip
+    with listen(tmp_path / CONTROL_SOCKET, socket.SOCK_STREAM) as control, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        control.setblocking(True)
+
+        def tell():
+            with control.accept()[0] as asker:
+                asker.sendall(json.dumps({"settings": {}, "report": old}).encode())
+
+        pool.submit(tell)
+        started, report = Engine("/nonexistent/netns", tmp_path).measure()
+    assert started == 0
+    assert report == PlaneReport(
+        (Association(7, "10.0.0.1", "10.0.0.2", "AES_GCM_16", 256, True),),
+        frozenset({("10.0.0.1", "10.0.0.2")}),
+        {"10.0.0.2": Totals(packets_in=1, packets_out=3, bytes_in=28, bytes_out=84, installed=2)},
+        {"in_icv": 1},
+        Work(0.5, 0.25, 4),
+    )
 
 
 def test_the_process_has_no_rights_and_its_command_line_no_keys(testbed):

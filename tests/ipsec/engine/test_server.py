@@ -3,26 +3,20 @@
 import json
 import socket
 import threading
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from phalanx.ipsec.engine import server as module
 from phalanx.ipsec.engine.server import Server, listen
 
-
-@dataclass
-class Report:
-    """As long as that of a thousand peers."""
-
-    flows: list = field(default_factory=list)
-    associations: list = field(default_factory=lambda: [{"spi": number, "text": "x" * 700} for number in range(2000)])
+REPORT = {"associations": [{"spi": number, "text": "x" * 700} for number in range(2000)]}
+"""As long as that of a thousand peers."""
 
 
 def asked(tmp_path, read):
     """What `read` has of a report through a socket that keeps little; what was logged."""
     told = []
     serving = Server.__new__(Server)
-    serving._dispatcher = SimpleNamespace(tables=SimpleNamespace(report=lambda _now: Report()))
+    serving._dispatcher = SimpleNamespace(tables=SimpleNamespace(report=lambda: REPORT))
     serving._settings, serving._log = {}, told.append
     path = tmp_path / "control"
     with listen(path, socket.SOCK_STREAM) as listener, socket.socket(socket.AF_UNIX) as client:

@@ -23,6 +23,7 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
 from phalanx.ipsec.engine.process import Engine
+from phalanx.ipsec.plane import PlaneReport
 
 ADDRESSES = {"a": "10.77.1.2", "b": "10.77.2.2"}
 GATEWAYS = {"a": "10.77.1.1", "b": "10.77.2.1"}
@@ -216,6 +217,9 @@ class Site:
         self.charon.connect(self.address, self.peer, **child)
         return self.charon
 
+    def report(self) -> PlaneReport:
+        return self.engine.measure()[1]
+
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return run(*command, netns=self.netns, **options)
 
@@ -328,7 +332,7 @@ class Testbed:
             site.start_engine()
             site.start_charon(**child)
         self.a.charon.initiate()
-        until(lambda: all(len(site.engine.measure().associations) == 2 for site in self.sites), "a CHILD_SA on both sides")
+        until(lambda: all(len(site.report().associations) == 2 for site in self.sites), "a CHILD_SA on both sides")
 
     def capture(self) -> Capture:
         return Capture(self.router)

@@ -16,7 +16,7 @@ from pathlib import Path
 from phalanx.ipsec.engine import devices, sandbox, server
 from phalanx.ipsec.engine.core import Core, Wiring, choose_aead
 from phalanx.ipsec.engine.dispatch import Dispatcher
-from phalanx.ipsec.engine.model import EngineError
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.process import CONTROL_SOCKET, LOCK, READY, XFRM_SOCKET
 from phalanx.ipsec.engine.tables import Tables
 

@@ -24,8 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.messages import Action, Direction
-from phalanx.ipsec.engine.model import EngineError
 from phalanx.ipsec.engine.tables import Flow, Policy, Sa, Usage
 from phalanx.ipsec.model import Work
 

@@ -13,13 +13,15 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from phalanx.ipsec import routing
 from phalanx.ipsec.engine.core import built
-from phalanx.ipsec.engine.model import Association, EngineError, EngineReport, PairCounters
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.model import Work
+from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.linux import files
 
 XFRM_SOCKET = "xfrm.sock"
@@ -32,6 +34,9 @@ READY = b"ready"
 
 DEAD = "the ESP engine is dead or does not answer"
 """What is wrong with an engine that says nothing."""
+
+_ASSOCIATION, _TOTALS = (tuple(each.name for each in fields(kind)) for kind in (Association, Totals))
+"""Of an engine's report, which may be that of an earlier version."""
 
 START_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
@@ -159,22 +164,25 @@ class Engine:
         except OSError as error:
             raise EngineError(f"the routes of {self._netns} cannot be read: {error}") from error
 
-    def measure(self) -> EngineReport:
-        """What the running engine has counted. Raises EngineError when it is dead."""
+    def measure(self) -> tuple[int, PlaneReport]:
+        """When the running engine was started, in nanoseconds of the host's monotonic clock, which tells it from others of the
+        same instance, and what it has counted since. Raises EngineError when it is dead."""
         answer = self._ask()
         if answer is None:
             raise EngineError(
                 f"the engine in {self._rundir} is dead or hangs: {self._log_hint()}; traffic to peers stands still"
             )
         report = answer["report"]
-        return EngineReport(
-            associations=tuple(Association(**each) for each in report["associations"]),
-            flows=frozenset((source, destination) for source, destination in report["flows"]),
-            pairs=tuple(PairCounters(**each) for each in report["pairs"]),
-            drops=report["drops"],
-            work=Work(**report["work"]),
+        return (
             # One that an earlier version of Phalanx has started does not tell, and is before all others.
-            started=report.get("started", 0),
+            report.get("started", 0),
+            PlaneReport(
+                associations=tuple(Association(*(each[name] for name in _ASSOCIATION)) for each in report["associations"]),
+                flows=frozenset((source, destination) for source, destination in report["flows"]),
+                totals={each["remote"]: Totals(*(each[name] for name in _TOTALS)) for each in report["pairs"]},
+                drops=report["drops"],
+                work=Work(**report["work"]),
+            ),
         )
 
     def _log_hint(self) -> str:

@@ -10,14 +10,13 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from phalanx.ipsec.engine.core import Core
 from phalanx.ipsec.engine.dispatch import Dispatcher
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.messages import Refused
-from phalanx.ipsec.engine.model import EngineError
 
 MESSAGE_MAX = 65536
 QUEUE_MAX = 4096
@@ -200,8 +199,7 @@ class Server:
         except OSError:
             return
         with peer:
-            report = asdict(self._dispatcher.tables.report(time.monotonic()))
-            report["flows"] = list(report["flows"])
+            report = self._dispatcher.tables.report()
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REPORT_MAX)
             # The kernel may keep less than was asked for. Who asked reads at once; who does not is not waited for long.
             peer.settimeout(REPORT_SECONDS)

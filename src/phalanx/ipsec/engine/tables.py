@@ -16,15 +16,15 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6
-from typing import Protocol
+from typing import Any, Protocol
 
 from phalanx.ipsec.engine import messages as xfrm
 from phalanx.ipsec.engine.messages import Direction, Limits, Refused
-from phalanx.ipsec.engine.model import Association, EngineReport, PairCounters
 from phalanx.ipsec.model import Work
+from phalanx.ipsec.plane import Association, Totals
 
 AEAD_NAMES = {"rfc4106(gcm(aes))": "AES_GCM_16"}
 ICV_BITS = 128
@@ -146,13 +146,6 @@ class Policy:
     """What the data plane made of the request."""
 
 
-@dataclass(slots=True)
-class _Totals:
-    packets: list[int] = field(default_factory=lambda: [0, 0])
-    bytes: list[int] = field(default_factory=lambda: [0, 0])
-    installed: int = 0
-
-
 def _text(address: bytes) -> str:
     return str(IPv4Address(address[:4]))
 
@@ -176,7 +169,8 @@ class Tables:
         self._soonest = math.inf
         self._policies: dict[tuple[int, bytes], Policy] = {}
         self._outbound: list[Policy] = []
-        self._totals: dict[tuple[str, str], _Totals] = {}
+        self._totals: dict[str, Totals] = {}
+        """By the peer's address, of SAs that are gone."""
         self._next_index = 1
         self._next_acquire = 1
 
@@ -251,9 +245,8 @@ class Tables:
         self._associations[info.destination, info.spi] = sa
         self._by_reqid.setdefault((direction, info.reqid), []).append(sa)
         self._soonest = min(self._soonest, *_ends(sa))
-        totals = self._totals.setdefault(self._pair(sa), _Totals())
-        if direction is Direction.OUT:
-            totals.installed += 1
+        remote = self._remote(sa)
+        self._totals[remote] = self._totals.get(remote, Totals()) + Totals(installed=int(direction is Direction.OUT))
 
     @staticmethod
     def _check_outer(family: int, protocol: int) -> None:
@@ -303,9 +296,9 @@ class Tables:
             raise Refused(errno.EINVAL, f"a replay window of {replay.window} packets")
         return direction
 
-    def _pair(self, sa: Sa) -> tuple[str, str]:
-        remote = sa.info.source if sa.direction is Direction.IN else sa.info.destination
-        return _text(self._own), _text(remote)
+    @staticmethod
+    def _remote(sa: Sa) -> str:
+        return _text(sa.info.source if sa.direction is Direction.IN else sa.info.destination)
 
     def find(self, name: xfrm.SaId) -> Sa:
         """The SA of that name. Raises Refused (ESRCH)."""
@@ -334,9 +327,7 @@ class Tables:
         sa.key[:] = bytes(len(sa.key))
         del self._associations[sa.info.destination, sa.info.spi]
         self._by_reqid[sa.direction, sa.info.reqid].remove(sa)
-        totals = self._totals[self._pair(sa)]
-        totals.packets[sa.direction] += usage.packets
-        totals.bytes[sa.direction] += usage.bytes
+        self._totals[self._remote(sa)] += _carried(sa, usage)
 
     def flush_associations(self) -> None:
         """FLUSHSA."""
@@ -497,46 +488,41 @@ class Tables:
         self._larvae = {spi: larva for spi, larva in self._larvae.items() if larva.owner != owner}
         return len(doomed) + len(owned)
 
-    def report(self, now: float) -> EngineReport:
-        """The engine's state at this moment."""
-        live, sums = list[Association](), dict[tuple[str, str], list[int]]()
-        for name, totals in self._totals.items():
-            sums[name] = [*totals.packets, *totals.bytes]
+    def report(self) -> dict[str, Any]:
+        """The engine's state at this moment, as `Engine.measure` reads it."""
+        totals, live = dict(self._totals), list[Association]()
         for sa in self.associations():
             usage, info = self._plane.usage(sa), sa.info
-            pair = sums[self._pair(sa)]
-            pair[sa.direction] += usage.packets
-            pair[2 + sa.direction] += usage.bytes
+            totals[self._remote(sa)] += _carried(sa, usage)
             live.append(
                 Association(
                     spi=info.spi,
                     source=_text(info.source),
                     destination=_text(info.destination),
-                    direction="in" if sa.direction is Direction.IN else "out",
                     algorithm=sa.algorithm,
                     key_bits=8 * (len(sa.key) - SALT_BYTES),
                     esn=bool(info.flags & xfrm.STATE_ESN),
-                    packets=usage.packets,
-                    bytes=usage.bytes,
-                    sequence=usage.sequence,
-                    age=now - sa.added,
                 )
             )
-        pairs = tuple(
-            PairCounters(local, remote, packets_in, bytes_in, packets_out, bytes_out, self._totals[local, remote].installed)
-            for (local, remote), (packets_in, packets_out, bytes_in, bytes_out) in sums.items()
-        )
-        carrying = [
-            policy.request
-            for policy in self._policies.values()
-            if policy.request.templates and policy.request.action == xfrm.Action.ALLOW
-        ]
-        flows = frozenset(
-            (_text(request.selector.source), _text(request.selector.destination))
-            for request in carrying
-            if request.direction != Direction.FWD
-        )
-        return EngineReport(tuple(live), flows, pairs, self._plane.drops(), self._plane.work(), self._started)
+        requests = [policy.request for policy in self._policies.values()]
+        return {
+            "associations": [asdict(each) for each in live],
+            "flows": [
+                (_text(request.selector.source), _text(request.selector.destination))
+                for request in requests
+                if request.templates and request.action == xfrm.Action.ALLOW and request.direction != Direction.FWD
+            ],
+            "pairs": [{"remote": remote, **asdict(each)} for remote, each in totals.items()],
+            "drops": self._plane.drops(),
+            "work": asdict(self._plane.work()),
+            "started": self._started,
+        }
+
+
+def _carried(sa: Sa, usage: Usage) -> Totals:
+    if sa.direction is Direction.IN:
+        return Totals(packets_in=usage.packets, bytes_in=usage.bytes)
+    return Totals(packets_out=usage.packets, bytes_out=usage.bytes)
 
 
 def _ends(sa: Sa) -> tuple[float, float]:
