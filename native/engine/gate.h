@@ -1,9 +1,9 @@
 /* The lock between one packet thread and the control side.
  *
- * Everything that two threads touch lies in a `struct outbound` or a `struct inbound` (tables.h), and each of them is only
- * read or written by a thread inside its gate. The TX thread enters the outbound gate only, the RX thread the inbound gate
- * only, so the two never meet: no SA is used in both directions. The control side enters one gate at a time, so there is no
- * order to get wrong. A packet thread is inside while it works on a batch in memory and outside while it waits for, reads
+ * Everything that two threads touch lies in a `struct side` (tables.h), one for each direction, and each of them is only read
+ * or written by a thread inside its gate. The TX thread enters the outbound side's gate only, the RX thread the inbound
+ * side's only, so the two never meet: no SA is used in both directions. The control side enters one gate at a time, so there
+ * is no order to get wrong. A packet thread is inside while it works on a batch in memory and outside while it waits for, reads
  * or writes packets. Hence
  *   - an SA that the control side has unlinked inside the gate is in nobody's hands when it leaves, and is freed at once;
  *   - a sequence number (the IV) is taken by one thread at a time;

@@ -28,7 +28,7 @@ struct policy {
 
 /* The flow that a packet without SA belonged to, for an ACQUIRE. Mirrored in core.py. */
 struct flow {
-    uint32_t policy; /* place in the list given to policies_replace */
+    uint32_t policy; /* place in the list given to side_replace_policies */
     uint16_t family;
     uint8_t source[16], destination[16];
 };

@@ -24,7 +24,7 @@ from phalanx.fleet.ray import runtime
 from phalanx.fleet.ray.credentials import Authority, Invitation
 from phalanx.fleet.ray.ledger import File, Ledger
 from phalanx.fleet.ray.membership import Membership
-from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
+from phalanx.jobs.shelf import StoreShelf
 from phalanx.node import logging
 from phalanx.node.names import Names
 from phalanx.node.signals import Signals
@@ -150,9 +150,7 @@ def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     with contextlib.ExitStack() as stack:
         # Where there may be replicas, the store has it.
         shared = (data_dir / "database").exists()
-        shelf = (
-            StoreShelf(stack.enter_context(stored(data_dir)), RAY_LEDGER) if shared else File(data_dir / "ray" / "ledger.json")
-        )
+        shelf = StoreShelf(stack.enter_context(stored(data_dir))) if shared else File(data_dir / "ray" / "ledger.json")
         ledger = Ledger(shelf)
         ledger.load()
     table = Table("Address", "Zone", "CPUs", "Memory", "GPUs", "Instances", "State", box=None)

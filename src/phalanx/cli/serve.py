@@ -73,7 +73,7 @@ from phalanx.jobs.admission import RESERVED_BYTES
 from phalanx.jobs.keyring import Keyring, KeyringError
 from phalanx.jobs.manager import Manager
 from phalanx.jobs.runner import Acting, KeyUse, Lending
-from phalanx.jobs.shelf import RAY_LEDGER, StoreShelf
+from phalanx.jobs.shelf import StoreShelf
 from phalanx.jobs.signature import KeyFileError, Signer
 from phalanx.jobs.tuning.tuner import Tuner
 from phalanx.node import logging
@@ -590,7 +590,7 @@ class _Service:
             self._host,
             port,
             IMAGES,
-            StoreShelf(self._database, RAY_LEDGER) if self._shared else File(kept / "ledger.json"),
+            StoreShelf(self._database) if self._shared else File(kept / "ledger.json"),
             spread=self._spread,
             reserve=lambda spec: spec.limits.memory if strict else RESERVED_BYTES,
             term=self._term,

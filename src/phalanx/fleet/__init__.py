@@ -1,1 +1,1 @@
-"""Where instances run: one contract, implemented for this host (`local`)."""
+"""Where instances run: one contract, implemented for this host (`local`) and for several (`ray`)."""

@@ -46,7 +46,8 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class MeshSpec:
-    """One instance's side of a job's full mesh. Of a pair, the side that sorts first in `peers`' order initiates."""
+    """One instance's side of a job's full mesh. Of a pair, the side initiates whose name sorts first as text (`algo-10` before
+    `algo-2`)."""
 
     job: str
     name: str

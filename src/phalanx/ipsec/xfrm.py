@@ -1,4 +1,4 @@
-"""IPsec tables, policies and states, of the kernel or of a server that speaks its NETLINK_XFRM protocol (linux/xfrm.h)."""
+"""The kernel's IPsec tables, policies and states, by its NETLINK_XFRM protocol (linux/xfrm.h)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class State:
 
 
 class Xfrm(Netlink):
-    """A connection to such tables. Raises OSError with the errno that the other side gave."""
+    """A connection to these tables. Raises OSError with the errno that the kernel gave."""
 
     @classmethod
     def kernel(cls, space: str) -> Self:

@@ -6,21 +6,21 @@ from phalanx.fleet.base import Unreachable
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.replicas import Document
 
-RAY_LEDGER = "ray ledger"
+_NAME = "ray ledger"
+"""Of the ledger's document."""
 
 
 class StoreShelf:
     """Implements fleet.ray.ledger.Shelf."""
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._name = name
 
     def load(self) -> str | None:
         """See Shelf."""
         try:
             with self._database.read() as session:
-                found = session.get(Document, self._name)
+                found = session.get(Document, _NAME)
         except UNAVAILABLE as error:
             raise Unreachable(f"The fleet's ledger cannot be read: {error}") from error
         return None if found is None else found.content
@@ -29,6 +29,6 @@ class StoreShelf:
         """See Shelf."""
         try:
             with self._database.write() as session:
-                session.merge(Document(name=self._name, content=content))
+                session.merge(Document(name=_NAME, content=content))
         except UNAVAILABLE as error:
             raise Unreachable(f"The fleet's ledger cannot be written: {error}") from error

@@ -1,1 +1,1 @@
-"""The SageMaker training toolkit, which runs a user's script: the layer of images that are not PyTorch's."""
+"""The SageMaker training toolkit, which runs a user's script: a layer of each image that takes one."""

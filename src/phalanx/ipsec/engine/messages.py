@@ -55,7 +55,6 @@ class Attribute(IntEnum):
     TMPL = 5
     LTIME_VAL = 9
     REPLAY_VAL = 10
-    SRCADDR = 13
     LASTUSED = 15
     POLICY_TYPE = 16
     ALG_AEAD = 18
