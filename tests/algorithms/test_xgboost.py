@@ -241,6 +241,11 @@ USER_ERRORS = {
         {"train": ("text/csv", {"t": csv([[(-1) ** i * 3e38, *row[1:]] for i, row in enumerate(TRAIN)])})},
         "The training loss is not a finite number in round 0: train-rmse is (inf|nan)",
     ),
+    "one class": (
+        {"early_stopping_rounds": "5", "eval_metric": "auc"},
+        {"validation": ("text/csv", {"v": csv([row for row in VALIDATION if row[0]])})},
+        "Early stopping looks at validation-auc, which is nan in round 0. Give validation data",
+    ),
     "groups": ({"objective": "rank:map", "eval_metric": "map"}, {}, "Channel train has no query groups"),
 }
 
@@ -436,6 +441,51 @@ def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
         "mse": mean_squared_error(labels, scores),
     }.items():
         assert found[f"validation-{name}"] == pytest.approx(expected, abs=1e-4)
+
+
+def sites(count, seed):
+    """Rows of label, weight and features of two sites, which say of themselves which they are; one has few positives."""
+    source = random.Random(seed)
+    made = []
+    for place in (-2, 2):
+        made.append([])
+        for _ in range(count):
+            row = [source.gauss(0, 1) for _ in range(4)]
+            made[-1].append([int(row[0] + place + source.gauss(0, 2) > 0), source.choice([0.5, 1, 4]), *row, place])
+    return made
+
+
+EVALUATE = LOAD + (
+    "t = np.array(json.load(sys.stdin), dtype='float32'); b.set_param([('eval_metric', m) for m in ('auc', 'aucpr')]);"
+    "d = x.DMatrix(t[:, 2:], label=t[:, 0], weight=t[:, 1]); said = b.eval(d).split()[1:];"
+    "print(json.dumps([len(set(b.predict(d))), {f.split('-')[1].split(':')[0]: float(f.split(':')[1]) for f in said}]))"
+)
+
+
+def test_areas_under_curves_are_of_all_hosts(cluster):
+    """As XGBoost itself finds them of all rows: exactly where scores are few, and within 0.001."""
+    two = cluster(2)
+    asked = {**BINARY, "eval_metric": "logloss,aucpr,auc", "csv_weights": "1", "max_depth": "6", "num_round": "10"}
+    train, validation = sites(8000, 1), sites(600, 2)
+    codes = two.run(asked, lambda i: {"train": ("csv", {"t": csv(train[i])}), "validation": ("csv", {"v": csv(validation[i])})})
+    assert codes == [0, 0], two.output()
+    found = metrics(two.output())
+    for name, rows, within in (("train", train, 1e-3), ("validation", validation, 2e-5)):
+        different, expected = two.python(EVALUATE, rows[0] + rows[1])
+        assert (different > 2 * 2048) == (name == "train")
+        for metric, value in expected.items():
+            assert found[f"{name}-{metric}"][-1] == pytest.approx(value, abs=within), (name, metric)
+
+
+def test_a_class_on_each_host_is_no_single_class(cluster):
+    two = cluster(2)
+    train, validation = ([[row for row in table if row[0] == label] for label in (0, 1)] for table in (TRAIN, VALIDATION))
+    asked = {**BINARY, "eval_metric": "auc", "num_round": "20", "early_stopping_rounds": "5"}
+    codes = two.run(asked, lambda i: {"train": ("csv", {"t": csv(train[i])}), "validation": ("csv", {"v": csv(validation[i])})})
+    assert codes == [0, 0], two.output()
+    areas = metrics(two.output())["validation-auc"]
+    assert min(areas) > 0.8
+    assert predictions(two)[0] == areas.index(max(areas)) + 1
 
 
 def test_training_goes_on_from_the_last_checkpoint_that_all_hosts_have(cluster):

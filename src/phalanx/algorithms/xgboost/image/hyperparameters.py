@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import values as check
@@ -72,6 +72,8 @@ CLASSIFICATION_METRICS = [
 ]
 OWN_METRICS = ["mse", "r2", *CLASSIFICATION_METRICS]
 """Those of SageMaker's XGBoost that XGBoost itself does not have."""
+_AREAS = ("auc", "aucpr")
+"""Those that XGBoost finds of each host's own rows."""
 
 _IGNORED = [
     "deterministic_histogram",
@@ -105,6 +107,17 @@ class Hyperparameters:
     def ranking(self) -> bool:
         """Whether rows belong to query groups."""
         return str(self.parameters.get("objective", "")).startswith("rank:")
+
+    def together(self) -> Hyperparameters:
+        """The same for hosts that evaluate a model together: areas under curves are metrics of our own, except of many classes.
+
+        Not where rows have query groups: there XGBoost takes the mean over the groups of all hosts.
+        """
+        asked = self.parameters.get("eval_metric", [])
+        areas = tuple(name for name in asked if name in _AREAS)
+        if not areas or str(self.parameters.get("objective", "")).startswith("multi:"):
+            return self
+        return replace(self, own_metrics=self.own_metrics + areas, parameters={**self.parameters, **_evaluated(asked, areas)})
 
     @property
     def linear(self) -> bool:
@@ -154,10 +167,7 @@ def parse(given: Mapping[str, str]) -> Hyperparameters:
         if wrong:
             raise UserError(f"Hyperparameter eval_metric: {wrong[0]} is of classification, not of objective {objective}")
     own = tuple(name for name in asked if name in OWN_METRICS)
-    values |= {"eval_metric": [name for name in asked if name not in own]} if asked else {}
-    if asked and len(own) == len(asked):
-        # Without a metric of its own XGBoost would add the objective's.
-        values["disable_default_eval_metric"] = 1
+    values |= _evaluated(asked, own) if asked else {}
     return Hyperparameters(
         num_round=values.pop("num_round"),
         early_stopping_rounds=values.pop("early_stopping_rounds", None),
@@ -167,6 +177,13 @@ def parse(given: Mapping[str, str]) -> Hyperparameters:
         watched_metric=asked[-1] if asked else None,
         parameters=values,
     )
+
+
+def _evaluated(asked: list[str], own: tuple[str, ...]) -> dict[str, Any]:
+    """What XGBoost is told of the metrics that were asked for, where `own` are none of its business."""
+    left = [name for name in asked if name not in own]
+    # Without a metric of its own XGBoost would add the objective's.
+    return {"eval_metric": left} | ({} if left else {"disable_default_eval_metric": 1})
 
 
 def _add_tuned_metric(values: dict[str, Any], metric: str | None) -> None:

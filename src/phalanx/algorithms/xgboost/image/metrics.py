@@ -1,10 +1,11 @@
-"""Metrics of SageMaker's XGBoost that XGBoost itself does not have, of the rows of all hosts."""
+"""Metrics of SageMaker's XGBoost that XGBoost itself does not have, or not of the rows of all hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import curve
 import numpy as np
 import xgboost
 from hyperparameters import CLASSIFICATION_METRICS, Hyperparameters
@@ -27,6 +28,7 @@ def of(parameters: Hyperparameters) -> Metric:
     classes = int(parameters.parameters.get("num_class", 2))
     # XGBoost gives what its objective makes of scores; of those that leave them raw, 0 is the middle.
     middle = 0.0 if objective in ("binary:logitraw", "binary:hinge") else 0.5
+    areas = "auc" in parameters.own_metrics or "aucpr" in parameters.own_metrics
 
     def metric(predictions: Any, data: xgboost.DMatrix) -> list[tuple[str, float]]:
         labels = data.get_label()
@@ -42,6 +44,9 @@ def of(parameters: Hyperparameters) -> Metric:
         if collective.is_distributed():
             sums = collective.allreduce(sums, collective.Op.SUM)
         found = {**_regression(*sums[-4:]), **_classification(sums[:-4].reshape(classes, classes))}
+        if areas:
+            grown = curve.positives(predictions, labels, data.get_weight())
+            found |= {"auc": curve.roc(*grown), "aucpr": curve.precision_recall(*grown)}
         return [(name, float(found[name])) for name in parameters.own_metrics]
 
     return metric

@@ -61,6 +61,9 @@ def _train(parameters: Hyperparameters, here: Resources, cluster: Cluster | None
     if cluster is None:
         _finish(_boost(parameters, train, validation, start, leader=True), parameters)
         return
+    # Asked of all, since some may have no rows: a host that evaluates what others do not waits for them for ever.
+    if not any(cluster.gather(any(each is not None and each.groups is not None for each in (train, validation)))):
+        parameters = parameters.together()
     tracker = None
     if cluster.leader:
         address = own_address(here)
@@ -199,7 +202,15 @@ class _EarlyStopping(xgboost.callback.EarlyStopping):
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         logged = list(evals_log["validation"])
-        self.metric_name = self._watched if self._watched in logged else [name for name in logged if name not in self._own][-1]
+        name = self._watched if self._watched in logged else [name for name in logged if name not in self._own][-1]
+        score = evals_log["validation"][name][-1]
+        if not math.isfinite(score):
+            # None is better than it: the first round would be kept, as if nothing were amiss.
+            raise UserError(
+                f"Early stopping looks at validation-{name}, which is {score} in round {self.starting_round + epoch}."
+                " Give validation data that it is defined for, such as rows of both classes for auc, or another eval_metric"
+            )
+        self.metric_name = name
         return bool(super().after_iteration(model, epoch, evals_log))
 
 
