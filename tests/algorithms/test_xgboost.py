@@ -11,7 +11,7 @@ import time
 from functools import partial
 
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, mean_squared_error, precision_score, recall_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, mean_squared_error, precision_score, r2_score, recall_score
 
 from algorithms.conftest import recordio
 
@@ -441,6 +441,18 @@ def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
         "mse": mean_squared_error(labels, scores),
     }.items():
         assert found[f"validation-{name}"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_r2_of_labels_far_from_nought_is_of_all_hosts(cluster):
+    """Labels of 1,000,000 ± 20, fewer and greater on the second host."""
+    two = cluster(2)
+    table = sorted([round(1e6 + 20 * row[1] + row[2], 1), *row[1:]] for row in TRAIN)
+    given = {"objective": "reg:squarederror", "num_round": "5", "max_depth": "2", "base_score": "1e6", "eval_metric": "mse,r2"}
+    assert two.run(given, lambda i: {"train": ("csv", {"t": csv(table[450:] if i else table[:450])})}) == [0, 0], two.output()
+    labels, scores = [row[0] for row in table], two.python(PREDICT, [row[1:] for row in table])[1]
+    found = metrics(two.output())
+    assert found["train-r2"][-1] == pytest.approx(r2_score(labels, scores), abs=1e-3)
+    assert found["train-mse"][-1] == pytest.approx(mean_squared_error(labels, scores), rel=1e-3)
 
 
 def sites(count, seed):

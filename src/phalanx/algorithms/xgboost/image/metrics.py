@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import curve
@@ -30,19 +31,27 @@ def of(parameters: Hyperparameters) -> Metric:
     middle = 0.0 if objective in ("binary:logitraw", "binary:hinge") else 0.5
     areas = "auc" in parameters.own_metrics or "aucpr" in parameters.own_metrics
 
-    def metric(predictions: Any, data: xgboost.DMatrix) -> list[tuple[str, float]]:
+    @cache
+    def middle_label(data: xgboost.DMatrix) -> float:
+        """The mean of all hosts' labels, which do not change."""
         labels = data.get_label()
+        total, rows = _sum(np.array([labels.sum(dtype=float), len(labels)]))
+        return float(total / max(rows, 1.0))
+
+    def metric(predictions: Any, data: xgboost.DMatrix) -> list[tuple[str, float]]:
+        labels = data.get_label().astype(float)
         sums = np.zeros(classes * classes + 4)
         if predictions.ndim == 1:
+            # As they are, the squares of labels far from 0 would have no digits left for how far they are from each other.
+            centred = labels - middle_label(data)
             error = labels - predictions
-            sums[-4:] = len(labels), (error**2).sum(dtype=float), labels.sum(dtype=float), (labels**2).sum(dtype=float)
+            sums[-4:] = len(labels), error @ error, centred.sum(), centred @ centred
         if any(name in CLASSIFICATION_METRICS for name in parameters.own_metrics):
             said = predictions.argmax(1) if predictions.ndim > 1 else predictions
             if not objective.startswith("multi:"):
                 said = predictions > middle
-            np.add.at(sums, labels.astype(int) * classes + said.astype(int), 1)
-        if collective.is_distributed():
-            sums = collective.allreduce(sums, collective.Op.SUM)
+            sums[:-4] = np.bincount(labels.astype(int) * classes + said.astype(int), minlength=classes * classes)
+        sums = _sum(sums)
         found = {**_regression(*sums[-4:]), **_classification(sums[:-4].reshape(classes, classes))}
         if areas:
             grown = curve.positives(predictions, labels, data.get_weight())
@@ -50,6 +59,11 @@ def of(parameters: Hyperparameters) -> Metric:
         return [(name, float(found[name])) for name in parameters.own_metrics]
 
     return metric
+
+
+def _sum(numbers: Any) -> Any:
+    """The sum over all hosts."""
+    return collective.allreduce(numbers, collective.Op.SUM) if collective.is_distributed() else numbers
 
 
 def _regression(rows: float, squares: float, total: float, total_squares: float) -> dict[str, float]:
