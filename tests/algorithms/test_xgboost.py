@@ -522,6 +522,42 @@ def test_training_goes_on_from_the_last_checkpoint_that_all_hosts_have(cluster):
     assert predictions(again)[0] == last + 4
 
 
+STOPPED = """
+import contextlib, io, json, pathlib, re, sys, tempfile
+sys.path.insert(0, "/opt/program")
+import hyperparameters, numpy as np, train, xgboost
+from records import Records
+asked, *tables = json.load(sys.stdin)
+data = [Records("dense", table[:, 1:], table[:, 0]) for table in (np.array(table, "float32") for table in tables)]
+
+def run(start=None, **changes):
+    train.CHECKPOINTS = pathlib.Path(tempfile.mkdtemp())
+    parameters = hyperparameters.parse({name: value for name, value in {**asked, **changes}.items() if value})
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        model = train._boost(parameters, *data, start, leader=True)
+    rounds = len(re.findall(r"\\] \\[\\d+\\]\\t", said.getvalue()))
+    scores = model.predict(xgboost.DMatrix(data[1].features)).tolist()
+    return rounds, model.num_boosted_rounds(), scores, train._latest_checkpoint(None)
+
+whole = run()
+early = run(num_round=str(whole[1] + 4))[-1]
+plain = run(num_round="5", early_stopping_rounds=None)[-1]
+runs = [whole, run(early), run(early, eval_metric="error"), run(plain, num_round="5")]
+print(json.dumps([found[:3] for found in runs]))
+"""
+
+
+def test_early_stopping_goes_on_from_a_checkpoints_best_round(roots, tmp_path):
+    """Interrupted four rounds after the best one, it ends as if it had not been. Another metric has another best round."""
+    asked = {**BINARY, "eval_metric": "logloss", "num_round": "60", "max_depth": "6", "early_stopping_rounds": "10"}
+    whole, resumed, other, plain = roots("xgboost").python(tmp_path / "stopped", STOPPED, [asked, TRAIN[:60], VALIDATION])
+    rounds, kept, scores = whole
+    assert rounds == kept + 10 < 60
+    assert resumed == [6, kept, scores]
+    assert other[1] > kept + 4
+    assert plain[:2] == [0, 5]
+
+
 WORDS = """
 import json, sys
 sys.path.insert(0, "/opt/program")

@@ -35,6 +35,8 @@ _FEW_CELLS = 200_000
 """Rows times features from which two threads train sooner than one. Below, they wait for each other at every step of a tree."""
 _CHECKPOINT = "xgboost-checkpoint"
 _CHECKPOINTS_KEPT = 5
+_WATCHED = "watched_metric"
+"""Models' attribute beside XGBoost's own best_score and best_iteration: the metric that these are of, as it was asked for."""
 _LOSSES = (
     *("gamma-deviance", "gamma-nloglik", "logloss", "mae", "mlogloss", "mphe", "mse", "poisson-nloglik", "quantile", "rmse"),
     "tweedie-nloglik",
@@ -200,6 +202,14 @@ class _EarlyStopping(xgboost.callback.EarlyStopping):
         self._watched = watched
         self._own = parameters.own_metrics
 
+    def before_training(self, model: Any) -> Any:
+        """Go on from a checkpoint's best round, if it is of the metric that is looked at now; a model has neither at first."""
+        model = super().before_training(model)
+        asked = self._watched or ""
+        if model.attr(_WATCHED) != asked:
+            model.set_attr(best_score=None, best_iteration=None, **{_WATCHED: asked})
+        return model
+
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         logged = list(evals_log["validation"])
         name = self._watched if self._watched in logged else [name for name in logged if name not in self._own][-1]
@@ -211,7 +221,16 @@ class _EarlyStopping(xgboost.callback.EarlyStopping):
                 " Give validation data that it is defined for, such as rows of both classes for auc, or another eval_metric"
             )
         self.metric_name = name
+        best = model.attr("best_iteration")
+        if best is not None and not self.stopping_history:
+            scores = [float(model.attr("best_score"))]
+            self.stopping_history, self.best_scores = {"validation": {name: scores[:]}}, {"validation": {name: scores}}
+            self.current_rounds = self.starting_round - 1 - int(best)
         return bool(super().after_iteration(model, epoch, evals_log))
+
+    def after_training(self, model: Any) -> Any:
+        """The best rounds alone. Without any, where a checkpoint had all rounds and was made without early stopping, all."""
+        return model if model.attr("best_iteration") is None else super().after_training(model)
 
 
 class _Monitor(xgboost.callback.TrainingCallback):
