@@ -113,7 +113,7 @@ def test_rules_that_stand_are_only_looked_at(wire: Wire, monkeypatch: pytest.Mon
     firewall.up()
     monkeypatch.setenv("PATH", "/nowhere")
     firewall.up()
-    with pytest.raises(MeshError, match="cannot run nft in namespace"):
+    with pytest.raises(MeshError, match=f"in namespace {one.space}: cannot run nft"):
         Firewall(one.space, [two.address], "eth0").up()
 
 

@@ -7,8 +7,8 @@ import socket
 import subprocess
 
 from ipsec.lab import Wire, run
-from phalanx.ipsec import guard, routing
-from phalanx.ipsec.netlink import Netlink
+from phalanx.ipsec import guard, netns, routing
+from phalanx.linux.netlink import Netlink
 
 PEER = "10.99.0.2"
 FOREIGN = [
@@ -52,12 +52,12 @@ def test_whatever_leads_elsewhere_is_seen_and_mended(wire: Wire) -> None:
 def test_rules_of_a_new_namespace_are_the_kernels_and_nothing_is_done(wire: Wire) -> None:
     one, two = wire.hosts
     before = run("ip", "-n", one.space, "rule")
-    with Netlink.connected(one.space, socket.NETLINK_ROUTE) as kernel:
+    with netns.inside(one.space, lambda: Netlink(socket.NETLINK_ROUTE)) as kernel:
         assert routing.check(one.space, kernel) is None
     guard.up(one.space, [two.address], "eth0")
     assert run("ip", "-n", one.space, "rule") == before
     subprocess.run(["ip", "-n", one.space, "rule", "flush"], check=True)
-    with Netlink.connected(one.space, socket.NETLINK_ROUTE) as kernel:
+    with netns.inside(one.space, lambda: Netlink(socket.NETLINK_ROUTE)) as kernel:
         assert "lacks" in str(routing.check(one.space, kernel))
     guard.up(one.space, [two.address], "eth0")
     assert run("ip", "-n", one.space, "rule") == before

@@ -23,7 +23,7 @@ import pytest
 
 from network.ec2_rules import ESP, ICMP, TCP, UDP, Ec2, Packet
 from network.lab import ALL_IN, ALL_OUT, Instance, Vpc, icmp
-from phalanx.network import namespace, netfilter
+from phalanx.network import conntrack, namespace
 from phalanx.network.model import Rule
 
 GRE, AH, UNASSIGNED = 47, 51, 253
@@ -253,7 +253,7 @@ def observe(wire: Wire, direction: str, kind: str, allowed: str) -> list[Case]:
     ec2 = Ec2(members, dict(wire.vpc.groups))
     wire.hang_up()
     with namespace.entered(wire.vpc.router_namespace):
-        netfilter.forget(target.address)
+        conntrack.forget(target.address)
     wire.vpc.apply()
     cases: list[Case] = []
 

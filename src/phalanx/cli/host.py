@@ -25,9 +25,9 @@ from phalanx.fleet.ray.credentials import Authority, Invitation
 from phalanx.fleet.ray.ledger import File, Ledger
 from phalanx.fleet.ray.membership import Membership
 from phalanx.jobs.shelf import StoreShelf
+from phalanx.linux.signals import Signals
 from phalanx.node import logging
 from phalanx.node.names import Names
-from phalanx.node.signals import Signals
 
 HOST_DATA_DIR = Path("/var/lib/phalanx/host")
 HostDataDir = Annotated[

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from phalanx.ipsec import netns, routing
 from phalanx.ipsec.errors import MeshError
-from phalanx.ipsec.netlink import Netlink
 from phalanx.ipsec.xfrm import DIRECTIONS, NETLINK_XFRM, Key, Policy, Xfrm, key
+from phalanx.linux.netlink import Netlink
 
 PRIORITY = 2**31 - 1
 """Below strongSwan's policies, which lie under 400000: of two policies that match, the lower number wins."""
@@ -90,7 +90,7 @@ def check(name: str, peers: Sequence[str], device: str) -> str | None:
     """None where the guard stands complete; else what is missing. Reads the kernel's tables, changes nothing."""
 
     def look() -> tuple[Xfrm, Netlink, list[str]]:
-        return Xfrm.here(NETLINK_XFRM), Netlink.here(socket.NETLINK_ROUTE), _wrong(device)
+        return Xfrm(NETLINK_XFRM), Netlink(socket.NETLINK_ROUTE), _wrong(device)
 
     try:
         xfrm, routes, off = netns.inside(name, look)

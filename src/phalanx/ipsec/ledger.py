@@ -22,7 +22,6 @@ from typing import Any
 
 from phalanx.ipsec import guard
 from phalanx.ipsec.daemon import IKE, Daemon
-from phalanx.ipsec.netlink import attributes, messages
 from phalanx.ipsec.plane import Totals
 from phalanx.ipsec.xfrm import (
     DELSA,
@@ -36,6 +35,7 @@ from phalanx.ipsec.xfrm import (
     parse_state,
 )
 from phalanx.linux import files
+from phalanx.linux.netlink import attributes, messages
 
 FILE = "ledger.json"
 EARLIER = "ledger.earlier.json"

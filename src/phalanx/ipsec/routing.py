@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from phalanx.ipsec import netns
-from phalanx.ipsec.netlink import CREATE, Netlink, attributes
+from phalanx.linux.netlink import CREATE, Netlink, attributes
 
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _DELROUTE, _GETROUTE = 25, 26
@@ -59,7 +59,7 @@ def check(space: str, kernel: Netlink) -> str | None:
 
 def restore(space: str) -> None:
     """Have the kernel's own IPv4 routing rules, and no others. Raises OSError."""
-    with Netlink.connected(space, socket.NETLINK_ROUTE) as kernel:
+    with netns.inside(space, _tables) as kernel:
         others, missing = _compared(kernel)
         for priority, table in missing.items():
             numbers = struct.pack("=HHIHHI", 8, _FRA_PRIORITY, priority, 8, _FRA_TABLE, table)
@@ -84,9 +84,13 @@ def straighten(space: str, peers: Sequence[str], device: str) -> None:
     index, routes = _read(space, device)
     strange = {route.body for peer in peers for route in _deciding(routes, peer) if not (route.plain and route.oif == index)}
     if strange:
-        with Netlink.connected(space, socket.NETLINK_ROUTE) as kernel:
+        with netns.inside(space, _tables) as kernel:
             for body in strange:
                 kernel.do(_DELROUTE, body)
+
+
+def _tables() -> Netlink:
+    return Netlink(socket.NETLINK_ROUTE)
 
 
 _Routes = dict[int, dict[bytes, list[_Route]]]
@@ -109,7 +113,7 @@ def _read(space: str, device: str) -> tuple[int, _Routes]:
             index = socket.if_nametoindex(device)
         except OSError:
             index = _NONE
-        return Netlink.here(socket.NETLINK_ROUTE), index
+        return _tables(), index
 
     found: _Routes = {}
     kernel, index = netns.inside(space, look)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from phalanx.ipsec.netlink import CREATE, Netlink, attribute, attributes
+from phalanx.ipsec import netns
+from phalanx.linux.netlink import CREATE, Netlink, attribute, attributes
 
 NETLINK_XFRM = 6
 
@@ -93,7 +94,7 @@ class Xfrm(Netlink):
     @classmethod
     def kernel(cls, space: str) -> Self:
         """The kernel's tables of a network namespace."""
-        return cls.connected(space, NETLINK_XFRM)
+        return netns.inside(space, lambda: cls(NETLINK_XFRM))
 
     def put(self, policy: Policy) -> None:
         """Install the policy, or replace the one with the same selector and direction."""

@@ -1,1 +1,1 @@
-"""What several rooms need of Linux, and of no other room: files put in their place. Knows nothing of Phalanx."""
+"""What several rooms need of Linux, and of no other room: files, netlink, nftables, signals. Knows nothing of Phalanx."""

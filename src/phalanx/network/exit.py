@@ -14,6 +14,8 @@ from contextlib import ExitStack, closing, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from phalanx.linux import nft
+from phalanx.linux.nft import NftError
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import EXIT
@@ -67,7 +69,7 @@ class Exit:
                 self._router.lead_out(self._name)
                 return
             self._end()
-            self._nft()
+            self._load()
             self._router.lead_out(self._name)
             self._start(s3)
 
@@ -132,11 +134,9 @@ class Exit:
             self._process.wait()
             self._process = None
 
-    def _nft(self) -> None:
+    def _load(self) -> None:
         with namespace.entered(self._name):
             try:
-                done = subprocess.run(["nft", "-f", "-"], input=_RULES, capture_output=True, text=True, check=False, timeout=30)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise NetworkError(f"cannot run nft in {self._name}: {error}; is the package nftables installed?") from error
-        if done.returncode != 0:
-            raise NetworkError(f"nft failed in {self._name}: {done.stderr.strip()}")
+                nft.load(_RULES)
+            except NftError as error:
+                raise NetworkError(f"cannot load the rules of {self._name}: {error}") from error

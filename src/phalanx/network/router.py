@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -17,7 +16,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NUD_PERMANENT
 
-from phalanx.network import namespace, netfilter, tunnel
+from phalanx.linux import nft
+from phalanx.linux.nft import NftError
+from phalanx.network import conntrack, namespace, tunnel
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import EXIT, INTERFACE, Eni, GuardCounters, Overlay, VpcState
 from phalanx.network.ruleset import BASE_CHAINS, FLOWS, GUARD_COUNTERS, TABLE, counter, device, ruleset
@@ -29,10 +30,8 @@ GATEWAY = "169.254.1.1"
 _FORWARD = "net/ipv4/ip_forward"
 _ONLINK = 4  # RTNH_F_ONLINK, linux/rtnetlink.h
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
-_NFT_SECONDS = 30
 _UP_SECONDS = 10
 _UP_POLL_SECONDS = 0.005
-_ATTEMPTS = 3
 
 _SYSCTLS = {
     # Strict reverse path: a second lock against spoofed sources, independent of nftables.
@@ -96,7 +95,7 @@ class Router:
             if self._applied is None or not self.applied(state) or not namespace.exists(self._name):
                 return False
             with namespace.entered(self._name):
-                return netfilter.generation() == self._applied[1] and Path("/proc/sys", _FORWARD).read_text() == "1\n"
+                return nft.generation() == self._applied[1] and Path("/proc/sys", _FORWARD).read_text() == "1\n"
 
     def applied(self, state: VpcState) -> bool:
         """Whether this object's last `apply` was of `state` and succeeded, whatever has become of it since."""
@@ -159,7 +158,7 @@ class Router:
     def forget(self, address: str) -> None:
         """Drop what connection tracking knows of an address."""
         with self._lock, _explained(f"cannot forget {address}"), namespace.entered(self._name):
-            netfilter.forget(address)
+            conntrack.forget(address)
 
     def detach(self, eni_id: str) -> None:
         """Take an ENI away, at both ends. Idempotent."""
@@ -204,7 +203,7 @@ class Router:
         try:
             with namespace.entered(self._name), IPRoute() as netlink:
                 # The last owner of this address may have left connections that its rules had let in.
-                netfilter.forget(eni.address)
+                conntrack.forget(eni.address)
                 netlink.link(
                     "add",
                     ifname=device(eni.id),
@@ -232,32 +231,16 @@ class Router:
 
     def _load(self, text: str, keep: Collection[str]) -> int:
         """Replace the ruleset in one transaction, but for the counters and sets to keep; the generation that this made."""
-        for _ in range(_ATTEMPTS):
-            before = netfilter.generation()
-            self._nft(["-f", "-"], _removal(self._objects(), keep) + text)
-            after = netfilter.generation()
-            # Anything else means that somebody changed the ruleset in between, so that it may not be what was asked.
-            if after == before + 1 or (after == 1 and before == 2**32 - 1):
-                return after
-        raise NetworkError(f"something keeps changing the nftables ruleset of {self._name}: find and stop it (`nft monitor`)")
+        with _explained(f"cannot load the rules of {self._name}"):
+            return nft.enforce(lambda: _removal(self._objects(), keep) + text)
 
     def _stands(self, objects: list[tuple[str, Any]]) -> bool:
         return len([item for kind, item in objects if kind == "chain" and _is_base(item)]) == len(BASE_CHAINS)
 
     def _objects(self, what: str = "ruleset") -> list[tuple[str, Any]]:
-        listed = json.loads(self._nft(["--json", "--terse", "list", what]))["nftables"]
+        with _explained(f"cannot list the {what} of {self._name}"):
+            listed = json.loads(nft.run("--json", "--terse", "list", what))["nftables"]
         return [next(iter(entry.items())) for entry in listed]
-
-    def _nft(self, arguments: list[str], text: str = "") -> str:
-        try:
-            done = subprocess.run(
-                ["nft", *arguments], input=text, capture_output=True, text=True, check=False, timeout=_NFT_SECONDS
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NetworkError(f"cannot run nft in {self._name}: {error}; is the package nftables installed?") from error
-        if done.returncode != 0:
-            raise NetworkError(f"nft {' '.join(arguments)} failed in {self._name}: {done.stderr.strip()}")
-        return done.stdout
 
 
 def _removal(objects: list[tuple[str, Any]], keep: Collection[str]) -> str:
@@ -321,5 +304,5 @@ def _add(call: Any, **arguments: Any) -> None:
 def _explained(what: str) -> Iterator[None]:
     try:
         yield
-    except (NetlinkError, OSError) as error:
+    except (NetlinkError, NftError, OSError) as error:
         raise NetworkError(f"{what}: {error}") from error

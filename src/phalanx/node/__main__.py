@@ -13,11 +13,11 @@ from pathlib import Path
 
 import structlog
 
+from phalanx.linux.signals import Signals
 from phalanx.node import logging, memory
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.names import Names
 from phalanx.node.protocol import LINE_LIMIT, LineServer, answer
-from phalanx.node.signals import Signals
 from phalanx.node.terms import Terms
 
 log = structlog.get_logger()

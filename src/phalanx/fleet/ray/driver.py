@@ -29,11 +29,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phalanx.fleet.ray.runtime import HOST, HOST_PORTS, NAMESPACE, PORTS, SOCKET, Runtime, directory
 from phalanx.linux import files
+from phalanx.linux.signals import Signals
 from phalanx.node import logging, protocol
 from phalanx.node.depot import Certificates, Depot
 from phalanx.node.messages import Offer, encode
 from phalanx.node.names import Names
-from phalanx.node.signals import Signals
 
 LOOK_SECONDS = 0.5
 """How often Ray is asked which hosts there are."""

@@ -19,6 +19,7 @@ from phalanx.ipsec.engine.dispatch import Dispatcher
 from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.engine.process import CONTROL_SOCKET, LOCK, READY, XFRM_SOCKET
 from phalanx.ipsec.engine.tables import Tables
+from phalanx.linux.signals import Signals
 
 BATCH_BYTES = 512 * 1024
 """What the engine takes from the network at once, at most: what a core's cache holds, so that it is still there when opened."""
@@ -41,20 +42,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mtu", type=int)
     parser.add_argument("--ready", type=int, required=True, help="descriptor that is told when the engine is ready, or why not")
     return parser.parse_args()
-
-
-def _ends() -> int:
-    """A descriptor that can be read from once the process has been told to end.
-
-    The signal itself writes (signal.set_wakeup_fd): a handler in Python runs only between two steps of the main thread, and one
-    that is just about to wait would wait on.
-    """
-    ends, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    return ends
 
 
 def _open(arguments: argparse.Namespace) -> server.Server:
@@ -87,7 +74,8 @@ def _open(arguments: argparse.Namespace) -> server.Server:
     names = ("address", "device", "tun", "aead", "udp_port", "mtu")
     settings = {"peers": arguments.peer, **{name: getattr(arguments, name) for name in names}}
     dispatcher = Dispatcher(Tables(arguments.address, core))
-    serving = server.Server(dispatcher, core, xfrm, control, event, _ends(), settings, _log)
+    ends = Signals(signal.SIGTERM, signal.SIGINT).fileno()
+    serving = server.Server(dispatcher, core, xfrm, control, event, ends, settings, _log)
     sandbox.drop_privileges()
     core.run(
         Wiring(

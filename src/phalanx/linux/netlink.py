@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -11,35 +10,31 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from phalanx.ipsec import netns
-
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: len, type, flags, seq, pid."""
 
+_SECONDS = 10
+"""For how long an answer is waited for, which the kernel gives at once: one that is lost is an error, and nobody hangs."""
+
+NETLINK_NETFILTER = 12
 CREATE = 0x400
 """NLM_F_CREATE."""
 
 
 class Netlink:
-    """A connection that speaks netlink. Raises OSError with the errno that the other side gave."""
+    """A connection to the kernel's tables of one family (NETLINK_…) in the network namespace that the thread is in, for good.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
+    All methods raise OSError with the errno that the kernel gave.
+    """
+
+    def __init__(self, family: int) -> None:
+        """Raises OSError."""
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
+        self._socket.settimeout(_SECONDS)
+        self._socket.connect((0, 0))
         self._sequence = 0
-
-    @classmethod
-    def connected(cls, space: str, family: int) -> Self:
-        """To the kernel's tables of that family (NETLINK_…) in a network namespace."""
-        return netns.inside(space, lambda: cls.here(family))
-
-    @classmethod
-    def here(cls, family: int) -> Self:
-        """To the kernel's tables of that family (NETLINK_…) in the network namespace that the thread is in."""
-        connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
-        connection.connect((0, 0))
-        return cls(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -70,10 +65,7 @@ class Netlink:
 
     def _replies(self) -> Iterator[tuple[int, bytes]]:
         while True:
-            data = self._socket.recv(1 << 18)
-            if not data:
-                raise ConnectionResetError(errno.ECONNRESET, "the other side closed the connection")
-            for kind, sequence, body in messages(data):
+            for kind, sequence, body in messages(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
                     continue
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import select, signal, threading
-from phalanx.node.signals import Signals
+from phalanx.linux.signals import Signals
 
 def tell():
     # This thread runs no handlers, and the one that does is not interrupted: it is about to wait, or waits already.
