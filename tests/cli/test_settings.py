@@ -11,10 +11,11 @@ import boto3
 import pytest
 import typer
 import yaml
+from botocore.exceptions import EndpointConnectionError
 from botocore.utils import get_environ_proxies
 from typer.testing import CliRunner
 
-from phalanx.cli.env import access, env, variables
+from phalanx.cli.env import access, client, env, variables
 from phalanx.cli.main import app
 from phalanx.cli.settings import AdminKey, Endpoints, foreign, make_private
 from phalanx.cli.stored import database_url
@@ -74,6 +75,13 @@ def test_env_wins_over_what_the_shell_holds(data_dir, monkeypatch, tmp_path, ser
     assert session.get_credentials().token is None
     assert get_environ_proxies("http://127.0.0.1:1/") == {}
     assert variables(data_dir)["no_proxy"] == "example.org,127.0.0.1"  # as in a shell that is given it twice
+
+
+def test_commands_ask_the_service_whatever_the_shell_says(data_dir, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    monkeypatch.setenv("http_proxy", "http://192.0.2.2:3128")
+    with pytest.raises(EndpointConnectionError):  # at the service's address, where none listens
+        client(data_dir, "sagemaker").list_training_jobs()
 
 
 def test_env_keeps_what_the_hosts_administrator_has_configured(data_dir, tmp_path, monkeypatch):
@@ -181,6 +189,15 @@ def test_a_taken_port_is_told_at_once(tmp_path):
         )
     assert shown.returncode == 1
     assert f"port {port}" in shown.stderr
+
+
+@pytest.mark.parametrize(("host", "words"), [("192.0.2.1", "--host ADDRESS"), ("127.0.0.1", "--port N")])
+def test_an_address_that_cannot_be_had_is_told(tmp_path, host, words):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        command = ["serve", "--host", host, "--port", str(other.getsockname()[1]), "--data-dir", str(tmp_path)]
+        said = CliRunner().invoke(app, command)
+    assert said.exit_code == 1
+    assert f"Choose another: {words}" in said.output
 
 
 def test_a_port_that_another_takes_in_the_same_moment_is_told(tmp_path):

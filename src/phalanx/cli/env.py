@@ -101,18 +101,21 @@ def access(data_dir: Path) -> dict[str, str]:
 
 
 def client(data_dir: Path, service: str) -> Any:
-    """The administrator's client of one of a service's AWS services (botocore)."""
+    """The administrator's client of one of a service's AWS services (botocore), whatever the shell says of AWS and proxies."""
     # `phalanx env` is in people's shells, and has no use for it.
-    import botocore.session
+    from botocore.config import Config
+
+    from phalanx.data.objects import unconfigured
 
     environ = access(data_dir)
-    return botocore.session.get_session().create_client(
+    return unconfigured().create_client(
         service,
         region_name=environ["AWS_REGION"],
         endpoint_url=environ["AWS_ENDPOINT_URL_S3" if service == "s3" else "AWS_ENDPOINT_URL"],
         aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
         verify=environ.get("AWS_CA_BUNDLE"),
+        config=Config(proxies={}),
     )
 
 

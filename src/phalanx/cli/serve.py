@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import math
@@ -255,7 +256,8 @@ def serve(
     try:
         listener = bind(host, port)
     except OSError as error:
-        fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: --port N")
+        other = "--port N" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host ADDRESS, one of this host's"
+        fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: {other}")
     # Until there is a server to tell, a stop in the middle of the start unwinds what stands so far. `stop` says it again then:
     # what is raised while Python destroys an object is lost.
     stop: list[int] = []
