@@ -9,7 +9,7 @@ from phalanx.linux.netlink import NETLINK_NETFILTER, Netlink, attribute, attribu
 
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2  # linux/netfilter/nfnetlink_conntrack.h: subsystem << 8 | message
 _TUPLE_ORIG, _TUPLE_IP, _ID = 1, 1, 12
-_NESTED = 0x8000
+_NESTED, _KIND = 0x8000, 0x3FFF  # NLA_F_NESTED, NLA_TYPE_MASK of linux/netlink.h
 _HEAD = struct.pack("=BBH", socket.AF_INET, 0, 0)
 """struct nfgenmsg: family, version, resource."""
 
@@ -32,4 +32,4 @@ def forget(address: str) -> None:
 
 
 def _named(data: bytes) -> dict[int, bytes]:
-    return {kind & ~_NESTED: value for kind, value in attributes(data)}
+    return {kind & _KIND: value for kind, value in attributes(data)}
