@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
+from phalanx.services.s3.document import DECLARATION, compose, elements
 from phalanx.wire.errors import AwsError
 from phalanx.wire.serializer import xml_text
+from phalanx.wire.service import Members
 
-LISTINGS = frozenset({"ListObjects", "ListObjectsV2"})
 _BUCKET = re.compile(rb"<Bucket>\s*<Name>([^<]+)</Name>.*?</Bucket>", re.DOTALL)
 _ETAG = re.compile(rb"<ETag>([^<&\"]*)</ETag>")
 _OF_ONE = re.compile(rb"\s*<(Contents|CommonPrefixes|KeyCount|NextContinuationToken|NextMarker)>.*?</\1>", re.DOTALL)
@@ -34,7 +36,7 @@ _MESSAGES = {
 """In AWS's words ("Error responses" in the S3 API reference), but for what nothing else than a part sent again comes to."""
 
 
-NO_TAGS = b'<?xml version="1.0" encoding="UTF-8"?>\n<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet></TagSet></Tagging>'
+NO_TAGS = compose("Tagging", "<TagSet></TagSet>")
 """GetObjectTagging's answer."""
 
 
@@ -70,6 +72,12 @@ def error(status: int, answer: bytes) -> AwsError:
     return AwsError(code, _MESSAGES.get(code, "The S3 server refuses the request."), status)
 
 
+def fault(error: AwsError, request_id: str) -> bytes:
+    """An error's document, which has no namespace."""
+    told = {"Code": error.code, "Message": error.message, "RequestId": request_id, "HostId": request_id}
+    return f"{DECLARATION}<Error>{elements(told)}</Error>".encode()
+
+
 def begun(answer: bytes) -> bytes:
     """CreateMultipartUpload's answer, by the name that clients look for."""
     return answer.replace(b"InitiateMultipartUpload>", b"InitiateMultipartUploadResult>")
@@ -77,27 +85,28 @@ def begun(answer: bytes) -> bytes:
 
 def completed(location: str, bucket: str, key: str, etag: str) -> bytes:
     """CompleteMultipartUpload's answer; `location` is the object's URL."""
-    members = {"Location": location, "Bucket": bucket, "Key": key, "ETag": etag}
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<CompleteMultipartUploadResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        + "".join(f"<{name}>{xml_text(value)}</{name}>" for name, value in members.items())
-        + "</CompleteMultipartUploadResult>"
-    ).encode()
+    told = {"Location": location, "Bucket": bucket, "Key": key, "ETag": etag}
+    return compose("CompleteMultipartUploadResult", elements(told))
 
 
 def copied(operation: str, etag: str, modified: str) -> bytes:
     """CopyObject's and UploadPartCopy's answer; `modified` is an ISO 8601 time."""
     root = "CopyObjectResult" if operation == "CopyObject" else "CopyPartResult"
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<LastModified>{xml_text(modified)}</LastModified><ETag>{xml_text(etag)}</ETag></{root}>"
-    ).encode()
+    return compose(root, elements({"LastModified": modified, "ETag": etag}))
 
 
 def location(region: str) -> bytes:
     """GetBucketLocation's answer; us-east-1 is the region that has no name there."""
-    name = "" if region == "us-east-1" else region
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{name}</LocationConstraint>'
-    ).encode()
+    return compose("LocationConstraint", "" if region == "us-east-1" else region)
+
+
+REWRITTEN: Mapping[str, Callable[[bytes, Members, str], bytes]] = {
+    "ListBuckets": lambda answer, members, _: buckets(
+        answer, members["BucketPrefix"], members["ContinuationToken"], members["MaxBuckets"]
+    ),
+    "ListObjects": lambda answer, members, _: listing("ListObjects", answer, members.get("MaxKeys")),
+    "ListObjectsV2": lambda answer, members, _: listing("ListObjectsV2", answer, members.get("MaxKeys")),
+    "CreateMultipartUpload": lambda answer, _members, _: begun(answer),
+    "GetBucketLocation": lambda _answer, _members, region: location(region),
+}
+"""By operation, what is made of the server's answer, of the request's members and of the region."""

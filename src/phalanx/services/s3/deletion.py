@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from phalanx.services.s3.document import MALFORMED, local, root
+from phalanx.services.s3.document import MALFORMED, compose, elements, local, root
 from phalanx.wire.errors import AwsError
-from phalanx.wire.serializer import xml_text
 
-LONGEST = 4 << 20
-"""Bytes of a document: a thousand keys of a kilobyte, each byte of which may be escaped."""
 _MOST = 1000
-_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,7 @@ def read(document: bytes) -> Deletion:
 
 def write(keys: Iterable[str]) -> bytes:
     """The request for those keys."""
-    objects = "".join(f"<Object><Key>{xml_text(key)}</Key></Object>" for key in keys)
-    return f'<Delete xmlns="{_NAMESPACE}">{objects}</Delete>'.encode()
+    return compose("Delete", "".join(f"<Object>{elements({'Key': key})}</Object>" for key in keys))
 
 
 def failures(document: bytes) -> dict[str, tuple[str, str]] | None:
@@ -74,14 +69,11 @@ def failures(document: bytes) -> dict[str, tuple[str, str]] | None:
 
 def answer(deletion: Deletion, failed: Mapping[str, tuple[str, str]]) -> bytes:
     """How it went: all is deleted that has not failed."""
-    out = [f'<?xml version="1.0" encoding="UTF-8"?>\n<DeleteResult xmlns="{_NAMESPACE}">']
+    out = []
     for key in deletion.keys:
         if key in failed:
             code, message = failed[key]
-            out.append(
-                f"<Error><Key>{xml_text(key)}</Key><Code>{xml_text(code)}</Code><Message>{xml_text(message)}</Message></Error>"
-            )
+            out.append(f"<Error>{elements({'Key': key, 'Code': code, 'Message': message})}</Error>")
         elif not deletion.quiet:
-            out.append(f"<Deleted><Key>{xml_text(key)}</Key></Deleted>")
-    out.append("</DeleteResult>")
-    return "".join(out).encode()
+            out.append(f"<Deleted>{elements({'Key': key})}</Deleted>")
+    return compose("DeleteResult", "".join(out))

@@ -1,12 +1,15 @@
-"""XML documents in requests of S3."""
+"""S3's XML documents."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from phalanx.wire.errors import AwsError
+from phalanx.wire.serializer import xml_text
 
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 MALFORMED = AwsError(
     "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
 )
@@ -30,6 +33,16 @@ def root(document: bytes) -> ElementTree.Element | None:
         return builder.close()
     except (expat.ExpatError, AwsError, AssertionError, ValueError, LookupError):
         return None
+
+
+def compose(root: str, content: str) -> bytes:
+    """A document of S3's namespace; `content` is the XML in its root."""
+    return f'{DECLARATION}<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{content}</{root}>'.encode()
+
+
+def elements(texts: Mapping[str, str]) -> str:
+    """An element for each text, by its name."""
+    return "".join(f"<{name}>{xml_text(text)}</{name}>" for name, text in texts.items())
 
 
 def local(element: ElementTree.Element) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from phalanx.services.s3.document import MALFORMED, local, root
+from phalanx.services.s3.document import MALFORMED, compose, elements, local, root
 from phalanx.wire.errors import AwsError
-from phalanx.wire.serializer import xml_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,8 @@ def read(document: bytes) -> dict[int, str]:
 
 def write(named: Mapping[int, str]) -> bytes:
     """The request for those parts."""
-    parts = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{xml_text(etag)}</ETag></Part>" for number, etag in named.items()
-    )
-    return f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+    parts = (elements({"PartNumber": str(number), "ETag": etag}) for number, etag in named.items())
+    return compose("CompleteMultipartUpload", "".join(f"<Part>{part}</Part>" for part in parts))
 
 
 def listed(answer: bytes) -> tuple[dict[int, Part], str | None]:

@@ -22,7 +22,6 @@ from phalanx.services.s3.payload import Payload
 from phalanx.services.s3.refusals import AWAY, refusal
 from phalanx.services.s3.request import WRITING, Request, Source, possible, target
 from phalanx.wire.errors import AwsError, Denied
-from phalanx.wire.serializer import xml_text
 from phalanx.wire.service import Client
 from phalanx.wire.sigv4 import HttpRequest, Refused
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 BYTES = Counter("phalanx_s3_bytes", "Bytes of objects that were taken in and given out.", ["direction"])
 
 _SMALL = 4 << 20
-"""Bytes of a body that is a document."""
+"""Bytes of a body that is a document: a thousand keys of a kilobyte, whose bytes may be escaped."""
 _PASSED = frozenset(
     {
         b"accept-ranges",
@@ -98,36 +97,42 @@ class Turn:
         request = known.request
         payload = Payload(self._http.headers, known.stated, known.claim, known.secret)
         if request.impossible:
-            if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "if-match" in request.conditions:
-                raise _NO_KEY
-            if request.operation == "DeleteObject":
-                if request.folder:
-                    await self._gateway.folders.remove(request.members["Bucket"], request.folder)
-                await self._say(204, b"")
-                return
-            if request.operation == "PutObject" and request.folder and payload.length == 0:
-                await self._document(payload)
-                await self._mark(request)
-                return
+            await self._answer_impossible(request, payload)
+        elif request.operation == "DeleteObjects":
+            await self._delete(known, await self._document(payload))
+        elif request.operation == "GetObjectTagging":
+            await self._document(payload)
+            await self._tell_tags(known)
+        elif request.operation == "DeleteObject" or request.operation in WRITING:
+            await self._change(known, payload)
+        else:
+            if request.operation == "DeleteBucket":
+                await self._gateway.folders.clear(request.members["Bucket"])
+            await self._ask(known, payload)
+
+    async def _answer_impossible(self, request: Request, payload: Payload) -> None:
+        """Answer a request about a key that no object can have here."""
+        if request.operation in ("GetObject", "HeadObject", "GetObjectTagging") or "if-match" in request.conditions:
+            raise _NO_KEY
+        if request.operation == "DeleteObject":
+            if request.folder:
+                await self._gateway.folders.remove(request.members["Bucket"], request.folder)
+            await self._say(204, b"")
+        elif request.operation == "PutObject" and request.folder and payload.length == 0:
+            await self._document(payload)
+            await self._mark(request)
+        else:
             raise AwsError(
                 "NotImplemented",
                 "Keys whose parts between slashes are empty, . or .. are not implemented here, but for an empty object with one"
                 " slash at the end of its key, which is a folder.",
                 501,
             )
-        if request.operation == "DeleteObjects":
-            await self._delete(known, await self._document(payload))
-            return
-        if request.operation == "GetObjectTagging":
-            await self._document(payload)
-            await self._tell_tags(known)
-            return
-        bucket, key, folders = request.members.get("Bucket", ""), request.members.get("Key", ""), self._gateway.folders
-        if request.operation == "DeleteBucket":
-            await folders.clear(bucket)
-        if request.operation not in WRITING and request.operation != "DeleteObject":
-            await self._ask(known, payload)
-            return
+
+    async def _change(self, known: Known, payload: Payload) -> None:
+        """Write or delete an object, or a part of one, if folders and conditions allow it."""
+        request, folders = known.request, self._gateway.folders
+        bucket, key = request.members["Bucket"], request.members["Key"]
         with folders.held(bucket, [key], alone=bool(request.conditions)):
             if request.conditions:
                 await self._meet(known)
@@ -152,9 +157,7 @@ class Turn:
                 raise answers.error(404, b"<Code>NoSuchBucket</Code>")
         with folders.held(bucket, [request.members["Key"]]):
             await folders.make(bucket, request.folder)
-        headers = [(b"content-length", b"0"), (b"etag", _ETAG_OF_NOTHING), *self._stated()]
-        await self._start(200, headers)
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._say(200, b"", headers=[(b"etag", _ETAG_OF_NOTHING), *self._stated()])
 
     async def _ask(self, known: Known, payload: Payload) -> None:
         """Have the server do it, and answer what it answers."""
@@ -188,16 +191,9 @@ class Turn:
             await self._conceal(known)
         if exchange.status >= 400 and self._http.method != "HEAD":
             raise answers.error(exchange.status, await exchange.whole())
-        if exchange.status == 200 and request.operation in answers.LISTINGS:
-            listed = answers.listing(request.operation, await exchange.whole(), request.members.get("MaxKeys"))
-            await self._say(200, listed)
-        elif exchange.status == 200 and request.operation == "ListBuckets":
-            wanted = (request.members[name] for name in ("BucketPrefix", "ContinuationToken", "MaxBuckets"))
-            await self._say(200, answers.buckets(await exchange.whole(), *wanted))
-        elif exchange.status == 200 and request.operation == "CreateMultipartUpload":
-            await self._say(200, answers.begun(await exchange.whole()))
-        elif exchange.status == 200 and request.operation == "GetBucketLocation":
-            await self._say(200, answers.location(self._gateway.region))
+        rewrite = answers.REWRITTEN.get(request.operation)
+        if exchange.status == 200 and rewrite is not None:
+            await self._say(200, rewrite(await exchange.whole(), request.members, self._gateway.region))
         elif reading and exchange.status in (200, 206):
             await self._give(known, exchange)
         else:
@@ -294,8 +290,8 @@ class Turn:
         if outcome == 412:
             raise _UNMET
         if outcome == 304:
-            await self._start(304, [(name, value) for name, value in exchange.headers if name in (b"etag", b"last-modified")])
-            await self._send({"type": "http.response.body", "body": b""})
+            kept = [header for header in exchange.headers if header[0] in (b"etag", b"last-modified")]
+            await self._say(304, b"", headers=kept)
             return
         described = self._description(known.request.members["Bucket"], known.request.members["Key"], exchange)
         if not any(name == b"content-type" for name, _ in described):
@@ -385,11 +381,11 @@ class Turn:
         """The checksums that the client stated, as the answer repeats them."""
         return [(name.encode(), value.encode("latin-1")) for name, value in self._checksums.items()]
 
-    async def _say(self, status: int, body: bytes, code: str = "") -> None:
-        headers = [(b"content-length", str(len(body)).encode())] if status != 204 else []
-        if body:
-            headers.append((b"content-type", b"application/xml"))
-        await self._start(status, headers, code)
+    async def _say(self, status: int, body: bytes, code: str = "", headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer with a document, or with nothing but headers."""
+        length = [] if status in (204, 304) else [(b"content-length", str(len(body)).encode())]
+        kind = [(b"content-type", b"application/xml")] if body else []
+        await self._start(status, [*length, *kind, *headers], code)
         await self._send({"type": "http.response.body", "body": body})
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]], code: str = "") -> None:
@@ -407,13 +403,8 @@ class Turn:
         if self._started:
             # The answer breaks off, which is all that can be said now.
             return
-        body = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
-            f"<Error><Code>{xml_text(error.code)}</Code><Message>{xml_text(error.message)}</Message>"
-            f"<RequestId>{self._request_id}</RequestId><HostId>{self._request_id}</HostId></Error>"
-        )
         try:
-            await self._say(error.status, body.encode(), error.code)
+            await self._say(error.status, answers.fault(error, self._request_id), error.code)
         except Disconnected:
             return
         except self._gateway.unavailable:
