@@ -13,6 +13,7 @@ import pytest
 
 from phalanx.algorithms import catalog
 from phalanx.cli.settings import IMAGES
+from phalanx.runtime.builder import Builder
 from phalanx.runtime.images import Images
 
 NETWORK = "10.213.0."
@@ -28,7 +29,7 @@ class Root:
     """The file system of a built-in image, as root of processes."""
 
     def __init__(self, store, algorithm):
-        image = store.layers(store.build(f"phalanx/{algorithm.name}", algorithm.contexts, print))
+        image = store.layers(Builder(store).build(f"phalanx/{algorithm.name}", algorithm.contexts, print))
         self.layers = ":".join(map(str, image.layers))
         self.environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", **image.env}
         self.program = [*image.entrypoint, *image.cmd]

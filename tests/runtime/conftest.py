@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from runtime_harness import CACHE, CONTEXT, IMAGE, Service
 
+from phalanx.runtime.builder import Builder
 from phalanx.runtime.images import Images
 
 
 @pytest.fixture(scope="session")
 def images() -> Images:
     store = Images(CACHE / "store", CACHE / "run")
-    store.tag(store.build(IMAGE, (CONTEXT,), print), IMAGE)
+    store.tag(Builder(store).build(IMAGE, (CONTEXT,), print), IMAGE)
     return store
 
 

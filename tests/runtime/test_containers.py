@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from runtime_harness import CACHE, CONTEXT, IMAGE, Service, until
 
+from phalanx.runtime.builder import Builder
 from phalanx.runtime.containers import ContainerError, Containers, ProgramError
 from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, IdRange, Limits
 from phalanx.runtime.podman import ImageError
@@ -526,7 +527,7 @@ def test_what_an_image_has_in_opt_ml_is_there(service: Service, tmp_path: Path) 
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "script.py").write_text("print('baked in')")
     (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\nCOPY code /opt/ml/code\n")
-    service.images.build_directory("phalanx-test-own", tmp_path, IdRange(), print)
+    Builder(service.images).build_directory("phalanx-test-own", tmp_path, IdRange(), print)
     try:
         code = "exec(open('/opt/ml/code/script.py').read()); open('/opt/ml/code/made', 'w')"
         assert service.run(code, image="phalanx-test-own")[1] == "baked in\n"
@@ -554,7 +555,7 @@ def test_links_in_an_images_opt_ml_lead_to_nothing_of_the_host(service: Service,
         f" && ln -s {outside}/secret /opt/ml/secret && ln -s {outside} /opt/ml/deep/out && chmod 4755 /opt/ml/f0\n"
     )
     (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\n{script}")
-    service.images.build_directory("phalanx-test-own", tmp_path, IdRange(), print)
+    Builder(service.images).build_directory("phalanx-test-own", tmp_path, IdRange(), print)
     # What a launcher left that was killed, and a container changed.
     (service.disk / "one").mkdir()
     (service.disk / "one" / ".adopting").symlink_to(outside)

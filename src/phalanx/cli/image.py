@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from phalanx.algorithms import catalog
 from phalanx.cli import terminal
 from phalanx.cli.settings import IMAGES, fail
+from phalanx.runtime.builder import Builder
 from phalanx.runtime.images import Images
 from phalanx.runtime.model import IdRange
 from phalanx.runtime.podman import ImageError
@@ -53,7 +54,7 @@ def build(
                 if parent in known:
                     _build_known(store, parent)
         called = tag or directory.name.lower()
-        _run(called, partial(store.build_directory, called, directory, IdRange()))
+        _run(called, partial(Builder(store).build_directory, called, directory, IdRange()))
 
 
 @image.command("import")
@@ -101,7 +102,7 @@ def remove(name: Annotated[str, typer.Argument(help="Name of an image.")]) -> No
 def _build_known(store: Images, name: str) -> None:
     algorithm = next(algorithm for algorithm in catalog.ALGORITHMS if algorithm.name == name)
     called = f"phalanx/{name}"
-    _run(called, lambda progress: store.tag(store.build(called, algorithm.contexts, progress), called))
+    _run(called, lambda progress: store.tag(Builder(store).build(called, algorithm.contexts, progress), called))
 
 
 def _run(name: str, step: Callable[[Callable[[str], None]], None]) -> None:

@@ -20,7 +20,8 @@ import structlog
 
 from phalanx.algorithms import catalog
 from phalanx.node.messages import Offer
-from phalanx.runtime.images import Images, built
+from phalanx.runtime.builder import built
+from phalanx.runtime.images import Images
 from phalanx.runtime.podman import ImageError
 
 IDLE_SECONDS = 60.0

@@ -43,6 +43,7 @@ from phalanx.node.names import Names
 from phalanx.node.volume import Volume, VolumeError
 from phalanx.node.vpcs import Vpcs
 from phalanx.runtime import cdi
+from phalanx.runtime.builder import Builder
 from phalanx.runtime.cdi import Gpu
 from phalanx.runtime.containers import Containers, ProgramError
 from phalanx.runtime.images import Images
@@ -431,7 +432,7 @@ class Instance:
                 fetching(False)
             return self.spec.offer.id
         if algorithm is not None:
-            return rooms.images.build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
+            return Builder(rooms.images).build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
         if rooms.may_fetch(uri):
             with self._turn_to_fetch(cancelled) as mine:
                 if mine and self.spec.job not in rooms.fetched:
