@@ -25,7 +25,8 @@ export interface Identity {
 }
 
 export interface Clients {
-  region: string;
+  /** The region that the service calls its own, whichever the requests are signed for: the bucket that it made is named by it. */
+  home: string;
   sagemaker: SageMakerClient;
   ec2: EC2Client;
   logs: CloudWatchLogsClient;
@@ -49,6 +50,10 @@ export async function identify(key: Key): Promise<Identity> {
   return { account: answer.Account ?? "", arn: answer.Arn ?? "" };
 }
 
+/** A text as signatures have it in URLs (SigV4's UriEncode): encodeURIComponent leaves more than they do as it is. */
+const escaped = (text: string) =>
+  encodeURIComponent(text).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+
 export function clients(key: Key, settings: Settings): Clients {
   const signer = (service: string, options: object = {}) =>
     new SignatureV4({ service, region: key.region, credentials: common(key).credentials, sha256: Sha256, ...options });
@@ -56,7 +61,7 @@ export function clients(key: Key, settings: Settings): Clients {
   /** Now by the service's clock, which the SDK learns from its answers. */
   const now = () => new Date(Date.now() + sagemaker.config.systemClockOffset);
   return {
-    region: key.region,
+    home: settings.region,
     sagemaker,
     ec2: new EC2Client(common(key)),
     logs: new CloudWatchLogsClient(common(key)),
@@ -90,7 +95,7 @@ export function clients(key: Key, settings: Settings): Clients {
     download: async (s3Uri) => {
       const [, bucket, object] = /^s3:\/\/([^/]+)\/(.+)$/.exec(s3Uri) ?? [];
       const base = new URL(settings.s3);
-      const path = `/${bucket}/${object!.split("/").map(encodeURIComponent).join("/")}`;
+      const path = `/${bucket}/${object!.split("/").map(escaped).join("/")}`;
       const signed = await signer("s3", { uriEscapePath: false, applyChecksum: false }).presign(
         {
           method: "GET",
@@ -102,7 +107,7 @@ export function clients(key: Key, settings: Settings): Clients {
         },
         { expiresIn: DOWNLOAD_SECONDS, signingDate: now() },
       );
-      const query = Object.entries(signed.query ?? {}).map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`);
+      const query = Object.entries(signed.query ?? {}).map(([name, value]) => `${name}=${escaped(String(value))}`);
       return `${base.origin}${path}?${query.join("&")}`;
     },
   };

@@ -101,7 +101,7 @@ export const CHANNEL: Channel = {
   instanceGroups: [],
 };
 
-/** What the form shows at first. `account` and `region` are those of whoever is signed in. */
+/** What the form shows at first. `account` is that of whoever is signed in, `region` the service's own, where its bucket is. */
 export function emptyDraft(account: string, region: string): Draft {
   const algorithm = ALGORITHMS[0]!;
   return {

@@ -29,14 +29,14 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
   const aws = useAws();
   const { account } = useIdentity();
   const notices = useNotices();
-  const [draft, setDraft] = useState<Draft | undefined>(original === undefined ? emptyDraft(account, aws.region) : undefined);
+  const [draft, setDraft] = useState<Draft | undefined>(original === undefined ? emptyDraft(account, aws.home) : undefined);
   useEffect(() => {
     if (original === undefined) return;
     cloned(aws, original, account).then(
       (copy) => setDraft(plain ? { ...copy, encrypt: false, name: `${copy.name.slice(0, 57)}-clear` } : copy),
       (error: unknown) => {
         notices.failed(error);
-        setDraft(emptyDraft(account, aws.region));
+        setDraft(emptyDraft(account, aws.home));
       },
     );
   }, [aws, original]);
@@ -80,5 +80,5 @@ async function cloned(aws: Clients, name: string, account: string): Promise<Draf
     subnets: job.VpcConfig?.Subnets,
     algorithm: job.AlgorithmSpecification?.AlgorithmName,
   });
-  return fromDescription(job, vpc, tags, account, aws.region, resource);
+  return fromDescription(job, vpc, tags, account, aws.home, resource);
 }

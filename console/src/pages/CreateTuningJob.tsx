@@ -68,17 +68,17 @@ export default function CreateTuningJob({ original }: { original?: string }) {
   const aws = useAws();
   const { account } = useIdentity();
   const notices = useNotices();
-  const [form, setForm] = useState<Form | undefined>(original === undefined ? empty(account, aws.region) : undefined);
+  const [form, setForm] = useState<Form | undefined>(original === undefined ? empty(account, aws.home) : undefined);
   useEffect(() => {
     if (original === undefined) return;
     cloned(aws, original, account).then(
       (copy) => {
         if (copy === undefined) notices.failed(new Error(t("tuning.several")));
-        setForm(copy ?? empty(account, aws.region));
+        setForm(copy ?? empty(account, aws.home));
       },
       (error: unknown) => {
         notices.failed(error);
-        setForm(empty(account, aws.region));
+        setForm(empty(account, aws.home));
       },
     );
   }, [aws, original]);
@@ -142,7 +142,7 @@ async function cloned(aws: Clients, name: string, account: string): Promise<Form
     subnets: definition.VpcConfig?.Subnets,
     algorithm: definition.AlgorithmSpecification?.AlgorithmName,
   });
-  return fromTuning(job, vpc, tags, account, aws.region, resource);
+  return fromTuning(job, vpc, tags, account, aws.home, resource);
 }
 
 interface Parts {

@@ -260,7 +260,8 @@ function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
   const key = job.OutputDataConfig?.KmsKeyId;
   const download = async () => {
     try {
-      location.assign(await aws.download(model!));
+      // In a tab of its own, which a download closes: what S3 refuses does not take the console away.
+      window.open(await aws.download(model!), "_blank", "noopener");
     } catch (error) {
       notices.failed(error);
     }
