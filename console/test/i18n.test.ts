@@ -67,6 +67,20 @@ test("nothing in the catalogues is unused", () => {
   expect(unused).toEqual([]);
 });
 
+test.each([
+  [0, "0"],
+  [0.5, "0.5"],
+  [0.00012345678, "0.000123457"],
+  [0.00003, "3E-5"],
+  [-0.0000000412345678, "-4.12346E-8"],
+  [12.3456789, "12.345679"],
+  [1234567.891, "1,234,567.891"],
+  [2 ** 100, "1.26765E30"],
+])("a measured value of %d is written %s", (value, text) => {
+  expect(words("en", en).measured(value)).toBe(text);
+  expect(words("ja", ja).measured(value)).toBe(text);
+});
+
 test("numbers, times and sizes are written as the language writes them", () => {
   const [english, japanese] = [words("en", en), words("ja", ja)];
   expect(english.duration(3725)).toBe("1 h 2 min 5 s");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { charts, period } from "../src/model/series";
+import { charts, period, span } from "../src/model/series";
 
 const points = [0, 1].map((second) => ({ x: new Date(1000 * second), y: 1 }));
 
@@ -8,6 +8,8 @@ test("channels of one metric share a chart, and so do instances", () => {
     { name: "train:auc", host: "", points },
     { name: "validation:auc", host: "", points },
     { name: "loss", host: "", points },
+    { name: "validation:map:a", host: "", points },
+    { name: "validation:map:b", host: "", points },
     { name: "empty", host: "", points: points.slice(1) },
     { name: "CPUUtilization", host: "algo-1", points },
     { name: "CPUUtilization", host: "algo-2", points },
@@ -15,7 +17,18 @@ test("channels of one metric share a chart, and so do instances", () => {
   expect(drawn.map((chart) => [chart.title, chart.series.map((each) => each.title)])).toEqual([
     ["auc", ["train", "validation"]],
     ["loss", ["loss"]],
+    ["map:a", ["validation"]],
+    ["map:b", ["validation"]],
     ["CPUUtilization", ["algo-1", "algo-2"]],
+  ]);
+});
+
+test("time passes from a job's creation on, whatever the clock says", () => {
+  const created = new Date("2026-01-01T01:00:00Z");
+  const ends = ["2026-01-01T00:00:00Z", "2026-01-01T01:10:00Z"].map((now) => span(created, new Date(now)));
+  expect(ends).toEqual([
+    [created, new Date("2026-01-01T01:01:00Z")],
+    [created, new Date("2026-01-01T01:11:00Z")],
   ]);
 });
 

@@ -27,6 +27,8 @@ export interface Identity {
 export interface Clients {
   /** The region that the service calls its own, whichever the requests are signed for: the bucket that it made is named by it. */
   home: string;
+  /** Now by the service's clock, as far as the SDK has learned from answers that the browser's is off. */
+  now: () => Date;
   sagemaker: SageMakerClient;
   ec2: EC2Client;
   logs: CloudWatchLogsClient;
@@ -58,10 +60,10 @@ export function clients(key: Key, settings: Settings): Clients {
   const signer = (service: string, options: object = {}) =>
     new SignatureV4({ service, region: key.region, credentials: common(key).credentials, sha256: Sha256, ...options });
   const sagemaker = new SageMakerClient(common(key));
-  /** Now by the service's clock, which the SDK learns from its answers. */
   const now = () => new Date(Date.now() + sagemaker.config.systemClockOffset);
   return {
     home: settings.region,
+    now,
     sagemaker,
     ec2: new EC2Client(common(key)),
     logs: new CloudWatchLogsClient(common(key)),

@@ -14,7 +14,7 @@ import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
 import { instanceCount } from "../model/instances";
-import { type Chart, charts, type Metric, period, type Series } from "../model/series";
+import { type Chart, charts, type Metric, period, type Series, span } from "../model/series";
 
 const NAMESPACE = "/aws/sagemaker/TrainingJobs";
 const LIVE_MILLISECONDS = 3000;
@@ -23,7 +23,7 @@ const MOST_HOSTS = 8;
 const USES = ["CPUUtilization", "MemoryUtilization"];
 
 export function Metrics({ job, over }: { job: DescribeTrainingJobResponse; over: boolean }) {
-  const { t, number, moment } = useWords();
+  const { t, measured, moment } = useWords();
   const aws = useAws();
   const { value: found = [], error } = usePoll(
     () => series(aws, job),
@@ -47,7 +47,7 @@ export function Metrics({ job, over }: { job: DescribeTrainingJobResponse; over:
         empty={t(over ? "metrics.none" : "metrics.notYet")}
         columnDefinitions={[
           { id: "name", header: t("form.metricName"), isRowHeader: true, cell: (metric) => metric.MetricName },
-          { id: "value", header: t("form.value"), cell: (metric) => number(metric.Value ?? Number.NaN, 6) },
+          { id: "value", header: t("form.value"), cell: (metric) => measured(metric.Value ?? Number.NaN) },
           { id: "at", header: t("metrics.at"), cell: (metric) => moment(metric.Timestamp) },
         ]}
       />
@@ -56,7 +56,7 @@ export function Metrics({ job, over }: { job: DescribeTrainingJobResponse; over:
 }
 
 function Drawn({ chart }: { chart: Chart }) {
-  const { t, number, locale } = useWords();
+  const { t, measured, locale } = useWords();
   const times = chart.series.flatMap((each) => each.points.map((point) => point.x.getTime()));
   const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
   return (
@@ -66,12 +66,12 @@ function Drawn({ chart }: { chart: Chart }) {
           type: "line",
           title: each.title,
           data: each.points,
-          valueFormatter: (value: number) => number(value, 6),
+          valueFormatter: (value: number) => measured(value),
         }))}
         xDomain={[new Date(Math.min(...times)), new Date(Math.max(...times, Math.min(...times) + 1000))]}
         xScaleType="time"
         xTickFormatter={(time) => clock.format(time)}
-        yTickFormatter={(value) => number(value)}
+        yTickFormatter={(value) => measured(value)}
         xTitle={t("metrics.at")}
         height={180}
         hideFilter
@@ -92,8 +92,7 @@ async function series(aws: Clients, job: DescribeTrainingJobResponse): Promise<S
     ...(own.Metrics ?? []).map((metric) => ({ name: metric.MetricName!, host: "" })),
     ...USES.flatMap((use) => Array.from({ length: hosts }, (_, index) => ({ name: use, host: `algo-${index + 1}` }))),
   ];
-  const start = job.CreationTime!;
-  const end = new Date((job.TrainingEndTime ?? new Date()).getTime() + 60_000);
+  const [start, end] = span(job.CreationTime!, job.TrainingEndTime ?? aws.now());
   const answer = await aws.cloudwatch.send(
     new GetMetricDataCommand({
       StartTime: start,

@@ -13,6 +13,8 @@ export interface Words {
   /** The text of `key`, with `{name}` replaced by `values`. Numbers are written as the language writes them. */
   t: (key: Key, values?: Values) => string;
   number: (value: number, digits?: number) => string;
+  /** A measured value, of any size: so many digits that count, or behind the point, whichever says more. */
+  measured: (value: number, digits?: number) => string;
   /** A moment with seconds, in the browser's time zone. */
   moment: (value: Date | number | undefined) => string;
   /** Seconds in words, such as "1 min 5 s". */
@@ -22,9 +24,20 @@ export interface Words {
 
 export const LOCALES: Record<Locale, string> = { en: "English", ja: "日本語" };
 
+/** Sizes of measured values from and to which they are written without powers of ten. */
+const SMALLEST = 1e-4;
+const LARGEST = 1e15;
+
 export function words(locale: Locale, catalogue: Catalogue): Words {
   const tag = locale === "ja" ? "ja-JP" : "en-US";
   const number = (value: number, digits = 3) => new Intl.NumberFormat(tag, { maximumFractionDigits: digits }).format(value);
+  const measured = (value: number, digits = 6) => {
+    const size = Math.abs(value);
+    const notation = size !== 0 && (size < SMALLEST || size >= LARGEST) ? "scientific" : "standard";
+    const precise = { maximumFractionDigits: digits, roundingPriority: "morePrecision" } as const;
+    const options = notation === "standard" ? precise : {};
+    return new Intl.NumberFormat(tag, { notation, maximumSignificantDigits: digits, ...options }).format(value);
+  };
   const clock = new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium" });
   const t = (key: Key, values?: Values) =>
     catalogue[key].replace(/\{(\w+)\}/g, (hole, name: string) => {
@@ -35,6 +48,7 @@ export function words(locale: Locale, catalogue: Catalogue): Words {
     locale,
     t,
     number,
+    measured,
     moment: (value) => (value === undefined ? "–" : clock.format(value)),
     duration: (seconds) => {
       const whole = Math.round(seconds);

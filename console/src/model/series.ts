@@ -24,13 +24,19 @@ export function period(seconds: number): number {
   return [1, 5, 10, 30].find((each) => each >= least) ?? 60 * Math.ceil(least / 60);
 }
 
+/** From when to when a job has metrics, with a minute that is not over. A clock may be off: time always passes. */
+export function span(created: Date, last: Date): [Date, Date] {
+  return [created, new Date(Math.max(last.getTime(), created.getTime()) + 60_000)];
+}
+
 /** One chart for metrics that differ in their channel alone ("train:auc", "validation:auc"), one for each use of instances. */
 export function charts(series: readonly Series[]): Chart[] {
   const found = new Map<string, Chart>();
   for (const { name, host, points } of series) {
     // A single point is no line; the table of final values has it.
     if (points.length < 2) continue;
-    const [channel, rest] = host === "" && name.includes(":") ? (name.split(":", 2) as [string, string]) : [name, name];
+    const colon = host === "" ? name.indexOf(":") : -1;
+    const [channel, rest] = colon < 0 ? [name, name] : [name.slice(0, colon), name.slice(colon + 1)];
     const chart = found.get(rest) ?? { title: rest, series: [] };
     chart.series.push({ title: host || channel, points });
     found.set(rest, chart);

@@ -151,7 +151,7 @@ function Summary({ job, objective }: { job: DescribeHyperParameterTuningJobRespo
 }
 
 function Best({ job }: { job: DescribeHyperParameterTuningJobResponse }) {
-  const { t, number } = useWords();
+  const { t, measured } = useWords();
   const best = job.BestTrainingJob;
   const metric = best?.FinalHyperParameterTuningJobObjectiveMetric;
   return (
@@ -161,7 +161,7 @@ function Best({ job }: { job: DescribeHyperParameterTuningJobResponse }) {
           columns={4}
           items={[
             { label: t("jobs.name"), value: <Link href={`#/jobs/${best.TrainingJobName}`}>{best.TrainingJobName}</Link> },
-            { label: metric?.MetricName ?? t("tuning.objective"), value: metric?.Value === undefined ? "–" : number(metric.Value, 6) },
+            { label: metric?.MetricName ?? t("tuning.objective"), value: metric?.Value === undefined ? "–" : measured(metric.Value) },
             ...Object.entries(best.TunedHyperParameters ?? {}).map(([label, value]) => ({ label, value })),
           ]}
         />
@@ -175,7 +175,7 @@ const HEIGHT = 300;
 
 /** Each training job as a line over all hyperparameters to the objective. */
 function Parallel({ done, objective, best }: { done: Trial[]; objective: string; best: string | undefined }) {
-  const { t, number } = useWords();
+  const { t, measured } = useWords();
   const [pointed, setPointed] = useState<string>();
   const all = axes(done, objective);
   const x = (index: number) => 90 + (index * (WIDTH - 180)) / Math.max(all.length - 1, 1);
@@ -202,7 +202,7 @@ function Parallel({ done, objective, best }: { done: Trial[]; objective: string;
         ))}
       </svg>
       {done.filter((trial) => trial.name === (pointed ?? best)).map((trial) => (
-        <div key={trial.name} className="pointed">{`${trial.name}: ${objective} = ${number(trial.objective, 6)}`}</div>
+        <div key={trial.name} className="pointed">{`${trial.name}: ${objective} = ${measured(trial.objective)}`}</div>
       ))}
     </Container>
   );
@@ -210,7 +210,7 @@ function Parallel({ done, objective, best }: { done: Trial[]; objective: string;
 
 /** The objective against each hyperparameter that has numbers for values. */
 function Scatters({ done, objective }: { done: Trial[]; objective: string }) {
-  const { number } = useWords();
+  const { measured } = useWords();
   const names = [...new Set(done.flatMap((trial) => Object.keys(trial.tuned)))].sort();
   const numeric = names.filter((name) => done.every((trial) => Number.isFinite(Number(trial.tuned[name] ?? Number.NaN))));
   if (numeric.length === 0) return null;
@@ -219,7 +219,7 @@ function Scatters({ done, objective }: { done: Trial[]; objective: string }) {
       {numeric.map((name) => (
         <Container key={name} header={<Header variant="h3">{`${objective} / ${name}`}</Header>}>
           <Scatter points={done.map((trial) => [Number(trial.tuned[name]), trial.objective])} name={name} objective={objective}
-            format={(value) => number(value, 4)} />
+            format={(value) => measured(value, 4)} />
         </Container>
       ))}
     </Grid>
@@ -234,24 +234,24 @@ function Scatter(props: { points: [number, number][]; name: string; objective: s
   const part = (value: number, from: number, to: number) => (to > from ? (value - from) / (to - from) : 0.5);
   return (
     <svg className="graph scatter" viewBox="0 0 400 220" role="img" aria-label={`${objective} / ${name}`}>
-      <line className="axis" x1={60} x2={380} y1={180} y2={180} />
-      <line className="axis" x1={60} x2={60} y1={20} y2={180} />
+      <line className="axis" x1={80} x2={390} y1={180} y2={180} />
+      <line className="axis" x1={80} x2={80} y1={20} y2={180} />
       {points.map(([x, y], index) => (
-        <circle key={index} cx={70 + 300 * part(x, left, right)} cy={170 - 140 * part(y, low, high)} r={5}>
+        <circle key={index} cx={95 + 275 * part(x, left, right)} cy={170 - 140 * part(y, low, high)} r={5}>
           <title>{`${name} = ${format(x)}, ${objective} = ${format(y)}`}</title>
         </circle>
       ))}
-      <text x={70} y={200} textAnchor="middle" className="address">{format(left)}</text>
+      <text x={95} y={200} textAnchor="middle" className="address">{format(left)}</text>
       <text x={370} y={200} textAnchor="middle" className="address">{format(right)}</text>
-      <text x={54} y={174} textAnchor="end" className="address">{format(low)}</text>
-      <text x={54} y={34} textAnchor="end" className="address">{format(high)}</text>
-      <text x={220} y={212} textAnchor="middle">{name}</text>
+      <text x={74} y={174} textAnchor="end" className="address">{format(low)}</text>
+      <text x={74} y={34} textAnchor="end" className="address">{format(high)}</text>
+      <text x={232} y={212} textAnchor="middle">{name}</text>
     </svg>
   );
 }
 
 function Children({ items, objective }: { items: HyperParameterTrainingJobSummary[]; objective: string }) {
-  const { t, number, moment } = useWords();
+  const { t, number, measured, moment } = useWords();
   const value = (job: HyperParameterTrainingJobSummary) => job.FinalHyperParameterTuningJobObjectiveMetric?.Value;
   return (
     <Table
@@ -268,7 +268,7 @@ function Children({ items, objective }: { items: HyperParameterTrainingJobSummar
           cell: (job) => <Link href={`#/jobs/${job.TrainingJobName}`}>{job.TrainingJobName}</Link>,
         },
         { id: "status", header: t("jobs.status"), cell: (job) => <Status status={job.TrainingJobStatus} /> },
-        { id: "objective", header: objective, cell: (job) => (value(job) === undefined ? "–" : number(value(job)!, 6)) },
+        { id: "objective", header: objective, cell: (job) => (value(job) === undefined ? "–" : measured(value(job)!)) },
         {
           id: "tuned",
           header: t("form.hyperparameters"),
