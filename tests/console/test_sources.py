@@ -1,6 +1,9 @@
 """The console's sources: types, their own tests, and its table of algorithms held to the programs that train."""
 
+import ast
+import contextlib
 import importlib
+import inspect
 import json
 import math
 import re
@@ -12,6 +15,7 @@ import pytest
 
 from phalanx.algorithms import catalog
 from phalanx.algorithms.xgboost import ALIASES
+from phalanx.jobs import manager, record, runner, traffic
 from phalanx.jobs.instance_types import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
@@ -110,9 +114,59 @@ def outside(parameter):
     return [str(value) for value in beyond] + ["many", *(["1.5"] if whole else [])]
 
 
-def test_what_the_service_always_says_of_a_job_is_in_the_catalogues():
-    texts = re.findall(r'^  "said\.\w+": (".*"),$', (CONSOLE / "src/i18n/en.ts").read_text(), re.MULTILINE)
-    jobs = "\n".join(path.read_text() for path in (ROOT / "src/phalanx").rglob("*.py"))
-    assert texts
-    for text in texts:
-        assert text in jobs
+WRITERS = {"transition": (2, 3), "_announce": (0, 1), "Outcome": (1, 2)}
+"""Functions that write down a secondary status of a job and its message: which of their arguments these are."""
+
+
+def texts(expression, module, assigned):
+    """What an expression of a module may be, with {} for what nobody knows before."""
+    match expression:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.IfExp():
+            return texts(expression.body, module, assigned) + texts(expression.orelse, module, assigned)
+        case ast.JoinedStr():
+            return ["".join(part.value if isinstance(part, ast.Constant) else "{}" for part in expression.values)]
+        case ast.BinOp():
+            return [
+                left + right
+                for left in texts(expression.left, module, assigned)
+                for right in texts(expression.right, module, assigned)
+            ]
+        case ast.Name(id=name) if name in assigned:
+            return [text for value in assigned[name] for text in texts(value, module, {})]
+        case ast.Name() | ast.Attribute():
+            with contextlib.suppress(NameError, AttributeError):
+                return [eval(ast.unparse(expression), vars(module))]
+    return ["{}"]
+
+
+@pytest.fixture(scope="module")
+def transitions():
+    """The secondary statuses and the messages that the service's own sources write into SecondaryStatusTransitions."""
+    statuses, messages = {"Starting"}, {"Starting the training job"}
+    for module in (record, runner, traffic, manager):
+        tree = ast.parse(inspect.getsource(module))
+        assigned = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                assigned.setdefault(node.targets[0].id, []).append(node.value)
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
+            written = WRITERS.get(getattr(call.func, "attr", getattr(call.func, "id", None)))
+            for found, place in zip((statuses, messages), written or (), strict=False):
+                found.update(texts(call.args[place], module, assigned))
+    return statuses - {"{}"}, messages - {"{}"}
+
+
+def test_every_status_of_a_job_has_a_look(transitions):
+    statuses, _ = transitions
+    assert {"Starting", "Restarting", "Interrupted", "MaxWaitTimeExceeded"} <= statuses
+    looks = re.findall(r"^  (\w+): \[", (CONSOLE / "src/components/Status.tsx").read_text(), re.MULTILINE)
+    assert statuses <= set(looks)
+
+
+def test_what_the_service_says_of_a_job_is_in_the_catalogues(transitions):
+    _, messages = transitions
+    catalogue = (CONSOLE / "src/i18n/en.ts").read_text()
+    known = re.findall(r'^  "said\.\w+": "(.*)",$', catalogue, re.MULTILINE)
+    assert {re.sub(r"\{\w+\}", "{}", text) for text in known} == messages

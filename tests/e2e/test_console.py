@@ -13,6 +13,7 @@ from sqlalchemy import delete
 
 from e2e.browser import Chromium
 from e2e.conftest import ESP, IMAGE, PHALANX, UDP_500, wait_for
+from phalanx.jobs import traffic
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
@@ -474,6 +475,19 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     expect(page.get_by_text(visitor("cost.noTwin"))).to_have_count(0)
     visitor.sees(visitor("encryption.gaps"))
     expect(page.get_by_role("table", name=visitor("attempts.title"))).to_contain_text("algo-2 was gone")
+
+    # What changed rules do to a running job is said above all tabs, for as long as they do.
+    last = {"Status": "Training", "StartTime": 1_700_000_000, "StatusMessage": f"{traffic.STOPPED}sg-1 lacks a rule."}
+    network = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+    stopped = {**running, "SecondaryStatus": "Training", "SecondaryStatusTransitions": [last], "VpcConfig": network}
+    answers["DescribeTrainingJob"] = stopped
+    visitor.button("common.refresh")
+    visitor.sees(visitor("traffic.stopped"))
+    visitor.sees("sg-1 lacks a rule.")
+    expect(page.get_by_role("link", name="sg-1", exact=True)).to_be_visible()
+    visitor.sees(visitor("status.Training"))
+    last["StatusMessage"] = traffic.FLOWS
+    expect(page.get_by_text(visitor("traffic.stopped"))).to_have_count(0)
 
     page.get_by_role("tab", name=visitor("job.tags"), exact=True).click()
     visitor.button("common.remove")

@@ -17,6 +17,7 @@ const LOOKS: Record<string, [StatusIndicatorProps.Type, Key]> = {
   Restarting: ["in-progress", "status.Restarting"],
   Interrupted: ["warning", "status.Interrupted"],
   MaxRuntimeExceeded: ["warning", "status.MaxRuntimeExceeded"],
+  MaxWaitTimeExceeded: ["warning", "status.MaxWaitTimeExceeded"],
 };
 
 /** A status of a job, as SageMaker names it. */

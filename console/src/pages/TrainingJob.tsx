@@ -32,6 +32,7 @@ import { Logs } from "../components/Logs";
 import { Metrics } from "../components/Metrics";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
+import { Traffic } from "../components/Traffic";
 import { useWords } from "../i18n";
 import { said } from "../i18n/said";
 import { type Code, trainingJobCode } from "../model/code";
@@ -90,6 +91,7 @@ export default function TrainingJob({ name }: { name: string }) {
     >
       {error !== undefined && <Alert type="error" header={t("common.unanswered")}>{wording(error)}</Alert>}
       {job.FailureReason && <Alert type="error" header={t("job.failed")}>{job.FailureReason}</Alert>}
+      <Traffic job={job} />
       <Summary job={job} />
       <Tabs
         ariaLabel={t("job.parts")}
@@ -118,7 +120,7 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
       <KeyValuePairs
         columns={3}
         items={[
-          { label: t("jobs.status"), value: <Status status={job.TrainingJobStatus} /> },
+          { label: t("jobs.status"), value: <Statuses job={job} /> },
           { label: t("jobs.created"), value: moment(job.CreationTime) },
           {
             label: t("job.trainingTime"),
@@ -145,6 +147,17 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
   );
 }
 
+/** The status, and what the job is about, where that is something else. */
+function Statuses({ job }: { job: DescribeTrainingJobResponse }) {
+  const { TrainingJobStatus: status, SecondaryStatus: secondary } = job;
+  return (
+    <SpaceBetween direction="horizontal" size="xs">
+      <Status status={status} />
+      {secondary !== undefined && secondary !== status && <Status status={secondary} />}
+    </SpaceBetween>
+  );
+}
+
 function Overview({ job }: { job: DescribeTrainingJobResponse }) {
   const words = useWords();
   const { t, moment, duration, locale } = words;
@@ -160,13 +173,15 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
           {
             id: "status",
             header: t("jobs.status"),
+            minWidth: 160,
             isRowHeader: true,
             cell: (each) => <Status status={each.Status} past={each.EndTime !== undefined} />,
           },
-          { id: "start", header: t("job.start"), cell: (each) => moment(each.StartTime) },
+          { id: "start", header: t("job.start"), minWidth: 220, cell: (each) => moment(each.StartTime) },
           {
             id: "took",
             header: t("job.took"),
+            minWidth: 130,
             cell: (each) =>
               each.EndTime === undefined ? "…" : duration((each.EndTime.getTime() - each.StartTime!.getTime()) / 1000),
           },

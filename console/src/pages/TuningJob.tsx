@@ -85,7 +85,7 @@ export default function TuningJob({ name }: { name: string }) {
       }
     >
       {error !== undefined && <Alert type="error" header={t("common.unanswered")}>{wording(error)}</Alert>}
-      {job.FailureReason && <Alert type="error" header={t("job.failed")}>{job.FailureReason}</Alert>}
+      {job.FailureReason && <Alert type="error" header={t("tuning.failed")}>{job.FailureReason}</Alert>}
       <Summary job={job} objective={objective} />
       <Best job={job} />
       {done.length > 1 && <Parallel done={done} objective={objective} best={job.BestTrainingJob?.TrainingJobName} />}
