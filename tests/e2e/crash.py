@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import select
 
 from e2e.conftest import ESP, UDP_500, Phalanx, channel, wait_for
-from phalanx.cli.serve import DEPOSED
+from phalanx.cli.replica import DEPOSED
 from phalanx.cli.stored import stored
 from phalanx.identity.unmanaged import TRUST
 from phalanx.jobs.signature import verify

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from e2e.conftest import ESP, IMAGE, UDP_500, running, wait_for
-from phalanx.cli.serve import DEPOSED
+from phalanx.cli.replica import DEPOSED
 from phalanx.wire.api import OWN_MODELS
 from postgres import Postgres
 

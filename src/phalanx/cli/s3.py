@@ -134,11 +134,10 @@ def settings(
     account: str,
     inside: tuple[str, int],
     outside: tuple[str, int] | None = None,
-    certificate: Path | None = None,
-    key: Path | None = None,
+    tls: listening.Tls | None = None,
 ) -> Settings:
     """What the door of a service is told: where it listens in the clear, and over TLS with which certificate and key."""
-    shown = "" if certificate is None else hashlib.sha256(ssl.PEM_cert_to_DER_cert(_first(certificate.read_text()))).hexdigest()
+    shown = "" if tls is None else hashlib.sha256(ssl.PEM_cert_to_DER_cert(_first(tls.certificate.read_text()))).hexdigest()
     tls_host, tls_port = outside or ("", 0)
     return Settings(
         version=__version__,
@@ -151,8 +150,8 @@ def settings(
         port=inside[1],
         tls_host=tls_host,
         tls_port=tls_port,
-        certificate=str(certificate or ""),
-        key=str(key or ""),
+        certificate="" if tls is None else str(tls.certificate),
+        key="" if tls is None else str(tls.key),
         fingerprint=shown,
     )
 
