@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from answers import told
 
 from phalanx.services.logs import filter as log_filter
 from phalanx.services.logs.events import PAGE_BYTES, size
@@ -28,7 +29,7 @@ def world(tmp_path):
     handlers = service(database).handlers
 
     def call(operation, **members):
-        return handlers[operation](CALLER, members)
+        return told(handlers[operation](CALLER, members))
 
     def write(stream, messages, start=START):
         """Append events, a second apart."""

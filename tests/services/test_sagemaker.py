@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from answers import told
 from botocore.loaders import Loader
 from sqlalchemy import func, select
 
@@ -112,7 +113,7 @@ def world(tmp_path):
     handlers = service(database, control).handlers
 
     def call(operation, **members):
-        return handlers[operation](CALLER, members)
+        return told(handlers[operation](CALLER, members))
 
     yield SimpleNamespace(database=database, control=control, call=call)
     database.close()

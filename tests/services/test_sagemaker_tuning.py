@@ -5,6 +5,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from answers import told
 from sqlalchemy import func, select
 
 from phalanx.jobs.tuning.tuner import Tuner
@@ -70,7 +71,7 @@ def make(tmp_path, encryption=None):
     handlers = service(database, control, require_encryption=encryption).handlers
 
     def call(operation, **members):
-        return handlers[operation](CALLER, copy.deepcopy(members))
+        return told(handlers[operation](CALLER, copy.deepcopy(members)))
 
     tuner = Tuner(database, TrainingJobs(database, control, Policy(encryption=encryption)))
     yield SimpleNamespace(database=database, control=control, call=call, tuner=tuner)

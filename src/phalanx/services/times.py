@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
-def moment(milliseconds: int) -> datetime:
-    """A time to the millisecond."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def moment(milliseconds: int | None) -> datetime | None:
+    """A time to the millisecond; None for none, which an answer leaves out."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def milliseconds(time: datetime) -> int:

@@ -46,7 +46,7 @@ def get_metric_statistics(database: Database, _: Caller, members: Members) -> Me
                     "Timestamp": moment(period.at),
                     "Unit": metrics.unit(series),
                     **told,
-                    **({"ExtendedStatistics": rest} if rest else {}),
+                    "ExtendedStatistics": rest or None,
                 }
             )
     return {"Label": members["MetricName"], "Datapoints": datapoints}

@@ -86,7 +86,7 @@ def _simulate(stored: Sequence[tuple[str, str]], members: Members) -> Members:
     last = first + members.get("MaxItems", DEFAULT_MAX_ITEMS)
     results = [_result(policies, action, resource, values) for action, resource in asked[first:last]]
     more = last < len(asked)
-    return {"EvaluationResults": results, "IsTruncated": more, **({"Marker": tokens.encode([last])} if more else {})}
+    return {"EvaluationResults": results, "IsTruncated": more, "Marker": tokens.encode([last]) if more else None}
 
 
 def _result(policies: Policies, action: str, resource: str, values: dict[str, Value]) -> Members:

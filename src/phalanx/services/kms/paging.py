@@ -23,4 +23,4 @@ def after(members: Members, *kinds: type[str] | type[int]) -> tokens.Position | 
 def page(name: str, found: Sequence[Any], shown: Sequence[Members], last: tokens.Position | None) -> Members:
     """The answer with `shown`, of which more were `found` where there is a next page; `last` is the position of its last."""
     more = len(found) > len(shown)
-    return {name: list(shown), "Truncated": more, **({"NextMarker": tokens.encode(last)} if more and last else {})}
+    return {name: list(shown), "Truncated": more, "NextMarker": tokens.encode(last) if more and last else None}

@@ -37,7 +37,7 @@ def describe_log_groups(database: Database, caller: Caller, members: Members) ->
                 "logGroupArn": group.arn(caller),
                 "logGroupClass": "STANDARD",
                 "metricFilterCount": 0,
-                **({} if created is None else {"creationTime": created}),
+                "creationTime": created,
             }
         ]
     }
@@ -80,16 +80,13 @@ def describe_log_streams(database: Database, caller: Caller, members: Members) -
 
 
 def _stream(caller: Caller, stream: LogStream) -> Members:
-    times = {
-        "firstEventTimestamp": stream.first_event,
-        "lastEventTimestamp": stream.last_event,
-        "lastIngestionTime": stream.last_ingestion,
-    }
     return {
         "logStreamName": stream.name,
         "creationTime": stream.created,
         "arn": f"{group.arn(caller)}:log-stream:{stream.name}",
         # CloudWatch has reported 0 for streams since 2019.
         "storedBytes": 0,
-        **{name: time for name, time in times.items() if time is not None},
+        "firstEventTimestamp": stream.first_event,
+        "lastEventTimestamp": stream.last_event,
+        "lastIngestionTime": stream.last_ingestion,
     }

@@ -99,7 +99,7 @@ def listing(database: Database, _: Caller, members: Members) -> Members:
             "AlgorithmArn": row.arn,
             "CreationTime": moment(row.created),
             "AlgorithmStatus": "Completed",
-            **({"AlgorithmDescription": row.request["AlgorithmDescription"]} if "AlgorithmDescription" in row.request else {}),
+            "AlgorithmDescription": row.request.get("AlgorithmDescription"),
         }
         for row in rows
     ]

@@ -24,7 +24,7 @@ _TRANSITIONS = Statement(select(Transition.__table__).where(Transition.job == bi
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:
-    """All that is known of a job. Members whose value is not known (yet) are absent."""
+    """All that is known of a job. Members whose value is not known (yet) are None, or absent."""
     name = members["TrainingJobName"]
     with database.rows() as connection:
         job = _JOB.first(connection, job=name)
@@ -48,22 +48,22 @@ def described(job: Any, transitions: Sequence[Any]) -> Members:
         "FinalMetricDataList": [
             {"MetricName": name, "Value": value, "Timestamp": moment(at)} for name, (value, at) in (job.metrics or {}).items()
         ],
-        **({"FailureReason": job.failure_reason} if job.failure_reason else {}),
-        **({"TuningJobArn": job.tuning_job_arn} if job.tuning_job_arn else {}),
-        **({"ModelArtifacts": {"S3ModelArtifacts": job.model_uri}} if job.model_uri else {}),
+        "FailureReason": job.failure_reason or None,
+        "TuningJobArn": job.tuning_job_arn,
+        "ModelArtifacts": {"S3ModelArtifacts": job.model_uri} if job.model_uri else None,
         **_times(job),
-        **({"WarmPoolStatus": warm_pool(job)} if job.warm_pool else {}),
+        "WarmPoolStatus": warm_pool(job),
     }
 
 
-def warm_pool(job: Any) -> Members:
-    """WarmPoolStatus of a job (or a row with its columns) that has to do with warm pools."""
-    status: Members = {"Status": job.warm_pool}
+def warm_pool(job: Any) -> Members | None:
+    """WarmPoolStatus of a job (or a row with its columns); None where it has nothing to do with warm pools."""
+    if not job.warm_pool:
+        return None
+    status: Members = {"Status": job.warm_pool, "ReusedByJob": job.warm_reused_by}
     if job.warm_since is not None:
         kept = (job.warm_ended or now_ms()) - job.warm_since
         status["ResourceRetainedBillableTimeInSeconds"] = max(0, round(kept / 1000))
-    if job.warm_reused_by is not None:
-        status["ReusedByJob"] = job.warm_reused_by
     return status
 
 
@@ -92,6 +92,6 @@ def _transition(transition: Any) -> Members:
     return {
         "Status": transition.status,
         "StartTime": moment(transition.started),
-        **({} if transition.ended is None else {"EndTime": moment(transition.ended)}),
+        "EndTime": moment(transition.ended),
         "StatusMessage": transition.message,
     }

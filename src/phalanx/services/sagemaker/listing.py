@@ -59,9 +59,9 @@ def _summary(row: Any) -> Members:
         "TrainingJobName": row.name,
         "TrainingJobArn": row.arn,
         "CreationTime": moment(row.created),
-        **({} if row.training_ended is None else {"TrainingEndTime": moment(row.training_ended)}),
+        "TrainingEndTime": moment(row.training_ended),
         "LastModifiedTime": moment(row.modified),
         "TrainingJobStatus": row.status,
         "SecondaryStatus": row.secondary_status,
-        **({"WarmPoolStatus": warm_pool(row)} if row.warm_pool else {}),
+        "WarmPoolStatus": warm_pool(row),
     }

@@ -174,13 +174,13 @@ def records(session: Session, rows: Sequence[TrialComponent]) -> Iterator[Member
         parents.setdefault(component, []).append({"TrialName": trial, "ExperimentName": experiment})
     for row in rows:
         job = jobs.get(row.name)
-        detail = {"SourceArn": row.source, **({"TrainingJob": described_job(job, [])} if job else {})}
+        detail = {"SourceArn": row.source, "TrainingJob": described_job(job, []) if job else None}
         yield {
             **_described(session, row, job),
             "Tags": tagged.get(row.arn, []),
             "Parents": parents.get(row.name, []),
-            **({"SourceDetail": detail} if row.source else {}),
-            **({"RunName": row.run} if row.run else {}),
+            "SourceDetail": detail if row.source else None,
+            "RunName": row.run,
         }
 
 
@@ -301,7 +301,7 @@ def _summary(component: TrialComponent, job: TrainingJob | None, source: str = "
     return {
         **authored.described("TrialComponent", component),
         source: trials.source(component),
-        **{name: content[name] for name in ("Status", "StartTime", "EndTime") if name in content},
+        **{name: content.get(name) for name in ("Status", "StartTime", "EndTime")},
         "LastModifiedTime": moment(max(component.modified, job.modified) if job else component.modified),
     }
 

@@ -44,7 +44,7 @@ def find(session: Session, name: str) -> TuningJob:
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:
-    """All that is known of a tuning job. Members whose value is not known (yet) are absent."""
+    """All that is known of a tuning job. Members whose value is not known (yet) are None."""
     with database.read() as session:
         return described(session, find(session, members["HyperParameterTuningJobName"]))
 
@@ -55,11 +55,7 @@ def described(session: Session, job: TuningJob) -> Members:
     minimize = _objective(job, 0)["Type"] == "Minimize"
     succeeded = sorted((each for each in children if each.objective is not None), key=lambda each: each.settled or 0)
     progress = completion.progress([each.objective for each in succeeded if each.objective is not None], minimize)
-    details: Members = {"NumberOfTrainingJobsObjectiveNotImproving": progress.not_improving}
-    if job.converged is not None:
-        details["ConvergenceDetectedTime"] = moment(job.converged)
     best = _best(session, job, succeeded, minimize)
-    overall = _overall(session, job, best, minimize)
     return {
         **job.request,
         **_definitions(job),
@@ -69,12 +65,15 @@ def described(session: Session, job: TuningJob) -> Members:
         "CreationTime": moment(job.created),
         "LastModifiedTime": moment(job.modified),
         **counters(children),
-        "TuningJobCompletionDetails": details,
+        "TuningJobCompletionDetails": {
+            "NumberOfTrainingJobsObjectiveNotImproving": progress.not_improving,
+            "ConvergenceDetectedTime": moment(job.converged),
+        },
         "ConsumedResources": {"RuntimeInSeconds": ((job.ended or now_ms()) - job.created) // 1000},
-        **({"HyperParameterTuningEndTime": moment(job.ended)} if job.ended is not None else {}),
-        **({"BestTrainingJob": best} if best is not None else {}),
-        **({"OverallBestTrainingJob": overall} if overall is not None else {}),
-        **({"FailureReason": job.failure_reason} if job.failure_reason else {}),
+        "HyperParameterTuningEndTime": moment(job.ended),
+        "BestTrainingJob": best,
+        "OverallBestTrainingJob": _overall(session, job, best, minimize),
+        "FailureReason": job.failure_reason or None,
     }
 
 
@@ -118,18 +117,13 @@ def counters(children: Sequence[Any]) -> Members:
 
 def summary(job: TuningJob, child: TuningChild, training: Row[*tuple[Any, ...]]) -> Members:
     """A child in the model's shape HyperParameterTrainingJobSummary; `training` holds the columns of TRAINING."""
-    name = training_job_definitions(job.request)[child.definition].get("DefinitionName")
-    objective = _objective(job, child.definition)
+    final = None if child.objective is None else _final(_objective(job, child.definition), child.objective)
     return {
-        **({"TrainingJobDefinitionName": name} if name is not None else {}),
+        "TrainingJobDefinitionName": training_job_definitions(job.request)[child.definition].get("DefinitionName"),
         **_training(training),
         "TunedHyperParameters": child.parameters,
         "ObjectiveStatus": child.objective_status,
-        **(
-            {}
-            if child.objective is None
-            else {"FinalHyperParameterTuningJobObjectiveMetric": _final(objective, child.objective)}
-        ),
+        "FinalHyperParameterTuningJobObjectiveMetric": final,
     }
 
 
@@ -159,7 +153,7 @@ def _overall(session: Session, job: TuningJob, best: Members | None, minimize: b
     if training is None:
         return None
     return {
-        **({"TrainingJobDefinitionName": theirs["definition"]} if theirs["definition"] is not None else {}),
+        "TrainingJobDefinitionName": theirs["definition"],
         **_training(training),
         "TuningJobName": theirs["tuning"],
         "TunedHyperParameters": theirs["parameters"],
@@ -169,14 +163,14 @@ def _overall(session: Session, job: TuningJob, best: Members | None, minimize: b
 
 
 def _training(training: Row[*tuple[Any, ...]]) -> Members:
-    times = {"TrainingStartTime": training.training_started, "TrainingEndTime": training.training_ended}
     return {
         "TrainingJobName": training.name,
         "TrainingJobArn": training.arn,
         "TrainingJobStatus": training.status,
         "CreationTime": moment(training.created),
-        **{name: moment(at) for name, at in times.items() if at is not None},
-        **({"FailureReason": training.failure_reason} if training.failure_reason else {}),
+        "TrainingStartTime": moment(training.training_started),
+        "TrainingEndTime": moment(training.training_ended),
+        "FailureReason": training.failure_reason or None,
     }
 
 

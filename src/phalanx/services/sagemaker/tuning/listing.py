@@ -47,7 +47,7 @@ def list_tuning_jobs(database: Database, _: Caller, members: Members) -> Members
             "HyperParameterTuningJobStatus": row.status,
             "Strategy": row.request["HyperParameterTuningJobConfig"]["Strategy"],
             "CreationTime": moment(row.created),
-            **({} if row.ended is None else {"HyperParameterTuningEndTime": moment(row.ended)}),
+            "HyperParameterTuningEndTime": moment(row.ended),
             "LastModifiedTime": moment(row.modified),
             **counters(children[row.name]),
             "ResourceLimits": row.request["HyperParameterTuningJobConfig"]["ResourceLimits"],
