@@ -83,7 +83,7 @@ def predictions(hosts):
         ("text/csv; label_size=1", csv),
         ("text/libsvm", libsvm),
         ("application/x-recordio-protobuf", recordio),
-        ("application/x-recordio-protobuf", partial(recordio, sparse=True)),
+        ("recordio-protobuf", partial(recordio, sparse=True)),
     ],
 )
 def test_two_hosts_train_the_model_that_one_host_trains_on_all_data(cluster, kind, write):
@@ -395,17 +395,42 @@ def test_csv_is_read_whatever_it_looks_like(cluster):
     assert [float(row[-1]) for row in found] == pytest.approx([0.199999, 0.12345679])
 
 
+PARQUET = """
+import json, sys, pandas as pd
+table, orders = json.load(sys.stdin)
+frame = pd.DataFrame(table).rename(columns=str)
+for file, (columns, first, last) in orders.items():
+    frame.loc[first:last, columns].to_parquet(f"/opt/ml/input/data/{file}")
+print(0)
+"""
+"""Writes rows of a table, the columns in any order."""
+IN_ORDER, SWAPPED = ["0", "1", "2", "3", "4", "5", "6"], ["2", "1", "0", "3", "4", "5", "6"]
+
+
 def test_parquet_gives_the_model_that_csv_gives(cluster):
+    """Files of a channel are parts of a table, whose columns have names."""
     text, parquet = cluster(1), cluster(1)
     assert text.run(BINARY, lambda _: {"train": ("csv", {"t": csv(TRAIN)})}) == [0]
-    parquet.prepare("algo-1", BINARY, {"train": ("application/x-parquet", {})})
-    write = (
-        "import json, sys, pandas as p;"
-        "p.DataFrame(json.load(sys.stdin)).rename(columns=str).to_parquet('/opt/ml/input/data/train/t'); print(0)"
-    )
-    parquet.python(write, TRAIN)
+    parquet.prepare("algo-1", BINARY, {"train": ("parquet", {})})
+    parquet.python(PARQUET, [TRAIN, {"train/a": [IN_ORDER, 0, 299], "train/b": [SWAPPED, 300, 599]}])
     assert parquet.start("algo-1").wait() == 0, parquet.output()
     assert predictions(text) == predictions(parquet)
+
+
+def test_parquet_columns_that_do_not_fit_are_refused(cluster):
+    """Label and feature would change places, and nothing show it."""
+    two, one = cluster(2), cluster(1)
+    given = {**BINARY, "objective": "reg:squarederror", "eval_metric": "rmse"}
+    for host, columns in zip(two.hosts, (IN_ORDER, SWAPPED), strict=True):
+        two.prepare(host, given, {"train": ("parquet", {})})
+        two.python(PARQUET, [TRAIN, {"train/t": [columns, 0, 599]}], host)
+    assert [process.wait() for process in [two.start(host) for host in two.hosts]] == [1, 1]
+    expected = "Column 2 is number 3 in train on algo-1, but number 1 in train on algo-2: .* same order"
+    assert re.search(expected, two.failure("algo-2")), two.output("algo-2")
+    one.prepare("algo-1", given, {"train": ("parquet", {})})
+    one.python(PARQUET, [TRAIN, {"train/a": [IN_ORDER[:-1], 0, 299], "train/b": [[*IN_ORDER[:-2], "6"], 300, 599]}])
+    assert one.start("algo-1").wait() == 1
+    assert one.failure() == "Feature size mismatch in channel train: b and an earlier file differ in columns: 5, 6"
 
 
 def test_pipe_mode_reads_the_first_epochs_pipe(cluster):

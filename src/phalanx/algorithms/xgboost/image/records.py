@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,8 @@ CONTENT_TYPES = {
     "csv": "csv",
     "text/csv": "csv",
     "libsvm": "libsvm",
+    "parquet": "parquet",
+    "recordio-protobuf": "recordio-protobuf",
     "text/libsvm": "libsvm",
     "text/x-libsvm": "libsvm",
 }
@@ -33,13 +35,15 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Records:
-    """Rows of a channel on this host. `columns` is the number of features; `groups` the query of each row (ranking)."""
+    """Rows of a channel on this host. `columns` is the number of features; `groups` the query of each row (ranking);
+    `names` the columns' own, label and features, where they have such."""
 
     format: str
     features: Any
     labels: Any
     weights: Any = None
     groups: Any = None
+    names: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -59,14 +63,16 @@ class Records:
             raise ValueError("dense rows have all their features")
         features = csr_matrix(self.features)
         features.resize((self.rows, columns))
-        return Records(self.format, features, self.labels, self.weights, self.groups)
+        return replace(self, features=features)
 
 
 def load(channel: Channel, parameters: Hyperparameters) -> Records:
     """All records of the channel's files on this host, maybe none. Raises UserError."""
     kind = tables.kind(channel, "text/libsvm", CONTENT_TYPES)
-    if kind in ("csv", "parquet"):
-        found = _table(channel, _csv if kind == "csv" else _parquet, parameters.csv_weights and kind == "csv")
+    if kind == "csv":
+        found = _table(channel, lambda path: _csv(channel, path), parameters.csv_weights)
+    elif kind == "parquet":
+        found = _parquet(channel)
     elif kind == "libsvm":
         found = _libsvm(channel)
     else:
@@ -76,9 +82,9 @@ def load(channel: Channel, parameters: Hyperparameters) -> Records:
     return found
 
 
-def _table(channel: Channel, read: Callable[[Channel, Path], Any], weighted: bool) -> Records:
+def _table(channel: Channel, read: Callable[[Path], Any], weighted: bool) -> Records:
     """Rows of numbers, the label first, then the weight where rows have one."""
-    whole = tables.load(channel, lambda path: read(channel, path))
+    whole = tables.load(channel, read)
     first = 2 if weighted else 1
     if whole is None:
         return _nothing("dense")
@@ -130,20 +136,37 @@ class _Resumed:
         return head
 
 
-def _parquet(channel: Channel, path: Path) -> Any:
+def _parquet(channel: Channel) -> Records:
+    """The columns in the order of the first file: files are parts of one table, whose columns have names."""
     if channel.piped:
         raise UserError(f"Channel {channel.name}: Parquet files cannot be told apart in a pipe; use File or FastFile mode")
     # A quarter of a second, which CSV does not need.
     import pandas as pd  # type: ignore[import-untyped]
 
-    try:
-        table = pd.read_parquet(path).to_numpy(np.float32)
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(
-            f"Failed to load parquet data of channel {channel.name} ({path.name}): {str(error).strip()}."
-            " Every column must hold numbers, the first one the labels"
-        ) from error
-    return table if len(table) else None
+    names: list[str] = []
+
+    def read(path: Path) -> Any:
+        try:
+            frame = pd.read_parquet(path)
+            if not len(frame):
+                return None
+            frame.columns = frame.columns.map(str)
+            if not names:
+                names.extend(frame.columns)
+            elif set(frame.columns) != set(names):
+                differing = ", ".join(sorted(set(frame.columns) ^ set(names))[:10])
+                raise UserError(
+                    f"Feature size mismatch in channel {channel.name}: {path.name} and an earlier file differ in columns:"
+                    f" {differing}"
+                )
+            return (frame if list(frame.columns) == names else frame[names]).to_numpy(np.float32)
+        except (ValueError, TypeError, OSError) as error:
+            raise UserError(
+                f"Failed to load parquet data of channel {channel.name} ({path.name}): {str(error).strip()}."
+                " Every column must hold numbers, the first one the labels"
+            ) from error
+
+    return replace(_table(channel, read, False), names=tuple(names))
 
 
 def _libsvm(channel: Channel) -> Records:

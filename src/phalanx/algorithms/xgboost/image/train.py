@@ -111,7 +111,7 @@ def _load(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
         cluster,
         here.hosts,
         step,
-        lambda found: {name: [r.rows, r.columns, r.format, r.groups is not None] for name, r in found.items()},
+        lambda found: {name: [r.rows, r.columns, r.format, r.groups is not None, r.names] for name, r in found.items()},
     )
     columns = _agree(everywhere, here.hosts, parameters.ranking)
     train, validation = found["train"].widened(columns), found.get("validation")
@@ -123,8 +123,10 @@ def _agree(everywhere: list[dict[str, Any]], hosts: tuple[str, ...], ranking: bo
     several = len(hosts) > 1
     sizes: dict[str, int] = {}
     total = {"train": 0}
+    places: dict[str, tuple[int, str]] = {}
     for host, summary in zip(hosts, everywhere, strict=True):
-        for name, (rows, columns, kind, grouped) in summary.items():
+        for name, (rows, columns, kind, grouped, names) in summary.items():
+            where = f"{name} on {host}" if several else name
             total[name] = total.get(name, 0) + rows
             if not rows:
                 continue
@@ -132,7 +134,14 @@ def _agree(everywhere: list[dict[str, Any]], hosts: tuple[str, ...], ranking: bo
                 raise UserError(f"Channel {name} has no query groups; ranking needs libsvm with qid:n in every line")
             # Sparse rows do not show features that are zero in all of them.
             if kind == "dense":
-                sizes[f"{name} on {host}" if several else name] = columns
+                sizes[where] = columns
+            for i, column in enumerate(names, 1):
+                first, there = places.setdefault(column, (i, where))
+                if first != i:
+                    raise UserError(
+                        f"Column {column} is number {first} in {there}, but number {i} in {where}: Parquet files must have"
+                        " their columns in the same order in all channels, and on all hosts, the label first"
+                    )
     for name, rows in total.items():
         if not rows:
             raise UserError(f"No data in channel {name}" + (" on any host" if several else ""))
