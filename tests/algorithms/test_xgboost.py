@@ -220,6 +220,12 @@ USER_ERRORS = {
     ),
     "regression metric": ({"objective": "reg:gamma", "eval_metric": "accuracy"}, {}, "accuracy is of classification"),
     "header": ({}, {"train": ("text/csv", {"t": "label,age\n1,2\n"})}, "Failed to load csv data of channel train .*no header"),
+    "decimal commas": (
+        {},
+        {"train": ("text/csv", {"t": "1,5;2\n"})},
+        r"Failed to load csv data of channel train \(t\).*with ',' between them",
+    ),
+    "aligned": ({}, {"train": ("text/csv", {"t": "1  2\n1 20\n"})}, "Failed to load csv data of channel train .*with ','"),
     "ragged": ({}, {"train": ("text/csv", {"t": "1,2\n1,2,3\n"})}, "Failed to load csv data of channel train"),
     "short row": ({}, {"train": ("text/csv", {"t": "1,2\n1\n"})}, "Failed to load csv data of channel train .*same number"),
     "files differ": (
@@ -367,7 +373,8 @@ print(json.dumps([[repr(float(value)) for value in [label, *row]] for label, row
 
 
 def test_csv_is_read_whatever_it_looks_like(cluster):
-    """Spaces, signs, quotes, a byte order mark, lines of Windows, what stands for a missing number, none at the end."""
+    """Spaces, signs, quotes, a byte order mark, lines of Windows, what stands for a missing number, or for a comma, no end of a
+    line."""
     one = cluster(1)
     wide = ["1", *(f"0.{i:06d}" for i in range(200_000))]
     texts = {
@@ -375,6 +382,10 @@ def test_csv_is_read_whatever_it_looks_like(cluster):
         "b": '\ufeff"3",inf,1e-50\r\n\r\n4,-Infinity,3.4028235e38\r\n',
         "c": "\n5,,NA\n6,nan,None\n7,null,<NA>",
         "d": "\n\r\n",
+        "e": "8; -1;\r\n",
+        "f": "9\t\t1\n",
+        "g": "10|2|NA",
+        "h": '11 "3" 4\r\n12 5 6\r\n',
     }
     one.prepare("algo-1", BINARY, {"train": ("text/csv", texts)})
     assert one.python(READ) == [
@@ -385,6 +396,11 @@ def test_csv_is_read_whatever_it_looks_like(cluster):
         ["5.0", "nan", "nan"],
         ["6.0", "nan", "nan"],
         ["7.0", "nan", "nan"],
+        ["8.0", "-1.0", "nan"],
+        ["9.0", "nan", "1.0"],
+        ["10.0", "2.0", "nan"],
+        ["11.0", "3.0", "4.0"],
+        ["12.0", "5.0", "6.0"],
     ]
     other = cluster(1)
     # A row is longer than what is read at a time, and the first not the longest.

@@ -14,7 +14,7 @@ import recordio
 import tables
 from contract import Channel, UserError
 from hyperparameters import Hyperparameters
-from pyarrow.csv import ConvertOptions, ReadOptions, read_csv  # type: ignore[import-untyped]
+from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv  # type: ignore[import-untyped]
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 CONTENT_TYPES = {
@@ -94,16 +94,22 @@ def _table(channel: Channel, read: Callable[[Path], Any], weighted: bool) -> Rec
 
 
 def _csv(channel: Channel, path: Path) -> Any:
+    delimiter = ","
     try:
         with path.open("rb") as file:
             first = next((line for line in file if line.strip()), None)
             if first is None:
                 return None
-            columns = len(next(csv.reader([first.decode("utf-8", "replace")])))
+            # Arrow takes a single row for none where its line has no end.
+            first += b"" if first.endswith(b"\n") else b"\n"
+            head = first.decode("utf-8", "replace")
+            delimiter = _delimiter(head)
+            columns = len(next(csv.reader([head], delimiter=delimiter)))
             found = read_csv(
                 _Resumed(first, file),
                 # Columns without names are called so.
                 ReadOptions(autogenerate_column_names=True, block_size=max(_BLOCK, 4 * len(first))),
+                ParseOptions(delimiter=delimiter),
                 convert_options=ConvertOptions(
                     column_types={f"f{i}": pa.float32() for i in range(columns)}, null_values=_MISSING
                 ),
@@ -114,9 +120,17 @@ def _csv(channel: Channel, path: Path) -> Any:
     except (ValueError, csv.Error) as error:
         raise UserError(
             f"Failed to load csv data of channel {channel.name} ({path.name}): {str(error).strip()}."
-            " Every row needs the same number of numbers, the label first, and no header"
+            f" Every row needs the same number of numbers, with {delimiter!r} between them as in the first row, the label"
+            " first, and no header"
         ) from error
     return numbers.T
+
+
+def _delimiter(line: str) -> str:
+    """What is between the numbers of a CSV file, by its first line: a comma, or else what SageMaker takes in its place."""
+    # Several spaces in a row, or some at an end, would be missing numbers.
+    spaced = "" not in line.rstrip("\r\n").split(" ")
+    return next((mark for mark in ",;\t|" if mark in line), " " if spaced and " " in line else ",")
 
 
 class _Resumed:
