@@ -48,7 +48,7 @@ def train(parameters: Hyperparameters, here: Resources, cluster: Cluster | None)
         _check(data, parameters, several=cluster is not None)
 
     _, everywhere = program.together(cluster, here.hosts, step, lambda _: _summary(data))
-    cardinality, dynamic = _agree(everywhere, here.hosts, parameters)
+    cardinality, dynamic = _agree(everywhere, parameters)
     count = everywhere[0]["count"] if replicated["train"] else sum(told["count"] for told in everywhere)
     mesh = Mesh(here, cluster)
 
@@ -112,7 +112,7 @@ def _summary(data: dict[str, list[Series]]) -> dict[str, Any]:
     }
 
 
-def _agree(everywhere: list[dict[str, Any]], hosts: tuple[str, ...], parameters: Hyperparameters) -> tuple[list[int], int]:
+def _agree(everywhere: list[dict[str, Any]], parameters: Hyperparameters) -> tuple[list[int], int]:
     """Cardinality and number of dynamic features, of all series of all hosts. Raises UserError, the same one on all hosts."""
     for key, field in (("cats", "cat"), ("dynamic", "dynamic_feat")):
         sizes = {size for told in everywhere for size in told[key]}

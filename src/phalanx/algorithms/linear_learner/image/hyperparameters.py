@@ -38,7 +38,6 @@ _WEIGHT_DECAYS = (0.0, 1e-4, 1e-2, 1.0)
 _L1 = (0.0, 1e-5, 1e-3, 1e-2)
 
 _positive = real(0, over=True)
-_auto_fraction = or_words(real(0, 1), "auto")
 _switch = or_words(boolean, "auto")
 
 _PARSERS = {
