@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,11 @@ from training import train as fit
 _OBSERVATIONS = 300
 """DeepAR refuses to learn from fewer."""
 
-log = logging.getLogger("deepar")
+log = program.log("deepar")
 
 
 def main() -> None:
     """Train; ends the process."""
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.WARNING,
-        format="[%(asctime)s %(levelname)s %(process)d] %(message)s",
-        datefmt="%m/%d/%Y %H:%M:%S",
-    )
-    log.setLevel(logging.INFO)
     program.run(read, train)
 
 

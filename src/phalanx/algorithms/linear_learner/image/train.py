@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,17 +27,11 @@ _CALIBRATION_ROWS = 1_000_000
 _SAMPLED_ROWS = 10_000
 """Of the criterion at the end of an epoch; the choice at the end of training sees _CALIBRATION_ROWS by default."""
 
-log = logging.getLogger("linear learner")
+log = program.log("linear learner")
 
 
 def main() -> None:
     """Train; ends the process."""
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.INFO,
-        format="[%(asctime)s %(levelname)s %(process)d] %(message)s",
-        datefmt="%m/%d/%Y %H:%M:%S",
-    )
     program.run(read, train)
 
 

@@ -6,6 +6,7 @@ Import it before libraries that start threads, or are large.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,19 @@ from contract import Resources, UserError, hyperparameters, resources, write_fai
 Parameters = TypeVar("Parameters")
 T = TypeVar("T")
 _VERDICT_SECONDS = 2.0
+
+
+def log(name: str) -> logging.Logger:
+    """What writes a program's lines, stamped as SageMaker's algorithms stamp them; of libraries it writes warnings alone."""
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.WARNING,
+        format="[%(asctime)s %(levelname)s %(process)d] %(message)s",
+        datefmt="%m/%d/%Y %H:%M:%S",
+    )
+    found = logging.getLogger(name)
+    found.setLevel(logging.INFO)
+    return found
 
 
 def run(
