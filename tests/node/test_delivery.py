@@ -1,6 +1,5 @@
 """What instances left on several hosts comes together on one, in the order of the instances, whatever is repeated."""
 
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -9,15 +8,16 @@ from node.test_protocol import spec
 from phalanx.data import artifacts
 from phalanx.node import agent as node_agent
 from phalanx.node.agent import Agent
+from phalanx.node.instance import Shared
 from phalanx.node.names import Names
 
 
 def host(directory, *specs):
     """A host's agent, that has these instances and no more of itself than deliveries need. Until their containers' end the
     instances' models lack a file."""
-    made = object.__new__(Agent)
-    made._names, made._lock = Names(directory), threading.Lock()
-    instances = [SimpleNamespace(spec=one, opt_ml=made._names.instance_dir(one.id) / "ml") for one in specs]
+    names = Names(directory)
+    made = Agent(Shared(names, None, None, None, None))
+    instances = [SimpleNamespace(spec=one, opt_ml=names.instance_dir(one.id) / "ml") for one in specs]
     for instance in instances:
         for folder in ("model", "output/data"):
             (instance.opt_ml / folder).mkdir(parents=True)

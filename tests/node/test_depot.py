@@ -11,7 +11,7 @@ from node.test_protocol import spec
 from phalanx.fleet.ray.credentials import Authority, environment
 from phalanx.node import instance as instances
 from phalanx.node.depot import MISSING, Certificates, Depot
-from phalanx.node.instance import Instance, InstanceError, Rooms
+from phalanx.node.instance import Instance, InstanceError, Shared
 from phalanx.node.messages import Offer
 from phalanx.node.names import Names
 from phalanx.runtime.images import Images
@@ -105,9 +105,9 @@ def test_a_job_says_why_its_image_does_not_come(tmp_path, monkeypatch, said, tol
 
     monkeypatch.setattr(instances, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(instances, "RECEIVE_SECONDS", 0.05)
-    rooms = Rooms(Names(tmp_path), None, Store(), None, None)
+    shared = Shared(Names(tmp_path), None, Store(), None, None)
     with pytest.raises(InstanceError) as fault:
-        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), rooms).load(
+        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), shared).load(
             threading.Event(), lambda _: None
         )
     assert str(fault.value).startswith(told)
@@ -129,9 +129,9 @@ def test_an_image_that_was_cut_short_after_long_is_waited_for_as_long_as_one_tha
 
     monkeypatch.setattr(instances, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(instances, "RECEIVE_SECONDS", 0.2)
-    rooms = Rooms(Names(tmp_path), None, Store(), None, None)
+    shared = Shared(Names(tmp_path), None, Store(), None, None)
     with pytest.raises(InstanceError, match="connection reset"):
-        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), rooms).load(
+        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), shared).load(
             threading.Event(), lambda _: None
         )
     assert len(attempts) > 2

@@ -57,7 +57,7 @@ class Started:
 
 def test_an_instance_of_a_gpu_type_starts_with_its_gpu_and_others_without(tmp_path):
     edits = Edits(environment=("GPU=0",), devices=(DeviceNode("/dev/nvidia0", "/dev/full", "c", 1, 7, "rw"),))
-    rooms = SimpleNamespace(
+    shared = SimpleNamespace(
         names=SimpleNamespace(
             run_dir=tmp_path / "service",
             instance_dir=lambda id: tmp_path / "disk" / id,
@@ -71,7 +71,7 @@ def test_an_instance_of_a_gpu_type_starts_with_its_gpu_and_others_without(tmp_pa
     def run(job, count):
         wanted = replace(spec(job=job, encrypted=False), limits=Limits(1, 2**30, gpus=count))
         (tmp_path / "service" / wanted.id).mkdir(parents=True)
-        instance = Instance(wanted, rooms)
+        instance = Instance(wanted, shared)
         instance._image = "image"
         instance.run()
 
@@ -79,4 +79,4 @@ def test_an_instance_of_a_gpu_type_starts_with_its_gpu_and_others_without(tmp_pa
     run("holds", 1)
     with pytest.raises(InstanceError, match=r"CapacityError: .* 0 of this host's 1 GPUs are free, and 1 are needed"):
         run("late", 1)
-    assert [started.edits for started in rooms.containers.specs] == [Edits(), edits]
+    assert [started.edits for started in shared.containers.specs] == [Edits(), edits]

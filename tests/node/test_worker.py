@@ -15,6 +15,7 @@ from phalanx.network.errors import NetworkError
 from phalanx.node import agent as node_agent
 from phalanx.node import worker as module
 from phalanx.node.agent import Agent
+from phalanx.node.instance import Shared
 from phalanx.node.messages import Phase
 from phalanx.node.worker import Worker
 from phalanx.runtime.model import ContainerStatus
@@ -204,9 +205,7 @@ def test_a_container_that_is_ended_before_its_start_is_not_started(live):
 
 def test_what_a_daemon_logs_stays_short_during_a_long_step_too(live, tmp_path, monkeypatch):
     monkeypatch.setattr(node_agent, "VERIFY_SECONDS", 0.01)
-    agent = object.__new__(Agent)
-    agent._lock, agent._closing = threading.Lock(), threading.Event()
-    agent._rooms = SimpleNamespace(vpcs=SimpleNamespace(known=lambda: ()))
+    agent = Agent(Shared(None, SimpleNamespace(known=lambda: ()), None, None, None))
     gone, loading = Instance(), Instance()
     loading.load = lambda cancelled, fetching: cancelled.wait(30)
     loading.trim = Charon("phxt-never-was", tmp_path).trim_log

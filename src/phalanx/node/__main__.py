@@ -40,7 +40,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"a node agent already serves {options.data_dir}")
-    agent = Agent(names, options.images, frozenset(os.environ.get(REGISTRIES, "").split()))
+    agent = Agent.of(names, options.images, frozenset(os.environ.get(REGISTRIES, "").split()))
     agent.recover()
     names.agent_socket.unlink(missing_ok=True)
     # Bound under another name first: whoever finds the socket finds it answering.

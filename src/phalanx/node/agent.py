@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -25,9 +26,9 @@ from phalanx.ipsec.model import PlaneName
 from phalanx.network import namespace, tunnel
 from phalanx.network.model import Exits, Overlay, SecurityGroup
 from phalanx.network.router import Router
-from phalanx.node import disk
+from phalanx.node import disk, keep
 from phalanx.node.chronicle import now_ms
-from phalanx.node.instance import Instance, Rooms, erase, saved
+from phalanx.node.instance import Instance, Shared
 from phalanx.node.messages import (
     HOST_BYTES,
     PARCEL_BYTES,
@@ -65,33 +66,39 @@ log = structlog.get_logger()
 class Agent:
     """What one host does for a service. Its methods are the calls that the fleet makes; all may be repeated."""
 
-    def __init__(self, names: Names, images: Path, registries: frozenset[str] = frozenset()) -> None:
-        store = Images.of(images)
-        logs = names.data_dir / "instances"
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._names = names
-        self._rooms = Rooms(
-            names=names,
-            vpcs=Vpcs(names),
-            images=store,
-            containers=Containers(store, names.run_dir, logs, names.cgroup, memory=_instances_memory()),
-            plane=self._choose_plane,
-            registries=registries,
-            gpus=_gpus(),
-        )
+    def __init__(self, shared: Shared) -> None:
+        self._names = shared.names
+        self._shared = shared
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._condition = threading.Condition()
         # Grows over restarts of the agent too, until the host's: a later answer is known from an earlier one.
         self._version = time.monotonic_ns()
         self._closing = threading.Event()
-        self._plane: PlaneName | None = None
+
+    @classmethod
+    def of(cls, names: Names, images: Path, registries: frozenset[str]) -> Agent:
+        """A service's agent on this host, whose images lie in the store at `images` or may be fetched from `registries`."""
+        store = Images.of(images)
+        logs = names.data_dir / "instances"
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(
+            Shared(
+                names=names,
+                vpcs=Vpcs(names),
+                images=store,
+                containers=Containers(store, names.run_dir, logs, names.cgroup, memory=_instances_memory()),
+                plane=_choose_plane,
+                registries=registries,
+                gpus=_gpus(),
+            )
+        )
 
     def recover(self) -> None:
         """Carry on with the instances an earlier agent left, and clear away what belongs to none."""
         shutil.rmtree(self._names.incoming, ignore_errors=True)
-        found = saved(self._names)
-        self._rooms.vpcs.restore(spec for spec, _ in found)
+        found = keep.saved(self._names)
+        self._shared.vpcs.restore(spec for spec, _ in found)
         for spec, goal in found:
             self._adopt(spec, goal)
         self._sweep({spec.id for spec, _ in found}, {spec.vpc_id for spec, _ in found})
@@ -102,7 +109,7 @@ class Agent:
         return Capacity(
             cpus=os.cpu_count() or 1,
             memory=_host_memory(),
-            gpus=len(self._rooms.gpus),
+            gpus=len(self._shared.gpus),
             encrypted_disk=disk.encrypted(self._names.data_dir),
             draining=self._names.draining.exists(),
             zones=(self._names.zone.read_text(),) if self._names.zone.exists() else None,
@@ -113,15 +120,15 @@ class Agent:
 
     def renew(self, heard: float, seconds: float) -> float:
         """See Lease."""
-        return self._rooms.lease.renew(heard, seconds)
+        return self._shared.lease.renew(heard, seconds)
 
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
-        return self._rooms.may_fetch(image) or self._rooms.images.has(image)
+        return self._shared.may_fetch(image) or self._shared.images.has(image)
 
     def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits, overlay: Overlay | None = None) -> None:
         """Make these the security-group rules of a VPC, its ways out and its tunnels to other hosts, on this host."""
-        self._rooms.vpcs.enforce(vpc_id, groups, exits, overlay)
+        self._shared.vpcs.enforce(vpc_id, groups, exits, overlay)
 
     def mtu(self, address: str) -> int:
         """The MTU in bytes that instances have where their packets travel to other hosts from this host's `address`."""
@@ -131,7 +138,7 @@ class Agent:
         """Take instances; they are kept when this returns, and work towards PREPARED begins."""
         for spec in specs:
             if spec.id not in self._workers:
-                Instance(spec, self._rooms).save(Phase.PREPARED)
+                Instance(spec, self._shared).save(Phase.PREPARED)
                 self._adopt(spec, Phase.PREPARED)
 
     def advance(self, ids: tuple[str, ...], goal: Phase) -> None:
@@ -159,7 +166,7 @@ class Agent:
 
     def logs(self, instance_id: str, offset: int, final: bool) -> tuple[list[LogLine], int]:
         """Lines of a container's log from byte `offset`, and where to go on; `final` takes a last line without its end."""
-        path = self._rooms.containers.log_path(instance_id)
+        path = self._shared.containers.log_path(instance_id)
         return container_logs.read(path, offset, 10_000, final=final) if path.exists() else ([], offset)
 
     def measure(self, ids: tuple[str, ...]) -> list[Measurement]:
@@ -246,19 +253,12 @@ class Agent:
     def _delivered(self, instance_id: str, sender: str) -> Path:
         return self._names.instance_dir(instance_id) / "delivered" / sender
 
-    def _choose_plane(self) -> PlaneName:
-        # A host that can encrypt keeps on being able to; one that cannot is asked again, since somebody may have mended it.
-        if self._plane is None:
-            self._plane = probe.choose(probe.probe())
-            log.info("data plane chosen", plane=self._plane)
-        return self._plane
-
     def _known(self, ids: Sequence[str]) -> list[Worker]:
         with self._lock:
             return [self._workers[id_] for id_ in ids if id_ in self._workers]
 
     def _adopt(self, spec: InstanceSpec, goal: Phase) -> None:
-        worker = Worker(Instance(spec, self._rooms), goal, self._notify)
+        worker = Worker(Instance(spec, self._shared), goal, self._notify)
         with self._lock:
             self._workers[spec.id] = worker
         worker.start()
@@ -271,20 +271,20 @@ class Agent:
 
     def _sweep(self, instances: set[str], vpcs: set[str]) -> None:
         """Clear away namespaces, containers and directories of no known instance: what a kill left half made or half gone."""
-        for container in self._rooms.containers.listing():
+        for container in self._shared.containers.listing():
             if container not in instances:
-                self._rooms.containers.remove(container)
-        keep = {self._names.instance_namespace(id_) for id_ in instances}
-        keep |= {name(id_) for id_ in vpcs for name in (self._names.router_namespace, self._names.exit_namespace)}
+                self._shared.containers.remove(container)
+        used = {self._names.instance_namespace(id_) for id_ in instances}
+        used |= {name(id_) for id_ in vpcs for name in (self._names.router_namespace, self._names.exit_namespace)}
         for name in namespace.listing(self._names.namespaces):
-            if name not in keep:
+            if name not in used:
                 for process in namespace.processes(name):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
                 Router(name).destroy()
         for path in self._names.run_dir.glob("i-*"):
             if path.name not in instances:
-                erase(path)
+                keep.erase(path)
         # A restart of the host takes the specs along, which lie in memory, and leaves what is on the disk.
         for path in (self._names.data_dir / "instances").glob("i-*"):
             if path.name.removesuffix(".log") not in instances:
@@ -294,13 +294,13 @@ class Agent:
     def _verify(self) -> None:
         while not self._closing.wait(VERIFY_SECONDS):
             self._trim()
-            for vpc_id in self._rooms.vpcs.known():
+            for vpc_id in self._shared.vpcs.known():
                 begun = now_ms()
                 with self._lock:
                     workers = [worker for worker in self._workers.values() if worker.instance.spec.vpc_id == vpc_id]
                 # Each by itself: a router that cannot be mended must not keep others from being looked at.
                 try:
-                    changed = self._rooms.vpcs.verify(vpc_id)
+                    changed = self._shared.vpcs.verify(vpc_id)
                 except Exception as error:
                     log.exception("cannot verify the ruleset", vpc=vpc_id)
                     for worker in workers:
@@ -322,6 +322,15 @@ class Agent:
                 worker.instance.trim()
             except OSError as error:
                 log.warning("an IKE daemon's log cannot be kept short", instance=worker.instance.spec.id, reason=str(error))
+
+
+@cache
+def _choose_plane() -> PlaneName:
+    # A host that can encrypt keeps on being able to; one that cannot is asked again, since somebody may have mended it: what is
+    # raised is not kept.
+    plane = probe.choose(probe.probe())
+    log.info("data plane chosen", plane=plane)
+    return plane
 
 
 def _gpus() -> tuple[cdi.Gpu, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -34,11 +33,11 @@ from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import RESOLVER, S3_ADDRESS
 from phalanx.network.watch import Watch
-from phalanx.node import gpus
+from phalanx.node import gpus, keep
 from phalanx.node.chronicle import Chronicle, now_ms
 from phalanx.node.depot import MISSING
 from phalanx.node.lease import Lease
-from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage, decode, encode
+from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage
 from phalanx.node.names import Names
 from phalanx.node.volume import Volume, VolumeError
 from phalanx.node.vpcs import Vpcs
@@ -60,7 +59,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class Shared:
     """What all instances of a host share."""
 
     names: Names
@@ -90,12 +89,12 @@ class InstanceError(Exception):
 class Instance:
     """One instance. The spec lies on the run directory's tmpfs with the goal, so that a new agent carries on."""
 
-    def __init__(self, spec: InstanceSpec, rooms: Rooms) -> None:
+    def __init__(self, spec: InstanceSpec, shared: Shared) -> None:
         self.spec = spec
-        self._rooms = rooms
-        self._namespace = rooms.names.instance_namespace(spec.id)
-        self._run_dir = rooms.names.instance_run_dir(spec.id)
-        self._directory = rooms.names.instance_dir(spec.id)
+        self._shared = shared
+        self._namespace = shared.names.instance_namespace(spec.id)
+        self._run_dir = shared.names.instance_run_dir(spec.id)
+        self._directory = shared.names.instance_dir(spec.id)
         self._volume = Volume(self._directory, spec.volume)
         self._member: Member | None = None
         self._joining = threading.Lock()
@@ -112,7 +111,7 @@ class Instance:
         self.checkpoints: Sync | None = None
         if spec.checkpoints is not None:
             memory = self._directory / "checkpoints.json"
-            mine = rooms.lease.holds if spec.leased else lambda: True
+            mine = shared.lease.holds if spec.leased else lambda: True
             self.checkpoints = Sync(spec.store, spec.checkpoints, self.opt_ml, memory, mine)
 
     @property
@@ -142,17 +141,15 @@ class Instance:
         if (ipsec / "ledger.lock").exists():
             return "kernel"
         try:
-            plane = self._rooms.plane()
+            plane = self._shared.plane()
         except Unprotected as error:
             raise InstanceError(f"InternalServerError: Nothing was sent, since {error}") from error
         files.replace(path, plane, durable=False)
         return plane
 
     def save(self, goal: Phase) -> None:
-        """Keep spec and goal where the next agent finds them: in memory (tmpfs) only, since the spec holds keys."""
-        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content = json.dumps({"goal": goal, "spec": encode(InstanceSpec, self.spec)})
-        files.replace(self._run_dir / "spec.json", content, durable=False)
+        """Keep spec and goal where the next agent finds them. Raises OSError."""
+        keep.save(self._shared.names, self.spec, goal)
 
     def lend(self, lent: RoleCredentials) -> None:
         """Have the container be given these credentials of its role from now on, where it expects any. Raises OSError."""
@@ -180,10 +177,10 @@ class Instance:
 
     def attach(self) -> None:
         """Rules, router guard and wire; what stands stays as it is."""
-        self._rooms.vpcs.admit(self.spec)
+        self._shared.vpcs.admit(self.spec)
         if self.spec.mesh is not None:
             self.chronicle.raised("router", "the router's rules drop what is in the clear")
-        self._rooms.vpcs.join(self.spec, self._watch)
+        self._shared.vpcs.join(self.spec, self._watch)
 
     def look(self) -> None:
         """See what crossed the wire, so that little is lost where this agent is killed. Raises OSError."""
@@ -234,7 +231,7 @@ class Instance:
         done = self._directory / "loaded"
         if done.exists():
             return
-        owner = self._rooms.containers.owner()
+        owner = self._shared.containers.owner()
         workspace.create(self.opt_ml, self.spec.workspace, owner, self.checkpoints is not None)
         try:
             for channel in self._channels("File"):
@@ -272,11 +269,11 @@ class Instance:
             opt_ml=str(self.opt_ml),
             limits=spec.limits,
             mounts={f"/opt/ml/{_DATA}/{fast.channel.name}": str(fast.path) for fast in self._fast},
-            name_server=RESOLVER if self._rooms.vpcs.finds_names(spec) else None,
+            name_server=RESOLVER if self._shared.vpcs.finds_names(spec) else None,
             edits=self._edits(),
         )
         try:
-            self._rooms.containers.start(container)
+            self._shared.containers.start(container)
         except ProgramError as error:
             raise InstanceError(f"ClientError: {error}") from error
 
@@ -301,17 +298,17 @@ class Instance:
         if not self.spec.limits.gpus:
             return Edits()
         try:
-            return cdi.merged(gpus.take(self._rooms.gpus, self._run_dir, self.spec.limits.gpus))
+            return cdi.merged(gpus.take(self._shared.gpus, self._run_dir, self.spec.limits.gpus))
         except gpus.NoGpu as error:
             raise InstanceError(f"CapacityError: Unable to provision requested ML compute capacity: {error}.") from error
 
     def container(self) -> ContainerStatus:
         """State of the training container."""
-        return self._rooms.containers.status(self.spec.id)
+        return self._shared.containers.status(self.spec.id)
 
     def _stream(self) -> None:
         """Have what streams data stand: directories of FastFile channels, and the process that fills pipes."""
-        store, owner = self.spec.store, self._rooms.containers.owner()
+        store, owner = self.spec.store, self._shared.containers.owner()
         try:
             for fast in self._fast:
                 fast.mount(store, owner)
@@ -331,15 +328,15 @@ class Instance:
 
     def signal(self, number: int, *, program: bool = False) -> list[int]:
         """Send a signal to the training container; see Containers."""
-        return self._rooms.containers.signal(self.spec.id, number, program=program)
+        return self._shared.containers.signal(self.spec.id, number, program=program)
 
     def has(self, pids: Collection[int]) -> bool:
         """Whether any of these is a process of the training container."""
-        return self._rooms.containers.has(self.spec.id, pids)
+        return self._shared.containers.has(self.spec.id, pids)
 
     def end(self) -> None:
         """Kill what runs in the training container; returns once it has exited. Raises ContainerError."""
-        self._rooms.containers.stop(self.spec.id, 0)
+        self._shared.containers.stop(self.spec.id, 0)
 
     def settle(self) -> None:
         """Make sure that what the container left is what will be read. Raises InstanceError where it was lost."""
@@ -374,14 +371,14 @@ class Instance:
             id=self.spec.id,
             host=self.spec.host,
             mesh=member.measure() if member else None,
-            guard=self._rooms.vpcs.counters(self.spec),
+            guard=self._shared.vpcs.counters(self.spec),
             guards=self.chronicle.guards,
             watched=self._watch.look() if self._watch else None,
         )
 
     def usage(self) -> Usage | None:
         """What the training container uses now; None where none runs."""
-        used = self._rooms.containers.usage(self.spec.id)
+        used = self._shared.containers.usage(self.spec.id)
         if used is None or not self._volume.path.is_mount():
             return None
         disk = shutil.disk_usage(self._volume.path)
@@ -395,7 +392,7 @@ class Instance:
 
     def destroy(self) -> None:
         """Take everything down: user's processes, IKE and data plane, wire, guards, namespace, keys, files: in this order."""
-        self._rooms.containers.remove(self.spec.id)
+        self._shared.containers.remove(self.spec.id)
         if self._endpoint is not None:
             # Not by the sweep below: it is a child of this agent, perhaps, that would be left a zombie.
             self._endpoint.stop()
@@ -412,38 +409,38 @@ class Instance:
         self.chronicle.close()
         if self._watch is not None:
             self._watch.close()
-        self._rooms.vpcs.leave(self.spec)
+        self._shared.vpcs.leave(self.spec)
         namespace.delete(self._namespace)
         # Before it is unmounted: what is deleted need not be written out any more.
         workspace.destroy(self.opt_ml)
         release(self._directory)
         workspace.destroy(self._directory)
-        erase(self._run_dir)
-        self._rooms.fetched.pop(self.spec.job, None)
+        keep.erase(self._run_dir)
+        self._shared.fetched.pop(self.spec.job, None)
 
     def _find_image(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> str:
         """The image's name in the host's store, once it is there: built, fetched or found; of no use where it is cancelled."""
-        uri, rooms = self.spec.image, self._rooms
+        uri, shared = self.spec.image, self._shared
         algorithm = catalog.find(uri)
-        if self.spec.offer is not None and (algorithm is not None or not rooms.may_fetch(uri)):
-            if not rooms.images.has(self.spec.offer.id):
+        if self.spec.offer is not None and (algorithm is not None or not shared.may_fetch(uri)):
+            if not shared.images.has(self.spec.offer.id):
                 fetching(True)
                 self._receive(self.spec.offer, cancelled)
                 fetching(False)
             return self.spec.offer.id
         if algorithm is not None:
-            return Builder(rooms.images).build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
-        if rooms.may_fetch(uri):
+            return Builder(shared.images).build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
+        if shared.may_fetch(uri):
             with self._turn_to_fetch(cancelled) as mine:
-                if mine and self.spec.job not in rooms.fetched:
+                if mine and self.spec.job not in shared.fetched:
                     try:
-                        fetched = rooms.images.pull(uri, cancelled.is_set)
+                        fetched = shared.images.pull(uri, cancelled.is_set)
                     except ImageError as error:
                         raise InstanceError(f"ClientError: Cannot fetch the training image {uri}: {error}") from error
                     if fetched is not None:
-                        rooms.fetched[self.spec.job] = fetched
-                return rooms.fetched.get(self.spec.job, uri)
-        if not rooms.images.has(uri):
+                        shared.fetched[self.spec.job] = fetched
+                return shared.fetched.get(self.spec.job, uri)
+        if not shared.images.has(uri):
             raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
         return uri
 
@@ -451,24 +448,24 @@ class Instance:
     def _turn_to_fetch(self, cancelled: threading.Event) -> Iterator[bool]:
         """One at a time: instances of a host want the same, most often. False where it is cancelled while another fetches."""
         while not cancelled.is_set():
-            if self._rooms.fetching.acquire(timeout=RETRY_SECONDS):
+            if self._shared.fetching.acquire(timeout=RETRY_SECONDS):
                 try:
                     yield True
                 finally:
-                    self._rooms.fetching.release()
+                    self._shared.fetching.release()
                 return
         yield False
 
     def _receive(self, offer: Offer, cancelled: threading.Event) -> None:
         """Have the control plane's image. It may be away for a while, as when it is started again. Raises InstanceError."""
-        rooms, names = self._rooms, self._rooms.names
+        shared, names = self._shared, self._shared.names
         away: float | None = None
         while not cancelled.is_set():
             try:
                 with self._turn_to_fetch(cancelled) as mine:
                     begun = time.monotonic()
                     if mine:
-                        rooms.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
+                        shared.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
                 return
             except ImageError as error:
                 if MISSING in str(error):
@@ -495,24 +492,3 @@ class Instance:
 
 class NotYet(Exception):
     """A step is not done but may be, if tried again."""
-
-
-def saved(names: Names) -> list[tuple[InstanceSpec, Phase]]:
-    """Specs and goals of the instances that an earlier agent of this service left."""
-    found = []
-    for path in sorted(names.run_dir.glob("i-*/spec.json")):
-        content = json.loads(path.read_text())
-        found.append((decode(InstanceSpec, content["spec"]), Phase(content["goal"])))
-    return found
-
-
-def erase(directory: Path) -> None:
-    """Remove a directory of secrets; files are overwritten first, so that no page of the tmpfs keeps a key."""
-    # No instance any more from here on: an agent that is killed meanwhile leaves what the next one sweeps away, not reads.
-    with contextlib.suppress(FileNotFoundError):
-        (directory / "spec.json").rename(directory / "spec.gone")
-    for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with path.open("r+b") as file:
-                file.write(bytes(os.fstat(file.fileno()).st_size))
-    shutil.rmtree(directory, ignore_errors=True)
