@@ -7,6 +7,7 @@ import hmac
 import http.client
 import io
 import json
+import os
 import re
 import socket
 import subprocess
@@ -181,6 +182,19 @@ def test_buckets_are_listed_in_pages(s3):
     assert ([each["Name"] for each in found["Buckets"]], found["Prefix"]) == (["other-bucket"], "other-")
     assert "ContinuationToken" not in found
     assert code(admin.list_buckets, MaxBuckets=10_001) == "InvalidArgument"
+
+
+def test_a_buckets_date_is_that_of_its_creation(s3):
+    admin = s3.client()
+    admin.create_bucket(Bucket="dated", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    made = {each["Name"]: each["CreationDate"] for each in admin.list_buckets()["Buckets"]}
+    # As if something were written into it later.
+    os.utime(s3.directory / "s3/buckets/dated", (0, 0))
+    listed = admin.list_buckets()
+    assert {each["Name"]: each["CreationDate"] for each in listed["Buckets"]} == made
+    assert abs(made["dated"].timestamp() - time.time()) < 60
+    assert set(listed["Owner"]) == {"ID"}
+    admin.delete_bucket(Bucket="dated")
 
 
 def test_awss_common_runtime_uploads_and_downloads_in_parts(s3, tmp_path):
@@ -479,6 +493,7 @@ UNSIGNED = [
     ("OPTIONS", f"/{BUCKET}", {"origin": "http://x"}, 403, "AccessDenied"),
     ("DELETE", f"/{BUCKET}", {}, 403, "AccessDenied"),
     ("GET", "/", {"authorization": "AWS AKIA:x"}, 400, "InvalidRequest"),
+    ("POST", f"/{BUCKET}", {"content-type": "multipart/form-data; boundary=x"}, 501, "NotImplemented"),
     ("GET", f"/{BUCKET}/secret/plan?AWSAccessKeyId=AKIA&Signature=x&Expires=9999999999", {}, 400, "InvalidRequest"),
     ("GET", "/", {"authorization": "AWS4-HMAC-SHA256 Credential=x"}, 400, "AuthorizationHeaderMalformed"),
     ("GET", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=00", {}, 400, "AuthorizationQueryParametersError"),

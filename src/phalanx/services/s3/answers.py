@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from phalanx.services.s3.document import DECLARATION, compose, elements
 from phalanx.wire.errors import AwsError
@@ -11,6 +12,8 @@ from phalanx.wire.serializer import xml_text
 from phalanx.wire.service import Members
 
 _BUCKET = re.compile(rb"<Bucket>\s*<Name>([^<]+)</Name>.*?</Bucket>", re.DOTALL)
+_DATE = re.compile(rb"<CreationDate>[^<]*</CreationDate>")
+_DISPLAY_NAME = re.compile(rb"\s*<DisplayName>[^<]*</DisplayName>")
 _ETAG = re.compile(rb"<ETag>([^<&\"]*)</ETag>")
 _OF_ONE = re.compile(rb"\s*<(Contents|CommonPrefixes|KeyCount|NextContinuationToken|NextMarker)>.*?</\1>", re.DOTALL)
 """What a listing of one entry has that one of none has not."""
@@ -62,6 +65,16 @@ def buckets(answer: bytes, prefix: str, after: str, most: int) -> bytes:
     token = f"<ContinuationToken>{names[most - 1]}</ContinuationToken>" if len(names) > most else ""
     given = f"<Prefix>{xml_text(prefix)}</Prefix>" if prefix else ""
     return head + b"<Buckets>" + listed + f"</Buckets>{token}{given}</ListAllMyBucketsResult>".encode()
+
+
+def dated(answer: bytes, made: Callable[[str], datetime]) -> bytes:
+    """ListBuckets' answer with the times at which buckets were made, and without the server's name for their owner."""
+
+    def of(found: re.Match[bytes]) -> bytes:
+        time = made(found[1].decode()).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return _DATE.sub(f"<CreationDate>{time}</CreationDate>".encode(), found[0])
+
+    return _BUCKET.sub(of, _DISPLAY_NAME.sub(b"", answer))
 
 
 def error(status: int, answer: bytes) -> AwsError:

@@ -10,9 +10,11 @@ for two of those in the attributes of a file: that of the late one, and the obje
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -23,6 +25,8 @@ HEADERS = ("content-type", "content-disposition", "content-language", "cache-con
 _OWN = b"x-amz-meta-"
 _ATTRIBUTE = "user.phalanx."
 """How an attribute's name begins, which the ETag ends: briefly, since names take of the room too."""
+_MADE = f"{_ATTRIBUTE}made"
+"""A bucket's."""
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +61,18 @@ class Descriptions:
             if not self._told:
                 self._told = True
                 _log.warning("the file system keeps no metadata of objects: it is lost when S3 stops", reason=str(error))
+
+    def made(self, bucket: str) -> datetime:
+        """When a bucket was made: of its directory the server knows only when something was last written into that. So it is
+        kept when it is first asked for, which whoever makes the bucket does. Now, of one that somebody has deleted."""
+        directory = self._buckets / bucket
+        with contextlib.suppress(OSError, ValueError):
+            return datetime.fromisoformat(os.getxattr(directory, _MADE).decode())
+        made = datetime.now(UTC)
+        with contextlib.suppress(OSError):
+            made = datetime.fromtimestamp(int(directory.stat().st_mtime), UTC)
+            os.setxattr(directory, _MADE, made.isoformat().encode())
+        return made
 
     def of(self, bucket: str, key: str, etag: bytes) -> list[tuple[bytes, bytes]] | None:
         """The headers that describe the object of this ETag; None where none are kept."""

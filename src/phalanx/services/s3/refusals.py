@@ -11,12 +11,18 @@ AWAY = AwsError(
 _OUTDATED = AwsError(
     "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 )
+_FORM = AwsError(
+    "NotImplemented", "Forms (presigned POST) are not implemented here, so nothing is done. Use a presigned PUT.", 501
+)
+"""Its signature is in the body."""
 
 
 def refusal(refused: Refused, http: HttpRequest) -> AwsError:
     """What S3 answers to a request that is not from whom it says."""
     if refused.reason in (Reason.UNSIGNED, Reason.INCOMPLETE) and _is_outdated(http):
         return _OUTDATED
+    if refused.reason == Reason.UNSIGNED and http.headers.get("content-type", b"").startswith(b"multipart/form-data"):
+        return _FORM
     presigned = b"X-Amz-Signature=" in http.query
     code, status, text = {
         Reason.UNSIGNED: ("AccessDenied", 403, "Access Denied"),

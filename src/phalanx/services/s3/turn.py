@@ -192,8 +192,13 @@ class Turn:
         if exchange.status >= 400 and self._http.method != "HEAD":
             raise answers.error(exchange.status, await exchange.whole())
         rewrite = answers.REWRITTEN.get(request.operation)
+        if exchange.status == 200 and request.operation == "CreateBucket":
+            self._gateway.descriptions.made(request.members["Bucket"])
         if exchange.status == 200 and rewrite is not None:
-            await self._say(200, rewrite(await exchange.whole(), request.members, self._gateway.region))
+            answer = await exchange.whole()
+            if request.operation == "ListBuckets":
+                answer = answers.dated(answer, self._gateway.descriptions.made)
+            await self._say(200, rewrite(answer, request.members, self._gateway.region))
         elif reading and exchange.status in (200, 206):
             await self._give(known, exchange)
         else:
