@@ -194,10 +194,10 @@ def test_a_taken_port_is_told_at_once(tmp_path):
 @pytest.mark.parametrize(("host", "words"), [("192.0.2.1", "--host ADDRESS"), ("127.0.0.1", "--port N")])
 def test_an_address_that_cannot_be_had_is_told(tmp_path, host, words):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        command = ["serve", "--host", host, "--port", str(other.getsockname()[1]), "--data-dir", str(tmp_path)]
-        said = CliRunner().invoke(app, command)
-    assert said.exit_code == 1
-    assert f"Choose another: {words}" in said.output
+        command = [PHALANX, "serve", "--host", host, "--port", str(other.getsockname()[1]), "--data-dir", str(tmp_path)]
+        said = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert f"Choose another: {words}" in said.stderr
 
 
 def test_a_port_that_another_takes_in_the_same_moment_is_told(tmp_path):
