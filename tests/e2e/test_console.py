@@ -57,6 +57,12 @@ def heading(visitor, name):
     return visitor.page.get_by_role("heading", name=name, exact=True)
 
 
+def leave(visitor, path):
+    """Open another page from a form that was changed, which asks first."""
+    visitor.open(path)
+    visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("form.leave"), exact=True).click()
+
+
 def walk(visitor, name, network):
     """The documented procedure, up to the form as it is to be sent."""
     path = PATH[visitor.language]
@@ -142,6 +148,11 @@ def test_a_group_without_esp_is_told_and_repaired_in_the_form(visitor):
     expect(visitor.page.get_by_text(visitor("check.ingress.ike"))).to_have_count(0)
     visitor.show(heading(visitor, PATH[visitor.language]["network"]))
     visitor.picture("repair")
+    with visitor.page.context.expect_page() as groups:
+        visitor.page.get_by_role("link", name=re.compile(visitor("network.manageGroups"))).click()
+    # Nobody signs in twice.
+    expect(groups.value.get_by_role("link", name=network["SecurityGroupIds"][0], exact=True)).to_be_visible()
+    groups.value.close()
     visitor.button("check.addAll")
     visitor.sees(visitor("check.fine"))
     complete(visitor, name)
@@ -235,7 +246,7 @@ def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
     copy = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=f"{name}-2")
     assert copy["TrainingJobDefinition"] == definition
     assert copy["WarmStartConfig"]["ParentHyperParameterTuningJobs"] == [{"HyperParameterTuningJobName": name}]
-    visitor.open("#/tuning")
+    leave(visitor, "#/tuning")
     visitor.page.get_by_role("radio", name=name, exact=True).check()
     visitor.picture("tuning-jobs")
     visitor.button("common.actions")
@@ -313,7 +324,7 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     for member in same.split():
         assert copy[member] == original[member], member
     assert phalanx.client("sagemaker").list_tags(ResourceArn=copy["TrainingJobArn"])["Tags"] == tags
-    visitor.open("#/jobs/original-2")
+    leave(visitor, "#/jobs/original-2")
     visitor.button("jobs.stop")
     visitor.page.get_by_role("dialog").get_by_role("button", name=visitor("jobs.stop"), exact=True).click()
     assert phalanx.ended("original-2")["TrainingJobStatus"] in ("Stopped", "Completed")
@@ -514,18 +525,37 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     visitor.sees(visitor("rules.revoked", count=1))
     assert sum(revoked) == 1
 
-    # The button is at the end of a long form.
+    # The button is at the end of a long form: what is wrong is led to, in a part that is folded away as well.
     visitor.open("#/create-job")
+    visitor.button("create.submit")
+    expect(page.get_by_label(visitor("form.jobName"), exact=True)).to_be_focused()
     visitor.fill(visitor("form.jobName"), "mine")
     visitor.fill("num_round", "20")
     visitor.fill(visitor("form.s3Location"), "s3://test-bucket/train/")
+    metrics = page.get_by_role("button", name=visitor("form.metrics"), exact=True)
+    metrics.click()
+    visitor.button("form.addMetric")
+    metrics.click()
+    metric = page.get_by_role("textbox", name=visitor("form.metricName"), exact=True)
+    expect(metric).to_have_count(0)
+    visitor.button("create.submit")
+    expect(metric).to_be_focused()
+    visitor.button("common.remove")
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
         page.get_by_role("alert").get_by_role("button").click()
         expect(page.get_by_role("alert")).to_have_count(0)
         visitor.button("create.submit")
         expect(page.get_by_role("alert")).to_be_in_viewport()
-    visitor.open("#/create-tuning")
+    # Whoever is about to leave a form that was changed is asked, and may stay.
+    visitor.open("#/jobs")
+    page.get_by_role("dialog").get_by_role("button", name=visitor("common.cancel"), exact=True).click()
+    expect(page.get_by_label(visitor("form.jobName"), exact=True)).to_have_value("mine")
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name=visitor("common.cancel"), exact=True).click()
+    expect(page.get_by_label(visitor("form.jobName"), exact=True)).to_have_value("mine")
+    leave(visitor, "#/create-tuning")
     assert page.get_by_label(visitor("tuning.min"), exact=True).bounding_box()["width"] > 100
 
     # A key that is no more leads to sign-in, and nothing of before shows after it.

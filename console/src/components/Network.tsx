@@ -117,7 +117,10 @@ export function Network({ draft, set, faults }: SectionProps) {
               />
             </FormField>
             <FormField label={t("network.groups")} errorText={fault(faults.groups)}
-              constraintText={<Link href="#/security-groups" external fontSize="body-s">{t("network.manageGroups")}</Link>}>
+              constraintText={
+                // Its opener's tab hands it the session: nobody signs in twice.
+                <Link href="#/security-groups" external rel="opener" fontSize="body-s">{t("network.manageGroups")}</Link>
+              }>
               <Multiselect
                 selectedOptions={chosen(groupOptions, draft.groups)}
                 options={groupOptions}

@@ -33,6 +33,7 @@ import {
   type Pair,
   withAlgorithm,
 } from "../model/draft";
+import { Foldable } from "./Foldable";
 
 export interface SectionProps {
   draft: Draft;
@@ -42,6 +43,9 @@ export interface SectionProps {
 
 /** Those that the service knows: none with Trainium, and none whose data sheet is not public. */
 const INSTANCE_TYPES = Object.values(TrainingInstanceType).filter((type) => !/^ml\.(trn|g7|p6e|p6-b300)/.test(type));
+
+/** Whether a fault is in a part of the form. */
+const within = (faults: Faults, part: string) => Object.keys(faults).some((field) => field.startsWith(part));
 
 export function useFault() {
   const { t } = useWords();
@@ -176,7 +180,8 @@ function Metrics({ draft, set, faults }: SectionProps) {
   const { t } = useWords();
   const fault = useFault();
   return (
-    <ExpandableSection headerText={t("form.metrics")} headerDescription={t("form.metricsHint")} defaultExpanded={draft.metrics.length > 0}>
+    <Foldable faulty={within(faults, "metrics.")} headerText={t("form.metrics")} headerDescription={t("form.metricsHint")}
+      defaultExpanded={draft.metrics.length > 0}>
       <SpaceBetween size="l">
         <Checkbox checked={draft.timeSeries} description={t("form.timeSeriesHint")} onChange={({ detail }) => set({ timeSeries: detail.checked })}>
           {t("form.timeSeries")}
@@ -206,7 +211,7 @@ function Metrics({ draft, set, faults }: SectionProps) {
           ]}
         />
       </SpaceBetween>
-    </ExpandableSection>
+    </Foldable>
   );
 }
 
@@ -336,9 +341,10 @@ export function Hyperparameters({ draft, set, faults }: SectionProps) {
           <SpaceBetween size="l">
             <ColumnLayout columns={3}>{algorithm.hyperparameters.filter((parameter) => parameter.common).map(field)}</ColumnLayout>
             {rest.length > 0 && (
-              <ExpandableSection headerText={t("form.moreHyperparameters", { count: rest.length })} defaultExpanded={rest.some(set_)}>
+              <Foldable faulty={rest.some(({ name }) => `hyperparameters.${name}` in faults)}
+                headerText={t("form.moreHyperparameters", { count: rest.length })} defaultExpanded={rest.some(set_)}>
                 <ColumnLayout columns={3}>{rest.map(field)}</ColumnLayout>
-              </ExpandableSection>
+              </Foldable>
             )}
           </SpaceBetween>
         )}
@@ -399,8 +405,9 @@ export function InputData({ draft, set, faults }: SectionProps) {
       <SpaceBetween size="l">
         {draft.channels.length === 0 && <Box color="text-body-secondary">{t("form.noChannels")}</Box>}
         {draft.channels.map((channel, index) => (
-          <ExpandableSection
+          <Foldable
             key={index}
+            faulty={within(faults, `channels.${index}.`)}
             variant="stacked"
             defaultExpanded
             headerText={t("form.channel", { name: channel.name })}
@@ -452,7 +459,7 @@ export function InputData({ draft, set, faults }: SectionProps) {
                 )}
               </ColumnLayout>
             </SpaceBetween>
-          </ExpandableSection>
+          </Foldable>
         ))}
       </SpaceBetween>
     </Container>

@@ -45,6 +45,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
   return (
     <Page title={t("create.title")} trail={[[t("jobs.title"), "#/jobs"]]} description={t("create.description")}>
       <CreationForm
+        entered={draft}
         faults={faultsOf(draft)}
         create={() => aws.sagemaker.send(new CreateTrainingJobCommand(toRequest(draft)))}
         verb={t("create.submit")}

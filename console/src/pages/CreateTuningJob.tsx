@@ -25,6 +25,7 @@ import type { Clients } from "../aws/clients";
 import { surroundings } from "../aws/copies";
 import { wording } from "../aws/errors";
 import { CreationForm } from "../components/CreationForm";
+import { Foldable } from "../components/Foldable";
 import {
   changed,
   EnvironmentAndTags,
@@ -95,6 +96,7 @@ export default function CreateTuningJob({ original }: { original?: string }) {
   return (
     <Page title={t("tuning.create")} trail={[[t("tunings.title"), "#/tuning"]]} description={t("tunings.description")}>
       <CreationForm
+        entered={form}
         faults={tuningFaults(draft, tuning)}
         create={() => aws.sagemaker.send(new CreateHyperParameterTuningJobCommand(toTuningRequest(draft, tuning)))}
         verb={t("tuning.create")}
@@ -214,7 +216,8 @@ function Settings({ draft, tuning, faults, set }: Parts) {
         <Checkbox checked={tuning.autotune} description={t("tuning.autotuneHint")} onChange={({ detail }) => set({ autotune: detail.checked })}>
           {t("tuning.autotune")}
         </Checkbox>
-        <ExpandableSection headerText={t("tuning.completion")} headerDescription={t("tuning.completionHint")}
+        <Foldable faulty={"target" in faults || "notImproving" in faults}
+          headerText={t("tuning.completion")} headerDescription={t("tuning.completionHint")}
           defaultExpanded={tuning.target !== "" || tuning.notImproving !== "" || tuning.convergence}>
           <SpaceBetween size="l">
             <ColumnLayout columns={2}>
@@ -226,7 +229,7 @@ function Settings({ draft, tuning, faults, set }: Parts) {
               {t("tuning.convergence")}
             </Checkbox>
           </SpaceBetween>
-        </ExpandableSection>
+        </Foldable>
       </SpaceBetween>
     </Container>
   );
