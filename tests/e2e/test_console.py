@@ -500,6 +500,24 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     last["StatusMessage"] = traffic.FLOWS
     expect(page.get_by_text(visitor("traffic.stopped"))).to_have_count(0)
 
+    # All that the form offers shows.
+    stopped |= {
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "ContainerEntrypoint": ["python3", "mine.py"]},
+        "TuningJobArn": "arn:aws:sagemaker:us-west-2:123456789012:hyper-parameter-tuning-job/parent",
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 7200},
+        "TrainingTimeInSeconds": 100,
+        "BillableTimeInSeconds": 30,
+        "CheckpointConfig": {"S3Uri": "s3://test-bucket/kept"},
+        "Environment": {"COLOUR": "blue"},
+        "WarmPoolStatus": {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 5, "ReusedByJob": "next"},
+    }
+    page.get_by_role("tab", name=visitor("job.overview"), exact=True).click()
+    for shown in ("python3 mine.py", "2 h", "30 s", "70 %", "s3://test-bucket/kept", "COLOUR", visitor("warm.Reused")):
+        visitor.sees(shown)
+    for name, page_of in (("parent", "#/tuning/parent"), ("next", "#/jobs/next")):
+        expect(page.get_by_role("link", name=name, exact=True)).to_have_attribute("href", page_of)
+
     page.get_by_role("tab", name=visitor("job.tags"), exact=True).click()
     visitor.button("common.remove")
     visitor.button("form.addTag")

@@ -69,6 +69,12 @@ export function costs(encrypted: Job | undefined, clear: Job | undefined): Cost[
   });
 }
 
+/** How much of its training time a managed spot job is not billed for, in percent; undefined for others, and before it has ended. */
+export function savings(job: DescribeTrainingJobResponse): number | undefined {
+  const { EnableManagedSpotTraining: spot, TrainingTimeInSeconds: trained, BillableTimeInSeconds: billed } = job;
+  return spot && trained && billed !== undefined ? 100 * (1 - billed / trained) : undefined;
+}
+
 function starting(job: Job): number | undefined {
   const ended = (job.SecondaryStatusTransitions ?? []).filter(({ Status, EndTime }) => Status === "Starting" && EndTime !== undefined);
   if (ended.length === 0) return undefined;

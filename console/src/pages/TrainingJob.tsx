@@ -3,6 +3,7 @@ import {
   DeleteTagsCommand,
   DescribeTrainingJobCommand,
   type DescribeTrainingJobResponse,
+  type WarmPoolStatus,
 } from "@aws-sdk/client-sagemaker";
 import Alert from "@cloudscape-design/components/alert";
 import Badge from "@cloudscape-design/components/badge";
@@ -18,7 +19,7 @@ import SpaceBetween from "@cloudscape-design/components/space-between";
 import StatusIndicator from "@cloudscape-design/components/status-indicator";
 import Table from "@cloudscape-design/components/table";
 import Tabs from "@cloudscape-design/components/tabs";
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
@@ -33,9 +34,10 @@ import { Metrics } from "../components/Metrics";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
 import { Traffic } from "../components/Traffic";
-import { useWords } from "../i18n";
+import { type Key, useWords } from "../i18n";
 import { said } from "../i18n/said";
 import { type Code, trainingJobCode } from "../model/code";
+import { savings } from "../model/cost";
 import { instanceGroups } from "../model/instances";
 import type { Pair } from "../model/draft";
 import { requestOf } from "../model/request";
@@ -112,9 +114,15 @@ export default function TrainingJob({ name }: { name: string }) {
   );
 }
 
+/** What a job may have, as an item of a list of values; no item where it has not. */
+function present<Value>(label: string, value: Value | undefined, show: (value: Value) => ReactNode) {
+  return value === undefined ? [] : [{ label, value: show(value) }];
+}
+
 function Summary({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t, moment, duration } = useWords();
+  const { t, number, moment, duration } = useWords();
   const encrypted = job.EnableInterContainerTrafficEncryption;
+  const tuning = job.TuningJobArn?.split("/").pop();
   return (
     <Container header={<Header variant="h2">{t("job.summary")}</Header>}>
       <KeyValuePairs
@@ -126,6 +134,10 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
             label: t("job.trainingTime"),
             value: job.TrainingTimeInSeconds === undefined ? "–" : duration(job.TrainingTimeInSeconds),
           },
+          ...present(t("job.billable"), job.BillableTimeInSeconds, duration),
+          ...present(t("job.savings"), savings(job), (percent) => t("unit.percent", { count: number(percent, 0) })),
+          ...present(t("job.tuning"), tuning, (parent) => <Link href={`#/tuning/${parent}`}>{parent}</Link>),
+          ...present(t("job.warmPool"), job.WarmPoolStatus, (status) => <WarmPool status={status} />),
           {
             label: t("job.encryptionIs"),
             value: <Badge color={encrypted ? "green" : "grey"}>{t(encrypted ? "job.on" : "job.off")}</Badge>,
@@ -147,6 +159,19 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
   );
 }
 
+/** Where the instances of a job are kept for others like it. */
+function WarmPool({ status }: { status: WarmPoolStatus }) {
+  const { t, duration } = useWords();
+  const { ResourceRetainedBillableTimeInSeconds: kept, ReusedByJob: next } = status;
+  return (
+    <>
+      {t(`warm.${status.Status!}`)}
+      {kept !== undefined && <>{" · "}{duration(kept)}</>}
+      {next !== undefined && <>{" · "}<Link href={`#/jobs/${next}`}>{next}</Link></>}
+    </>
+  );
+}
+
 /** The status, and what the job is about, where that is something else. */
 function Statuses({ job }: { job: DescribeTrainingJobResponse }) {
   const { TrainingJobStatus: status, SecondaryStatus: secondary } = job;
@@ -160,9 +185,10 @@ function Statuses({ job }: { job: DescribeTrainingJobResponse }) {
 
 function Overview({ job }: { job: DescribeTrainingJobResponse }) {
   const words = useWords();
-  const { t, moment, duration, locale } = words;
+  const { t, moment, duration } = words;
   const transitions = job.SecondaryStatusTransitions ?? [];
-  const hyperparameters = Object.entries(job.HyperParameters ?? {});
+  const command = (words: string[]) => <Box variant="code">{words.join(" ")}</Box>;
+  const environment = Object.entries(job.Environment ?? {});
   return (
     <SpaceBetween size="l">
       <Table
@@ -173,7 +199,7 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
           {
             id: "status",
             header: t("jobs.status"),
-            minWidth: 160,
+            minWidth: 190,
             isRowHeader: true,
             cell: (each) => <Status status={each.Status} past={each.EndTime !== undefined} />,
           },
@@ -224,23 +250,40 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
                 : { label: t("form.resource"), value: job.AlgorithmSpecification.AlgorithmName },
               { label: t("form.role"), value: job.RoleArn ?? "–" },
               { label: t("form.maxRuntime"), value: duration(job.StoppingCondition?.MaxRuntimeInSeconds ?? 0) },
+              ...present(t("form.maxPending"), job.StoppingCondition?.MaxPendingTimeInSeconds, duration),
+              ...present(t("job.spot"), job.EnableManagedSpotTraining || undefined, () => t("job.on")),
+              ...present(t("form.maxWait"), job.StoppingCondition?.MaxWaitTimeInSeconds, duration),
               { label: t("form.volume"), value: String(job.ResourceConfig?.VolumeSizeInGB ?? "–") },
+              ...present(t("form.volumeKmsKey"), job.ResourceConfig?.VolumeKmsKeyId, (id) => id),
+              ...present(t("form.keepAlive"), job.ResourceConfig?.KeepAlivePeriodInSeconds, duration),
+              ...present(t("form.retries"), job.RetryStrategy?.MaximumRetryAttempts, String),
+              ...present(t("form.entrypoint"), job.AlgorithmSpecification?.ContainerEntrypoint, command),
+              ...present(t("form.arguments"), job.AlgorithmSpecification?.ContainerArguments, command),
             ]}
           />
         </Container>
       </ColumnLayout>
-      <Table
-        header={<Header variant="h2">{t("form.hyperparameters")}</Header>}
-        ariaLabels={{ tableLabel: t("form.hyperparameters") }}
-        items={hyperparameters.sort(([one], [other]) => one.localeCompare(other, locale))}
-        trackBy={([key]) => key}
-        empty={t("form.noHyperparameters")}
-        columnDefinitions={[
-          { id: "key", header: t("form.key"), isRowHeader: true, cell: ([key]) => key },
-          { id: "value", header: t("form.value"), cell: ([, value]) => value },
-        ]}
-      />
+      <Named title="form.hyperparameters" none="form.noHyperparameters" items={Object.entries(job.HyperParameters ?? {})} />
+      {environment.length > 0 && <Named title="form.environment" none="form.noVariables" items={environment} />}
     </SpaceBetween>
+  );
+}
+
+/** Values by their names, in order. */
+function Named({ title, none, items }: { title: Key; none: Key; items: [string, string][] }) {
+  const { t, locale } = useWords();
+  return (
+    <Table
+      header={<Header variant="h2">{t(title)}</Header>}
+      ariaLabels={{ tableLabel: t(title) }}
+      items={items.sort(([one], [other]) => one.localeCompare(other, locale))}
+      trackBy={([key]) => key}
+      empty={t(none)}
+      columnDefinitions={[
+        { id: "key", header: t("form.key"), isRowHeader: true, cell: ([key]) => key },
+        { id: "value", header: t("form.value"), cell: ([, value]) => value },
+      ]}
+    />
   );
 }
 
@@ -287,7 +330,8 @@ function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
         items={[
           { label: t("job.model"), value: model ?? t("job.noModel") },
           { label: t("form.outputPath"), value: job.OutputDataConfig?.S3OutputPath ?? "–" },
-          ...(key ? [{ label: t("form.kmsKey"), value: key }] : []),
+          ...present(t("form.checkpoint"), job.CheckpointConfig?.S3Uri, (uri) => uri),
+          ...present(t("form.kmsKey"), key || undefined, (id) => id),
         ]}
       />
       {key && model !== undefined && <Box>{t("job.ciphertext", { model })}</Box>}
