@@ -484,6 +484,15 @@ def test_metrics_that_xgboost_lacks_are_of_all_hosts(cluster):
         assert found[f"validation-{name}"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_host_without_rows_finds_metrics_of_many_classes_with_the_others(cluster):
+    two = cluster(2)
+    table = [[int(row[1] > 0) + int(row[2] > 0), *row[1:]] for row in TRAIN]
+    given = {"objective": "multi:softprob", "num_class": "3", "num_round": "4", "eval_metric": "accuracy,merror"}
+    assert two.run(given, lambda i: {"train": ("csv", {} if i else {"t": csv(table)})}) == [0, 0], two.output()
+    found = metrics(two.output())
+    assert found["train-accuracy"] == pytest.approx([1 - error for error in found["train-merror"]], abs=1e-4)
+
+
 def test_r2_of_labels_far_from_nought_is_of_all_hosts(cluster):
     """Labels of 1,000,000 ± 20, fewer and greater on the second host."""
     two = cluster(2)

@@ -40,10 +40,11 @@ def of(parameters: Hyperparameters) -> Metric:
 
     def metric(predictions: Any, data: xgboost.DMatrix) -> list[tuple[str, float]]:
         labels = data.get_label().astype(float)
+        # As they are, the squares of labels far from 0 would have no digits left for how far they are from each other.
+        centred = labels - middle_label(data)
         sums = np.zeros(classes * classes + 4)
+        # Without rows a host has not the columns of many classes: nothing that hosts do together may depend on them.
         if predictions.ndim == 1:
-            # As they are, the squares of labels far from 0 would have no digits left for how far they are from each other.
-            centred = labels - middle_label(data)
             error = labels - predictions
             sums[-4:] = len(labels), error @ error, centred.sum(), centred @ centred
         if any(name in CLASSIFICATION_METRICS for name in parameters.own_metrics):

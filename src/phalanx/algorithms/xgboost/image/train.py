@@ -222,18 +222,19 @@ class _EarlyStopping(xgboost.callback.EarlyStopping):
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         logged = list(evals_log["validation"])
         name = self._watched if self._watched in logged else [name for name in logged if name not in self._own][-1]
-        score = evals_log["validation"][name][-1]
-        if not math.isfinite(score):
+        latest = evals_log["validation"][name][-1]
+        if not math.isfinite(latest):
             # None is better than it: the first round would be kept, as if nothing were amiss.
             raise UserError(
-                f"Early stopping looks at validation-{name}, which is {score} in round {self.starting_round + epoch}."
+                f"Early stopping looks at validation-{name}, which is {latest} in round {self.starting_round + epoch}."
                 " Give validation data that it is defined for, such as rows of both classes for auc, or another eval_metric"
             )
         self.metric_name = name
         best = model.attr("best_iteration")
         if best is not None and not self.stopping_history:
-            scores = [float(model.attr("best_score"))]
-            self.stopping_history, self.best_scores = {"validation": {name: scores[:]}}, {"validation": {name: scores}}
+            score = float(model.attr("best_score"))
+            self.stopping_history["validation"] = {name: [score]}
+            self.best_scores["validation"] = {name: [score]}
             self.current_rounds = self.starting_round - 1 - int(best)
         return bool(super().after_iteration(model, epoch, evals_log))
 
