@@ -59,7 +59,7 @@ def test_an_instance_of_a_gpu_type_starts_with_its_gpu_and_others_without(tmp_pa
     edits = Edits(environment=("GPU=0",), devices=(DeviceNode("/dev/nvidia0", "/dev/full", "c", 1, 7, "rw"),))
     shared = SimpleNamespace(
         names=SimpleNamespace(
-            run_dir=tmp_path / "service",
+            instance_run_dir=lambda id: tmp_path / "service" / id,
             instance_dir=lambda id: tmp_path / "disk" / id,
             instance_namespace=lambda id: f"n-{id}",
         ),

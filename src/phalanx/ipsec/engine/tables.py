@@ -92,7 +92,7 @@ class DataPlane(Protocol):
         """Flows that found no SA since the last call."""
 
     def drops(self) -> dict[str, int]:
-        """Dropped packets by cause."""
+        """Dropped packets by cause (native/engine/drops.h)."""
 
     def work(self) -> Work:
         """What its threads did."""
