@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -363,7 +364,8 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     with visitor.page.expect_download() as download:
         visitor.button("job.download")
     assert download.value.path().stat().st_size > 0
-    # Of a model that is gone S3 says so, in a tab of its own. Later: the same URL would be answered from the browser's cache.
+    # Of a model that is gone S3 says so, in a tab of its own; a second later, for the same URL the browser has in its cache.
+    time.sleep(1)
     visitor.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=1))
     key = original["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://test-bucket/")
     phalanx.client("s3").delete_object(Bucket="test-bucket", Key=key)
