@@ -19,7 +19,7 @@ from phalanx.identity.trust import SAGEMAKER, trusts, trusts_sagemaker
 from phalanx.store.identity import Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
-from phalanx.store.named import NAMED
+from phalanx.store.named import NAMED, arns
 from phalanx.store.network import ElasticAddress, NatGateway, ResourceTag, RouteTableAssociation, SecurityGroup
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
@@ -129,6 +129,9 @@ class Authority:
 
     def _find(self, kind: str, name: str) -> list[str]:
         """See actions.Find."""
+        if kind in NAMED:
+            with self._directory.database.rows() as connection:
+                return arns(connection, kind, name)
         with self._directory.database.read() as transaction:
             if kind == "user":
                 user = transaction.scalar(select(User).where(func.lower(User.name) == name.lower()))
@@ -143,8 +146,6 @@ class Authority:
                 return list(transaction.scalars(keys.limit(1)))
             if kind == "alias":
                 return list(transaction.scalars(select(KeyAlias.arn).where(KeyAlias.name == name)))
-            if kind in NAMED:
-                return list(transaction.scalars(select(NAMED[kind].arn).where(NAMED[kind].name == name)))
             if kind == "AssociationId":
                 association = transaction.get(RouteTableAssociation, name)
                 if association is not None:
