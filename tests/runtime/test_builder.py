@@ -106,6 +106,25 @@ def test_layers_below_are_built_once(images: Images, context: Path, tmp_path: Pa
     assert first[1:] == second[1:]
 
 
+def test_a_context_that_changes_while_it_waits_for_its_turn_is_not_built_under_its_old_name(
+    images: Images, context: Path
+) -> None:
+    lock = os.open(CACHE / "store" / "build.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    said: list[str] = []
+
+    def change(line: str) -> None:
+        said.append(line)
+        if len(said) == 1:
+            (context / "train.py").unlink()
+            os.close(lock)
+
+    with pytest.raises(ImageError, match=f"sources of image {BUILT} were changed"):
+        Builder(images).build(BUILT, (context,), change)
+    assert said == ["Waiting for another image build on this host"]
+    assert built(images) == []
+
+
 def test_two_builders_at_once(images: Images, context: Path, tmp_path: Path) -> None:
     said = [process.communicate()[0] for process in [builder(context) for _ in (1, 2)]]
     assert sum(f"Image {BUILT} is ready" in text for text in said) == 1

@@ -53,26 +53,28 @@ class Builder:
         with self._building(progress) as (work, lock):
             if self._images.has(names[-1]):
                 return names[-1]
+            places = {called: work / called.rpartition(":")[2] for called in names}
+            if _names(name, [_copy(*each) for each in zip(contexts, places.values(), strict=True)]) != names:
+                # As by an update of Phalanx: the name would promise what the image does not have.
+                raise ImageError(f"The sources of image {name} were changed while it was built: build it again")
             progress(f"Fetching the packages of image {name}")
             # Packages come while the layers below are built.
             with ThreadPoolExecutor() as pool:
                 fetched = {
-                    called: pool.submit(_fetch, context, work / called.rpartition(":")[2], lock)
-                    for context, called in zip(contexts, names, strict=True)
-                    if not self._images.has(called)
+                    called: pool.submit(_fetch, place, lock) for called, place in places.items() if not self._images.has(called)
                 }
                 below = self._base(work, lock, progress)
                 for called in names:
                     if called in fetched:
-                        place = fetched[called].result()
+                        fetched[called].result()
                         progress(f"Building image {called}")
-                        self._build(called, place, below, lock)
+                        self._build(called, places[called], below, lock)
                     below = called
             progress(f"Image {name} is ready")
         return names[-1]
 
     def _build(self, name: str, place: Path, below: str, lock: int) -> None:
-        """Builds an image on the image `below` from what `_fetch` has brought to `place`."""
+        """Builds an image on the image `below` from what `_copy` and `_fetch` have brought to `place`."""
         program = place / "program"
         self._podman.run(
             *("build", "--quiet", "--isolation", "chroot", "--layers=false", "--tag", name, "--build-arg", f"BASE={below}"),
@@ -164,17 +166,20 @@ def _names(name: str, contexts: Sequence[Path]) -> list[str]:
     return names
 
 
-def _fetch(context: Path, place: Path, lock: int) -> Path:
-    """Brings a copy of the context, its packages and apt's configuration to `place`, which it makes. Raises ImageError."""
+def _copy(context: Path, place: Path) -> Path:
+    """Copies a context to `place`, which it makes; where the copy lies."""
+    return shutil.copytree(context, place / "program", ignore=shutil.ignore_patterns(*_IGNORED))
+
+
+def _fetch(place: Path, lock: int) -> None:
+    """Brings the packages of the context that was copied to `place`, and apt's configuration, there. Raises ImageError."""
     program, wheels, apt = place / "program", place / "wheels", place / "apt"
-    shutil.copytree(context, program, ignore=shutil.ignore_patterns(*_IGNORED))
     for directory in (wheels, apt):
         directory.mkdir()
     base.write_apt_configuration(apt / "apt.conf", lock)
     for file, options in (("requirements.txt", "--only-binary=:all:"), ("sources.txt", "--no-binary=:all:")):
         if (program / file).exists():
             run([*_PIP_DOWNLOAD, "--dest", str(wheels), "-r", str(program / file), options], None, lock)
-    return place
 
 
 def _base_recipe() -> str:
