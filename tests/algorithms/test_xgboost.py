@@ -238,6 +238,11 @@ USER_ERRORS = {
         {"train": (None, {"t": "1,2,3\n"})},
         "Failed to load libsvm data of channel train .*line 1.*text/csv",
     ),
+    "index": (
+        {},
+        {"train": (None, {"t": f"1 1:2\n0 {2**31}:2\n"})},
+        "Failed to load libsvm data of channel train .*line 2",
+    ),
     "no label": ({}, {"train": ("text/csv", {"t": "1,2\n,2\n"})}, "Channel train: 1 rows have no label"),
     "nothing": ({}, {"train": ("text/csv", {"t": ""})}, "No data in channel train"),
     "columns": ({}, {"validation": ("text/csv", {"t": "1,2\n"})}, "Feature size mismatch: .*6 in train, 1 in validation"),

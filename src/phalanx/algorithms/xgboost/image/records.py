@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,12 +189,10 @@ def _libsvm(channel: Channel) -> Records:
 
     A query's group are the lines of a file that follow each other with its number: in another file it may mean another query.
     """
-    labels: list[float] = []
-    weights: list[float] = []
-    groups: list[int] = []
-    ends = [0]
-    indices: list[int] = []
-    values: list[float] = []
+    # Lists would take eight times their memory.
+    labels, weights, values = array("f"), array("f"), array("f")
+    groups, ends = array("q"), array("q", [0])
+    indices = array("i")
     for path in channel.files():
         query: int | None = None
         for number, line in _lines(path):
@@ -213,7 +212,7 @@ def _libsvm(channel: Channel) -> Records:
                     values.append(float(value))
                     if indices[-1] < 0:
                         raise ValueError(item)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise UserError(
                     f"Failed to load libsvm data of channel {channel.name} ({path.name}, line {number}): {error}."
                     " Every line needs a label and index:value pairs; CSV needs the ContentType text/csv"
@@ -221,17 +220,18 @@ def _libsvm(channel: Channel) -> Records:
             ends.append(len(indices))
     if not labels:
         return _nothing("sparse")
-    for what, found in (("weight", weights), ("qid", groups)):
-        if found and len(found) != len(labels):
-            raise UserError(f"Channel {channel.name}: {len(found)} of {len(labels)} lines have a {what}; all or none must")
-    shape = (len(labels), max(indices, default=0) + 1)
-    features = csr_matrix((np.asarray(values, np.float32), np.asarray(indices), np.asarray(ends)), shape=shape)
+    for what, told in (("weight", weights), ("qid", groups)):
+        if told and len(told) != len(labels):
+            raise UserError(f"Channel {channel.name}: {len(told)} of {len(labels)} lines have a {what}; all or none must")
+    found = np.asarray(indices)
+    shape = (len(labels), int(found.max(initial=0)) + 1)
+    features = csr_matrix((np.asarray(values), found, np.asarray(ends)), shape=shape)
     return Records(
         "sparse",
         features,
-        np.asarray(labels, dtype=np.float32),
-        np.asarray(weights, dtype=np.float32) if weights else None,
-        np.asarray(groups, dtype=np.int64) if groups else None,
+        np.asarray(labels),
+        np.asarray(weights) if weights else None,
+        np.asarray(groups) if groups else None,
     )
 
 
