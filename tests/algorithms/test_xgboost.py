@@ -677,21 +677,21 @@ print(f"trained on {collective.get_world_size()} hosts with {data.num_row()} row
 """
 
 
-def scripted(two, script):
-    """Run a script as SDK v2 sends it, on both hosts; the exit codes."""
+def scripted(hosts, script, channels=lambda i: {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})}, rounds="4"):
+    """Run a script as SDK v2 sends it, on all hosts; the exit codes."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         entry = tarfile.TarInfo("boost.py")
         entry.size = len(script)
         tar.addfile(entry, io.BytesIO(script.encode()))
     place = "/opt/ml/input/source/sourcedir.tar.gz"
-    given = {"sagemaker_program": '"boost.py"', "sagemaker_submit_directory": json.dumps(place), "rounds": "4"}
+    given = {"sagemaker_program": '"boost.py"', "sagemaker_submit_directory": json.dumps(place), "rounds": rounds}
     given |= {"sagemaker_region": '"us-west-2"', "sagemaker_container_log_level": "20", "sagemaker_job_name": '"job"'}
-    for i, host in enumerate(two.hosts):
-        root = two.prepare(host, given, {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})})
-        (root / "input/source").mkdir()
+    for i, host in enumerate(hosts.hosts):
+        root = hosts.prepare(host, given, channels(i))
+        (root / "input/source").mkdir(exist_ok=True)
         (root / "input/source/sourcedir.tar.gz").write_bytes(archive.getvalue())
-    return [process.wait() for process in [two.start(host) for host in two.hosts]]
+    return [process.wait() for process in [hosts.start(host) for host in hosts.hosts]]
 
 
 def test_a_script_of_the_users_own_trains_on_two_hosts(cluster):
@@ -707,3 +707,89 @@ def test_a_scripts_error_is_told(cluster):
     whole_lines = "import sys\nsys.stderr.reconfigure(line_buffering=True, write_through=False)\n"
     assert scripted(two, f"{whole_lines}raise ValueError('no such column')\n") == [1, 1]
     assert "ValueError: no such column" in two.failure(), two.failure()
+
+
+SAGEMAKERS = """
+import json, os, pickle, sys, xgboost
+import sagemaker_xgboost_container.encoder as encoders
+from sagemaker_containers import entry_point
+from sagemaker_xgboost_container import distributed
+from sagemaker_xgboost_container.data_utils import get_dmatrix
+
+def boost(params, data, directory, is_master):
+    booster = xgboost.train(params, data, 4, evals=[(data, "train")])
+    if is_master:
+        with open(directory + "/xgboost-model", "wb") as file:
+            pickle.dump(booster, file)
+    print(f"trained with {data.num_row()} rows, {is_master}")
+
+hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
+assert not any("/opt/program" == place for place in sys.path), sys.path
+assert encoders.decode(b"1,,3", "text/csv").num_col() == 3
+entry_point._wait_hostname_resolution()
+data = get_dmatrix(os.environ["SM_CHANNEL_TRAIN"], KIND)
+distributed.rabit_run(
+    exec_fun=boost,
+    args={"params": PARAMETERS, "data": data, "directory": os.environ["SM_MODEL_DIR"]},
+    include_in_training=data is not None,
+    hosts=hosts,
+    current_host=host,
+    update_rabit_args=True,
+)
+"""
+UNPICKLE = (
+    "import json, pickle, sys, numpy as np, xgboost as x; b = pickle.load(open('/opt/ml/model/xgboost-model', 'rb'));"
+    "print(json.dumps([b.num_boosted_rounds(), b.predict(x.DMatrix(np.array(json.load(sys.stdin)))).tolist()]))"
+)
+
+
+@pytest.mark.parametrize(("kind", "write"), [("csv", csv), ("libsvm", libsvm)])
+def test_a_script_for_sagemakers_own_container_trains_on_all_hosts_that_have_data(cluster, kind, write):
+    parameters = {"objective": "binary:logistic", "max_depth": 3, "tree_method": "hist"}
+    script = SAGEMAKERS.replace("KIND", repr(kind)).replace("PARAMETERS", repr(parameters))
+    parts = {1: shards(TRAIN, 2)[0], 2: shards(TRAIN, 2)[1]}
+    three, alone = cluster(3), cluster(1)
+    files = {i: {"a/t": write(part), "_SUCCESS": "", "u": ""} for i, part in parts.items()}
+    codes = scripted(three, script, lambda i: {"train": (kind, files.get(i, {}))})
+    assert codes == [0, 0, 0], "".join(map(three.output, three.hosts))
+    assert "Host algo-1 not being used" in three.output()
+    for host, first in (("algo-2", True), ("algo-3", False)):
+        assert f"trained with 300 rows, {first}" in three.output(host)
+    assert scripted(alone, script, lambda _: {"train": (kind, {"t": write(TRAIN)})}) == [0], alone.output()
+    (rounds, two), (_, one) = (hosts.python(UNPICKLE, FEATURES, host) for hosts, host in ((three, "algo-2"), (alone, "algo-1")))
+    assert rounds == 4
+    # The split points come from sketches of the data, which are merged in another order.
+    assert sum(abs(a - b) for a, b in zip(one, two, strict=True)) / len(one) < 0.01
+
+
+CHECKPOINTED = """
+import argparse, os, xgboost
+from sagemaker_xgboost_container import checkpointing
+from sagemaker_xgboost_container.data_utils import get_dmatrix
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--rounds", type=int)
+data = get_dmatrix(os.environ["SM_CHANNEL_TRAIN"], "text/csv; label_size=1", csv_weights=1)
+assert data.num_col() == 5 and len(data.get_weight()) == data.num_row()
+given = dict(params={"objective": "binary:logistic"}, dtrain=data, evals=[(data, "train")])
+booster = checkpointing.train({**given, "num_boost_round": parser.parse_args().rounds}, "/opt/ml/checkpoints")
+print(f"the model has {booster.num_boosted_rounds()} rounds")
+"""
+
+
+def test_a_script_goes_on_from_sagemakers_own_checkpoints(cluster):
+    one = cluster(1)
+    weighted = [[row[0], 1 + abs(row[1]), *row[2:]] for row in TRAIN]
+    kept = one.root / "algo-1/checkpoints"
+
+    def run(rounds):
+        assert scripted(one, CHECKPOINTED, lambda _: {"train": (None, {"t": csv(weighted)})}, rounds) == [0], one.output()
+        assert f"the model has {rounds} rounds" in one.output()
+        return re.findall(r"^\[(\d+)\]\ttrain-logloss:0\.", one.output(), re.MULTILINE)
+
+    assert run("7") == [str(n) for n in range(7)]
+    assert sorted(path.name for path in kept.iterdir()) == [f"xgboost-checkpoint.{n}" for n in range(2, 7)]
+    # Cut short, as by a kill of the host.
+    (kept / "xgboost-checkpoint.6").write_bytes(b"{")
+    assert run("9") == ["6", "7", "8"]
+    assert "Resuming from the checkpoint of round 5" in one.output()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
+from pathlib import Path
 
 from sagemaker_training import entry_point, environment
 from sagemaker_training.cli import train
+
+_MODULES = Path(__file__).with_name("scripts")
+"""What scripts may import; the algorithm's own modules have names that theirs may have."""
 
 
 def main() -> None:
@@ -16,6 +21,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     gc.enable()
     os.environ["SAGEMAKER_TRAINING_MODULE"] = f"{__name__}:run"
+    # The toolkit hands its own on.
+    sys.path[0] = str(_MODULES)
     train.main()
 
 

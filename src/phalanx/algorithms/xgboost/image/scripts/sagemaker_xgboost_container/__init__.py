@@ -1,0 +1,1 @@
+"""What scripts import from SageMaker's XGBoost image: `data_utils`, `distributed`, `checkpointing` and `encoder`."""
