@@ -109,6 +109,17 @@ def test_the_ledger_runs_dies_and_is_started_again(wire: Wire, plane: KernelPlan
         plane.measure()
 
 
+def test_the_ledger_ends_though_somebody_took_its_namespaces_name_away(wire: Wire, plane: KernelPlane) -> None:
+    one, _ = wire.hosts
+    (pid,) = one.processes()
+    run("ip", "netns", "del", one.space)
+    try:
+        plane.stop()
+        assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    finally:
+        run("ip", "netns", "add", one.space)
+
+
 def test_the_ledger_hears_the_kernel(wire: Wire, plane: KernelPlane) -> None:
     """An SPI that was only reserved is the one kind of SA that a kernel without ESP can delete."""
     one, two = wire.hosts

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ipsec.lab import eventually
 from node.test_protocol import spec
 from phalanx.ipsec.probe import Unprotected
+from phalanx.network import namespace
 from phalanx.node import instance, names
 from phalanx.node.instance import Instance, InstanceError, Shared
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
+from phalanx.node.vpcs import Vpcs
 
 
 @pytest.fixture
@@ -60,3 +70,35 @@ def test_a_host_that_cannot_encrypt_may_be_mended(planes: list[str], tmp_path: P
 
 def cannot() -> str:
     raise Unprotected("it lacks a charon")
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instance]:
+    """An instance of an encrypted job, with all that it has before its container."""
+    run = Path(tempfile.mkdtemp(prefix="phxt-", dir="/dev/shm"))  # short: Unix sockets lie in it
+    monkeypatch.setattr(names, "RUN", run)
+    made = Names(tmp_path)
+    made.run_dir.mkdir()
+    containers = SimpleNamespace(remove=lambda _: None)
+    one = Instance(spec(), Shared(made, Vpcs(made), None, containers, lambda: "engine"))
+    one.save(Phase.PREPARED)
+    one.prepare()
+    yield one
+    one.destroy()
+    assert namespace.listing(made.namespaces) == []
+    shutil.rmtree(run)
+
+
+def test_nothing_outlives_an_instance_whose_namespace_lost_its_name(prepared: Instance) -> None:
+    """The name alone goes: what runs in the namespace, with the keys of the job, goes on in it."""
+    space = prepared._shared.names.instance_namespace(prepared.spec.id)
+    left = namespace.processes(space)
+    assert len(left) == 2, "the IKE daemon and the engine"
+    namespace.delete(space)
+    try:
+        prepared.destroy()
+        assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in left))
+    finally:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

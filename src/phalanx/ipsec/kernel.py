@@ -131,8 +131,10 @@ class KernelPlane:
 
     def stop(self) -> None:
         """Remove SAs and policies, end the ledger."""
-        with contextlib.suppress(FileNotFoundError):
-            self.clear()
+        # A namespace whose name is gone cannot be entered; it ends with its last process, and its SAs with it.
+        if os.path.exists(netns.path(self._netns)):
+            with contextlib.suppress(FileNotFoundError):
+                self.clear()
         self._ledger.end(signal.SIGTERM, signal.SIGKILL)
         for name in (ledger.FILE, f"{ledger.FILE}.new", ledger.EARLIER):
             (self._rundir / name).unlink(missing_ok=True)

@@ -396,16 +396,17 @@ class Instance:
         if self._endpoint is not None:
             # Not by the sweep below: it is a child of this agent, perhaps, that would be left a zombie.
             self._endpoint.stop()
-        if namespace.exists(self._namespace):
+        # By its locks, and not by its namespace: processes keep that alive whose name somebody has taken away.
+        if (self._run_dir / "ipsec").exists():
             try:
                 if self.member is not None:
                     self.member.stop()
             except (InstanceError, MeshError) as error:
                 log.warning("encryption did not end in order", reason=str(error))
-            # Whatever is left must end before the guards fall.
-            for process in namespace.processes(self._namespace):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+        # Whatever is left must end before the guards fall.
+        for process in namespace.processes(self._namespace):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.chronicle.close()
         if self._watch is not None:
             self._watch.close()
