@@ -2,7 +2,7 @@
 
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -138,7 +138,21 @@ def test_a_router_that_somebody_deleted_is_made_again(vpcs, names):
     join(vpcs, names, one, two)
     namespace.delete(names.router_namespace("vpc-1"))
     assert vpcs.verify("vpc-1")
+    assert reaches(names, one, two)
+
+
+def test_who_has_no_namespace_yet_keeps_no_router_from_being_made_again(vpcs, names):
+    one, two, late = (
+        spec("algo-1", encrypted=False),
+        spec("algo-2", encrypted=False),
+        spec("algo-1", job="late", encrypted=False),
+    )
+    vpcs.enforce("vpc-1", (GROUP,), Exits())
+    late = replace(late, eni=replace(late.eni, address="10.0.0.77"))
     join(vpcs, names, one, two)
+    vpcs.admit(late)
+    namespace.delete(names.router_namespace("vpc-1"))
+    assert vpcs.verify("vpc-1")
     assert reaches(names, one, two)
 
 

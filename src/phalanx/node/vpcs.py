@@ -10,14 +10,19 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
+import structlog
+
 from phalanx.linux import files
 from phalanx.network import namespace
+from phalanx.network.errors import NetworkError
 from phalanx.network.exit import Exit
 from phalanx.network.model import NO_EXITS, Eni, Exits, Guard, GuardCounters, Overlay, Rule, SecurityGroup, VpcState
 from phalanx.network.router import Router
 from phalanx.network.watch import Watch
 from phalanx.node.messages import InstanceSpec, decode, encode
 from phalanx.node.names import Names
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ class Vpcs:
     def verify(self, vpc_id: str) -> bool:
         """Re-assert a VPC's rules where its ruleset is no longer what was applied; whether others had changed it.
 
+        Where its router is gone altogether it is made again, with the wires of instances that are not encrypted.
+
         Raises NetworkError; then the router forwards nothing.
         """
         with self._lock:
@@ -117,10 +124,23 @@ class Vpcs:
                     self._lead_out(vpc_id)
                 return False
             changed = router.applied(state)
-            # Not just `apply`: the namespace itself may be gone.
+            # Not just `apply`: the namespace itself may be gone, and the wires with it.
+            gone = not namespace.exists(self._names.router_namespace(vpc_id))
             router.ensure()
             self._hold(vpc_id)
+            if gone:
+                self._rejoin(vpc_id)
             return changed
+
+    def _rejoin(self, vpc_id: str) -> None:
+        """Wire again those whom nobody else does: who looks after an encrypted one misses its peers, and has it watched."""
+        for spec in self._members[vpc_id].values():
+            # One that has no namespace yet is still being prepared.
+            if spec.mesh is None and namespace.exists(self._names.instance_namespace(spec.id)):
+                try:
+                    self.join(spec)
+                except NetworkError as error:
+                    log.error("an instance has no wire any more", instance=spec.id, reason=str(error))
 
     def finds_names(self, spec: InstanceSpec) -> bool:
         """Whether the routes of an instance's subnet lead to a name server now."""
