@@ -243,3 +243,16 @@ def test_laying_repeats_and_follows(lab: Lab):
     lab.b.instances.append(two)
     lab.apply()
     assert one.reaches_udp(two, 9)
+
+
+def test_a_router_that_is_made_again_at_once_has_its_tunnel(lab: Lab):
+    one, _ = lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.apply()
+    with namespace.entered(f"{lab.a.name}-router"):
+        # As where the kernel is still busy with namespaces that ended before: this one is not taken down yet.
+        alive = socket.socket()
+    with alive:
+        lab.a.router.destroy()
+        lab.a.router.ensure()
+        lab.a.router.attach(one.eni, one.namespace)
+        lab.apply()

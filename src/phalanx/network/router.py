@@ -21,7 +21,7 @@ from phalanx.linux.nft import NftError
 from phalanx.network import conntrack, namespace, tunnel
 from phalanx.network.errors import NetworkError
 from phalanx.network.model import EXIT, INTERFACE, Eni, GuardCounters, Overlay, VpcState
-from phalanx.network.ruleset import BASE_CHAINS, FLOWS, GUARD_COUNTERS, TABLE, counter, device, ruleset
+from phalanx.network.ruleset import BASE_CHAINS, FLOWS, GUARD_COUNTERS, TABLE, TUNNEL, counter, device, ruleset
 from phalanx.network.watch import Watch
 
 GATEWAY = "169.254.1.1"
@@ -189,8 +189,12 @@ class Router:
 
     def destroy(self) -> None:
         """Remove the router with all that is attached to it. Idempotent."""
-        with self._lock:
+        with self._lock, _explained(f"cannot remove router {self._name}"):
             self._applied = None
+            if namespace.exists(self._name):
+                # The kernel takes a namespace down in its own time; until then the host has no other tunnel of that number.
+                with namespace.entered(self._name), IPRoute() as netlink:
+                    self._remove(netlink, _link(netlink, TUNNEL))
             namespace.delete(self._name)
 
     def _create(self, eni: Eni, instance: str) -> None:
