@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from node.test_protocol import spec
 from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.node import instance, names
+from phalanx.node.chronicle import now_ms
 from phalanx.node.instance import Instance, InstanceError, Shared
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
@@ -79,6 +81,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instan
     monkeypatch.setattr(names, "RUN", run)
     made = Names(tmp_path)
     made.run_dir.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "phxt", made.run_dir], check=True)
     containers = SimpleNamespace(remove=lambda _: None)
     one = Instance(spec(), Shared(made, Vpcs(made), None, containers, lambda: "engine"))
     one.save(Phase.PREPARED)
@@ -86,6 +89,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instan
     yield one
     one.destroy()
     assert namespace.listing(made.namespaces) == []
+    subprocess.run(["umount", made.run_dir], check=True)
     shutil.rmtree(run)
 
 
@@ -102,3 +106,29 @@ def test_nothing_outlives_an_instance_whose_namespace_lost_its_name(prepared: In
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_an_instance_goes_on_while_the_memory_for_what_is_kept_is_full(prepared: Instance) -> None:
+    since = now_ms()
+    filler = prepared._shared.names.run_dir / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    prepared.inspect()
+    prepared.chronicle.seen("router", "flushed", since + 5000)
+    prepared.look()
+    (note,) = prepared.interrupted("charon is dead")
+    measured = prepared.measure()
+    assert measured.guards.changes[-1].cause == "flushed"
+    assert measured.watched.until >= since
+    filler.unlink()
+    assert prepared.interrupted("charon is dead again")[0] == prepared.notes()[0] == note
+    prepared.chronicle.seen("router", None, since + 10000)
+    later = Instance(prepared.spec, prepared._shared)
+    assert later.chronicle.guards == prepared.chronicle.guards
+    assert later.notes()[-1] == prepared.notes()[-1]
+
+
+def test_what_happens_to_an_instance_that_goes_ends_nobody(prepared: Instance) -> None:
+    prepared.destroy()
+    assert "somebody changed the rules" in prepared.note("somebody changed the rules")[-1]

@@ -227,18 +227,6 @@ def test_what_a_daemon_logs_stays_short_during_a_long_step_too(live, tmp_path, m
     verifying.join()
 
 
-def test_what_cannot_be_kept_of_an_instance_that_goes_ends_nobody(live):
-    instance = Instance()
-    worker = live(instance)
-
-    def gone(_text):
-        raise FileNotFoundError("notes")
-
-    instance.note = gone
-    worker.note("somebody changed the rules")
-    assert worker.status.notes == ()
-
-
 def test_an_instance_is_destroyed_once_at_a_time(live):
     instance, at_work, most = Instance(), [], []
 

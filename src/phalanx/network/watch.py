@@ -24,6 +24,8 @@ from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import structlog
+
 from phalanx.linux import files
 from phalanx.network import namespace
 from phalanx.network.capture import classify, text
@@ -46,6 +48,8 @@ _ICMPV6, _DISCOVERY = 58, range(133, 138)  # RFC 4861: router and neighbour disc
 # linux/bpf_common.h: load a half word, byte or word at an offset, or behind the IPv4 header, and its length; jumps; return.
 _LDH, _LDB, _LDW, _LDH_X, _LDB_X, _LDX_IHL = 0x28, 0x30, 0x20, 0x48, 0x50, 0xB1
 _JEQ, _JGE, _JSET, _RET = 0x15, 0x35, 0x45, 0x06
+
+log = structlog.get_logger()
 
 _Program = list[tuple[int, int, int, int]]
 """Instructions: code, how many to skip where a comparison holds, where it does not, operand."""
@@ -122,7 +126,7 @@ class Watch:
             self._keep(replace(watched, until=now))
 
     def look(self) -> Watched | None:
-        """What was seen until now; None where there never was a wire. Raises OSError where it cannot be kept.
+        """What was seen until now; None where there never was a wire. Raises OSError where the kernel does not tell.
 
         While no wire is watched, as when this agent cannot prepare an instance that an earlier one left, that is a time away.
         """
@@ -180,7 +184,11 @@ class Watch:
 
     def _keep(self, watched: Watched) -> None:
         self._watched = watched
-        files.replace(self._path, json.dumps(asdict(watched)), durable=False)
+        try:
+            files.replace(self._path, json.dumps(asdict(watched)), durable=False)
+        except OSError as error:
+            # Memory is short: it is here meanwhile, and the next look tries it again.
+            log.warning("what a watch has counted cannot be kept", path=str(self._path), reason=str(error))
 
 
 def _opened(link: str, ethertype: int, program: _Program) -> socket.socket:

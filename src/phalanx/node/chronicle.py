@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from phalanx.linux import files
 from phalanx.node.messages import GuardChange, Guards
 
@@ -18,6 +20,8 @@ FIRST, LAST = 20, 180
 """Changes that are kept: so many from the start, and the latest. How many there were between is counted."""
 _KEEP_MS = 1000
 """How much older than the latest look the one that is kept in the file may be."""
+
+log = structlog.get_logger()
 
 
 class Chronicle:
@@ -87,7 +91,11 @@ class Chronicle:
         self._looks[guard] = at
         if at - self._kept >= _KEEP_MS and not self._closed:
             self._kept = at
-            files.replace(self._path, json.dumps({**asdict(self._guards), "looks": self._looks}), durable=False)
+            try:
+                files.replace(self._path, json.dumps({**asdict(self._guards), "looks": self._looks}), durable=False)
+            except OSError as error:
+                # Memory is short: it is here meanwhile, and a later look tries it again.
+                log.warning("what became of guards cannot be kept", path=str(self._path), reason=str(error))
 
 
 def now_ms() -> int:

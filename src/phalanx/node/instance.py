@@ -105,6 +105,9 @@ class Instance:
         self._watch: Watch | None = None
         if spec.mesh is not None:
             self._watch = Watch(self._run_dir / "watch", [peer.address for peer in spec.mesh.peers])
+        self._noting = threading.Lock()
+        notes = self._run_dir / "notes"
+        self._notes = tuple(notes.read_text().splitlines()) if notes.exists() else ()
         self._endpoint: Endpoint | None = None
         if spec.credentials is not None:
             self._endpoint = Endpoint(spec.credentials, self._directory, self._run_dir)
@@ -183,7 +186,7 @@ class Instance:
         self._shared.vpcs.join(self.spec, self._watch)
 
     def look(self) -> None:
-        """See what crossed the wire, so that little is lost where this agent is killed. Raises OSError."""
+        """See what crossed the wire, so that little is lost where this agent is killed. Raises OSError where nobody tells."""
         if self._watch is not None:
             self._watch.look()
 
@@ -355,14 +358,20 @@ class Instance:
 
     def note(self, text: str) -> tuple[str, ...]:
         """Remember what happened to the instance's network, and when, beyond the agent's own life; all notes so far."""
-        with (self._run_dir / "notes").open("a") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
-        return self.notes()
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}"
+        with self._noting:
+            self._notes = (*self._notes, line)
+            try:
+                with (self._run_dir / "notes").open("a") as file:
+                    file.write(f"{line}\n")
+            except OSError as error:
+                # It is being destroyed, or memory is short: what is to be mended must not wait for that.
+                log.warning("what happened to an instance cannot be kept", note=text, instance=self.spec.id, reason=str(error))
+        return self._notes
 
     def notes(self) -> tuple[str, ...]:
         """What was noted, oldest first."""
-        path = self._run_dir / "notes"
-        return tuple(path.read_text().splitlines()) if path.exists() else ()
+        return self._notes
 
     def measure(self) -> Measurement:
         """What data plane, IKE daemon and guards report now."""

@@ -96,21 +96,16 @@ class Worker:
 
     def note(self, text: str) -> None:
         """Remember something that happened to the instance's network, for the evidence."""
-        try:
-            self._update(notes=self.instance.note(text))
-        except OSError as error:
-            # It is being destroyed, or memory is short: who looks after all instances must not end by that.
-            spec = self.instance.spec
-            log.warning("what happened to an instance cannot be kept", note=text, instance=spec.id, reason=str(error))
+        self._update(notes=self.instance.note(text))
 
     def seen(self, at: int, fault: str | None) -> None:
         """The router's guard over the instance was looked at; what crossed the wire is looked at with it."""
+        if self.instance.spec.mesh is not None:
+            self.instance.chronicle.seen("router", fault, at)
         try:
-            if self.instance.spec.mesh is not None:
-                self.instance.chronicle.seen("router", fault, at)
             self.instance.look()
         except OSError as error:
-            log.warning("what was seen of an instance cannot be kept", instance=self.instance.spec.id, reason=str(error))
+            log.warning("what crossed a wire cannot be seen", instance=self.instance.spec.id, reason=str(error))
 
     def end(self) -> None:
         """SIGKILL to the container, which is not started any more either; returns once it has exited. Raises ContainerError."""
