@@ -73,6 +73,14 @@ def test_one_that_does_not_heed_sigterm_is_killed(host: Host, daemon: Daemon) ->
     assert sleepers(host) == []
 
 
+@pytest.mark.usefixtures("many_descriptors")
+def test_it_is_ended_by_an_agent_that_has_many_descriptors(host: Host, daemon: Daemon) -> None:
+    daemon.launch(SLEEP, {})
+    assert eventually(lambda: sleepers(host))
+    daemon.end(signal.SIGTERM)
+    assert sleepers(host) == []
+
+
 def test_a_foreign_lock_is_told(host: Host, daemon: Daemon) -> None:
     with (host.rundir / "sleeper.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -331,6 +331,16 @@ def test_stop_and_unguard_leave_nothing(wire: Wire) -> None:
     one.member.unguard()
 
 
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_mesh_is_made_and_ended_by_an_agent_that_has_many_descriptors(wire: Wire) -> None:
+    wire.mesh()
+    one, two = wire.hosts
+    assert one.reaches(two)
+    for host in wire.hosts:
+        host.member.stop()
+        assert host.processes() == []
+
+
 def test_no_key_is_written_or_named(wire: Wire) -> None:
     specs = wire.mesh()
     secrets = {spec.credentials.ppk for spec in specs.values()}

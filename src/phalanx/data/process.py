@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from phalanx.linux.descriptors import readable
 
 _STOP_SECONDS = 5.0
 _WORDS = 64 << 10
@@ -178,9 +179,7 @@ def _holder(lock: int) -> int | None:
 
 def _ended(process: int, seconds: float = 0) -> bool:
     """Whether the process of a pidfd has ended, waiting up to so many seconds for it; reaps it where it is our child."""
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    if not poll.poll(seconds * 1000):
+    if not readable(process, seconds):
         return False
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOHANG)

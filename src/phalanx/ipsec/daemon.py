@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from phalanx.ipsec import netns
 from phalanx.ipsec.errors import MeshError
+from phalanx.linux.descriptors import readable
 
 IKE = "charon"
 """What the process of an instance's IKE daemon is called."""
@@ -102,7 +102,7 @@ class Daemon:
                     # A lock still held after the process was opened says that its number had not gone to another.
                     if self._held():
                         signal.pidfd_send_signal(process, number)
-                        select.select([process], [], [], END_TIMEOUT)
+                        readable(process, END_TIMEOUT)
                 finally:
                     os.close(process)
         if (pid := self.pid()) is not None:

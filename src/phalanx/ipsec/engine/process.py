@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import struct
@@ -23,6 +22,7 @@ from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.model import Work
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
 from phalanx.linux import files
+from phalanx.linux.descriptors import readable
 
 XFRM_SOCKET = "xfrm.sock"
 CONTROL_SOCKET = "engine.sock"
@@ -134,7 +134,7 @@ class Engine:
                 os.close(writer)
             if started.returncode:
                 raise EngineError(f"the engine cannot be started in {self._netns}: {self._last_words()}")
-            answer = ready.read() if select.select([ready], [], [], START_SECONDS)[0] else b"it did not get ready in time"
+            answer = ready.read() if readable(reader, START_SECONDS) else b"it did not get ready in time"
         if answer != READY:
             self._kill(lock)
             raise EngineError(answer.decode(errors="replace") or f"the engine died at its start: {self._last_words()}")
@@ -269,7 +269,7 @@ class Engine:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(process, number)
-                if select.select([process], [], [], STOP_SECONDS)[0]:
+                if readable(process, STOP_SECONDS):
                     return
             raise EngineError(f"process {pid} in {self._rundir} does not die")
         finally:
