@@ -20,7 +20,7 @@ from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.node import instance, names
 from phalanx.node.chronicle import now_ms
-from phalanx.node.instance import Instance, InstanceError, Shared
+from phalanx.node.instance import Instance, InstanceError, NotYet, Shared
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
 from phalanx.node.vpcs import Vpcs
@@ -132,3 +132,13 @@ def test_an_instance_goes_on_while_the_memory_for_what_is_kept_is_full(prepared:
 def test_what_happens_to_an_instance_that_goes_ends_nobody(prepared: Instance) -> None:
     prepared.destroy()
     assert "somebody changed the rules" in prepared.note("somebody changed the rules")[-1]
+
+
+@pytest.mark.parametrize(("victim", "cause"), [("charon", "charon is dead"), ("python", "the ESP engine is dead")])
+def test_a_daemon_that_is_killed_at_the_mesh_gate_fails_no_instance(prepared: Instance, victim: str, cause: str) -> None:
+    space = prepared._shared.names.instance_namespace(prepared.spec.id)
+    (pid,) = (pid for pid in namespace.processes(space) if victim in os.readlink(f"/proc/{pid}/exe"))
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: pid not in namespace.processes(space))
+    with pytest.raises(NotYet, match=cause):
+        prepared.connect()

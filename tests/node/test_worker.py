@@ -348,6 +348,33 @@ def test_a_mesh_that_cannot_be_mended_fails_a_running_instance(live):
     assert member.recovered == 10
 
 
+def test_the_mesh_is_mended_while_data_is_loaded(live):
+    member, loading, loaded = Member(), threading.Event(), threading.Event()
+    instance = Instance(member)
+    instance.load = lambda *_: (loading.set(), loaded.wait(30))
+    worker = live(instance)
+    assert loading.wait(20)
+    member.cause = "charon is dead"
+    try:
+        until(lambda: member.recovered)
+        assert worker.status.notes == ("charon is dead",)
+        member.cause = None
+    finally:
+        loaded.set()
+    until(lambda: worker.status.phase == Phase.RUNNING)
+
+
+def test_a_mesh_that_cannot_be_mended_fails_an_instance_that_loads_data(live):
+    member, loading = Member(), threading.Event()
+    instance = Instance(member)
+    instance.load = lambda cancelled, _: (loading.set(), cancelled.wait(30))
+    worker = live(instance)
+    assert loading.wait(20)
+    member.cause = "charon is dead"
+    until(lambda: worker.status.error)
+    assert "10 times within a minute: charon is dead" in worker.status.error
+
+
 def test_a_fault_while_another_is_mended_is_mended_too(live):
     member = Member()
     instance = Instance(member)

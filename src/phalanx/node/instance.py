@@ -208,6 +208,9 @@ class Instance:
             self.member.connect()
             missing = self.missing_peers()
         except MeshError as error:
+            if (cause := self.member.health()) is not None:
+                # What connects has just been hit, and is started again by who watches over it.
+                raise NotYet(cause) from error
             raise InstanceError(f"InternalServerError: {error}") from error
         if missing:
             raise NotYet(f"no CHILD_SA yet with {', '.join(missing)}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -134,23 +135,34 @@ class Worker:
         return {"job": spec.job, "instance": spec.host, "instance_id": spec.id}
 
     def _live(self) -> None:
+        try:
+            with self._failing():
+                while not self._cancelled.is_set() and self.status.error is None:
+                    self._wake.clear()
+                    if self.status.phase < min(self._goal, Phase.RUNNING):
+                        self._step()
+                    elif self.status.phase == Phase.RUNNING:
+                        if self._follower is None and self.instance.checkpoints is not None:
+                            self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
+                            self._follower.start()
+                        self._watch_container()
+                    # Not with every look at a young container, nor at each step: steps find out by themselves, the guards hold.
+                    if time.monotonic() - self._mesh_seen >= WATCH_SECONDS:
+                        self._mesh_seen = time.monotonic()
+                        self._watch_mesh()
+                    if self.status.phase >= min(self._goal, Phase.RUNNING):
+                        self._wake.wait(self._until_next_look())
+        finally:
+            self._exited.set()
+            if self._follower is not None:
+                self._follower.join()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What a thread of this instance's does: where it raises, the instance has failed."""
         bind_contextvars(**self._identity())
         try:
-            while not self._cancelled.is_set() and self.status.error is None:
-                self._wake.clear()
-                if self.status.phase < min(self._goal, Phase.RUNNING):
-                    self._step()
-                elif self.status.phase == Phase.RUNNING:
-                    if self._follower is None and self.instance.checkpoints is not None:
-                        self._follower = threading.Thread(target=self._follow_checkpoints, name="checkpoints", daemon=True)
-                        self._follower.start()
-                    self._watch_container()
-                # Not with every look at a young container, nor at each step: the steps find out by themselves, the guards hold.
-                if time.monotonic() - self._mesh_seen >= WATCH_SECONDS:
-                    self._mesh_seen = time.monotonic()
-                    self._watch_mesh()
-                if self.status.phase >= min(self._goal, Phase.RUNNING):
-                    self._wake.wait(self._until_next_look())
+            yield
         except InstanceError as error:
             self._fail(str(error), isinstance(error, Disconnected))
         except Cancelled:
@@ -159,10 +171,26 @@ class Worker:
         except Exception as error:
             log.exception("instance failed")
             self._fail(f"InternalServerError: {type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def _mending(self) -> Iterator[None]:
+        """Watch over the mesh while the body keeps the instance's own thread: its peers count on this side of their pairs."""
+        if self.instance.member is None:
+            yield
+            return
+        done = threading.Event()
+        mender = threading.Thread(target=self._mend_until, args=(done,), name="mesh", daemon=True)
+        mender.start()
+        try:
+            yield
         finally:
-            self._exited.set()
-            if self._follower is not None:
-                self._follower.join()
+            done.set()
+            mender.join()
+
+    def _mend_until(self, done: threading.Event) -> None:
+        with self._failing():
+            while not done.wait(WATCH_SECONDS):
+                self._watch_mesh()
 
     def _until_next_look(self) -> float:
         """Seconds."""
@@ -183,7 +211,9 @@ class Worker:
                 case Phase.CONNECTED:
                     instance.connect()
                 case Phase.LOADED:
-                    instance.load(self._cancelled, lambda fetching: self._update(fetching=fetching))
+                    # Images and channels may take hours.
+                    with self._mending():
+                        instance.load(self._cancelled, lambda fetching: self._update(fetching=fetching))
                 case Phase.RUNNING:
                     instance.run()
         except NotYet as reason:
