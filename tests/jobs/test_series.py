@@ -49,6 +49,19 @@ def test_own_metrics_of_an_own_image(database, signer):  # noqa: F811
     assert job.metrics["round"] == [5.0, 5000]
 
 
+def test_the_final_value_of_a_metric_is_the_last_that_any_host_said(database, signer):  # noqa: F811
+    class Hosts(StubFleet):
+        """Instances whose logs differ: the last host's is read last, and ends before the others'."""
+
+        def logs(self, instance_id, offset, final):
+            at, value = {"algo-1": (3000, 0.9), "algo-2": (1000, 0.5)}[self.specs[instance_id].host]
+            lines = [LogLine(at, f"[7]\ttrain-auc:{value}"), LogLine(at, f"[8]\ttrain-auc:{value + 0.01:.2f}")]
+            return lines[offset:], len(lines)
+
+    create(database)
+    assert run(database, Hosts(Script()), signer).metrics["train:auc"] == [0.91, 3000]
+
+
 def test_what_instances_use_is_sampled(database, signer, monkeypatch):  # noqa: F811
     monkeypatch.setattr(journal, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(journal, "now_ms", lambda: 60_000)

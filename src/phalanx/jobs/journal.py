@@ -14,7 +14,7 @@ from phalanx.fleet.base import Fleet
 from phalanx.jobs import series
 from phalanx.jobs.plan import Plan
 from phalanx.node.messages import Usage
-from phalanx.store.base import now_ms
+from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import LogEvent, LogStream, TrainingJob
 from phalanx.store.tuning import ObjectiveValue
@@ -137,7 +137,7 @@ class Journal:
             stream.position = offset
             if values:
                 job = session.get_one(TrainingJob, self._job)
-                job.metrics = {**(job.metrics or {}), **{name: [value, at] for name, value, at in values}}
+                job.metrics = _latest(job.metrics or {}, values)
                 series.record(session, self._job, "", values, self._resolution)
             if self._objective is not None:
                 emitted = [(at, value) for name, value, at in values if name == self._objective]
@@ -158,6 +158,16 @@ class Journal:
                 for number, (at, value) in enumerate(emitted, first)
             ]
             session.execute(insert(ObjectiveValue), rows)
+
+
+def _latest(known: Json, values: list[tuple[str, float, int]]) -> Json:
+    """Final values of metrics: {name: [value, time in ms]}. Of what several hosts tell it is the last that was said, though it
+    be read before what a peer had said earlier."""
+    latest = dict(known)
+    for name, value, at in values:
+        if name not in latest or at >= latest[name][1]:
+            latest[name] = [value, at]
+    return latest
 
 
 def _stream(session: Session, job: str, host: str) -> LogStream:
