@@ -7,7 +7,9 @@ from test_runner import IMAGE, create, database, run, signer  # noqa: F401
 
 from phalanx.data.logs import LogLine
 from phalanx.jobs import journal, series
+from phalanx.store.jobs import TrainingJob
 from phalanx.store.metrics import MetricPoint, MetricSeries
+from phalanx.store.tuning import ObjectiveValue
 
 SPECIFICATION = {"TrainingImage": IMAGE, "TrainingInputMode": "File"}
 LOGS = [LogLine(1000 * second, f"[{second}]\ttrain-auc:0.{second}") for second in (1, 2, 5)]
@@ -25,7 +27,7 @@ def test_values_of_one_second_or_minute_are_one_set(database):  # noqa: F811
     create(database)
     with database.write() as session:
         series.record(session, "job", "", [("a", 1.0, 61_000), ("a", 4.0, 62_000), ("a", 2.0, 120_000)], series.MINUTE)
-        series.record(session, "job", "", [("a", -3.0, 119_999), ("a", 1e200, 119_999)], series.MINUTE)
+        series.record(session, "job", "", [("a", -3.0, 119_999)], series.MINUTE)
     assert points(database, "a") == [(60_000, 3, 2.0, -3.0, 4.0), (120_000, 1, 2.0, 2.0, 2.0)]
 
 
@@ -47,6 +49,23 @@ def test_own_metrics_of_an_own_image(database, signer):  # noqa: F811
     job = run(database, StubFleet(Script(logs=LOGS)), signer)
     assert points(database, "round") == [(0, 3, 8.0, 1.0, 5.0)]
     assert job.metrics["round"] == [5.0, 5000]
+
+
+def test_values_that_cloudwatch_does_not_take_are_none(database, signer):  # noqa: F811
+    """A tuning job's rules cannot take the mean of the greatest floating-point numbers."""
+    own = {**SPECIFICATION, "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*)"}]}
+    create(database, instances=1, AlgorithmSpecification=own, HyperParameters={"_tuning_objective_metric": "loss"})
+    with database.write() as session:
+        session.get_one(
+            TrainingJob, "job"
+        ).tuning_job_arn = "arn:aws:sagemaker:us-west-2:123456789012:hyper-parameter-tuning-job/t"
+    told = [LogLine(1000, f"loss={value}") for value in (-1.5, 2.0**360, 1e109, -1.2e308)]
+    job = run(database, StubFleet(Script(logs=told)), signer)
+    assert job.metrics == {"loss": [2.0**360, 1000]}
+    assert points(database, "loss") == [(1000, 2, 2.0**360, -1.5, 2.0**360)]
+    with database.read() as session:
+        emitted = session.scalars(select(ObjectiveValue).order_by(ObjectiveValue.number)).all()
+        assert [(each.number, each.value) for each in emitted] == [(0, -1.5), (1, 2.0**360)]
 
 
 def test_the_final_value_of_a_metric_is_the_last_that_any_host_said(database, signer):  # noqa: F811

@@ -113,7 +113,9 @@ class Journal:
         if offset == position:
             return 0
         now = now_ms()
-        values = self._metrics.scan((line.timestamp, line.text) for line in lines)
+        found = self._metrics.scan((line.timestamp, line.text) for line in lines)
+        # Of a loss that grows beyond all bounds nothing can be reckoned any more, neither statistics nor a median.
+        values = [each for each in found if abs(each[1]) <= series.LARGEST]
         with self._database.write() as session:
             stream = _stream(session, self._job, host)
             if lines:

@@ -27,8 +27,7 @@ def record(session: Session, job: str, host: str, values: Iterable[tuple[str, fl
     """Add values (metric, value, time in ms) to a job's series (`host` empty) or to those of an instance of it."""
     buckets: dict[tuple[str, int], list[float]] = {}
     for name, value, at in values:
-        if abs(value) <= LARGEST:
-            buckets.setdefault((name, at - at % period), []).append(value)
+        buckets.setdefault((name, at - at % period), []).append(value)
     if not buckets:
         return
     known = {
