@@ -64,6 +64,15 @@ def test_secrets_are_not_on_record(tmp_path):
     assert b"AKIA1" in lines(tmp_path)[0]
 
 
+def test_what_an_answer_leaves_out_is_not_on_record(tmp_path):
+    rules = {"SecurityGroupRules": [{"SecurityGroupRuleId": "sgr-1", "Description": None}]}
+    made = Trail(tmp_path, ACCOUNT)
+    made.record(event(service="ec2", operation="AuthorizeSecurityGroupIngress", response=rules), None)
+    made.close()
+    record = json.loads(lines(tmp_path)[0])
+    assert record["responseElements"] == {"securityGroupRules": [{"securityGroupRuleId": "sgr-1"}]}
+
+
 def test_a_request_is_on_record_however_deeply_it_is_nested(tmp_path):
     expression = {}
     for _ in range(400):

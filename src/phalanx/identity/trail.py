@@ -268,11 +268,13 @@ def _identity(event: Event, who: Identity | None, account: str) -> dict[str, Any
 
 
 def _shown(value: Any, depth: int = _DEPTH) -> Any:
-    """A value as CloudTrail shows it: names in lower camel case, secrets hidden, at most `depth` levels."""
+    """A value as CloudTrail shows it: names in lower camel case, what an answer leaves out (None) left out, secrets hidden, at
+    most `depth` levels."""
     if isinstance(value, dict | list) and depth == 0:
         return "…"
     if isinstance(value, dict):
-        return {_camel(name): _HIDDEN if name in _SECRET else _shown(item, depth - 1) for name, item in value.items()}
+        given = {name: item for name, item in value.items() if item is not None}
+        return {_camel(name): _HIDDEN if name in _SECRET else _shown(item, depth - 1) for name, item in given.items()}
     if isinstance(value, list):
         return [_shown(item, depth - 1) for item in value]
     if isinstance(value, str):
