@@ -11,6 +11,7 @@ from phalanx.fleet.base import NoRoom, Unreachable
 from phalanx.jobs.admission import RESERVED_BYTES, Admission
 from phalanx.jobs.manager import Manager
 from phalanx.node.messages import HOST_BYTES, Phase
+from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.network import SecurityGroup, Subnet, Vpc
 
@@ -92,6 +93,21 @@ def test_200_jobs_at_once_end_right_in_order_within_the_hosts_memory(database, s
     assert order == names
     assert fleet.most <= PLACES
     assert fleet.present == set()
+
+
+def test_a_nul_in_a_request_holds_up_nobody_in_postgresql(postgresql, signer):
+    database = Database(postgresql)
+    database.migrate()
+    create(database, "first", instances=1, HyperParameters={"separator": "\0"}, Environment={"A": "\0"})
+    create(database, "second", instances=1, encrypted=False)
+    manager = Manager(database, StubFleet(Script()), STORE, signer)
+    manager.open()
+    try:
+        wait_for(lambda: all(load(database, name).status == "Completed" for name in ("first", "second")))
+    finally:
+        manager.close()
+    assert load(database, "first").request["HyperParameters"] == {"separator": "\0"}
+    database.close()
 
 
 def test_the_queue_does_not_wait_for_a_host_that_hangs_over_rules(database, signer):

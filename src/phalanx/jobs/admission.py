@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
 from phalanx.fleet.base import NO_CAPACITY, Room
@@ -187,14 +187,13 @@ class Admission:
         With each, whether there may be more to do for it than to wait its turn. No more is read than that: there may be
         thousands, and the queue is looked at whenever a job ends.
         """
-        limits = [
-            TrainingJob.request["StoppingCondition"][f"Max{kind}TimeInSeconds"].as_string() for kind in ("Wait", "Pending")
-        ]
+        # As a text: what a request may hold, PostgreSQL's operators on JSON do not all take (NUL in a string).
+        request = cast(TrainingJob.request, Text)
         special = or_(
             TrainingJob.plan.is_not(None),
             TrainingJob.stop_requested,
             TrainingJob.outcome.is_not(None),
-            *(limit.is_not(None) for limit in limits),
+            *(request.contains(f'"Max{kind}TimeInSeconds"') for kind in ("Wait", "Pending")),
         )
         statement = (
             select(TrainingJob.name, special)
