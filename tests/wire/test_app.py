@@ -139,15 +139,18 @@ def test_a_line_feed_in_the_path_is_no_service(server: Server) -> None:
 
 
 def test_unknown_operations(server: Server) -> None:
-    """An operation of the model without a handler, and one that does not exist, are the same to a caller."""
+    """An operation of the model without a handler has the code of one that does not exist, and says whose fault it is."""
     code, message, status = refused(server.client("sagemaker").list_models)
     assert (code, status) == ("UnknownOperationException", 400)
+    assert message == "The operation ListModels is not supported by this version of Phalanx."
     for name, action in (("ec2", "DescribeVpcs"), ("iam", "ListRoles")):
         call = {"ec2": "describe_vpcs", "iam": "list_roles"}[name]
         code, message, status = refused(getattr(server.client(name), call))
         assert (code, status) == ("InvalidAction", 400)
-        assert message == f"The action {action} is not valid for this web service."
-    assert call_json(server.url, "sagemaker", "SageMaker.NoSuchThing", b"{}").code == "UnknownOperationException"
+        assert message == f"The operation {action} is not supported by this version of Phalanx."
+    reply = call_json(server.url, "sagemaker", "SageMaker.NoSuchThing", b"{}")
+    assert reply.code == "UnknownOperationException"
+    assert b"The operation NoSuchThing is not valid for this web service." in reply.body
     for target in ("Nonsense", "StopTrainingJob", ".StopTrainingJob", "Nonsense.StopTrainingJob", ""):
         assert call_json(server.url, "sagemaker", target, b"{}").code == "UnknownOperationException"
     assert call_json(server.url, "unheard-of", "Unheard.Of", b"{}").code == "UnknownOperationException"

@@ -85,7 +85,8 @@ class Api(ABC):
         self.signing_name = model.signing_name
         self.version = str(model.api_version)
         self._errors = _modelled_errors(model)
-        unknown = sorted(set(service.handlers) - set(model.operation_names))
+        self._modelled = frozenset(model.operation_names)
+        unknown = sorted(set(service.handlers) - self._modelled)
         if unknown:
             raise ValueError(f"{service.name} has no operation {', '.join(unknown)}")
         self.operations = {
@@ -110,8 +111,15 @@ class Api(ABC):
         name = self._named(request)
         operation = self.operations.get(name)
         if operation is None:
-            raise self.unknown_operation(name)
+            raise self._not_served(name)
         return operation, operation.read(request.body)
+
+    def _not_served(self, name: str) -> AwsError:
+        """The error for an operation that is not served; of one that AWS has it says that Phalanx has not."""
+        error = self.unknown_operation(name)
+        if name in self._modelled:
+            return AwsError(error.code, f"The operation {name} is not supported by this version of Phalanx.", error.status)
+        return error
 
     @abstractmethod
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
@@ -364,7 +372,7 @@ class QueryApi(Api):
             raise AwsError("MissingAction", "The request must contain the parameter Action")
         operation = self.operations.get(name)
         if operation is None:
-            raise self.unknown_operation(name)
+            raise self._not_served(name)
         return operation, operation.read(parameters)
 
     def answer(self, operation: Operation, response: Members, request_id: str) -> Answer:
