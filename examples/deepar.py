@@ -1,7 +1,7 @@
 """Forecast sea surface temperatures with DeepAR on two instances whose traffic is encrypted.
 
-Plain boto3, as one would write it for Amazon SageMaker; the data come with statsmodels: monthly temperatures off Peru. Point it
-at Phalanx first:
+Plain boto3 (`pip install boto3 scikit-learn statsmodels`), as one would write it for Amazon SageMaker; the data come with
+statsmodels: monthly temperatures off Peru. Point it at Phalanx first:
 
     eval "$(phalanx env)" && python examples/deepar.py
 """

@@ -1,6 +1,6 @@
 """Train XGBoost on two instances with inter-container traffic encryption, and see what it changes.
 
-Plain boto3, as one would write it for Amazon SageMaker. Point it at Phalanx first:
+Plain boto3 (`pip install boto3 scikit-learn`), as one would write it for Amazon SageMaker. Point it at Phalanx first:
 
     eval "$(phalanx env)" && python examples/encrypted_training.py
 
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 RUN = time.strftime("%H%M%S")
-PHALANX = str(Path(sys.executable).parent / "phalanx")
+# Beside this Python, as in a checkout's .venv; else where the package has put it.
+PHALANX = shutil.which("phalanx", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "phalanx"
 
 ec2 = boto3.client("ec2")
 s3 = boto3.client("s3")

@@ -1,19 +1,16 @@
 """Tune XGBoost: every training job on two instances with inter-container traffic encryption, and the proof for each.
 
-Plain boto3, as one would write it for Amazon SageMaker. Point it at Phalanx first:
+Plain boto3 (`pip install boto3 scikit-learn`), as one would write it for Amazon SageMaker. Point it at Phalanx first:
 
     eval "$(phalanx env)" && python examples/tuning.py
 """
 
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import boto3
-from encrypted_training import RUN, protocol, security_group, udp, upload_data
+from encrypted_training import PHALANX, RUN, protocol, security_group, udp, upload_data
 
-PHALANX = str(Path(sys.executable).parent / "phalanx")
 NAME = f"tuning-{RUN}"
 
 ec2 = boto3.client("ec2")
