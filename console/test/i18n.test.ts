@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { words } from "../src/i18n";
 import { en } from "../src/i18n/en";
 import { ja } from "../src/i18n/ja";
+import { explained, said } from "../src/i18n/said";
 
 const SOURCE = join(import.meta.dirname, "../src");
 const FILES = readdirSync(SOURCE, { recursive: true, encoding: "utf8" }).filter((name) => /\.tsx?$/.test(name));
@@ -63,8 +64,24 @@ test("nothing in the catalogues is unused", () => {
     .map((name) => readFileSync(join(SOURCE, name), "utf8"))
     .join("\n");
   const built = [...source.matchAll(/`([\w.]+)\$\{/g)].map((match) => match[1]!).filter((prefix) => prefix.includes("."));
-  const unused = Object.keys(en).filter((key) => !key.startsWith("said.") && !source.includes(`"${key}"`) && !built.some((prefix) => key.startsWith(prefix)));
+  const unused = Object.keys(en).filter((key) => !/^(said|why)\./.test(key) && !source.includes(`"${key}"`) && !built.some((prefix) => key.startsWith(prefix)));
   expect(unused).toEqual([]);
+});
+
+test("why traffic is stopped is said in the reader's language, and what is not known stays as it is", () => {
+  const [english, japanese] = [words("en", en), words("ja", ja)];
+  const reason =
+    "Security group sg-1 has no inbound rule for IKE (UDP 500) from itself, no outbound rule for ESP (protocol 50) to itself." +
+    " An encrypted job needs UDP 500 and ESP allowed both ways between its instances. Run: aws ec2 authorize. More commands are needed.";
+  expect(explained(english, reason)).toBe(reason);
+  const told =
+    "セキュリティグループ sg-1 に次のルールがありません。インバウンド: 同じグループからの UDP 500 (IKE)、アウトバウンド: 同じグループへの ESP (プロトコル 50)。" +
+    ` ${ja["why.need"]} 実行するコマンド: aws ec2 authorize. ${ja["why.moreCommands"]}`;
+  expect(explained(japanese, reason)).toBe(told);
+  expect(said(japanese, `Traffic between the instances is stopped: ${reason}`)).toBe(`インスタンス間のトラフィックが停止しています: ${told}`);
+  expect(explained(japanese, "the kernel's guard was seen to hold again")).toBe("カーネルのガードが再び有効であることを確認しました");
+  expect(explained(japanese, "charon was killed")).toBe("charon was killed");
+  expect(said(japanese, "Something else.")).toBe("Something else.");
 });
 
 test.each([

@@ -15,9 +15,12 @@ from sqlalchemy import delete
 from e2e.browser import Chromium
 from e2e.conftest import ESP, IMAGE, PHALANX, UDP_500, wait_for
 from phalanx.jobs import traffic
+from phalanx.jobs.preflight import failure_reason, missing_rules
+from phalanx.network.model import DIRECTIONS, Rule, SecurityGroup
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
+LANGUAGES = {"en": "English", "ja": "日本語"}
 PATH = {
     "en": {
         "training": "Training",
@@ -83,6 +86,13 @@ def walk(visitor, name, network):
     visitor.page.get_by_role("checkbox", name=path["encrypt"]).check()
 
 
+def speak(visitor, language):
+    """Choose a language at the top; it is expected from then on."""
+    visitor.page.get_by_role("button", name=re.compile("|".join(LANGUAGES.values()))).click()
+    visitor.page.get_by_role("menuitem", name=LANGUAGES[language], exact=True).click()
+    visitor.read(language)
+
+
 def complete(visitor, name):
     """Send the form and watch the job to its end; DescribeTrainingJob says the rest."""
     visitor.page.get_by_role("button", name=PATH[visitor.language]["create"], exact=True).last.click()
@@ -121,6 +131,9 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
     expect(visitor.page.get_by_text(re.compile(estimated))).to_be_visible()
     visitor.show(visitor.page.get_by_role("tablist"))
     visitor.picture("encryption")
+    visitor.page.get_by_role("button", name=visitor("encryption.guards"), exact=True).click()
+    for cause in ("why.kernelHolds", "why.routerHolds"):
+        visitor.sees(visitor(cause))
     with visitor.page.expect_download() as download:
         visitor.button("encryption.download")
     evidence = tmp_path / "evidence.json"
@@ -339,9 +352,7 @@ def test_a_job_is_cloned_and_its_code_runs(chromium, phalanx):
     visitor.picture("jobs")
 
     # The same in Japanese, chosen at the top.
-    visitor.page.get_by_role("button", name=re.compile("English")).click()
-    visitor.page.get_by_role("menuitem", name="日本語").click()
-    visitor.read("ja")
+    speak(visitor, "ja")
     visitor.sees(visitor("jobs.description"))
     visitor.picture("jobs")
     visitor.open("#/jobs/original")
@@ -490,15 +501,24 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     expect(page.get_by_role("table", name=visitor("attempts.title"))).to_contain_text("algo-2 was gone")
 
     # What changed rules do to a running job is said above all tabs, for as long as they do.
-    last = {"Status": "Training", "StartTime": 1_700_000_000, "StatusMessage": f"{traffic.STOPPED}sg-1 lacks a rule."}
+    addresses = {"algo-1": "10.0.0.4/32", "algo-2": "10.0.0.5/32"}
+    only_ike = tuple(Rule(direction, "17", 500, 500, group="sg-1") for direction in DIRECTIONS)
+    missing = missing_rules(dict.fromkeys(addresses, ("sg-1",)), addresses, [SecurityGroup("sg-1", only_ike)])
+    reason = failure_reason(missing).removeprefix("ClientError: ")
+    last = {"Status": "Training", "StartTime": 1_700_000_000, "StatusMessage": f"{traffic.STOPPED}{reason}"}
     network = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
     stopped = {**running, "SecondaryStatus": "Training", "SecondaryStatusTransitions": [last], "VpcConfig": network}
     answers["DescribeTrainingJob"] = stopped
     visitor.button("common.refresh")
     visitor.sees(visitor("traffic.stopped"))
-    visitor.sees("sg-1 lacks a rule.")
+    visitor.sees(reason)
     expect(page.get_by_role("link", name="sg-1", exact=True)).to_be_visible()
     visitor.sees(visitor("status.Training"))
+    speak(visitor, "ja")
+    for direction in DIRECTIONS:
+        visitor.sees(visitor(f"check.{direction}.esp"))
+    expect(page.get_by_text(re.compile("has no|An encrypted job|Run:"))).to_have_count(0)
+    speak(visitor, "en")
     last["StatusMessage"] = traffic.FLOWS
     expect(page.get_by_text(visitor("traffic.stopped"))).to_have_count(0)
 

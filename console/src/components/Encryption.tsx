@@ -16,6 +16,7 @@ import { usePoll } from "../app/poll";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
+import { explained, guardName } from "../i18n/said";
 import { cipher, type Edge, graph, overhead, type Report, verdict } from "../model/evidence";
 import { instanceCount } from "../model/instances";
 import { Cost, type Estimate } from "./Cost";
@@ -32,7 +33,8 @@ interface Answer {
 }
 
 export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t, number, moment, bytes } = useWords();
+  const words = useWords();
+  const { t, number, moment, bytes } = words;
   const aws = useAws();
   const name = job.TrainingJobName!;
   const { value: answer, error } = usePoll(
@@ -99,7 +101,9 @@ export function Encryption({ job }: { job: DescribeTrainingJobResponse }) {
       {changes.length > 0 && (
         <ExpandableSection headerText={t("encryption.guards")}>
           {changes.map(({ host, at, held_by, cause }) => (
-            <Box key={`${host} ${at} ${cause}`}>{`${moment(at)} · ${host} · ${held_by.join(" + ") || "–"} · ${cause}`}</Box>
+            <Box key={`${host} ${at} ${cause}`}>
+              {[moment(at), host, held_by.map((name) => guardName(words, name)).join(" + ") || "–", explained(words, cause)].join(" · ")}
+            </Box>
           ))}
         </ExpandableSection>
       )}

@@ -4,12 +4,13 @@ import Alert from "@cloudscape-design/components/alert";
 import Link from "@cloudscape-design/components/link";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import { type Key, useWords } from "../i18n";
-import { recognised } from "../i18n/said";
+import { explained, recognised } from "../i18n/said";
 
 const HEADERS: Partial<Record<Key, Key>> = { "said.trafficStopped": "traffic.stopped", "said.trafficAtRisk": "traffic.atRisk" };
 
 export function Traffic({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t } = useWords();
+  const words = useWords();
+  const { t } = words;
   const last = job.SecondaryStatusTransitions?.at(-1);
   const found = last?.EndTime === undefined ? recognised(last?.StatusMessage ?? "") : undefined;
   const header = found && HEADERS[found.key];
@@ -17,7 +18,7 @@ export function Traffic({ job }: { job: DescribeTrainingJobResponse }) {
   return (
     <Alert type="warning" header={t(header)}>
       <SpaceBetween size="xs">
-        {found!.values.reason}
+        {explained(words, found!.values.reason!)}
         <SpaceBetween direction="horizontal" size="xs">
           {(job.VpcConfig?.SecurityGroupIds ?? []).map((id) => <Link key={id} href={`#/security-groups/${id}`}>{id}</Link>)}
         </SpaceBetween>
