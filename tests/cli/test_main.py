@@ -51,6 +51,27 @@ def test_what_may_not_be_opened_is_told_in_a_sentence(monkeypatch):
     assert (shown.exit_code, shown.stderr.split(". ")[0]) == (1, "/var/lib/phalanx/default/audit: Permission denied")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["host", "list"], "No fleet has run with the data directory"),
+        (["host", "join", "nowhere"], "nowhere cannot be read: No such file or directory"),
+        (["host", "join", "audit/some.json"], "audit/some.json is no invitation"),
+        (["trail", "--name", "audit.2"], "There is no trail audit.2 in"),
+        (["evidence", "mine", "--key", "ab"], "--key belongs to --verify FILE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_not_there_is_not_taken_for_something_else(tmp_path, monkeypatch, arguments, words):
+    """An empty list of hosts, a service that never ran, a file that is no JSON, a key that was not looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "some.json").write_text('{"version": 3}')
+    shown = CliRunner().invoke(app, [*arguments, "--data-dir", "."])
+    assert shown.exit_code == 1
+    assert shown.stderr.startswith(words)
+
+
 def test_packets_are_not_waited_for_by_who_may_not_see_them(monkeypatch, tmp_path):
     capture = ["capture", "vpc-1", "--data-dir", str(tmp_path)]
     shown = CliRunner().invoke(app, [*capture, "--pcap", str(tmp_path / "no" / "file")])

@@ -13,6 +13,7 @@ from phalanx.node.messages import Capacity
 
 def test_a_table_in_a_pipe_is_not_cut_at_80_columns(tmp_path):
     (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "head").write_text("192.0.2.1:6379")
     ledger = Ledger(File(tmp_path / "ray" / "ledger.json"))
     zones = ("ap-southeast-2a", "ap-southeast-2b", "ap-southeast-2c")
     ledger.note("192.0.2.250", Facts(Capacity(cpus=192, memory=1024 << 30, gpus=8, zones=zones), 9001))

@@ -17,7 +17,8 @@ from phalanx.node import memory, prerequisites, volume
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Try what training and its encryption need, say which data plane this host uses and why, and what to install."""
+    """Try what training and its encryption need, say which data plane this host uses and why, and what to install; status
+    1 where jobs would not train or not be encrypted."""
     if os.geteuid() != 0:
         fail("phalanx doctor tries things that only root may do: run it as root.")
     capabilities = probe.probe()

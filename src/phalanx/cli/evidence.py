@@ -24,7 +24,10 @@ def evidence(
         str | None, typer.Argument(help="Name of a training job that has ended; with --verify, whose report it must be.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report itself.")] = False,
-    verify_file: Annotated[Path | None, typer.Option("--verify", metavar="FILE", help="Check a report's signature.")] = None,
+    verify_file: Annotated[
+        Path | None,
+        typer.Option("--verify", metavar="FILE", help="Check a report's signature; status 0 only if untouched."),
+    ] = None,
     key: Annotated[str | None, typer.Option("--key", help="Public key (base64) that must have signed it.")] = None,
     html: Annotated[
         Path | None,
@@ -36,6 +39,8 @@ def evidence(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show what was measured of a job's encryption, or verify a report offline."""
+    if key is not None and verify_file is None:
+        fail("--key belongs to --verify FILE: a report that this service keeps is held against its own key.")
     if verify_file is not None:
         _verify(verify_file, job, key)
     elif public_key:

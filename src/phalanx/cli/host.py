@@ -52,9 +52,7 @@ def invite(
         IPv4Address(address)
     except AddressValueError:
         fail(f"{address} is not an IPv4 address: give the one that other hosts reach this host at.")
-    head = data_dir / "ray" / "head"
-    if not head.exists():
-        fail(f"No fleet has run with the data directory {data_dir}. Start one: phalanx serve --fleet ray --data-dir {data_dir}")
+    head = _head(data_dir)
     authority = Endpoints.load(data_dir).authority
     trusted = None if authority is None else Path(authority).read_text()
     try:
@@ -101,11 +99,16 @@ def join(
     data_dir = data_dir.resolve()
     try:
         invitation = Invitation.load(file)
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}")
+    except ValueError as error:
+        fail(f"{file} is no invitation, as `phalanx host invite` writes it on the control plane's machine: {error}")
+    try:
         if not make_private(data_dir):
             log.warning("others on this host may look into the data directory: chmod 0700 it", data_dir=str(data_dir))
         lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except (OSError, ValueError) as error:
-        fail(f"Cannot join with {file} in {data_dir}: {error}")
+    except OSError as error:
+        fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -147,6 +150,7 @@ def resume(data_dir: HostDataDir = HOST_DATA_DIR) -> None:
 @host.command("list")
 def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show the hosts of the fleet: on the control plane's machine."""
+    _head(data_dir)
     with contextlib.ExitStack() as stack:
         # Where there may be replicas, the store has it.
         shared = (data_dir / "database").exists()
@@ -166,6 +170,14 @@ def listing(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
             "draining" if has.draining else "open",
         )
     terminal.console().print(table)
+
+
+def _head(data_dir: Path) -> Path:
+    """The file that says where a fleet's Ray answers; ends the command with a word where there is no fleet."""
+    head = data_dir / "ray" / "head"
+    if not head.exists():
+        fail(f"No fleet has run with the data directory {data_dir}. Start one: phalanx serve --fleet ray --data-dir {data_dir}")
+    return head
 
 
 def _draining(data_dir: Path) -> Path:

@@ -15,7 +15,8 @@ from phalanx.cli.settings import fail
 COMMANDS = {
     "serve": "Run Phalanx: the AWS endpoint, the job queue, S3, and instances on this host or on others.",
     "env": 'Print `export` lines for boto3, the AWS CLI and the SageMaker SDKs: eval "$(phalanx env)".',
-    "doctor": "Try what training and its encryption need, say which data plane this host uses and why, and what to install.",
+    "doctor": "Try what training and its encryption need, say which data plane this host uses and why, and what to install;"
+    " status 1 where jobs would not train or not be encrypted.",
     "evidence": "Show what was measured of a job's encryption, or verify a report offline.",
     "compare": "Run a job again, encrypted and in the clear in turns, and hold the estimate of"
     " what encryption costs against it.",

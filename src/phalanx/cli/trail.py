@@ -21,9 +21,13 @@ def trail(
     """Check the audit trail of a service: that no record was changed, removed or inserted. Note what it prints: with --records
     and --last a later check tells as well whether records were cut off at the end, or all of them made anew."""
     held = data_dir.iterdir() if data_dir.is_dir() else ()
-    found = [data_dir / name] if name is not None else sorted(path for path in held if path.name.startswith("audit"))
-    if not found or not all(directory.is_dir() for directory in found):
+    found = sorted(path for path in held if path.name.startswith("audit") and path.is_dir())
+    if not found:
         fail(f"No service has run with the data directory {data_dir}.")
+    if name is not None:
+        if not (data_dir / name).is_dir():
+            fail(f"There is no trail {name} in {data_dir}: it has {', '.join(path.name for path in found)}.")
+        found = [data_dir / name]
     if (records is None) != (last is None):
         fail("--records and --last belong together: give both.")
     if records is not None and len(found) > 1:

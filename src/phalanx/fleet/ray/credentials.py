@@ -50,7 +50,7 @@ class Invitation:
         try:
             return cls(**json.loads(path.read_text()))
         except TypeError as error:
-            raise ValueError(f"not an invitation: {error}") from error
+            raise ValueError(str(error)) from error
 
 
 class Authority:
