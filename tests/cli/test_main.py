@@ -74,6 +74,12 @@ def test_what_is_not_there_is_not_taken_for_something_else(tmp_path, monkeypatch
     assert shown.stderr.startswith(words)
 
 
+@pytest.mark.parametrize("away", ["nan", "inf", "1e17", "-1"])
+def test_instances_are_not_away_for_ever(tmp_path, away):
+    shown = CliRunner().invoke(app, ["interrupt", "mine", "--away", away, "--data-dir", str(tmp_path)])
+    assert (shown.exit_code, "Invalid value for '--away'" in shown.output) == (2, True)
+
+
 def test_packets_are_not_waited_for_by_who_may_not_see_them(monkeypatch, tmp_path):
     capture = ["capture", "vpc-1", "--data-dir", str(tmp_path)]
     shown = CliRunner().invoke(app, [*capture, "--pcap", str(tmp_path / "no" / "file")])
