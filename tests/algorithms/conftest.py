@@ -1,11 +1,13 @@
 """Runs the program of a training image as its container does, without the container: the image's root, with network and mount
 namespaces, /opt/ml and /etc/hosts of its own."""
 
+import io
 import json
 import os
 import shutil
 import struct
 import subprocess
+import tarfile
 import uuid
 from pathlib import Path
 
@@ -145,6 +147,22 @@ class Cluster:
         """Train on all hosts, `channels(i)` on host i; the exit codes."""
         for i, host in enumerate(self.hosts):
             self.prepare(host, hyperparameters, channels(i))
+        return [process.wait() for process in [self.start(host) for host in self.hosts]]
+
+    def run_script(self, script, channels, rounds="4"):
+        """Run a script as SDK v2 sends it, with the hyperparameter `rounds`, on all hosts; the exit codes."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            entry = tarfile.TarInfo("boost.py")
+            entry.size = len(script)
+            tar.addfile(entry, io.BytesIO(script.encode()))
+        place = "/opt/ml/input/source/sourcedir.tar.gz"
+        given = {"sagemaker_program": '"boost.py"', "sagemaker_submit_directory": json.dumps(place), "rounds": rounds}
+        given |= {"sagemaker_region": '"us-west-2"', "sagemaker_container_log_level": "20", "sagemaker_job_name": '"job"'}
+        for i, host in enumerate(self.hosts):
+            root = self.prepare(host, given, channels(i))
+            (root / "input/source").mkdir(exist_ok=True)
+            (root / "input/source/sourcedir.tar.gz").write_bytes(archive.getvalue())
         return [process.wait() for process in [self.start(host) for host in self.hosts]]
 
     def output(self, host="algo-1"):

@@ -48,6 +48,12 @@ def test_framework_images_are_matched_whatever_their_version(tag):
     assert catalog.find(uri).name == "pytorch"
 
 
+def test_scikit_learn_is_found_by_its_own_repository():
+    assert (
+        catalog.find("246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3").name == "scikit-learn"
+    )
+
+
 @pytest.mark.parametrize("context", {context for algorithm in catalog.ALGORITHMS for context in algorithm.contexts})
 def test_contexts_are_complete_and_pinned(context):
     assert (context / "Containerfile").is_file()

@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import random
@@ -6,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tarfile
 import time
 from functools import partial
 
@@ -677,26 +675,13 @@ print(f"trained on {collective.get_world_size()} hosts with {data.num_row()} row
 """
 
 
-def scripted(hosts, script, channels=lambda i: {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})}, rounds="4"):
-    """Run a script as SDK v2 sends it, on all hosts; the exit codes."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("boost.py")
-        entry.size = len(script)
-        tar.addfile(entry, io.BytesIO(script.encode()))
-    place = "/opt/ml/input/source/sourcedir.tar.gz"
-    given = {"sagemaker_program": '"boost.py"', "sagemaker_submit_directory": json.dumps(place), "rounds": rounds}
-    given |= {"sagemaker_region": '"us-west-2"', "sagemaker_container_log_level": "20", "sagemaker_job_name": '"job"'}
-    for i, host in enumerate(hosts.hosts):
-        root = hosts.prepare(host, given, channels(i))
-        (root / "input/source").mkdir(exist_ok=True)
-        (root / "input/source/sourcedir.tar.gz").write_bytes(archive.getvalue())
-    return [process.wait() for process in [hosts.start(host) for host in hosts.hosts]]
+def halves(i):
+    return {"train": ("text/csv", {"t": csv(shards(TRAIN, 2)[i])})}
 
 
 def test_a_script_of_the_users_own_trains_on_two_hosts(cluster):
     two = cluster(2)
-    assert scripted(two, SCRIPT) == [0, 0], two.output() + two.output("algo-2")
+    assert two.run_script(SCRIPT, halves) == [0, 0], two.output() + two.output("algo-2")
     assert "hosts with 300 rows" in two.output("algo-2")
     assert sum((two.model(host) / "xgboost-model.ubj").exists() for host in two.hosts) == 1
 
@@ -705,7 +690,7 @@ def test_a_scripts_error_is_told(cluster):
     two = cluster(2)
     # The toolkit takes for a line what one read of its pipe gives, and an unbuffered interpreter writes lines in pieces.
     whole_lines = "import sys\nsys.stderr.reconfigure(line_buffering=True, write_through=False)\n"
-    assert scripted(two, f"{whole_lines}raise ValueError('no such column')\n") == [1, 1]
+    assert two.run_script(f"{whole_lines}raise ValueError('no such column')\n", halves) == [1, 1]
     assert "ValueError: no such column" in two.failure(), two.failure()
 
 
@@ -750,12 +735,12 @@ def test_a_script_for_sagemakers_own_container_trains_on_all_hosts_that_have_dat
     parts = {1: shards(TRAIN, 2)[0], 2: shards(TRAIN, 2)[1]}
     three, alone = cluster(3), cluster(1)
     files = {i: {"a/t": write(part), "_SUCCESS": "", "u": ""} for i, part in parts.items()}
-    codes = scripted(three, script, lambda i: {"train": (kind, files.get(i, {}))})
+    codes = three.run_script(script, lambda i: {"train": (kind, files.get(i, {}))})
     assert codes == [0, 0, 0], "".join(map(three.output, three.hosts))
     assert "Host algo-1 not being used" in three.output()
     for host, first in (("algo-2", True), ("algo-3", False)):
         assert f"trained with 300 rows, {first}" in three.output(host)
-    assert scripted(alone, script, lambda _: {"train": (kind, {"t": write(TRAIN)})}) == [0], alone.output()
+    assert alone.run_script(script, lambda _: {"train": (kind, {"t": write(TRAIN)})}) == [0], alone.output()
     (rounds, two), (_, one) = (hosts.python(UNPICKLE, FEATURES, host) for hosts, host in ((three, "algo-2"), (alone, "algo-1")))
     assert rounds == 4
     # The split points come from sketches of the data, which are merged in another order.
@@ -783,7 +768,7 @@ def test_a_script_goes_on_from_sagemakers_own_checkpoints(cluster):
     kept = one.root / "algo-1/checkpoints"
 
     def run(rounds):
-        assert scripted(one, CHECKPOINTED, lambda _: {"train": (None, {"t": csv(weighted)})}, rounds) == [0], one.output()
+        assert one.run_script(CHECKPOINTED, lambda _: {"train": (None, {"t": csv(weighted)})}, rounds) == [0], one.output()
         assert f"the model has {rounds} rounds" in one.output()
         return re.findall(r"^\[(\d+)\]\ttrain-logloss:0\.", one.output(), re.MULTILINE)
 

@@ -66,6 +66,11 @@ ALGORITHMS = (
         metrics=deepar.METRICS,
     ),
     Algorithm(
+        name="scikit-learn",
+        repositories=frozenset({"sagemaker-scikit-learn"}),
+        contexts=(_image("toolkit"), _packages("xgboost"), _image("scikit_learn")),
+    ),
+    Algorithm(
         name="pytorch",
         repositories=frozenset({"pytorch-training"}),
         contexts=(_image("torch"), _image("toolkit"), _image("pytorch")),

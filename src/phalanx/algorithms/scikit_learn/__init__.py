@@ -1,0 +1,1 @@
+"""Images for scripts that train with scikit-learn."""

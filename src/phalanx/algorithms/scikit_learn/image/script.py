@@ -1,0 +1,1 @@
+../../shared/image/script.py
