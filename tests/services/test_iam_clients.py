@@ -158,6 +158,89 @@ def test_roles_that_are_managed(iam):
     assert iam.get_role(RoleName="any")["Role"]["RoleName"] == "any"
 
 
+@pytest.mark.shows("TagUser", "UntagUser", "ListUserTags", "TagRole", "UntagRole", "ListRoleTags")
+@pytest.mark.shows("TagPolicy", "UntagPolicy", "ListPolicyTags")
+@pytest.mark.parametrize("kind", ["user", "role", "policy"])
+def test_tags(iam, kind):
+    """What Terraform asks of everything that it has tagged: a tag that is not told again is set at every run."""
+    made = {
+        "user": lambda **members: iam.create_user(UserName="tagged", **members)["User"],
+        "role": lambda **members: iam.create_role(RoleName="tagged", AssumeRolePolicyDocument=json.dumps(TRUST), **members)[
+            "Role"
+        ],
+        "policy": lambda **members: iam.create_policy(
+            PolicyName="tagged", PolicyDocument=json.dumps(ALLOW), Description="d", **members
+        )["Policy"],
+    }[kind](Tags=[{"Key": "team", "Value": "vision"}])
+    named = {"PolicyArn": made["Arn"]} if kind == "policy" else {f"{kind.capitalize()}Name": "tagged"}
+
+    def call(verb, noun, **members):
+        return getattr(iam, f"{verb}_{noun}")(**named, **members)
+
+    def tags():
+        shown = call("get", kind)[kind.capitalize()].get("Tags", [])
+        listed = iam.get_paginator(f"list_{kind}_tags").paginate(**named, PaginationConfig={"PageSize": 1}).search("Tags[]")
+        assert shown == list(listed)
+        return {tag["Key"]: tag["Value"] for tag in shown}
+
+    assert made["Tags"] == [{"Key": "team", "Value": "vision"}]
+    assert tags() == {"team": "vision"}
+    call("tag", kind, Tags=[{"Key": "Team", "Value": "speech"}, {"Key": "env", "Value": ""}])
+    assert tags() == {"Team": "speech", "env": ""}
+    with pytest.raises(iam.exceptions.LimitExceededException):
+        call("tag", kind, Tags=[{"Key": str(number), "Value": "x"} for number in range(49)])
+    call("untag", kind, TagKeys=["TEAM", "absent"])
+    assert tags() == {"env": ""}
+    listed = [each for each in iam.list_policies(Scope="Local")["Policies"] if each["Arn"] == made["Arn"]]
+    assert all("Tags" not in each and "Description" not in each for each in listed)
+    call("delete", kind)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        call("tag", kind, Tags=[{"Key": "a", "Value": "b"}])
+
+
+@pytest.mark.shows("UpdateRole", "UpdateRoleDescription")
+def test_what_is_said_of_a_role_can_be_changed(iam):
+    iam.create_role(RoleName="changed", AssumeRolePolicyDocument=json.dumps(TRUST), Description="one", MaxSessionDuration=7200)
+
+    def told():
+        role = iam.get_role(RoleName="changed")["Role"]
+        return role["Description"], role["MaxSessionDuration"]
+
+    assert iam.update_role_description(RoleName="changed", Description="two")["Role"]["Description"] == "two"
+    assert told() == ("two", 7200)
+    iam.update_role(RoleName="changed", MaxSessionDuration=3600 * 3)
+    assert told() == ("two", 3600 * 3)
+    iam.update_role(RoleName="changed", Description="three")
+    assert told() == ("three", 3600)
+    iam.delete_role(RoleName="changed")
+
+
+@pytest.mark.shows("ListGroupsForUser", "ListMFADevices", "ListVirtualMFADevices", "ListServiceSpecificCredentials")
+@pytest.mark.shows("ListSSHPublicKeys", "ListSigningCertificates", "GetLoginProfile", "DeleteLoginProfile")
+@pytest.mark.shows("ListInstanceProfilesForRole")
+def test_who_deletes_a_user_or_role_is_told_that_nothing_is_left(iam):
+    """The calls of Terraform's provider before DeleteUser (with force_destroy) and DeleteRole."""
+    iam.create_user(UserName="leaver")
+    for operation, member in (
+        ("list_groups_for_user", "Groups"),
+        ("list_ssh_public_keys", "SSHPublicKeys"),
+        ("list_mfa_devices", "MFADevices"),
+        ("list_signing_certificates", "Certificates"),
+        ("list_service_specific_credentials", "ServiceSpecificCredentials"),
+    ):
+        assert getattr(iam, operation)(UserName="leaver")[member] == []
+        with pytest.raises(iam.exceptions.NoSuchEntityException):
+            getattr(iam, operation)(UserName="nobody")
+    assert iam.list_virtual_mfa_devices(AssignmentStatus="Any")["VirtualMFADevices"] == []
+    for operation in (iam.get_login_profile, iam.delete_login_profile):
+        with pytest.raises(iam.exceptions.NoSuchEntityException, match="Login Profile for User leaver"):
+            operation(UserName="leaver")
+    iam.delete_user(UserName="leaver")
+    iam.create_role(RoleName="leaver", AssumeRolePolicyDocument=json.dumps(TRUST))
+    assert iam.list_instance_profiles_for_role(RoleName="leaver")["InstanceProfiles"] == []
+    iam.delete_role(RoleName="leaver")
+
+
 def test_a_user_by_the_aws_cli(server, tmp_path):
     def cli(id, secret):
         return AwsCli(tmp_path, endpoint=server.url, region=REGION, access_key=id, secret=secret)

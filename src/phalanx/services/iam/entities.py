@@ -99,6 +99,25 @@ def tags_of(members: Members) -> Json:
     return tags
 
 
+def tagged(tags: Json, members: Members) -> Json:
+    """Stored tags with those of a request, which take the place of those whose keys differ in case alone.
+
+    Raises InvalidInput, LimitExceeded.
+    """
+    added = tags_of(members)
+    folded = {key.lower() for key in added}
+    found = {key: value for key, value in tags.items() if key.lower() not in folded} | added
+    if len(found) > TAGS:
+        raise over("TagsPerEntity", TAGS)
+    return found
+
+
+def untagged(tags: Json, members: Members) -> Json:
+    """Stored tags without those whose keys a request names; it does not matter whether they are there."""
+    folded = {key.lower() for key in members["TagKeys"]}
+    return {key: value for key, value in tags.items() if key.lower() not in folded}
+
+
 def tag_list(tags: Json) -> list[Members]:
     """Stored tags as a response has them."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]

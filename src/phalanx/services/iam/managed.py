@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import managed, names
-from phalanx.services.iam.entities import checked, conflict, no_such, page, tags_of
+from phalanx.services.iam.entities import checked, conflict, no_such, page, tag_list, tags_of
 from phalanx.services.times import whole_second
 from phalanx.store.base import now_ms
 from phalanx.store.identity import Attachment, ManagedPolicy, PolicyVersion
@@ -60,7 +60,7 @@ def get_policy(session: Session, _: Caller, members: Members) -> Members:
     arn = members["PolicyArn"]
     if arn in managed.POLICIES:
         return {"Policy": _shown_of_aws(session, arn)}
-    return {"Policy": _shown(session, _own(session, arn))}
+    return {"Policy": _shown(session, own(session, arn))}
 
 
 def list_policies(session: Session, _: Caller, members: Members) -> Members:
@@ -72,7 +72,7 @@ def list_policies(session: Session, _: Caller, members: Members) -> Members:
     if scope in ("All", "Local"):
         found += [_shown(session, row) for row in session.scalars(select(ManagedPolicy))]
     shown = [
-        (each["Arn"], each)
+        (each["Arn"], {name: value for name, value in each.items() if name not in ("Description", "Tags")})
         for each in found
         if each["Path"].startswith(prefix) and (each["AttachmentCount"] or not members.get("OnlyAttached"))
     ]
@@ -82,7 +82,7 @@ def list_policies(session: Session, _: Caller, members: Members) -> Members:
 
 def delete_policy(session: Session, _: Caller, members: Members) -> Members:
     """Delete a policy that is attached to nobody and has no versions but the one in force."""
-    row = _own(session, members["PolicyArn"])
+    row = own(session, members["PolicyArn"])
     if _attachments(session, row.arn):
         raise conflict("Cannot delete a policy attached to entities.")
     if len(_versions(session, row.arn)) > 1:
@@ -95,7 +95,7 @@ def delete_policy(session: Session, _: Caller, members: Members) -> Members:
 
 def create_policy_version(session: Session, _: Caller, members: Members) -> Members:
     """A new version, in force at once where the request says so."""
-    row = _own(session, members["PolicyArn"])
+    row = own(session, members["PolicyArn"])
     text = checked(members["PolicyDocument"], "identity", CHARACTERS, f"policy {row.name}")
     if len(_versions(session, row.arn)) >= VERSIONS:
         raise AwsError(
@@ -121,7 +121,7 @@ def get_policy_version(session: Session, _: Caller, members: Members) -> Members
         if members["VersionId"] != "v1":
             raise _no_version(arn, members["VersionId"])
         return {"PolicyVersion": _version_of_aws(arn)}
-    row = _own(session, arn)
+    row = own(session, arn)
     return {"PolicyVersion": _shown_version(_version(session, row, members["VersionId"]), row.default_version)}
 
 
@@ -131,7 +131,7 @@ def list_policy_versions(session: Session, _: Caller, members: Members) -> Membe
     if arn in managed.POLICIES:
         found = [_version_of_aws(arn)]
     else:
-        row = _own(session, arn)
+        row = own(session, arn)
         found = [_shown_version(each, row.default_version) for each in _versions(session, arn)]
     shown = [
         (f"{int(each['VersionId'][1:]):09}", {name: value for name, value in each.items() if name != "Document"})
@@ -142,7 +142,7 @@ def list_policy_versions(session: Session, _: Caller, members: Members) -> Membe
 
 def delete_policy_version(session: Session, _: Caller, members: Members) -> Members:
     """Delete a version that is not in force."""
-    row = _own(session, members["PolicyArn"])
+    row = own(session, members["PolicyArn"])
     version = _version(session, row, members["VersionId"])
     if version.number == row.default_version:
         raise conflict("Cannot delete the default version of a policy.")
@@ -152,13 +152,13 @@ def delete_policy_version(session: Session, _: Caller, members: Members) -> Memb
 
 def set_default_policy_version(session: Session, _: Caller, members: Members) -> Members:
     """Put a version in force."""
-    row = _own(session, members["PolicyArn"])
+    row = own(session, members["PolicyArn"])
     row.default_version = _version(session, row, members["VersionId"]).number
     row.updated = now_ms()
     return {}
 
 
-def _own(session: Session, arn: str) -> ManagedPolicy:
+def own(session: Session, arn: str) -> ManagedPolicy:
     """A policy of the account's own, which may be changed. Raises NoSuchEntity, AccessDenied."""
     if arn in managed.POLICIES:
         raise AwsError("AccessDenied", f"Policy {arn} is managed by AWS, and cannot be changed.", 403)
@@ -201,6 +201,7 @@ def _shown(session: Session, row: ManagedPolicy) -> Members:
         "Description": row.description,
         "CreateDate": whole_second(row.created),
         "UpdateDate": whole_second(row.updated),
+        **({"Tags": tag_list(row.tags)} if row.tags else {}),
     }
 
 

@@ -28,6 +28,8 @@ from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 TRUST_CHARACTERS = 2048
+LONGEST_SESSION = 3600
+"""Seconds of a role's longest session where nothing else was said."""
 _CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 """Of roles that nobody created; any time would do, a client may want the same one twice."""
 
@@ -45,7 +47,7 @@ def create_role(session: Session, caller: Caller, members: Members) -> Members:
         path=members.get("Path", "/"),
         trust=trust,
         description=members.get("Description"),
-        longest=members.get("MaxSessionDuration", 3600),
+        longest=members.get("MaxSessionDuration", LONGEST_SESSION),
         tags=tags_of(members),
     )
     session.add(role)
@@ -93,6 +95,24 @@ def update_assume_role_policy(session: Session, _: Caller, members: Members) -> 
     return {}
 
 
+def update_role(session: Session, _: Caller, members: Members) -> Members:
+    """Change a role's description, where the request has one, and how long its sessions may be: an hour where it does not say.
+
+    "If you do not specify a value for this setting, the default value of one hour is applied" (UpdateRole).
+    """
+    role = find_role(session, members["RoleName"])
+    role.description = members.get("Description", role.description)
+    role.longest = members.get("MaxSessionDuration", LONGEST_SESSION)
+    return {}
+
+
+def update_role_description(session: Session, caller: Caller, members: Members) -> Members:
+    """Change a role's description."""
+    role = find_role(session, members["RoleName"])
+    role.description = members["Description"]
+    return {"Role": _shown(caller, role)}
+
+
 def _shown(caller: Caller, role: Role) -> Members:
     return {
         "Path": role.path,
@@ -116,5 +136,5 @@ def _unmanaged(caller: Caller, name: str) -> Members:
         "Arn": arn,
         "CreateDate": _CREATED,
         "AssumeRolePolicyDocument": quoted(json.dumps(unmanaged.TRUST)),
-        "MaxSessionDuration": 3600,
+        "MaxSessionDuration": LONGEST_SESSION,
     }

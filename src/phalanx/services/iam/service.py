@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from phalanx.identity.directory import Directory
-from phalanx.services.iam import access_keys, identity_policies, managed, roles, simulate, users
+from phalanx.services.iam import absent, access_keys, identity_policies, managed, roles, simulate, tags, users
 from phalanx.services.iam.identity_policies import Operation
 from phalanx.wire.service import Caller, Handler, Members, Service
 
@@ -53,6 +53,7 @@ def service(directory: Directory, keys_changed: Callable[[], None] = lambda: Non
         "ListPolicyVersions": managed.list_policy_versions,
         "SimulatePrincipalPolicy": partial(simulate.simulate_principal_policy, directory),
         "SimulateCustomPolicy": simulate.simulate_custom_policy,
+        **absent.operations(),
     }
     writes: dict[str, Operation] = {
         "CreateUser": users.create_user,
@@ -60,6 +61,8 @@ def service(directory: Directory, keys_changed: Callable[[], None] = lambda: Non
         "CreateRole": roles.create_role,
         "DeleteRole": roles.delete_role,
         "UpdateAssumeRolePolicy": roles.update_assume_role_policy,
+        "UpdateRole": roles.update_role,
+        "UpdateRoleDescription": roles.update_role_description,
         "CreatePolicy": managed.create_policy,
         "DeletePolicy": managed.delete_policy,
         "CreatePolicyVersion": managed.create_policy_version,
@@ -71,7 +74,13 @@ def service(directory: Directory, keys_changed: Callable[[], None] = lambda: Non
         "UpdateAccessKey": access_keys.update_access_key,
         "DeleteAccessKey": access_keys.delete_access_key,
     }
-    for more_reads, more_writes in (identity_policies.operations("user"), identity_policies.operations("role")):
+    for more_reads, more_writes in (
+        identity_policies.operations("user"),
+        identity_policies.operations("role"),
+        tags.operations("User"),
+        tags.operations("Role"),
+        tags.operations("Policy"),
+    ):
         reads |= more_reads
         writes |= more_writes
     return Service(
