@@ -565,6 +565,38 @@ def test_tags_of_resources(server):
     assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
 
 
+def test_tags_of_users_and_roles(server):
+    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    for name, level in (("tagged-a", "prod"), ("tagged-b", "test")):
+        members = {
+            "RoleName": name,
+            "AssumeRolePolicyDocument": json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+            "Tags.member.1.Key": "level",
+            "Tags.member.1.Value": level,
+        }
+        assert server.ask(server.key, "iam", "CreateRole", members).status == 200
+    kept = server.user(allow("*"), deny("*", **when("StringEquals", "aws:ResourceTag/level", "prod")))
+    only = server.user(allow("sts:AssumeRole", "iam:*Role", **when("StringEquals", "iam:ResourceTag/level", "test")))
+
+    def may(key):
+        asked = [server.ask(key, "iam", "GetRole", {"RoleName": name}).status for name in ("tagged-a", "tagged-b")]
+        assumed = [
+            server.ask(
+                key,
+                "sts",
+                "AssumeRole",
+                {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{name}", "RoleSessionName": "session"},
+            ).status
+            for name in ("tagged-a", "tagged-b")
+        ]
+        return [asked, assumed]
+
+    assert may(kept) == may(only) == [[403, 200], [403, 200]]
+    turned = {"RoleName": "tagged-b", "Tags.member.1.Key": "Level", "Tags.member.1.Value": "prod"}
+    assert server.ask(server.key, "iam", "TagRole", turned).status == 200
+    assert may(kept) == may(only) == [[403, 403], [403, 403]]
+
+
 @pytest.fixture(scope="module")
 def kept(server):
     """What there is of each kind, made in the service's region: a request of another user's, and its resource's ARN."""

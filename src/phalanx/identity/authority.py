@@ -7,6 +7,7 @@ import ipaddress
 
 import structlog
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from phalanx.identity import actions, context
 from phalanx.identity.conditions import Context
@@ -16,7 +17,7 @@ from phalanx.identity.policy import Decision, Statement, compiled
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import Trail
 from phalanx.identity.trust import SAGEMAKER, trusts, trusts_sagemaker
-from phalanx.store.identity import Role, User
+from phalanx.store.identity import ManagedPolicy, Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.named import NAMED, arns
@@ -104,7 +105,7 @@ class Authority:
         refusal = Denied(f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}")
         if trust is None:
             raise refusal
-        asked = context.of_assuming(caller, who, members)
+        asked = context.of_assuming(caller, who, members, self._tags)
         named = {who.arn, caller.arn, caller.user_id}
         account = {caller.account, f"arn:aws:iam::{caller.account}:root", "*"}
 
@@ -165,7 +166,22 @@ class Authority:
             if service == "ec2":
                 of_ec2 = select(ResourceTag).where(ResourceTag.resource_id == arn.rpartition("/")[2])
                 return {tag.key: tag.value for tag in transaction.scalars(of_ec2)}
+            if service == "iam":
+                return _tags_of_iam(transaction, arn)
             return {tag.key: tag.value for tag in transaction.scalars(select(Tag).where(Tag.arn == arn))}
+
+
+def _tags_of_iam(transaction: Session, arn: str) -> dict[str, str]:
+    kind, _, rest = arn.rpartition(":")[2].partition("/")
+    name = rest.rpartition("/")[2].lower()
+    found: User | Role | ManagedPolicy | None = None
+    if kind == "user":
+        found = transaction.scalar(select(User).where(func.lower(User.name) == name))
+    elif kind == "role":
+        found = transaction.scalar(select(Role).where(func.lower(Role.name) == name))
+    elif kind == "policy":
+        found = transaction.get(ManagedPolicy, arn)
+    return {} if found is None else found.tags
 
 
 def _ask(who: Identity, action: str, resource: str, asked: Context) -> tuple[Decision, int]:

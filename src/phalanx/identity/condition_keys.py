@@ -57,6 +57,7 @@ _WITH_A_NAME = (
     "aws:principaltag/",
     "sagemaker:resourcetag/",
     "ec2:resourcetag/",
+    "iam:resourcetag/",
     "kms:encryptioncontext:",
     # Objects have no tags here: nothing else would AWS say of one without.
     "s3:existingobjecttag/",

@@ -54,9 +54,10 @@ def of_passing(caller: Caller, who: Identity) -> Context:
     return Context({"iam:passedtoservice": Value(("sagemaker.amazonaws.com",))}, functools.partial(_global, caller, who))
 
 
-def of_assuming(caller: Caller, who: Identity, members: Members) -> Context:
-    """The context in which a role's trust policy is asked."""
-    return Context({}, functools.partial(_others, "sts", members), functools.partial(_global, caller, who))
+def of_assuming(caller: Caller, who: Identity, members: Members, tags: Tags) -> Context:
+    """The context in which a role's trust policy is asked, and what the caller's own say of the role."""
+    of_role = functools.partial(_tags, "iam", {}, members["RoleArn"], tags)
+    return Context({}, functools.partial(_others, "sts", members), functools.partial(_global, caller, who), of_role)
 
 
 def _global(caller: Caller, who: Identity) -> dict[str, Value]:
