@@ -597,6 +597,22 @@ def test_tags_of_users_and_roles(server):
     assert may(kept) == may(only) == [[403, 403], [403, 403]]
 
 
+def test_tags_of_keys(server):
+    user = server.user(
+        allow("kms:*"),
+        deny("kms:CreateKey", **when("Null", "aws:RequestTag/team", "true")),
+        deny("kms:UntagResource", **when("ForAnyValue:StringEquals", "aws:TagKeys", "team")),
+        deny("kms:DisableKey", **when("StringEquals", "aws:ResourceTag/team", "speech")),
+    )
+    assert server.ask(user, "kms", "CreateKey").error[0] == "AccessDeniedException"
+    tagged = {"Tags": [{"TagKey": "team", "TagValue": "speech"}]}
+    made = {"KeyId": json.loads(server.ask(user, "kms", "CreateKey", tagged).body)["KeyMetadata"]["KeyId"]}
+    assert server.ask(user, "kms", "UntagResource", {**made, "TagKeys": ["team"]}).error[0] == "AccessDeniedException"
+    assert server.ask(user, "kms", "DisableKey", made).error[0] == "AccessDeniedException"
+    assert server.ask(server.key, "kms", "UntagResource", {**made, "TagKeys": ["team"]}).status == 200
+    assert server.ask(user, "kms", "DisableKey", made).status == 200
+
+
 @pytest.fixture(scope="module")
 def kept(server):
     """What there is of each kind, made in the service's region: a request of another user's, and its resource's ARN."""

@@ -1,6 +1,7 @@
 """KMS as boto3, the AWS CLI and AWS's Encryption SDK use it."""
 
 import base64
+import json
 
 import boto3
 import pytest
@@ -12,6 +13,7 @@ from phalanx.data import envelope
 from phalanx.jobs.keyring import Keyring
 from phalanx.services.kms.service import service
 from phalanx.store.base import now_ms
+from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 
 
@@ -73,9 +75,7 @@ def test_keys_are_found_by_id_arn_and_alias(kms, key):
 def test_what_is_not_served_is_refused(kms, key):
     for members in (
         {"KeySpec": "RSA_2048"},
-        {"Policy": "{}"},
         {"MultiRegion": True},
-        {"Tags": [{"TagKey": "a", "TagValue": "b"}]},
     ):
         refused("UnsupportedOperationException", kms.create_key, **members)
     refused("ValidationException", kms.create_alias, AliasName="models", TargetKeyId=key)
@@ -85,6 +85,75 @@ def test_what_is_not_served_is_refused(kms, key):
     refused("NotFoundException", kms.disable_key, KeyId="alias/models")
     refused("InvalidMarkerException", kms.list_keys, Marker="nonsense")
     assert len(kms.list_keys()["Keys"]) == 1
+
+
+@pytest.mark.shows("TagResource", "UntagResource", "ListResourceTags")
+def test_keys_have_tags(kms, live_database):
+    tags = [{"TagKey": "env", "TagValue": "test"}, {"TagKey": "team", "TagValue": "vision"}]
+    key = kms.create_key(Tags=tags)["KeyMetadata"]["Arn"]
+
+    def told():
+        pages = kms.get_paginator("list_resource_tags").paginate(KeyId=key, PaginationConfig={"PageSize": 1})
+        return [tag for page in pages for tag in page["Tags"]]
+
+    assert told() == tags
+    kms.tag_resource(KeyId=key, Tags=[{"TagKey": "env", "TagValue": "prod"}])
+    kms.untag_resource(KeyId=key, TagKeys=["team", "absent"])
+    assert told() == [{"TagKey": "env", "TagValue": "prod"}]
+    refused("TagException", kms.tag_resource, KeyId=key, Tags=[{"TagKey": "aws:a", "TagValue": ""}])
+    refused("TagException", kms.create_key, Tags=[tags[0], tags[0]])
+    many = [{"TagKey": str(number), "TagValue": ""} for number in range(50)]
+    refused("LimitExceededException", kms.tag_resource, KeyId=key, Tags=many)
+    kms.create_alias(AliasName="alias/tagged", TargetKeyId=key)
+    refused("NotFoundException", kms.list_resource_tags, KeyId="alias/tagged")
+    kms.schedule_key_deletion(KeyId=key)
+    refused("KMSInvalidStateException", kms.tag_resource, KeyId=key, Tags=tags)
+    assert told() == [{"TagKey": "env", "TagValue": "prod"}]
+    with live_database.write() as session:
+        session.scalar(select(Key)).deletion = now_ms() - 1
+    assert kms.create_key()["KeyMetadata"]["Arn"] != key
+    with live_database.read() as session:
+        assert session.scalars(select(Tag)).all() == []
+
+
+OF_THE_ACCOUNT = {"Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": ["kms:*"], "Resource": "*"}
+
+
+@pytest.mark.shows("GetKeyPolicy", "PutKeyPolicy", "GetKeyRotationStatus", "UpdateKeyDescription", "UpdateAlias")
+def test_what_infrastructure_code_reads_and_changes_of_a_key(kms, key):
+    """The calls of Terraform's provider for aws_kms_key and aws_kms_alias."""
+    default = json.loads(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    assert default["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+    for policy in (default, {"Version": "2012-10-17", "Statement": OF_THE_ACCOUNT}):
+        kms.put_key_policy(KeyId=key, Policy=json.dumps(policy))
+        assert json.loads(kms.get_key_policy(KeyId=key)["Policy"]) == policy
+        made = kms.create_key(Policy=json.dumps(policy))["KeyMetadata"]["KeyId"]
+        assert json.loads(kms.get_key_policy(KeyId=made)["Policy"]) == policy
+    for statement in (
+        {**OF_THE_ACCOUNT, "Effect": "Deny"},
+        {**OF_THE_ACCOUNT, "Principal": {"AWS": "arn:aws:iam::123456789012:user/ann"}},
+        {**OF_THE_ACCOUNT, "Action": "kms:Decrypt"},
+        {**OF_THE_ACCOUNT, "Condition": {"Bool": {"aws:SecureTransport": "true"}}},
+        [OF_THE_ACCOUNT, OF_THE_ACCOUNT],
+        [],
+    ):
+        text = json.dumps({"Version": "2012-10-17", "Statement": statement})
+        assert "leave it out" in refused("UnsupportedOperationException", kms.create_key, Policy=text).lower()
+        refused("UnsupportedOperationException", kms.put_key_policy, KeyId=key, Policy=text)
+    for text in ("{", "{}", "[]", '{"Statement": [], "Statement": []}', '{"Statement": [], "More": 1}'):
+        refused("MalformedPolicyDocumentException", kms.put_key_policy, KeyId=key, Policy=text)
+    refused("NotFoundException", kms.get_key_policy, KeyId=key, PolicyName="other")
+    assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"] is False
+    kms.update_key_description(KeyId=key, Description="other")
+    assert kms.describe_key(KeyId=key)["KeyMetadata"]["Description"] == "other"
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    kms.update_alias(AliasName="alias/models", TargetKeyId=made)
+    assert kms.describe_key(KeyId="alias/models")["KeyMetadata"]["KeyId"] == made
+    refused("NotFoundException", kms.update_alias, AliasName="alias/absent", TargetKeyId=made)
+    kms.schedule_key_deletion(KeyId=key)
+    refused("KMSInvalidStateException", kms.update_alias, AliasName="alias/models", TargetKeyId=key)
+    refused("KMSInvalidStateException", kms.update_key_description, KeyId=key, Description="late")
+    assert json.loads(kms.get_key_policy(KeyId=key)["Policy"]) == {"Version": "2012-10-17", "Statement": OF_THE_ACCOUNT}
 
 
 @pytest.mark.shows("Encrypt", "Decrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext")

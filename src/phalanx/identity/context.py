@@ -173,8 +173,10 @@ def _tags(service: str, members: Members, resource: str, tags: Tags) -> dict[str
     given = list(members.get("Tags") or [])
     for specification in members.get("TagSpecifications") or []:
         given += specification.get("Tags") or []
-    found = {f"aws:requesttag/{tag['Key'].lower()}": Value((tag.get("Value", ""),)) for tag in given if "Key" in tag}
-    keys = [tag["Key"] for tag in given if "Key" in tag] + list(members.get("TagKeys") or [])
+    # KMS calls them otherwise than all others.
+    pairs = [(tag.get("Key", tag.get("TagKey")), tag.get("Value", tag.get("TagValue", ""))) for tag in given]
+    found = {f"aws:requesttag/{key.lower()}": Value((value,)) for key, value in pairs if key is not None}
+    keys = [key for key, _ in pairs if key is not None] + list(members.get("TagKeys") or [])
     if keys:
         found["aws:tagkeys"] = Value(tuple(dict.fromkeys(keys)))
     for key, value in tags(resource).items():

@@ -22,6 +22,7 @@ from phalanx.data.model import DataKey
 from phalanx.linux import files
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
+from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 
 KEY_BYTES = 32
@@ -75,10 +76,11 @@ def not_allowed(role: str, key: str) -> str:
 
 
 def purge(session: Session) -> None:
-    """Delete the keys whose waiting period is over, and their aliases."""
-    due = select(Key.id).where(Key.deletion <= now_ms())
-    session.execute(delete(KeyAlias).where(KeyAlias.key.in_(due)))
-    session.execute(delete(Key).where(Key.deletion <= now_ms()))
+    """Delete the keys whose waiting period is over, their aliases and tags."""
+    over = Key.deletion <= now_ms()
+    session.execute(delete(KeyAlias).where(KeyAlias.key.in_(select(Key.id).where(over))))
+    session.execute(delete(Tag).where(Tag.arn.in_(select(Key.arn).where(over))))
+    session.execute(delete(Key).where(over))
 
 
 class Keyring:
@@ -108,7 +110,7 @@ class Keyring:
             except InvalidTag as error:
                 raise KeyringError(f"The root key {root} is not the one that the keys of KMS are sealed with") from error
 
-    def create(self, session: Session, arn: str, description: str) -> Key:
+    def create(self, session: Session, arn: str, description: str, policy: str | None = None) -> Key:
         """A new key; the last part of its ARN, given up to `key/`, is its id."""
         id = str(uuid.uuid4())
         material = secrets.token_bytes(KEY_BYTES)
@@ -120,6 +122,7 @@ class Keyring:
             sealed=_seal(self._root, material, id.encode()),
             data_key=_encrypt(id, material, secrets.token_bytes(KEY_BYTES), CONTEXT),
             created=now_ms(),
+            policy=policy,
         )
         session.add(key)
         return key

@@ -145,7 +145,7 @@ class LogEvent(Base):
 
 
 class Tag(Base):
-    """A tag of any resource, by ARN (SageMaker)."""
+    """A tag of any resource, by ARN (SageMaker, KMS)."""
 
     __tablename__ = "tags"
 

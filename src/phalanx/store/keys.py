@@ -24,6 +24,8 @@ class Key(Base):
     created: Mapped[int]
     deletion: Mapped[int | None]
     """When it is to be deleted (ScheduleKeyDeletion); from then on there is no such key."""
+    policy: Mapped[str | None]
+    """The document that it was given; null for KMS's own. What it says is always the same (services.kms.policies)."""
 
 
 class KeyAlias(Base):
@@ -35,3 +37,5 @@ class KeyAlias(Base):
     arn: Mapped[str] = mapped_column(unique=True)
     key: Mapped[str] = mapped_column(ForeignKey("keys.id"), index=True)
     created: Mapped[int]
+    updated: Mapped[int | None]
+    """When it was given another key, if ever."""

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from phalanx.jobs import keyring
 from phalanx.services.kms import paging
 from phalanx.services.kms.errors import answered
+from phalanx.services.kms.naming import changeable
 from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
@@ -43,6 +44,18 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
     return {}
 
 
+@answered
+def update(database: Database, _caller: Caller, members: Members) -> Members:
+    """Give a name to another key."""
+    with database.write() as session:
+        alias = session.get(KeyAlias, members["AliasName"])
+        if alias is None:
+            raise AwsError("NotFoundException", f"Alias {members['AliasName']} is not found.")
+        alias.key = changeable(session, members["TargetKeyId"]).id
+        alias.updated = now_ms()
+    return {}
+
+
 def delete(database: Database, caller: Caller, members: Members) -> Members:
     """Take a name away from its key."""
     with database.write() as session:
@@ -71,7 +84,7 @@ def listing(database: Database, _caller: Caller, members: Members) -> Members:
             "AliasArn": alias.arn,
             "TargetKeyId": alias.key,
             "CreationDate": moment(alias.created),
-            "LastUpdatedDate": moment(alias.created),
+            "LastUpdatedDate": moment(alias.updated or alias.created),
         }
         for alias in found[:limit]
     ]

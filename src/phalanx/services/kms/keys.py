@@ -5,8 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select, tuple_
 
 from phalanx.jobs import keyring
-from phalanx.services.kms import paging
+from phalanx.services.kms import paging, policies, tags
 from phalanx.services.kms.errors import answered, refuse
+from phalanx.services.kms.naming import changeable, named
 from phalanx.services.times import moment
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
@@ -31,14 +32,15 @@ def create(database: Database, keys: keyring.Keyring, caller: Caller, members: M
         CustomerMasterKeySpec=("SYMMETRIC_DEFAULT",),
         Origin=("AWS_KMS",),
         MultiRegion=(False,),
-        Policy=(),
         CustomKeyStoreId=(),
         XksKeyId=(),
-        Tags=([],),
     )
+    policy = policies.checked(members["Policy"], caller) if "Policy" in members else None
+    asked = tags.checked(members.get("Tags", []))
     with database.write() as session:
         keyring.purge(session)
-        key = keys.create(session, caller.arn_of("kms", "key/"), members.get("Description", ""))
+        key = keys.create(session, caller.arn_of("kms", "key/"), members.get("Description", ""), policy)
+        tags.attach(session, key.arn, asked)
     return {"KeyMetadata": metadata(key)}
 
 
@@ -83,9 +85,7 @@ def schedule_deletion(database: Database, _caller: Caller, members: Members) -> 
         raise AwsError("ValidationException", f"PendingWindowInDays must be between {WINDOW[0]} and {WINDOW[1]}, inclusive.")
     with database.write() as session:
         keyring.purge(session)
-        key = _named(keyring.find(session, members["KeyId"]), members["KeyId"])
-        if key.deletion is not None:
-            raise _pending(key)
+        key = changeable(session, members["KeyId"])
         key.deletion = now_ms() + days * DAY_MS
         key.enabled = False
         return {
@@ -100,11 +100,26 @@ def schedule_deletion(database: Database, _caller: Caller, members: Members) -> 
 def cancel_deletion(database: Database, _caller: Caller, members: Members) -> Members:
     """Keep a key that was to be deleted: it is disabled then."""
     with database.write() as session:
-        key = _named(keyring.find(session, members["KeyId"]), members["KeyId"])
+        key = named(session, members["KeyId"])
         if key.deletion is None:
             raise AwsError("KMSInvalidStateException", f"{key.arn} is not pending deletion.")
         key.deletion = None
         return {"KeyId": key.arn}
+
+
+@answered
+def update_description(database: Database, _caller: Caller, members: Members) -> Members:
+    """Describe a key anew."""
+    with database.write() as session:
+        changeable(session, members["KeyId"]).description = members["Description"]
+    return {}
+
+
+@answered
+def rotation_status(database: Database, _caller: Caller, members: Members) -> Members:
+    """Whether a key is replaced every year: none is."""
+    with database.read() as session:
+        return {"KeyRotationEnabled": False, "KeyId": named(session, members["KeyId"]).arn}
 
 
 def metadata(key: Key) -> Members:
@@ -130,19 +145,5 @@ def metadata(key: Key) -> Members:
 
 def _switch(database: Database, identifier: str, enabled: bool) -> Members:
     with database.write() as session:
-        key = _named(keyring.find(session, identifier), identifier)
-        if key.deletion is not None:
-            raise _pending(key)
-        key.enabled = enabled
+        changeable(session, identifier).enabled = enabled
     return {}
-
-
-def _named(key: Key, identifier: str) -> Key:
-    """The key, where it was named by id or ARN: these operations take no alias. Raises KeyFault."""
-    if identifier not in (key.id, key.arn):
-        raise keyring.KeyFault("NotFoundException", f"Invalid keyId {identifier[:256]}")
-    return key
-
-
-def _pending(key: Key) -> AwsError:
-    return AwsError("KMSInvalidStateException", f"{key.arn} is pending deletion.")

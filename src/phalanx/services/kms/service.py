@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from phalanx.jobs.keyring import Keyring
-from phalanx.services.kms import aliases, envelopes, keys
+from phalanx.services.kms import aliases, envelopes, keys, policies, tags
 from phalanx.store.database import Database
 from phalanx.wire.service import Service
 
@@ -22,7 +22,15 @@ def service(database: Database, keyring: Keyring) -> Service:
             "DisableKey": partial(keys.disable, database),
             "ScheduleKeyDeletion": partial(keys.schedule_deletion, database),
             "CancelKeyDeletion": partial(keys.cancel_deletion, database),
+            "UpdateKeyDescription": partial(keys.update_description, database),
+            "GetKeyRotationStatus": partial(keys.rotation_status, database),
+            "GetKeyPolicy": partial(policies.get, database),
+            "PutKeyPolicy": partial(policies.put, database),
+            "TagResource": partial(tags.tag, database),
+            "UntagResource": partial(tags.untag, database),
+            "ListResourceTags": partial(tags.listing, database),
             "CreateAlias": partial(aliases.create, database),
+            "UpdateAlias": partial(aliases.update, database),
             "DeleteAlias": partial(aliases.delete, database),
             "ListAliases": partial(aliases.listing, database),
             "Encrypt": partial(envelopes.encrypt, database, keyring),
