@@ -194,6 +194,15 @@ def test_an_attribute_of_a_subnet(ec2, vpc):
     ec2.ModifySubnetAttribute(SubnetId=subnet, EnableDns64={"Value": False})
     ec2.refused("UnsupportedOperation", "ModifySubnetAttribute", SubnetId=subnet, EnableDns64={"Value": True})
     ec2.refused("UnsupportedOperation", "ModifySubnetAttribute", SubnetId=subnet, EnableLniAtDeviceIndex=1)
+    names = found["PrivateDnsNameOptionsOnLaunch"]
+    assert names == {
+        "HostnameType": "ip-name",
+        "EnableResourceNameDnsARecord": False,
+        "EnableResourceNameDnsAAAARecord": False,
+    }
+    ec2.ModifySubnetAttribute(SubnetId=subnet, PrivateDnsHostnameTypeOnLaunch=names["HostnameType"])
+    other = {"PrivateDnsHostnameTypeOnLaunch": "resource-name"}
+    ec2.refused("UnsupportedOperation", "ModifySubnetAttribute", SubnetId=subnet, **other)
     ec2.refused("MissingParameter", "ModifySubnetAttribute", SubnetId=subnet)
     both = {"MapPublicIpOnLaunch": {"Value": True}, "EnableDns64": {"Value": False}}
     ec2.refused("InvalidParameterCombination", "ModifySubnetAttribute", SubnetId=subnet, **both)

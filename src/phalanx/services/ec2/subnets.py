@@ -37,6 +37,9 @@ _NOT_SERVED = (
     "Ipv6NetmaskLength",
 )
 
+_NAMES: Members = {"HostnameType": "ip-name", "EnableResourceNameDnsARecord": False, "EnableResourceNameDnsAAAARecord": False}
+"""How instances are named: after their addresses, which is where every subnet of EC2 begins."""
+
 
 def create_subnet(session: Session, caller: Caller, request: Members) -> Members:
     """CreateSubnet.
@@ -79,6 +82,9 @@ def describe_subnets(session: Session, caller: Caller, request: Members) -> Memb
         "availability-zone-id": lambda subnet: (zone_id(subnet.zone),),
         "available-ip-address-count": lambda subnet: (str(_free(subnet, taken.get(subnet.id, 0))),),
         "default-for-az": lambda subnet: truth(subnet.is_default),
+        "private-dns-name-options-on-launch.hostname-type": lambda _: (_NAMES["HostnameType"],),
+        "private-dns-name-options-on-launch.enable-resource-name-dns-a-record": lambda _: truth(False),
+        "private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record": lambda _: truth(False),
         "map-public-ip-on-launch": lambda subnet: truth(subnet.map_public),
         "owner-id": lambda _: (caller.account,),
         "state": lambda _: ("available",),
@@ -114,10 +120,10 @@ def modify_subnet_attribute(session: Session, caller: Caller, request: Members) 
     if len(named) > 1:
         raise invalid_combination("Fields for multiple attribute types specified")
     (member,) = named
-    value = request[member].get("Value", False) if isinstance(request[member], dict) else True
+    given = request[member]
     if member == "MapPublicIpOnLaunch":
-        subnet.map_public = value
-    elif value:
+        subnet.map_public = given.get("Value", False)
+    elif given not in ({}, {"Value": False}) and (member, given) != ("PrivateDnsHostnameTypeOnLaunch", _NAMES["HostnameType"]):
         raise unsupported(f"The parameter {member} is not supported")
     return {}
 
@@ -176,6 +182,7 @@ def _described(subnet: Subnet, caller: Caller, attached: Mapping[str, str], take
         "AssignIpv6AddressOnCreation": False,
         "EnableDns64": False,
         "Ipv6Native": False,
+        "PrivateDnsNameOptionsOnLaunch": dict(_NAMES),
         "OwnerId": caller.account,
         "Tags": tags.as_members(attached),
     }
