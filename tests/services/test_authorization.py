@@ -265,6 +265,7 @@ NOTHING = [
     ("logs", "DescribeLogGroups", {}, "log-group::log-stream:"),
     ("logs", "GetLogEvents", {"logGroupName": "/aws/g", "logStreamName": "s"}, "log-group:/aws/g:log-stream:s"),
     ("logs", "FilterLogEvents", {"logGroupName": "/aws/g"}, "log-group:/aws/g:log-stream:"),
+    ("logs", "ListTagsForResource", {"resourceArn": "arn:aws:logs:r:1:log-group:/aws/g"}, "log-group:/aws/g:log-stream:"),
     ("cloudwatch", "ListMetrics", {}, "*"),
     ("kms", "CreateKey", {}, "*"),
     ("kms", "Encrypt", {"KeyId": "alias/a", "Plaintext": "AAAA"}, "key/alias/a"),

@@ -134,6 +134,15 @@ def test_a_stream_without_events(world):
     assert messages(read(world, nextToken=response["nextForwardToken"])) == ["a"]
 
 
+@pytest.mark.shows("ListTagsForResource")
+def test_the_group_has_no_tags(world):
+    for arn in (GROUP_ARN, f"{GROUP_ARN}:*"):
+        assert world.call("ListTagsForResource", resourceArn=arn) == {"tags": {}}
+    with pytest.raises(AwsError, match="does not exist") as refusal:
+        world.call("ListTagsForResource", resourceArn=f"{GROUP_ARN}s")
+    assert refusal.value.code == "ResourceNotFoundException"
+
+
 @pytest.mark.shows("DescribeLogStreams")
 @pytest.mark.parametrize("order", [{}, {"orderBy": "LogStreamName"}, {"orderBy": "LastEventTime"}])
 @pytest.mark.parametrize("descending", [False, True])

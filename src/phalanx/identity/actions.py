@@ -192,7 +192,7 @@ def _s3(operation: str, members: Members) -> Iterator[Need]:
 
 
 def _logs(base: str, members: Members) -> str:
-    group = members.get("logGroupName") or members.get("logGroupIdentifier") or ""
+    group = members.get("logGroupName") or members.get("logGroupIdentifier") or members.get("resourceArn") or ""
     if group.startswith("arn:"):
         group = group.split(":", 6)[-1].removesuffix(":*")
     return f"{base}log-group:{group}:log-stream:{members.get('logStreamName', '')}"

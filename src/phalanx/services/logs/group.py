@@ -15,7 +15,7 @@ def invalid(message: str) -> AwsError:
 
 
 def not_found(what: str) -> AwsError:
-    """ResourceNotFoundException for a `log group` or a `log stream`."""
+    """ResourceNotFoundException for a `log group`, a `log stream` or any `resource`."""
     return AwsError("ResourceNotFoundException", f"The specified {what} does not exist.")
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from phalanx.services.logs.events import get_log_events
 from phalanx.services.logs.filter import filter_log_events
-from phalanx.services.logs.streams import describe_log_groups, describe_log_streams
+from phalanx.services.logs.streams import describe_log_groups, describe_log_streams, list_tags_for_resource
 from phalanx.store.database import Database
 from phalanx.wire.service import Service
 
@@ -17,6 +17,7 @@ def service(database: Database) -> Service:
         "logs",
         {
             "DescribeLogGroups": partial(describe_log_groups, database),
+            "ListTagsForResource": partial(list_tags_for_resource, database),
             "DescribeLogStreams": partial(describe_log_streams, database),
             "GetLogEvents": partial(get_log_events, database),
             "FilterLogEvents": partial(filter_log_events, database),

@@ -1,4 +1,4 @@
-"""DescribeLogGroups and DescribeLogStreams."""
+"""DescribeLogGroups, ListTagsForResource and DescribeLogStreams."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def describe_log_groups(database: Database, caller: Caller, members: Members) ->
             }
         ]
     }
+
+
+def list_tags_for_resource(_: Database, caller: Caller, members: Members) -> Members:
+    """The tags of the group: nobody can give it any. Terraform asks for them whenever it reads a group."""
+    if members["resourceArn"].removesuffix(":*") != group.arn(caller):
+        raise group.not_found("resource")
+    return {"tags": {}}
 
 
 def begins_with(prefix: str) -> list[ColumnElement[bool]]:
