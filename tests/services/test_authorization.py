@@ -566,6 +566,52 @@ def test_tags_of_resources(server):
     assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
 
 
+TRUST_ALL = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER]})
+IN_QUERY = {"Tags.member.1.Key": "team", "Tags.member.1.Value": "speech"}
+OF_EC2 = {
+    "TagSpecification.1.ResourceType": "vpc",
+    "TagSpecification.1.Tag.1.Key": "team",
+    "TagSpecification.1.Tag.1.Value": "speech",
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "members", "tags", "action"),
+    [
+        ("sagemaker", "CreateExperiment", {}, {"Tags": [{"Key": "team", "Value": "speech"}]}, "sagemaker:AddTags"),
+        ("iam", "CreateUser", {}, IN_QUERY, "iam:TagUser"),
+        ("iam", "CreateRole", {"AssumeRolePolicyDocument": TRUST_ALL}, IN_QUERY, "iam:TagRole"),
+        ("iam", "CreatePolicy", {"PolicyDocument": json.dumps({"Statement": allow("s3:*")})}, IN_QUERY, "iam:TagPolicy"),
+        ("kms", "CreateKey", {}, {"Tags": [{"TagKey": "team", "TagValue": "speech"}]}, "kms:TagResource"),
+        ("ec2", "CreateVpc", {"CidrBlock": "10.0.0.0/16"}, OF_EC2, "ec2:CreateTags"),
+    ],
+)
+def test_who_may_not_tag_makes_nothing_with_tags(server, service, operation, members, tags, action):
+    """As on AWS, where a denial of tagging is not walked around by giving the tags from the beginning."""
+    barred, bare = server.user(allow("*"), deny(action)), server.user(allow(f"{service}:{operation}"))
+    noun = operation.removeprefix("Create")
+    for user in (barred, bare):
+        named = {} if service in ("ec2", "kms") else {f"{noun}Name": f"tagged-{next(_names)}"}
+        reply = server.ask(user, service, operation, {**members, **named, **tags})
+        assert reply.status in (400, 403)
+        assert action in reply.body.decode() or service == "ec2"
+        assert server.ask(user, service, operation, {**members, **named}).status == 200
+    both = server.user(allow(f"{service}:{operation}", action))
+    named = {} if service in ("ec2", "kms") else {f"{noun}Name": f"tagged-{next(_names)}"}
+    assert server.ask(both, service, operation, {**members, **named, **tags}).status == 200
+
+
+def test_tags_may_be_given_when_something_is_made_and_not_later(server):
+    """What AWS's documentation advises: ec2:CreateTags where ec2:CreateAction says what is being made."""
+    user = server.user(allow("ec2:CreateVpc"), allow("ec2:CreateTags", **when("StringEquals", "ec2:CreateAction", "CreateVpc")))
+    made = server.ask(user, "ec2", "CreateVpc", {"CidrBlock": "10.0.0.0/16", **OF_EC2})
+    assert made.status == 200
+    vpc = re.search("<vpcId>(.*?)</vpcId>", made.body.decode())[1]
+    late = {"ResourceId.1": vpc, "Tag.1.Key": "team", "Tag.1.Value": "vision"}
+    assert server.ask(user, "ec2", "CreateTags", late).error[0] == "UnauthorizedOperation"
+    assert server.ask(user, "ec2", "CreateInternetGateway", {}).error[0] == "UnauthorizedOperation"
+
+
 def test_tags_of_users_and_roles(server):
     trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
     for name, level in (("tagged-a", "prod"), ("tagged-b", "test")):

@@ -115,7 +115,24 @@ def needs(caller: Caller, service: str, operation: str, members: Members, find: 
         found = [_named(caller.arn_of("sagemaker", ""), "TrainingJob", members["TrainingJobName"], find)]
     else:
         found = []
-    return [(action, resource) for resource in dict.fromkeys(found) or ["*"]]
+    asked = [(action, resource) for resource in dict.fromkeys(found) or ["*"]]
+    return asked + list(_tagging(base, prefix, operation, members, [resource for _, resource in asked]))
+
+
+def _tagging(base: str, prefix: str, operation: str, members: Members, made: list[str]) -> Iterator[Need]:
+    """What is needed besides to make something with tags, which AWS asks for as if they were given afterwards."""
+    if not operation.startswith(("Create", "Allocate", "Authorize")) or operation == "CreateTags":
+        return
+    for specification in members.get("TagSpecifications") or []:
+        if specification.get("Tags"):
+            yield "ec2:CreateTags", f"{base}{specification.get('ResourceType', '*')}/*"
+    if not members.get("Tags"):
+        return
+    if prefix == "kms":
+        yield "kms:TagResource", f"{base}key/*"
+    elif prefix in ("sagemaker", "iam"):
+        action = "sagemaker:AddTags" if prefix == "sagemaker" else f"iam:Tag{operation.removeprefix('Create')}"
+        yield from ((action, resource) for resource in made)
 
 
 def passed_roles(members: Members) -> list[str]:

@@ -81,9 +81,9 @@ class Authority:
     def _authorize(self, caller: Caller, who: Identity, service: str, operation: str, members: Members) -> None:
         if (service, operation) == ("sts", "AssumeRole"):
             return
-        for action, resource in actions.needs(caller, service, operation, members, self._find):
-            for each in context.of(caller, who, service, operation, members, resource, self._tags):
-                _decide(caller, who, action, resource, each)
+        for need in actions.needs(caller, service, operation, members, self._find):
+            for each in context.of(caller, who, service, operation, members, need, self._tags):
+                _decide(caller, who, *need, each)
 
     def _check_role(self, caller: Caller, who: Identity, arn: str) -> None:
         """iam:PassRole, and whether SageMaker may assume the role."""

@@ -24,6 +24,7 @@ _KNOWN = frozenset(
         "aws:userid",
         "aws:username",
         "aws:viaawsservice",
+        "ec2:createaction",
         "ec2:region",
         "ec2:vpc",
         "iam:passedtoservice",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from botocore.model import StructureShape
 
-from phalanx.identity.actions import definitions_of
+from phalanx.identity.actions import Need, definitions_of
 from phalanx.identity.conditions import Context, Value
 from phalanx.identity.directory import Identity
 from phalanx.wire.api import service_model
@@ -36,15 +36,15 @@ _FLAG_HOLDERS = ("TrainingJobDefinition", "NetworkConfig", "SecurityConfig")
 """Members that hold the flags where the request itself does not."""
 
 
-def of(
-    caller: Caller, who: Identity, service: str, operation: str, members: Members, resource: str, tags: Tags
-) -> list[Context]:
-    """The contexts of a request on one resource, each of which has to be allowed: one, or one for each training job that a
-    tuning job defines."""
+def of(caller: Caller, who: Identity, service: str, operation: str, members: Members, need: Need, tags: Tags) -> list[Context]:
+    """The contexts of an action that a request needs on one resource, each of which has to be allowed: one, or one for each
+    training job that a tuning job defines."""
+    action, resource = need
     found = functools.partial(_global, caller, who)
     tagged = functools.partial(_tags, service, members, resource, tags)
     if service != "sagemaker":
-        return [Context({}, functools.partial(_others, service, members), found, tagged)]
+        making = {"ec2:createaction": Value((operation,))} if action == "ec2:CreateTags" != f"ec2:{operation}" else {}
+        return [Context(making, functools.partial(_others, service, members), found, tagged)]
     definitions = definitions_of(members) or [members]
     return [Context({}, functools.partial(_sagemaker, operation, definition), found, tagged) for definition in definitions]
 
