@@ -663,6 +663,26 @@ def test_revoking(ec2, vpc, group):
     assert [changed for changed, _ in ec2.control.changed] == [vpc, vpc]
 
 
+def test_revoke_in_a_default_vpc_tells_what_was_not_there(ec2):
+    """ "For a default VPC, …, no error is returned" (RevokeSecurityGroupIngress)."""
+    vpc = ec2.CreateDefaultVpc()["Vpc"]["VpcId"]
+    (group,) = [each["GroupId"] for each in ec2.DescribeSecurityGroups()["SecurityGroups"] if each["VpcId"] == vpc]
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+    ec2.AuthorizeSecurityGroupIngress(GroupId=group, IpPermissions=[ssh])
+    both = {**ssh, "IpRanges": [{"CidrIp": "10.0.0.0/8"}, {"CidrIp": "192.0.2.0/24"}]}
+    answer = ec2.RevokeSecurityGroupIngress(GroupId=group, IpPermissions=[both])
+    assert [rule["CidrIpv4"] for rule in answer["RevokedSecurityGroupRules"]] == ["10.0.0.0/8"]
+    (unknown,) = answer["UnknownIpPermissions"]
+    assert (unknown["IpProtocol"], unknown["FromPort"], unknown["IpRanges"]) == ("tcp", 22, [{"CidrIp": "192.0.2.0/24"}])
+    assert len(ec2.group(group)["IpPermissions"]) == 1
+    answer = ec2.RevokeSecurityGroupEgress(GroupId=group, IpPermissions=[ssh])
+    assert (answer["RevokedSecurityGroupRules"], len(answer["UnknownIpPermissions"])) == ([], 1)
+    ec2.refused(
+        "InvalidSecurityGroupRuleId.NotFound", "RevokeSecurityGroupEgress", GroupId=group, SecurityGroupRuleIds=["sgr-1"]
+    )
+    assert ec2.group(group)["IpPermissionsEgress"] == [ALL_OUT]
+
+
 def test_revoking_by_rule_id(ec2, vpc, group):
     answer = ec2.AuthorizeSecurityGroupEgress(GroupId=group, IpPermissions=[self_reference("50", group)])
     rule = answer["SecurityGroupRules"][0]["SecurityGroupRuleId"]

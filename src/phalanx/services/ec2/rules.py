@@ -18,7 +18,7 @@ from phalanx.services.ec2.lookup import find
 from phalanx.services.ec2.permissions import DIRECTIONS, Direction, Permission
 from phalanx.services.ec2.query import Filters
 from phalanx.services.ec2.security_groups import named
-from phalanx.store.network import SecurityGroup, SecurityGroupRule
+from phalanx.store.network import SecurityGroup, SecurityGroupRule, Vpc
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -125,6 +125,9 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
 def _revoke(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[VpcIds, Members]:
     """Remove rules from a group, named by id or by what they allow (the description does not matter).
 
+    "For a default VPC, if the values you specify do not match the existing rule's values, no error is returned, and the output
+    describes the security group rules that were not revoked" (RevokeSecurityGroupIngress, -Egress).
+
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
     InvalidParameterValue, MissingParameter.
     """
@@ -137,19 +140,28 @@ def _revoke(session: Session, caller: Caller, request: Members, direction: Direc
     by_id = {rule.id: rule for rule in present}
     by_key = {permissions.rule_key(rule): rule for rule in present}
     doomed: dict[str, SecurityGroupRule] = {}
+    unknown: list[SecurityGroupRule] = []
+    forgiving = find(session, Vpc, group.vpc_id).is_default
     for rule_id in ids:
         if rule_id not in by_id:
             raise _no_rule(rule_id)
         doomed[rule_id] = by_id[rule_id]
     for permission in unwanted:
         rule = by_key.get(permission.key)
-        if rule is None:
+        if rule is not None:
+            doomed[rule.id] = rule
+        elif forgiving:
+            unknown.append(permission.row(group, direction))
+        else:
             raise _no_permission()
-        doomed[rule.id] = rule
     for rule in doomed.values():
         session.delete(rule)
     tags.forget(session, doomed)
-    return [group.vpc_id], {"Return": True, "RevokedSecurityGroupRules": permissions.as_revoked(list(doomed.values()))}
+    return [group.vpc_id], {
+        "Return": True,
+        "RevokedSecurityGroupRules": permissions.as_revoked(list(doomed.values())),
+        **({"UnknownIpPermissions": permissions.as_ip_permissions(unknown, caller)} if unknown else {}),
+    }
 
 
 def _update_descriptions(session: Session, caller: Caller, request: Members, direction: Direction) -> Members:
