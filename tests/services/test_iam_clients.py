@@ -142,6 +142,42 @@ def test_managed_policies_and_their_versions(iam):
         assert told["EvaluationResults"][0]["EvalDecision"] == wanted
 
 
+@pytest.mark.shows("ListEntitiesForPolicy")
+def test_whom_a_policy_is_attached_to(iam):
+    """Who deletes a policy has to detach it first; Terraform's aws_iam_policy_attachment asks whenever it reads."""
+    own = iam.create_policy(PolicyName="attached", PolicyDocument=json.dumps(ALLOW))["Policy"]["Arn"]
+    aws = "arn:aws:iam::aws:policy/AmazonSageMakerReadOnly"
+    iam.create_user(UserName="gus", Path="/team/")
+    iam.create_user(UserName="both")
+    iam.create_role(RoleName="both", AssumeRolePolicyDocument=json.dumps(TRUST))
+    for arn in (own, aws):
+        assert iam.list_entities_for_policy(PolicyArn=arn)["PolicyUsers"] == []
+        iam.attach_user_policy(UserName="gus", PolicyArn=arn)
+        iam.attach_role_policy(RoleName="both", PolicyArn=arn)
+
+        def attached(arn=arn, **members):
+            told = (
+                iam.get_paginator("list_entities_for_policy")
+                .paginate(PolicyArn=arn, PaginationConfig={"PageSize": 1}, **members)
+                .build_full_result()
+            )
+            assert told["PolicyGroups"] == []
+            return [user["UserName"] for user in told["PolicyUsers"]], [role["RoleName"] for role in told["PolicyRoles"]]
+
+        assert attached() == (["gus"], ["both"])
+        assert attached(EntityFilter="Role") == ([], ["both"])
+        assert attached(PathPrefix="/team/") == (["gus"], [])
+        assert attached(EntityFilter="Group") == attached(PolicyUsageFilter="PermissionsBoundary") == ([], [])
+        iam.detach_user_policy(UserName="gus", PolicyArn=arn)
+        iam.detach_role_policy(RoleName="both", PolicyArn=arn)
+    iam.delete_policy(PolicyArn=own)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.list_entities_for_policy(PolicyArn=own)
+    iam.delete_role(RoleName="both")
+    for name in ("gus", "both"):
+        iam.delete_user(UserName=name)
+
+
 @pytest.mark.shows("CreateRole", "UpdateAssumeRolePolicy", "DeleteRole")
 def test_roles_that_are_managed(iam):
     assert iam.get_role(RoleName="any")["Role"]["RoleName"] == "any"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from phalanx.services.iam.entities import checked, find_role, find_user, no_such, not_the_administrator, over, page
 from phalanx.services.iam.managed import find_policy, quoted
-from phalanx.store.identity import Attachment, InlinePolicy
+from phalanx.store.identity import Attachment, InlinePolicy, Role, User
 from phalanx.wire.service import Caller, Members
 
 Owner = Literal["user", "role"]
@@ -38,6 +38,34 @@ def operations(kind: Owner) -> tuple[dict[str, Operation], dict[str, Operation]]
         f"Detach{noun}Policy": partial(_detach, kind),
     }
     return reads, writes
+
+
+def list_entities_for_policy(session: Session, _: Caller, members: Members) -> Members:
+    """The users and roles that a managed policy is attached to; it bounds the permissions of nobody."""
+    arn, prefix = find_policy(session, members["PolicyArn"]), members.get("PathPrefix", "/")
+    rows: dict[str, Sequence[User | Role]] = {
+        "User": session.scalars(select(User).where(User.name.in_(_attached_to("user", arn)))).all(),
+        "Role": session.scalars(select(Role).where(Role.name.in_(_attached_to("role", arn)))).all(),
+    }
+    if members.get("PolicyUsageFilter") == "PermissionsBoundary":
+        rows = {}
+    found = [
+        (f"{kind} {row.name}", (kind, {f"{kind}Name": row.name, f"{kind}Id": row.id}))
+        for kind, entities in rows.items()
+        for row in entities
+        if members.get("EntityFilter", kind) == kind and row.path.startswith(prefix)
+    ]
+    shown = page("Entities", found, members)
+    listed = shown.pop("Entities")
+    return {
+        "PolicyGroups": [],
+        **{f"Policy{kind}s": [each for of, each in listed if of == kind] for kind in ("User", "Role")},
+        **shown,
+    }
+
+
+def _attached_to(kind: Owner, arn: str) -> Select[str]:
+    return select(Attachment.owner).where(Attachment.kind == kind, Attachment.policy == arn)
 
 
 def _owner(session: Session, kind: Owner, members: Members) -> str:

@@ -51,6 +51,7 @@ def service(directory: Directory, keys_changed: Callable[[], None] = lambda: Non
         "ListPolicies": managed.list_policies,
         "GetPolicyVersion": managed.get_policy_version,
         "ListPolicyVersions": managed.list_policy_versions,
+        "ListEntitiesForPolicy": identity_policies.list_entities_for_policy,
         "SimulatePrincipalPolicy": partial(simulate.simulate_principal_policy, directory),
         "SimulateCustomPolicy": simulate.simulate_custom_policy,
         **absent.operations(),
