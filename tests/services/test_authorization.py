@@ -566,6 +566,44 @@ def test_tags_of_resources(server):
     assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
 
 
+def test_the_vpc_of_a_resource(server):
+    """ec2:Vpc is the ARN of the VPC that a resource is in, also where the request does not name it."""
+
+    def made(operation, pattern, **members):
+        return re.search(pattern, server.ask(server.key, "ec2", operation, members).body.decode())[1]
+
+    vpcs = [made("CreateVpc", "<vpcId>(.*?)</vpcId>", CidrBlock="10.0.0.0/16") for _ in range(2)]
+    groups = [
+        made("CreateSecurityGroup", "<groupId>(.*?)</groupId>", GroupName="g", GroupDescription="g", VpcId=vpc) for vpc in vpcs
+    ]
+    arn = f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/{vpcs[0]}"
+    permission = {"IpProtocol": "tcp", "FromPort": "22", "ToPort": "22", "CidrIp": "10.0.0.0/8"}
+    users = {
+        "only one": (server.user(allow("ec2:*", **when("ArnEquals", "ec2:Vpc", arn))), (True, False)),
+        "only one, by text": (server.user(allow("ec2:*", **when("StringEquals", "ec2:Vpc", arn))), (True, False)),
+        "all but one": (server.user(allow("ec2:*"), deny("ec2:*", **when("StringEquals", "ec2:Vpc", arn))), (False, True)),
+        "all but one, too": (server.user(allow("ec2:*", **when("ArnNotLike", "ec2:Vpc", arn))), (False, True)),
+        "no other": (server.user(allow("ec2:*"), deny("ec2:*", **when("StringNotEquals", "ec2:Vpc", arn))), (True, False)),
+    }
+    for name, (user, wanted) in users.items():
+        asked = [
+            [
+                server.ask(user, "ec2", operation, members, region=region).status == 200
+                for operation, members in (
+                    ("AuthorizeSecurityGroupIngress", {"GroupId": group, **permission}),
+                    ("RevokeSecurityGroupIngress", {"GroupId": group, **permission}),
+                    ("CreateSecurityGroup", {"VpcId": vpc, "GroupName": f"g-{next(_names)}", "GroupDescription": "g"}),
+                )
+            ]
+            for region in (REGION, "eu-west-1")
+            for vpc, group in zip(vpcs, groups, strict=True)
+        ]
+        assert asked[:2] == [[each] * 3 for each in wanted], name
+        # Another region's signature opens nothing more.
+        for here, elsewhere in zip(asked[:2], asked[2:], strict=True):
+            assert not any(there and not each for each, there in zip(here, elsewhere, strict=True)), name
+
+
 TRUST_ALL = json.dumps({"Version": "2012-10-17", "Statement": [TRUST_SAGEMAKER]})
 IN_QUERY = {"Tags.member.1.Key": "team", "Tags.member.1.Value": "speech"}
 OF_EC2 = {

@@ -19,8 +19,8 @@ Need = tuple[str, str]
 """Action and resource."""
 Find = Callable[[str, str], list[str]]
 """Looks a resource up by what a request calls it: kind and name in, what its ARN ends with out. Kinds are `user` and `role`
-(paths), `key`, `alias` and the types of SageMaker's resources (ARNs), and the members of EC2's requests that name resources by
-something else than their ids."""
+(paths), `key`, `alias` and the types of SageMaker's resources (ARNs), the members of EC2's requests that name resources by
+something else than their ids, and `Vpc`: of a resource, by its id."""
 
 PREFIXES = {"sagemaker-metrics": "sagemaker", "sagemaker-runtime": "sagemaker", "monitoring": "cloudwatch"}
 """Services whose actions are another's."""

@@ -21,7 +21,7 @@ from phalanx.store.identity import ManagedPolicy, Role, User
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.named import NAMED, arns
-from phalanx.store.network import ElasticAddress, NatGateway, ResourceTag, RouteTableAssociation, SecurityGroup
+from phalanx.store.network import BY_PREFIX, ElasticAddress, NatGateway, ResourceTag, RouteTableAssociation, SecurityGroup
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
 
@@ -82,7 +82,7 @@ class Authority:
         if (service, operation) == ("sts", "AssumeRole"):
             return
         for need in actions.needs(caller, service, operation, members, self._find):
-            for each in context.of(caller, who, service, operation, members, need, self._tags):
+            for each in context.of(caller, who, service, operation, members, need, self._tags, self._find):
                 _decide(caller, who, *need, each)
 
     def _check_role(self, caller: Caller, who: Identity, arn: str) -> None:
@@ -153,6 +153,10 @@ class Authority:
                     return [association.route_table_id]
                 gateways = transaction.scalars(select(NatGateway).where(NatGateway.state == "available"))
                 return [each.allocation_id for each in gateways if each.allocation_id and each.association_id == name]
+            if kind == "Vpc":
+                table = BY_PREFIX.get(name.partition("-")[0])
+                placed = None if table is None else transaction.get(table, name)
+                return [vpc] if isinstance(vpc := getattr(placed, "vpc_id", None), str) else []
             if kind == "PublicIp":
                 return list(transaction.scalars(select(ElasticAddress.id).where(ElasticAddress.address == name)))
             if kind == "GroupName":

@@ -70,7 +70,9 @@ def condition(operator: str, key: str, values: tuple[str, ...], variables: bool,
     make, negated, wild = _OPERATORS[name]
     fixed: list[Test] = []
     dynamic: list[str] = []
-    for value in values:
+    # Every region is served and all hold the same VPCs: what a statement keeps somebody from, it does in each of them.
+    anywhere = folded == "ec2:vpc" and denies != negated
+    for value in map(_anywhere, values) if anywhere else values:
         if variables and pattern.has_variables(value):
             if make not in _TEXTUAL:
                 raise BadCondition(f"A policy variable cannot be used with the condition operator {operator}.")
@@ -92,7 +94,8 @@ def condition(operator: str, key: str, values: tuple[str, ...], variables: bool,
         now = list(tests(context))
 
         def one(text: str) -> bool:
-            return any(test(text) for test in now) != negated
+            compared = _anywhere(text) if anywhere else text
+            return any(test(compared) for test in now) != negated
 
         if qualifier == "ForAllValues:":
             return all(one(text) for text in value.values)
@@ -101,6 +104,11 @@ def condition(operator: str, key: str, values: tuple[str, ...], variables: bool,
         return bool(value.values) and all(one(text) for text in value.values)
 
     return holds
+
+
+def _anywhere(arn: str) -> str:
+    """An ARN without its region, which a pattern may have as a variable."""
+    return re.sub(r"^(arn:[^:]*:[^:]*:)(\$\{[^}]*\}|[^:]*)", r"\1", arn)
 
 
 def _null(key: str, values: tuple[str, ...]) -> Holds:

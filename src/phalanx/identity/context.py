@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from botocore.model import StructureShape
 
-from phalanx.identity.actions import Need, definitions_of
+from phalanx.identity.actions import Find, Need, definitions_of
 from phalanx.identity.conditions import Context, Value
 from phalanx.identity.directory import Identity
 from phalanx.wire.api import service_model
@@ -32,11 +32,15 @@ _OF_S3 = {
     "s3:x-amz-server-side-encryption": "ServerSideEncryption",
     "s3:x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
 }
+_IN_A_VPC = ("subnet", "security-group", "route-table", "network-acl", "network-interface")
+"""Types of EC2's resources that have ec2:Vpc ("Actions, resources, and condition keys for Amazon EC2")."""
 _FLAG_HOLDERS = ("TrainingJobDefinition", "NetworkConfig", "SecurityConfig")
 """Members that hold the flags where the request itself does not."""
 
 
-def of(caller: Caller, who: Identity, service: str, operation: str, members: Members, need: Need, tags: Tags) -> list[Context]:
+def of(
+    caller: Caller, who: Identity, service: str, operation: str, members: Members, need: Need, tags: Tags, find: Find
+) -> list[Context]:
     """The contexts of an action that a request needs on one resource, each of which has to be allowed: one, or one for each
     training job that a tuning job defines."""
     action, resource = need
@@ -44,7 +48,8 @@ def of(caller: Caller, who: Identity, service: str, operation: str, members: Mem
     tagged = functools.partial(_tags, service, members, resource, tags)
     if service != "sagemaker":
         making = {"ec2:createaction": Value((operation,))} if action == "ec2:CreateTags" != f"ec2:{operation}" else {}
-        return [Context(making, functools.partial(_others, service, members), found, tagged)]
+        placed = [functools.partial(_vpc, caller, members, resource, find)] if service == "ec2" else []
+        return [Context(making, functools.partial(_others, service, members), found, tagged, *placed)]
     definitions = definitions_of(members) or [members]
     return [Context({}, functools.partial(_sagemaker, operation, definition), found, tagged) for definition in definitions]
 
@@ -152,8 +157,6 @@ def _flags_of(operation: str) -> frozenset[str]:
 def _others(service: str, members: Members) -> dict[str, Value]:
     """Keys of the other services."""
     found: dict[str, Value] = {}
-    if service == "ec2" and isinstance(members.get("VpcId"), str):
-        found["ec2:vpc"] = Value((members["VpcId"],))
     if service == "iam" and isinstance(members.get("PolicyArn"), str):
         found["iam:policyarn"] = Value((members["PolicyArn"],))
     if service == "kms" and members.get("EncryptionContext"):
@@ -166,6 +169,15 @@ def _others(service: str, members: Members) -> dict[str, Value]:
         if service == "sts" and isinstance(members.get(member), str):
             found[key] = Value((members[member],))
     return found
+
+
+def _vpc(caller: Caller, members: Members, resource: str, find: Find) -> dict[str, Value]:
+    """The VPC that a resource is in, or else the one that a request names: its ARN."""
+    kind, _, id = resource.rpartition(":")[2].partition("/")
+    given = members.get("VpcId")
+    inside = find("Vpc", id) if kind in _IN_A_VPC else []
+    ids = inside or ([given] if isinstance(given, str) else [])
+    return {"ec2:vpc": Value((caller.arn_of("ec2", f"vpc/{ids[0]}"),))} if ids else {}
 
 
 def _tags(service: str, members: Members, resource: str, tags: Tags) -> dict[str, Value]:
