@@ -6,6 +6,10 @@ import ssl
 import threading
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from phalanx.cli import certificate, listening
 
@@ -144,18 +148,40 @@ def test_a_server_shows_what_is_put_in_its_place_and_nothing_that_does_not_fit(f
     assert handshake(files, other[2], "192.0.2.7", server=server) == "TLSv1.3"
 
 
-def test_files_that_change_while_they_are_looked_at_leave_no_server_without_a_key(files, tmp_path):
+@pytest.mark.parametrize("name", ["localhost", "192.0.2.7"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_with_another_kind_of_key_takes_the_place_of_the_one_before(files, tmp_path, name, version):
+    """Whether a client says whom it calls or, where that is an address, does not."""
+    rsa_key, made = rsa.generate_private_key(65537, 2048), x509.load_pem_x509_certificate(files[0].read_bytes())
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another")])
+    signed = x509.CertificateBuilder(issuer, issuer, rsa_key.public_key(), x509.random_serial_number())
+    signed = signed.not_valid_before(made.not_valid_before_utc).not_valid_after(made.not_valid_after_utc)
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    signed = signed.add_extension(names, False).add_extension(x509.BasicConstraints(True, None), True)
+    signed = signed.add_extension(x509.SubjectKeyIdentifier.from_public_key(rsa_key.public_key()), False)
+    usage = x509.KeyUsage(True, False, False, False, False, True, False, False, False)
+    other = tmp_path / "rsa.pem", tmp_path / "rsa.key"
+    other[0].write_bytes(signed.add_extension(usage, True).sign(rsa_key, SHA256()).public_bytes(Encoding.PEM))
+    other[1].write_bytes(rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    server = listening.config(None, 1, listening.Tls(*files[:2]))
+    server.load()
+    for shown, authority in ((other, other[0]), (files[:2], files[2]), (other, other[0])):
+        certificate.show(server.ssl, *shown)
+        assert handshake(None, authority, name, version, server.ssl)
+
+
+def test_files_that_change_while_they_are_looked_at_leave_no_server_without_a_key(files, tmp_path, monkeypatch):
     before, after = (certificate.ensure(tmp_path / name, "192.0.2.7") for name in ("before", "after"))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*before[:2])
+    load = ssl.SSLContext.load_cert_chain
 
-    class Late(ssl.SSLContext):
+    def late(context, *paths):
         """Somebody replaces the files before it reads them, the key first."""
+        files[1].write_bytes(after[1].read_bytes())
+        load(context, *paths)
 
-        def load_cert_chain(self, *paths):
-            files[1].write_bytes(after[1].read_bytes())
-            super().load_cert_chain(*paths)
-
-    server = Late(ssl.PROTOCOL_TLS_SERVER)
-    ssl.SSLContext.load_cert_chain(server, *before[:2])
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", late)
     assert certificate.show(server, *files[:2]) == certificate.expires(files[0])
     assert handshake(files, files[2], "192.0.2.7", server=server) == "TLSv1.3"
     assert certificate.show(server, *files[:2]) is None

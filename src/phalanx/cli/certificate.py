@@ -81,16 +81,25 @@ def show(context: ssl.SSLContext | None, certificate: Path, key: Path) -> dateti
     """Have a server show from now on what is in these files, and tell when that ends; or, where they cannot be used, have it go
     on as before, and say so in the log. To be called in the thread in which the connections are made."""
     assert context is not None  # noqa: S101
+    # A context has a certificate for each kind of key, and shows the one that a client likes best: an RSA certificate loaded
+    # beside one of ECDSA would be shown to nobody. So connections are handed to a context that has this one alone.
+    fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    fresh.set_ciphers(":".join(cipher["name"] for cipher in context.get_ciphers()))
+
+    def hand_over(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = fresh
+
     try:
-        # Both are read once: a server that takes a certificate, and then fails over its key, shows nobody anything any more.
+        # Read once: who replaces them does so one after the other.
         content = certificate.read_bytes()
         with _in_memory(content) as shown, _in_memory(key.read_bytes()) as private:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(shown, private)
-            context.load_cert_chain(shown, private)
-        return _end(content)
+            fresh.load_cert_chain(shown, private)
+        end = _end(content)
     except (OSError, ValueError) as error:
         log.warning("the certificate cannot be used, and the one before is shown", file=str(certificate), reason=str(error))
         return None
+    context.sni_callback = hand_over
+    return end
 
 
 def nearly_over(certificate: Path) -> bool:
