@@ -3,6 +3,8 @@
 import datetime
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -58,6 +60,24 @@ def test_nobody_else_does(files, tmp_path):
     for authority, name in ((other[2], "192.0.2.7"), (files[2], "192.0.2.8"), (None, "192.0.2.7")):
         with pytest.raises(ssl.SSLError):
             handshake(files, authority, name)
+
+
+def test_on_all_addresses_it_is_for_those_of_ipv6_too(tmp_path):
+    """But for those of a link alone."""
+    commands = (
+        "ip link set lo up",
+        "ip link add wire type veth peer name end",
+        "ip link set wire up && ip link set end up",
+        "ip addr add fd00:77::5/64 dev wire nodad && ip addr add 192.0.2.7/24 dev wire",
+        f'{sys.executable} -c \'import pathlib, phalanx.cli.certificate as c; c.ensure(pathlib.Path("{tmp_path}/tls"), "::")\'',
+    )
+    subprocess.run(["unshare", "--net", "sh", "-ec", "\n".join(commands)], check=True)
+    files = [tmp_path / "tls" / name for name in ("server.pem", "server.key", "authority.pem")]
+    for name in ("fd00:77::5", "192.0.2.7", "::1", "localhost"):
+        assert handshake(files, files[2], name)
+    made = x509.load_pem_x509_certificate(files[0].read_bytes())
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert not [each for each in names.get_values_for_type(x509.IPAddress) if each.is_link_local]
 
 
 @pytest.mark.parametrize("name", ["server.pem", "server.key"])

@@ -35,6 +35,7 @@ LOOK_SECONDS = 600
 _FILES = ("server.pem", "server.key", "authority.pem")
 _AUTHORITY_KEY = "authority.key"
 _SIOCGIFADDR = 0x8915
+_IFA_F_TEMPORARY = 0x01
 
 log = structlog.get_logger()
 
@@ -162,7 +163,11 @@ def _issuer(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
 
 def _names(host: str) -> list[x509.GeneralName]:
     """What clients may call the service: the address it listens on, or all of this host's, and the host's names."""
-    addresses = ["127.0.0.1", "::1", *(_own_addresses() if host in ("0.0.0.0", "::") else [])]  # noqa: S104
+    addresses = ["127.0.0.1", "::1"]
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        addresses += _own_addresses()
+    if host == "::":
+        addresses += _own_ipv6_addresses()
     names = ["localhost", socket.gethostname(), socket.getfqdn()]
     try:
         addresses.append(str(ipaddress.ip_address(host)))
@@ -181,6 +186,17 @@ def _own_addresses() -> Iterator[str]:
             with contextlib.suppress(OSError):
                 answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
                 yield socket.inet_ntoa(answer[20:24])
+
+
+def _own_ipv6_addresses() -> list[str]:
+    """The IPv6 addresses of this host's interfaces that stay: none of one link alone, and no temporary ones (RFC 8981)."""
+    try:
+        # Address in hex, index, length of the prefix, scope, flags, name (proc(5)).
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    found = ((ipaddress.IPv6Address(bytes.fromhex(fields[0])), int(fields[4], 16)) for fields in map(str.split, lines))
+    return [str(address) for address, flags in found if not address.is_link_local and not flags & _IFA_F_TEMPORARY]
 
 
 def _make_authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
