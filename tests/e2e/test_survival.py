@@ -51,6 +51,26 @@ def test_killed_service_goes_on_with_the_job_and_leaves_nothing(own_phalanx):
     assert own_phalanx.leftovers() == []
 
 
+def test_a_start_that_fails_ends_no_job_and_says_in_a_sentence_why(own_phalanx, tmp_path):
+    own_phalanx.create_steady("unhurt", instances=1, encrypted=False)
+    own_phalanx.training("unhurt")
+    trains = set(own_phalanx.processes("steady.py"))
+    own_phalanx.kill()
+    # The last file of a start cannot be written, as where the disk is full by then.
+    hindrance = own_phalanx.data_dir / "endpoints.json.new"
+    hindrance.mkdir()
+    own_phalanx.spawn()
+    assert own_phalanx.process.wait(60) == 1
+    said = (tmp_path / "serve.log").read_text().splitlines()[-1]
+    assert said == f"Cannot start with the data directory {own_phalanx.data_dir}: Is a directory ({hindrance})."
+    hindrance.rmdir()
+    own_phalanx.start()
+    assert set(own_phalanx.processes("steady.py")) == trains
+    assert own_phalanx.finished("unhurt")["TrainingJobStatus"] == "Completed"
+    assert own_phalanx.stop() == 0
+    assert not own_phalanx.leftovers()
+
+
 def test_killed_agent_is_replaced_and_the_job_goes_on(own_phalanx):
     own_phalanx.create_steady("survivor")
     own_phalanx.training("survivor")

@@ -263,8 +263,15 @@ def serve(
         server.run(stop, lambda: os.close(starting))
     except (FleetError, KeyFileError, KeyringError, ProcessError) as error:
         fail(str(error))
+    except PermissionError:
+        raise
+    except OSError as error:
+        if server.started:
+            raise
+        about = f" ({error.filename})" if error.filename else ""
+        fail(f"Cannot start with the data directory {data_dir}: {error.strerror or error}{about}.")
     finally:
-        server.close()
+        server.close(failed=not (server.started or stop))
         os.close(lock)
 
 
@@ -293,6 +300,10 @@ class _Service:
         self._listener = listener
         # Clients elsewhere cannot use the address that means "all of this host's".
         self._known_as = options.host if options.host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
+        self.started = False
+        """Whether it answers, or has."""
+        self._found = False
+        """Whether jobs had instances when it took the lead."""
         self._leaving = False
         self._hands_over = False
         self._closing = threading.Event()
@@ -362,20 +373,24 @@ class _Service:
         except OSError as error:
             # Another was started in the same moment, and listens first.
             fail(f"Cannot answer on {self._options.host} port {port}: {error.strerror}. Choose another: --port N")
+        self.started = True
         heap.settle()
         if supervisor is not None:
             _notify(supervisor)
         log.info("phalanx ready", endpoint=endpoint, data_dir=str(self._data_dir), leads=self._replica.leads)
         server.run(sockets=[self._listener])
 
-    def close(self) -> None:
-        """Stop everything that was started, the rest too where one fails; running jobs go back to the queue, or are left."""
+    def close(self, *, failed: bool) -> None:
+        """Stop everything that was started, the rest too where one fails; running jobs go back to the queue, or are left.
+
+        A start that `failed`, be it for want of room on the disk, ends none of the jobs that it found running.
+        """
         # A second signal, from a person in a hurry, must not leave half of it standing.
         for number in (*_ENDING, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._closing.set()
         self._hands_over = self._replica.hands_over()
-        self._leaving = self._leaving or self._hands_over
+        self._leaving = self._leaving or self._hands_over or (failed and self._found)
         self._undo.close()
 
     def _fleet(self) -> LocalFleet | RayFleet:
@@ -423,7 +438,9 @@ class _Service:
             self._undo.callback(lambda: storage.stop(leave=self._leaving))
             stored = beside.submit(storage.start)
             self._undo.callback(self._stop_fleet, fleet)
-            fleet.open(manager.planned())
+            planned = manager.planned()
+            self._found = bool(planned)
+            fleet.open(planned)
             stored.result()
         objects.ensure_bucket(storage.store, default_bucket(REGION, ACCOUNT))
         manager.open()
