@@ -7,7 +7,10 @@ import pytest
 
 from phalanx.identity import trail
 from phalanx.identity.trail import Trail, verify
+from phalanx.wire.api import service_model
+from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Client, Event
+from phalanx.wire.validator import Validators, validate
 
 ACCOUNT = "123456789012"
 CALLER = Caller(ACCOUNT, "us-west-2", "AKIAEXAMPLE", f"arn:aws:iam::{ACCOUNT}:user/ann", "AIDA", "r-1", Client("192.0.2.1"))
@@ -71,6 +74,31 @@ def test_what_an_answer_leaves_out_is_not_on_record(tmp_path):
     made.close()
     record = json.loads(lines(tmp_path)[0])
     assert record["responseElements"] == {"securityGroupRules": [{"securityGroupRuleId": "sgr-1"}]}
+
+
+def test_a_refusal_repeats_no_secret(tmp_path):
+    """As the messages come that clients get (wire.validator), of several values and of one that has a secret in it."""
+    validators = Validators("ValidationException")
+    operation = service_model("sagemaker").operation_model("CreateTrainingJob")
+    members = {
+        "TrainingJobName": "no name",
+        "Environment": {"TOKEN": "hunter2" + 600 * "'"},
+        "HyperParameters": {"password": 3000 * "hunter2"},
+    }
+    with pytest.raises(AwsError) as refused:
+        validate(validators.of(operation.input_shape), validators, members)
+    assert "hunter2" in refused.value.message
+    nested = "1 validation error detected: Value '[{DefinitionName=a, Environment={A=hunter2}}]' at 'trainingJobDefinitions'"
+    made = Trail(tmp_path, ACCOUNT)
+    for message in (refused.value.message, f"{nested} failed to satisfy constraint: Member must have length"):
+        made.record(event(members=None, response=None, error=("ValidationException", message)), None)
+    made.close()
+    first, second = (json.loads(line)["errorMessage"] for line in lines(tmp_path))
+    assert "hunter2" not in first + second
+    assert "Value 'no name' at 'trainingJobName' failed to satisfy constraint" in first
+    assert second == f"{nested} failed to satisfy constraint: Member must have length".replace(
+        "[{DefinitionName=a, Environment={A=hunter2}}]", "HIDDEN_DUE_TO_SECURITY_REASONS"
+    )
 
 
 def test_a_request_is_on_record_however_deeply_it_is_nested(tmp_path):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import threading
 import time
 import uuid
@@ -42,6 +43,8 @@ there is no record of it."""
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _SECRET = frozenset({"SecretAccessKey", "SessionToken", "Environment", "HyperParameters", "StaticHyperParameters"})
 """Members that are or may hold secrets."""
+_VALUE = re.compile(r"Value '(?P<value>.*?)' at '(?P<path>[^']*)' failed to satisfy", re.DOTALL)
+"""How messages repeat a value that was refused (wire.validator)."""
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str, allow_nan=False)
 
@@ -241,8 +244,15 @@ def _content(event: Event, who: Identity | None, account: str, now: float) -> di
         "eventCategory": "Management",
     }
     if event.error is not None:
-        content["errorCode"], content["errorMessage"] = event.error[0], event.error[1][:_TEXT]
+        content["errorCode"], content["errorMessage"] = event.error[0], _VALUE.sub(_told, event.error[1])[:_TEXT]
     return content
+
+
+def _told(found: re.Match[str]) -> str:
+    """What a message says of a refused value: not the value, where it is of a member that may hold secrets or has one in it."""
+    if any(_camel(name) in found["path"].split(".") or f"{name}=" in found["value"] for name in _SECRET):
+        return f"Value '{_HIDDEN}' at '{found['path']}' failed to satisfy"
+    return found[0]
 
 
 def _identity(event: Event, who: Identity | None, account: str) -> dict[str, Any]:
