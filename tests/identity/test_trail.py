@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -234,6 +235,19 @@ def test_a_made_up_end_does_not_pass_for_the_rest_of_a_trail(written, tmp_path_f
 def test_a_first_record_whose_sequence_is_no_number_is_none(tmp_path, sequence):
     (tmp_path / "000000000001.jsonl").write_text(json.dumps({"sequence": sequence, "previous": trail.START}) + "\n")
     assert "is no record" in verify(tmp_path).fault
+
+
+def test_a_clock_that_is_set_back_keeps_no_record_from_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(trail, "SYNC_SECONDS", 0)
+    monkeypatch.setattr(trail.os, "fdatasync", lambda file: synced.append(file))
+    made = Trail(tmp_path, ACCOUNT)
+    made.record(event(), None)
+    an_hour_ago = time.time() - 3600
+    monkeypatch.setattr(trail.time, "time", lambda: an_hour_ago)
+    made.record(event(), None)
+    assert len(synced) == 2
+    made.close()
 
 
 def test_what_cannot_be_written_waits_and_nothing_more_is_let_in(tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ class Trail:
         self._sequence, self._previous, path = _end(directory)
         self._file = self._open(path or self._path())
         self._size = os.fstat(self._file).st_size
-        self._synced = time.time()
+        self._synced = time.monotonic()
         self._waiting: list[dict[str, Any]] = []
 
     def ready(self) -> bool:
@@ -120,7 +120,7 @@ class Trail:
         return True
 
     def _sync(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         if now - self._synced >= SYNC_SECONDS:
             self._synced = now
             try:
