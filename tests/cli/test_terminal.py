@@ -1,7 +1,11 @@
 """What commands print for people, where no terminal says how wide it is."""
 
 import inspect
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -25,3 +29,14 @@ def test_a_table_in_a_pipe_is_not_cut_at_80_columns(tmp_path):
 @pytest.mark.parametrize("name", ["audit", "capture", "doctor", "evidence", "host", "image"])
 def test_every_command_prints_to_the_same(name):
     assert "Console(" not in inspect.getsource(import_module(f"phalanx.cli.{name}"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "euc_jp"])
+def test_where_the_locale_is_none_of_utf_8_characters_are_told_by_their_names(encoding):
+    command = [Path(sys.executable).with_name("phalanx"), "doctor"]
+    environ = {**os.environ, "PYTHONIOENCODING": encoding}
+    shown = subprocess.run(command, check=False, capture_output=True, env=environ)
+    assert b"Traceback" not in shown.stderr
+    text = shown.stdout.decode(encoding)
+    assert "\\N{CHECK MARK}" in text
+    assert "data plane:" in text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -96,4 +98,8 @@ def main() -> None:
     """Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances."""
     # cron, su and `env -i` leave out where Debian has nft, and what else the host is asked by.
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    # Where a locale is not one of UTF-8, the names of characters that it lacks are said: "✓" and "✗" are told apart still.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="namereplace")
     os.environ["PATH"] = os.pathsep.join([*path, *(place for place in ("/usr/sbin", "/sbin") if place not in path)])
