@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from phalanx.cli.backup import backup, restore
 from phalanx.identity.seal import Seal
 from phalanx.identity.trail import Trail, verify
+from phalanx.linux import files
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey
@@ -111,6 +112,28 @@ def test_what_a_service_knows_is_copied_while_it_works_and_restored(data_dir, bu
     assert [path.name for path in (again / "ray").iterdir()] == ["ports"]
     assert (again / "root.key").read_text() == "root.key"
     assert {path.stat().st_mode & 0o077 for path in (again, again / "root.key", again / "tls" / "key.pem")} == {0}
+
+
+def test_files_that_are_replaced_meanwhile_do_not_end_it(data_dir, database, tmp_path):
+    """As a fleet does with its ledger, whenever an instance is placed."""
+    over = threading.Event()
+
+    def place(number):
+        while not over.is_set():
+            files.replace(data_dir / "ray" / f"ledger-{number}.json", "{}", durable=False)
+
+    threads = [threading.Thread(target=place, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            backup(tmp_path / "backup.tar.gz", data_dir)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    with tarfile.open(tmp_path / "backup.tar.gz") as archive:
+        assert {"ray/ledger-0.json", "ray/ports"} <= set(archive.getnames())
 
 
 def test_nothing_is_overwritten(data_dir, database, tmp_path, capsys):

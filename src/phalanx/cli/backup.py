@@ -55,7 +55,7 @@ def backup(
             archive.add(copy, DATABASE)
             for path in sorted(data_dir.iterdir()):
                 if path.name not in _LEFT_OUT:
-                    archive.add(path, path.name, filter=_lasting)
+                    _add(archive, path, path.name)
             # After the database: of all that is in it, the trail tells.
             for path in sorted((data_dir / _AUDIT).rglob("*.jsonl")):
                 _add_whole_lines(archive, path, str(path.relative_to(data_dir)))
@@ -111,6 +111,15 @@ def restore(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     typer.echo(f"{data_dir} is as it was. Copy the buckets back once the service runs: phalanx serve --data-dir {data_dir}")
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add what lies there, but for what goes meanwhile: files are replaced by others while they are being copied."""
+    with contextlib.suppress(FileNotFoundError):
+        archive.add(path, name, recursive=False, filter=_lasting)
+        if path.is_dir() and not path.is_symlink():
+            for each in sorted(path.iterdir()):
+                _add(archive, each, f"{name}/{each.name}")
 
 
 def _lasting(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
