@@ -1,6 +1,7 @@
 """The service and the door of its S3 listen alike, in the clear and over TLS."""
 
 import inspect
+import subprocess
 
 import pytest
 
@@ -35,6 +36,24 @@ def test_links_to_a_certificate_may_come_to_lead_elsewhere(tmp_path):
     for link, path in zip(links, files, strict=False):
         link.symlink_to(path)
     assert listening.tls("127.0.0.1", tmp_path, *links) == listening.Tls(*links)
+
+
+def test_a_port_that_could_not_be_kept_is_chosen_when_there_is_room(tmp_path):
+    """A start on a full disk, where names have room still, leaves no file that keeps each later one from starting."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], check=True)
+    try:
+        filling = disk / "filling"
+        with pytest.raises(OSError, match="No space left"):
+            filling.write_bytes(bytes(1 << 20))
+        with pytest.raises(OSError, match="No space left"):
+            listening.kept_port(disk / "s3.port", "127.0.0.1")
+        filling.unlink()
+        port = listening.kept_port(disk / "s3.port", "127.0.0.1")
+        assert listening.kept_port(disk / "s3.port", "127.0.0.1") == port
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_what_is_loopback():

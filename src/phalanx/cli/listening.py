@@ -15,6 +15,7 @@ import uvicorn
 
 from phalanx.cli import certificate as own_certificate
 from phalanx.cli.settings import fail
+from phalanx.linux import files
 from phalanx.wire.connection import Connection
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -70,7 +71,7 @@ def kept_port(path: Path, host: str) -> int:
     """The port that was used before, so that what others were told stays valid; a free one at the first start."""
     if not path.exists():
         with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            path.write_text(str(probe.getsockname()[1]))
+            files.replace(path, str(probe.getsockname()[1]))
     try:
         return int(path.read_text())
     except ValueError:
