@@ -12,9 +12,10 @@ from phalanx.wire.connection import Connection
 
 
 @contextmanager
-def listening(app: Any, log_level: str = "warning") -> Iterator[str]:
-    """The application, live on loopback; its URL."""
+def listening(app: Any, log_level: str = "warning", idle: int = 5) -> Iterator[str]:
+    """The application, live on loopback; its URL. An `idle` connection stays for so many seconds."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, http=Connection, log_level=log_level, lifespan="off")
+    config.timeout_keep_alive = idle
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

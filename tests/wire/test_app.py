@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -403,6 +405,19 @@ def test_a_body_that_is_too_large(server: Server) -> None:
     body = b" " * (wire_app.MAX_BODY + 1)
     for reply in (call_json(server.url, "sagemaker", "SageMaker.Search", body), call_query(server.url, "ec2", body)):
         assert (reply.status, reply.code) == (413, "RequestEntityTooLargeException")
+
+
+def test_a_client_that_falls_silent_is_told_and_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anybody has looked who it is: with as many of them as may be open nobody else could come."""
+    monkeypatch.setattr(wire_app, "SILENT_SECONDS", 0.3)
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=4) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: SageMaker.Search\r\ncontent-length: 9\r\n\r\n{")
+        received = client.recv(1 << 16)
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b'"__type":"RequestTimeout"' in received
+        assert b"\r\nconnection: close\r\n" in received
+        assert client.recv(1 << 16) == b""
 
 
 JSON_VALUES = st.recursive(

@@ -131,3 +131,28 @@ def test_a_client_that_is_gone_ends_nothing(address: tuple[str, int], client: so
             gone.sendall(b"GET /parts HTTP/1.1\r\nhost: a\r\n\r\n")
     time.sleep(0.1)
     test_head_and_body_arrive_together(client)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"GET /whole HT", b"GET /whole HTTP/1.1\r\nhost: a\r\n"])
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_client_that_does_not_say_what_it_wants_is_not_waited_for(begun: bytes, before: int) -> None:
+    """Else who has no key, too, could hold all connections that there may be."""
+    with listening(application, idle=1) as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as client:
+            for _ in range(before):
+                client.sendall(b"GET /whole HTTP/1.1\r\nhost: a\r\n\r\n")
+                assert client.recv(1 << 16).endswith(FIRST)
+            client.sendall(begun)
+            assert client.recv(1 << 16) == b""
+
+
+def test_a_client_that_sends_for_long_is_waited_for() -> None:
+    with listening(application, idle=1) as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as client:
+            client.sendall(b"PUT /received HTTP/1.1\r\nhost: a\r\ncontent-length: 12\r\n\r\n")
+            for _ in range(12):
+                time.sleep(0.2)
+                client.sendall(b"a")
+            assert client.recv(1 << 16).endswith(FIRST)

@@ -6,9 +6,11 @@ synchronous and runs in a thread, because handlers and key look-ups may wait for
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -29,6 +31,9 @@ MAX_BODY = 4 << 20
 """Bytes that a request's body may have. The largest that a client has reason to send is a megabyte (PutLogEvents)."""
 
 TOO_LARGE = AwsError("RequestEntityTooLargeException", f"The request body is larger than {MAX_BODY} bytes.", 413)
+SILENT_SECONDS = 60.0
+"""How long a client that has more to send may send nothing: nobody has looked yet who it is."""
+SILENT = AwsError("RequestTimeout", "The request was not received within the timeout period. Try again.", 408)
 UNAVAILABLE = AwsError("ServiceUnavailable", "Nothing can be put on record now, so nothing is done. Try again later.", 503)
 """While the audit log cannot be written."""
 AWAY = AwsError("ServiceUnavailable", "What is stored cannot be reached now, so nothing is done. Try again later.", 503)
@@ -158,6 +163,11 @@ class _Endpoint:
         except _TooLarge:
             speaker, _, _ = self._route(HttpRequest.of(scope))
             answer = speaker.fault(TOO_LARGE, request_id)
+        except TimeoutError:
+            speaker, _, _ = self._route(HttpRequest.of(scope))
+            fault = speaker.fault(SILENT, request_id)
+            # What comes yet would be the rest of this body.
+            answer = replace(fault, headers=(*fault.headers, (b"connection", b"close")))
         await _send(send, answer, request_id)
 
     def _committed(self, request: HttpRequest, request_id: str, client: Client, begun: float) -> tuple[Answer, Owed]:
@@ -288,11 +298,12 @@ class _Endpoint:
 
 async def _body(receive: Receive) -> bytes:
     """The whole body. Raises _TooLarge only after it was received, or exceeds what is worth receiving: a client that is cut off
-    while it sends sees a broken connection and not the error."""
+    while it sends sees a broken connection and not the error. Raises TimeoutError where a client falls silent."""
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        async with asyncio.timeout(SILENT_SECONDS):
+            message = await receive()
         if message["type"] == "http.disconnect":
             raise _Disconnected
         chunk = message.get("body", b"")

@@ -24,6 +24,9 @@ class Connection(HttpToolsProtocol):
     """Bytes that have come of a head since its beginning, and that did not end it."""
     _heading = False
     _names = 0
+    _late: asyncio.TimerHandle | None = None
+    """Ends the connection of a client that has said nothing, or no whole head, for as long as an idle one stays: else anybody
+    could take all that may be open."""
 
     def on_message_begin(self) -> None:
         """See httptools.HttpRequestParser."""
@@ -40,6 +43,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See httptools.HttpRequestParser."""
         self._heading = False
+        self._in_time()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -50,12 +54,25 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("Request head too long.")
             return
         super().data_received(data)
+        if self._late is None and (self.cycle is None or self.cycle.response_complete):
+            self._late = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         if within and self._heading:
             self._head += len(data)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(cast(asyncio.Transport, _Joining(transport, self.loop)))
+        self._late = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Joining:
