@@ -1,10 +1,13 @@
 """What an operator does with a service: watches it, and puts a new version in its place while jobs run."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -158,3 +161,18 @@ def test_the_administrators_key_is_rotated_while_jobs_run(own_phalanx):
     own_phalanx.clients.clear()
     own_phalanx.start()
     assert own_phalanx.env["AWS_ACCESS_KEY_ID"] == new
+
+
+def test_a_thousand_idle_connections_keep_nobody_out(own_phalanx):
+    """A shell lets a program open 1024 files: the service had none left, with so many clients, and took S3 for dead."""
+    assert own_phalanx.stop() == 0
+    own_phalanx.start("prlimit", "--nofile=256:8192")
+    own_phalanx.clients.clear()
+    with contextlib.ExitStack() as idle:
+        for port in (own_phalanx.port, int(own_phalanx.env["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])):
+            for _ in range(600):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+        time.sleep(3)
+        own_phalanx.client("s3").put_object(Bucket="test-bucket", Key="among-many", Body=b"a")
+        own_phalanx.client("iam").create_user(UserName="among-many")
+    assert "is started again" not in (own_phalanx.data_dir.parent / "serve.log").read_text()

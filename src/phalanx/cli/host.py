@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from phalanx.cli import terminal
-from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, fail, make_private
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, allow_many_files, fail, make_private
 from phalanx.cli.stored import stored
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
@@ -92,6 +92,7 @@ def join(
     """Run instances on this host, until SIGTERM: then it takes no more, and leaves when the last has ended (at once when told
     twice). SIGHUP ends it and leaves instances running, guarded, until it joins again: for an upgrade."""
     logging.configure()
+    allow_many_files()
     if not runtime.installed():
         fail(NEEDS_RAY)
     if zone is not None and not _ZONE.fullmatch(zone):

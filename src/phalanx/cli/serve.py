@@ -42,6 +42,7 @@ from phalanx.cli.settings import (
     AdminKey,
     DataDir,
     Endpoints,
+    allow_many_files,
     default_bucket,
     fail,
     make_private,
@@ -210,6 +211,7 @@ def serve(
     leaves instances running, guarded, until the next start takes them up: for an upgrade.
     """
     logging.configure()
+    allow_many_files()
     _check_fleet(fleet, host, spread)
     if require_roles and s3_endpoint is not None:
         fail("--require-roles needs the embedded S3: an external one does not know the roles. Leave one of the two out.")

@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import re
+import resource
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ _FILES = re.compile(
 )
 _DIRECTORIES = re.compile(r"audit(\.\d)?|certificates|images|incoming|instances|ray|s3|tls")
 """What a data directory holds, the one of a host or of an earlier version too."""
+
+
+_FILES_AT_MOST = 1 << 20
+"""LimitNOFILE= of the units. Programs that close all that they may have open take long where that is without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,15 @@ def make_private(data_dir: Path) -> bool:
     except PermissionError:
         return False
     return True
+
+
+def allow_many_files() -> None:
+    """Let this process, and what it starts, open as many files as the host allows, up to what the units ask for: shells, and
+    who starts a program by itself, allow 1024, fewer than a service has clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_AT_MOST if hard == resource.RLIM_INFINITY else min(hard, _FILES_AT_MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def foreign(data_dir: Path) -> list[str]:
