@@ -2,10 +2,15 @@
 
 import inspect
 import subprocess
+import threading
+import urllib.request
 
 import pytest
+import uvicorn
 
 from phalanx.cli import certificate, door, listening, serve
+from phalanx.wire.service import Client
+from phalanx.wire.sigv4 import HttpRequest
 
 
 async def app(scope, receive, send):
@@ -54,6 +59,29 @@ def test_a_port_that_could_not_be_kept_is_chosen_when_there_is_room(tmp_path):
         assert listening.kept_port(disk / "s3.port", "127.0.0.1") == port
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_on_all_addresses_who_comes_by_ipv4_has_an_ipv4_address():
+    """So policies that name it as text hold, and records have it as their readers write it."""
+    seen = []
+
+    async def noting(scope, receive, send):
+        seen.append(Client.of(scope, HttpRequest.of(scope)).address)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    listener = listening.bind("::", 0)
+    server = uvicorn.Server(listening.config(noting, 1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    listener.listen()
+    thread.start()
+    try:
+        for host in ("127.0.0.1", "[::1]"):
+            urllib.request.urlopen(f"http://{host}:{listener.getsockname()[1]}/", timeout=10).close()
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert seen == ["127.0.0.1", "::1"]
 
 
 def test_what_is_loopback():

@@ -26,8 +26,10 @@ class Client:
     def of(cls, scope: Mapping[str, Any], request: HttpRequest) -> Client:
         """The client of an ASGI scope, whose request it is."""
         address, *_ = scope.get("client") or ("",)
+        # Who listens on `::` sees IPv4's clients so (RFC 4291 section 2.5.5.2); policies and the trail have their own address.
+        mapped = str(address).removeprefix("::ffff:")
         agent = request.headers.get("user-agent", b"").decode("latin-1")
-        return cls(str(address), scope.get("scheme") == "https", agent)
+        return cls(mapped if "." in mapped else str(address), scope.get("scheme") == "https", agent)
 
 
 @dataclass(frozen=True, slots=True)
