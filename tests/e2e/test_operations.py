@@ -176,3 +176,19 @@ def test_a_thousand_idle_connections_keep_nobody_out(own_phalanx):
         own_phalanx.client("s3").put_object(Bucket="test-bucket", Key="among-many", Body=b"a")
         own_phalanx.client("iam").create_user(UserName="among-many")
     assert "is started again" not in (own_phalanx.data_dir.parent / "serve.log").read_text()
+
+
+def test_a_service_whose_clients_have_all_files_that_it_may_open_does_not_take_s3_for_dead(own_phalanx):
+    assert own_phalanx.stop() == 0
+    own_phalanx.start("prlimit", "--nofile=256:256")
+    own_phalanx.clients.clear()
+    s3 = set(own_phalanx.processes("rclone", "serve")) | set(own_phalanx.processes("phalanx.cli.door"))
+    assert len(s3) == 2
+    with contextlib.ExitStack() as idle:
+        for _ in range(300):
+            idle.enter_context(socket.create_connection(("127.0.0.1", own_phalanx.port), 10))
+        # It looks at S3 every second.
+        time.sleep(5)
+    own_phalanx.client("s3").put_object(Bucket="test-bucket", Key="after-many", Body=b"a")
+    assert set(own_phalanx.processes("rclone", "serve")) | set(own_phalanx.processes("phalanx.cli.door")) == s3
+    assert "is started again" not in (own_phalanx.data_dir.parent / "serve.log").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable
@@ -20,6 +21,9 @@ WATCH_SECONDS = 1.0
 """How often the server is looked at."""
 ANSWER_SECONDS = 30.0
 """How long the server may take to answer before it counts as hanging."""
+
+_DESCRIPTORS = 8
+"""More than a look at the server takes."""
 
 log = structlog.get_logger()
 
@@ -81,9 +85,20 @@ class Storage:
 
     def _watch(self, server: s3.EmbeddedS3) -> None:
         while not self._closing.wait(WATCH_SECONDS):
-            if not server.answers(ANSWER_SECONDS) and not self._closing.is_set():
+            if not server.answers(ANSWER_SECONDS) and _can_ask() and not self._closing.is_set():
                 log.warning("the S3 server ended or hangs, and is started again")
                 try:
                     server.start()
                 except Exception:
                     log.exception("the S3 server cannot be started")
+
+
+def _can_ask() -> bool:
+    """Whether this process may open what it takes to ask: while its clients have all that, everybody seems dead to it."""
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_DESCRIPTORS):
+                opened.enter_context(open(os.devnull, "rb"))
+        except OSError:
+            return False
+    return True
