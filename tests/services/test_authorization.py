@@ -566,6 +566,40 @@ def test_tags_of_resources(server):
     assert server.ask(other, "sagemaker", "DescribeTrainingJob", ask).status == 200
 
 
+def test_tags_of_a_resource_bind_every_operation_on_it(server):
+    """By the key of the resource's service, whichever service's operation it is."""
+    one = job(Tags=[{"Key": "team", "Value": "speech"}])
+    assert server.ask(server.key, "sagemaker", "CreateTrainingJob", one).status == 200
+    bound = server.user(allow("*"), deny("*", **when("StringEquals", "sagemaker:ResourceTag/team", "speech")))
+    named = {"TrainingJobName": one["TrainingJobName"]}
+    assert server.ask(bound, "phalanx", "DescribeTrainingJobEncryption", named).error[0] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("key", ["aws:ResourceTag/guarded", "iam:ResourceTag/guarded"])
+def test_tags_of_users_roles_and_policies(server, key):
+    number = next(_names)
+    tags = {"Tags.member.1.Key": "guarded", "Tags.member.1.Value": "yes"}
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+    trusts = json.dumps({"Version": "2012-10-17", "Statement": [trust, TRUST_SAGEMAKER]})
+    text = json.dumps({"Version": "2012-10-17", "Statement": [allow("sagemaker:List*")]})
+    for kind, members in (("Role", {"AssumeRolePolicyDocument": trusts}), ("User", {}), ("Policy", {"PolicyDocument": text})):
+        for name, more in ((f"guarded-{number}", tags), (f"open-{number}", {})):
+            made = server.ask(server.key, "iam", f"Create{kind}", {f"{kind}Name": name, **members, **more})
+            assert made.status == 200, made.body
+    bound = server.user(allow("*"), deny("*", **when("StringEquals", key, "yes")))
+    for name, refused in ((f"guarded-{number}", True), (f"open-{number}", False)):
+        arn = f"arn:aws:iam::{ACCOUNT}"
+        for service, operation, members in (
+            ("iam", "CreateAccessKey", {"UserName": name}),
+            ("iam", "UpdateAssumeRolePolicy", {"RoleName": name, "PolicyDocument": trusts}),
+            ("iam", "GetPolicy", {"PolicyArn": f"{arn}:policy/{name}"}),
+            ("sts", "AssumeRole", {"RoleArn": f"{arn}:role/{name}", "RoleSessionName": "session"}),
+            ("sagemaker", "CreateTrainingJob", job(RoleArn=f"{arn}:role/{name}")),
+        ):
+            reply = server.ask(bound, service, operation, members)
+            assert (b"not authorized to perform" in reply.body) is refused, (operation, reply.body)
+
+
 def test_the_vpc_of_a_resource(server):
     """ec2:Vpc is the ARN of the VPC that a resource is in, also where the request does not name it."""
 

@@ -88,7 +88,7 @@ class Authority:
     def _check_role(self, caller: Caller, who: Identity, arn: str) -> None:
         """iam:PassRole, and whether SageMaker may assume the role."""
         if not who.administrator:
-            _decide(caller, who, "iam:PassRole", arn, context.of_passing(caller, who))
+            _decide(caller, who, "iam:PassRole", arn, context.of_passing(caller, who, arn, self._tags))
         trust = self._directory.trust(arn)
         if trust is not None and trusts_sagemaker(trust):
             return

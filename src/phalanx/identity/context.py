@@ -45,7 +45,7 @@ def of(
     training job that a tuning job defines."""
     action, resource = need
     found = functools.partial(_global, caller, who)
-    tagged = functools.partial(_tags, service, members, resource, tags)
+    tagged = functools.partial(_tags, members, resource, tags)
     if service != "sagemaker":
         making = {"ec2:createaction": Value((operation,))} if action == "ec2:CreateTags" != f"ec2:{operation}" else {}
         placed = [functools.partial(_vpc, caller, members, resource, find)] if service == "ec2" else []
@@ -54,14 +54,15 @@ def of(
     return [Context({}, functools.partial(_sagemaker, operation, definition), found, tagged) for definition in definitions]
 
 
-def of_passing(caller: Caller, who: Identity) -> Context:
-    """The context of iam:PassRole to SageMaker."""
-    return Context({"iam:passedtoservice": Value(("sagemaker.amazonaws.com",))}, functools.partial(_global, caller, who))
+def of_passing(caller: Caller, who: Identity, role: str, tags: Tags) -> Context:
+    """The context of iam:PassRole to SageMaker; `role` is an ARN."""
+    passed = {"iam:passedtoservice": Value(("sagemaker.amazonaws.com",))}
+    return Context(passed, functools.partial(_global, caller, who), functools.partial(_tags, {}, role, tags))
 
 
 def of_assuming(caller: Caller, who: Identity, members: Members, tags: Tags) -> Context:
     """The context in which a role's trust policy is asked, and what the caller's own say of the role."""
-    of_role = functools.partial(_tags, "iam", {}, members["RoleArn"], tags)
+    of_role = functools.partial(_tags, {}, members["RoleArn"], tags)
     return Context({}, functools.partial(_others, "sts", members), functools.partial(_global, caller, who), of_role)
 
 
@@ -180,7 +181,7 @@ def _vpc(caller: Caller, members: Members, resource: str, find: Find) -> dict[st
     return {"ec2:vpc": Value((caller.arn_of("ec2", f"vpc/{ids[0]}"),))} if ids else {}
 
 
-def _tags(service: str, members: Members, resource: str, tags: Tags) -> dict[str, Value]:
+def _tags(members: Members, resource: str, tags: Tags) -> dict[str, Value]:
     """Tags in the request, and of the resource."""
     given = list(members.get("Tags") or [])
     for specification in members.get("TagSpecifications") or []:
@@ -191,7 +192,9 @@ def _tags(service: str, members: Members, resource: str, tags: Tags) -> dict[str
     keys = [key for key, _ in pairs if key is not None] + list(members.get("TagKeys") or [])
     if keys:
         found["aws:tagkeys"] = Value(tuple(dict.fromkeys(keys)))
+    # By whose resource it is: not all operations on training jobs are of SageMaker's own service.
+    owner = resource.split(":", 3)[2] if resource.count(":") > 2 else ""
     for key, value in tags(resource).items():
-        for prefix in ("aws", service):
+        for prefix in ("aws", owner):
             found[f"{prefix}:resourcetag/{key.lower()}"] = Value((value,))
     return found
