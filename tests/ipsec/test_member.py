@@ -16,6 +16,7 @@ from phalanx.ipsec import charon, member, netns, pki
 from phalanx.ipsec.charon import Charon
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.xfrm import Xfrm
+from phalanx.network.model import HOST_MTU
 
 three = pytest.mark.parametrize("wire", [3], indirect=True)
 
@@ -372,6 +373,26 @@ def test_health_misses_a_policy_of_the_guard(wire: Wire) -> None:
     assert one.member.health() is None
 
 
+@pytest.mark.parametrize("mtu", [1400, 40000])
+def test_a_wire_whose_mtu_somebody_changed_is_seen_and_mended(wire: Wire, mtu: int) -> None:
+    one, two = wire.hosts
+    wire.mesh()
+    run("ip", "-n", one.space, "link", "set", "eth0", "mtu", str(mtu))
+    assert not one.reaches(two, bytes(50000), seconds=0.3)
+    assert f"from {HOST_MTU} bytes to {mtu}" in one.member.health()
+    one.member.recover(timeout=10)
+    assert one.member.health() is None
+    assert one.reaches(two, bytes(50000))
+
+
+def test_a_wire_that_lost_its_name_is_seen(wire: Wire) -> None:
+    """Rules before charon know peers by it: IKE would end a while later."""
+    one, _ = wire.hosts
+    wire.mesh()
+    run("ip", "-n", one.space, "link", "set", "eth0", "name", "eth7")
+    assert "eth0 cannot be read" in one.member.health()
+
+
 @pytest.mark.parametrize("fault", ["link set ipsec0 down", "link delete ipsec0", "route delete {peer}/32 dev ipsec0"])
 def test_a_way_to_a_peer_that_somebody_took_away_is_seen_and_mended(wire: Wire, fault: str) -> None:
     one, two = wire.hosts
@@ -393,7 +414,7 @@ def test_what_a_kernel_does_not_count_cannot_be_measured_and_it_is_said(wire: Wi
     def missing(_name: str) -> dict[str, int]:
         raise FileNotFoundError("/proc/thread-self/net/xfrm_stat")
 
-    monkeypatch.setattr(member, "xfrm_statistics", missing)
+    monkeypatch.setattr(netns, "xfrm_statistics", missing)
     with pytest.raises(MeshError, match="CONFIG_XFRM_STATISTICS"):
         one.member.measure()
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
-import socket
-import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +12,7 @@ from pathlib import Path
 
 from phalanx.ipsec import guard, ledger, netns
 from phalanx.ipsec.daemon import Daemon
-from phalanx.ipsec.engine.devices import device_mtu
+from phalanx.ipsec.engine.devices import device_mtu, set_mtu
 from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
@@ -24,7 +21,6 @@ from phalanx.ipsec.xfrm import Xfrm
 LONGEST = 31000
 """The most bytes that a packet of ESP has. What the kernel seals lies in one piece of its memory (skb_cow_data), here of 32 KiB
 with headroom and struct skb_shared_info; eight pages are the longest piece that there always is (PAGE_ALLOC_COSTLY_ORDER)."""
-_SIOCSIFMTU = 0x8922
 _START_TIMEOUT = 30.0
 _SWEEP_TIMEOUT = 5.0
 _READS = 5
@@ -63,8 +59,7 @@ class KernelPlane:
 
     def _bound_packets(self) -> None:
         if device_mtu(self._device) > LONGEST:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
-                fcntl.ioctl(plug, _SIOCSIFMTU, struct.pack("=16si12x", self._device.encode(), LONGEST))  # struct ifreq
+            set_mtu(self._device, LONGEST)
 
     def health(self) -> str | None:
         """None where the ledger runs."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
-from phalanx.ipsec import guard
+from phalanx.ipsec import guard, netns
 from phalanx.ipsec.charon import Charon, IkeSa, initiates
+from phalanx.ipsec.engine.devices import device_mtu, set_mtu
+from phalanx.ipsec.engine.errors import EngineError
 from phalanx.ipsec.errors import MeshError, Unanswered
 from phalanx.ipsec.firewall import Firewall
 from phalanx.ipsec.kernel import KernelPlane
 from phalanx.ipsec.model import MeshReport, MeshSpec, PairReport, Peer, PlaneName
-from phalanx.ipsec.netns import xfrm_statistics
 from phalanx.ipsec.plane import Plane, PlaneReport, Totals
 from phalanx.ipsec.userspace import EnginePlane
+from phalanx.linux import files
+
+T = TypeVar("T")
 
 __all__ = ["Member", "MeshError"]
 
@@ -75,6 +80,8 @@ class Member:
             else EnginePlane(netns, rundir, spec.address, self._addresses, device)
         )
         self._charon = Charon(netns, rundir)
+        # The MTU that the wire had when the data plane was started.
+        self._mtu = rundir / "mtu"
         self._firewall = Firewall(netns, self._addresses, device)
         # What was seen once is kept.
         self._certificates: dict[str, str] = {}
@@ -91,12 +98,17 @@ class Member:
         """Bring up data plane and charon, with credentials and connections; what runs is adopted. Refuses without the guard."""
         if fault := self.unguarded():
             raise MeshError(f"{fault}; nothing is started without it")
+        if self._mtu.exists() and self._mtu_fault():
+            self._on_wire(lambda: set_mtu(self._device, int(self._mtu.read_text())))
         if self._plane.health() is not None:
             # A charon without its data plane believes in SAs that are gone.
             self._charon.kill()
             self._plane.start()
         if self._charon.pid() is None:
             self._plane.clear()
+        if not self._mtu.exists():
+            # As the plane has it now.
+            files.replace(self._mtu, str(self._on_wire(lambda: device_mtu(self._device))), durable=False)
         self._charon.start(self._plane.environment())
         self._charon.load(self._spec)
 
@@ -173,11 +185,13 @@ class Member:
         return guard.check(self._netns, self._addresses, self._device)
 
     def health(self) -> str | None:
-        """None where guard, data plane and charon stand and answer; else what is wrong, in words."""
+        """None where guard, data plane, wire and charon are as they were made and answer; else what is wrong, in words."""
         fault = self.unguarded() or self._plane.health()
         if fault is not None:
             return fault
         try:
+            if fault := self._mtu_fault():
+                return fault
             self._firewall.up()
             if self._charon.pid() is None:
                 return "charon is dead"
@@ -210,7 +224,7 @@ class Member:
             time.sleep(_POLL)
             plane, pairs = self._read()
         try:
-            counters = xfrm_statistics(self._netns)
+            counters = netns.xfrm_statistics(self._netns)
         except OSError as error:
             raise MeshError(
                 f"what the guard has blocked in namespace {self._netns} cannot be read: {error}; "
@@ -233,6 +247,7 @@ class Member:
             self._charon.stop()
         finally:
             self._plane.stop()
+            self._mtu.unlink(missing_ok=True)
 
     def unguard(self) -> None:
         """Take the guard down. Refuses while charon runs: the guard falls after the last one is gone."""
@@ -240,6 +255,23 @@ class Member:
             raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
         guard.down(self._netns, self._addresses)
         self._firewall.down()
+
+    def _mtu_fault(self) -> str | None:
+        """What is wrong where the wire has another MTU than at first; None where it has not, or nothing was started yet.
+
+        Packets of the data plane would be too long for one end, and TCP through the tunnel, which nobody tells, would hang.
+        Raises MeshError.
+        """
+        now = self._on_wire(lambda: device_mtu(self._device))
+        if self._mtu.exists() and now != int(wanted := self._mtu.read_text()):
+            return f"somebody has changed the MTU of {self._device} in namespace {self._netns} from {wanted} bytes to {now}"
+        return None
+
+    def _on_wire(self, action: Callable[[], T]) -> T:
+        try:
+            return netns.inside(self._netns, action)
+        except (OSError, EngineError) as error:
+            raise MeshError(f"the wire of namespace {self._netns}: {error}") from error
 
     def _read(self) -> tuple[PlaneReport, tuple[PairReport, ...]]:
         plane = self._plane.measure()

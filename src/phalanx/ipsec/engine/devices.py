@@ -40,7 +40,7 @@ _TUNSETIFF, _TUNSETPERSIST, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
 _VNET_HEADER = 10
-_SIOCGIFMTU = 0x8921
+_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _IP_XFRM_POLICY, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 17, 33, 32
 _IP_MTU_DISCOVER, _IP_PMTUDISC_WANT, _IP_PMTUDISC_DO = 10, 1, 2
 _POLICY_IN, _POLICY_OUT = 0, 1
@@ -75,6 +75,15 @@ def device_mtu(device: str) -> int:
         except OSError as error:
             raise EngineError(f"the engine's network device {device} cannot be read: {error.strerror}") from error
     return int(struct.unpack_from("=i", answer, 16)[0])
+
+
+def set_mtu(device: str, mtu: int) -> None:
+    """Gives an interface an MTU in bytes. Raises EngineError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
+        try:
+            fcntl.ioctl(plug, _SIOCSIFMTU, struct.pack("=16si12x", device.encode(), mtu))  # struct ifreq
+        except OSError as error:
+            raise EngineError(f"the MTU of {device} cannot be set to {mtu}: {error.strerror}") from error
 
 
 def open_tun(name: str) -> tuple[int, bool]:
