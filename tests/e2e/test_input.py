@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from botocore.exceptions import ClientError
 
 from e2e.conftest import wait_for
 
@@ -142,3 +143,28 @@ def test_a_heterogeneous_cluster_knows_its_groups(phalanx):
         {"hosts": ["algo-1"], "instance_group_name": "readers", "instance_type": "ml.c5.xlarge"},
         {"hosts": ["algo-2", "algo-3"], "instance_group_name": "trainers", "instance_type": "ml.m5.large"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"OutputDataConfig": {"S3OutputPath": "s3://test-bucket//models"}}, "s3://test-bucket//models"),
+        ({"OutputDataConfig": {"S3OutputPath": "s3://test-bucket/" + 256 * "a"}}, "is not valid: in this S3 no part"),
+        ({"CheckpointConfig": {"S3Uri": "s3://test-bucket/a//b/"}}, "s3://test-bucket/a//b/"),
+        ({"InputDataConfig": [channel("train", "/train/")]}, "No S3 objects found under S3 URL"),
+        ({"InputDataConfig": [channel("train", "./train/")]}, "No S3 objects found under S3 URL"),
+    ],
+)
+def test_a_job_with_keys_that_s3_cannot_have_is_refused_before_it_trains(phalanx, members, text):
+    with pytest.raises(ClientError, match="ValidationException") as refused:
+        phalanx.create("never", 1, encrypted=False, **members)
+    assert text in str(refused.value)
+
+
+def test_slashes_at_the_end_of_prefixes_change_nothing(phalanx):
+    ends = {
+        "OutputDataConfig": {"S3OutputPath": "s3://test-bucket//"},
+        "CheckpointConfig": {"S3Uri": "s3://test-bucket/ends//"},
+    }
+    create(phalanx, "ends", "print('here')", [], **ends)
+    assert completed(phalanx, "ends")["ModelArtifacts"] == {"S3ModelArtifacts": "s3://test-bucket/ends/output/model.tar.gz"}

@@ -139,6 +139,9 @@ class Control:
     def knows_image(self, uri):
         return True
 
+    def keeps(self, uri):
+        return True
+
     def has_objects(self, uri, role):
         return True
 

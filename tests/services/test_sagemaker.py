@@ -51,6 +51,9 @@ class StubControl:
     def knows_image(self, uri):
         return uri == XGBOOST
 
+    def keeps(self, uri):
+        return True
+
     def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data")
 

@@ -83,6 +83,7 @@ from phalanx.services.iam.service import service as iam
 from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
+from phalanx.services.s3.request import possible
 from phalanx.services.sagemaker.create import EncryptionPolicy, Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
@@ -91,7 +92,7 @@ from phalanx.services.sts.service import service as sts
 from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Unsuitable
 from phalanx.wire import heap
 from phalanx.wire.app import application
-from phalanx.wire.errors import Denied
+from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Guard
 
 if TYPE_CHECKING:
@@ -431,6 +432,7 @@ class _Service:
             acting=_as_role(roles) if options.require_roles else None,
             lending=_to_containers(roles) if options.s3_endpoint is None else None,
             key_use=_by_policies(roles, guard) if options.require_roles else None,
+            possible=_embedded_has if options.s3_endpoint is None else lambda _: True,
         )
 
     def _lead(self, storage: Storage, fleet: LocalFleet | RayFleet, manager: Manager, tuner: Tuner) -> None:
@@ -556,6 +558,14 @@ def _by_policies(roles: ExecutionRoles, guard: Guard) -> KeyUse:
         return True
 
     return may
+
+
+def _embedded_has(key: str) -> bool:
+    """Whether the embedded S3 can have an object of this key."""
+    try:
+        return possible(key)
+    except AwsError:
+        return False
 
 
 def _to_containers(roles: ExecutionRoles) -> Lending:

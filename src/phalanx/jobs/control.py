@@ -22,6 +22,9 @@ class JobControl(Protocol):
         """Whether at least one S3 object lies under the prefix `uri`; False too where the bucket does not exist, or may not be
         listed with the role (ARN) of the job that asks."""
 
+    def keeps(self, uri: str) -> bool:
+        """Whether S3 can have objects in the folder `uri`: the embedded server has none of some keys, such as `a//b`."""
+
     def may_encrypt(self, role: str, key: str) -> bool:
         """Whether jobs with a role (ARN) may write under a key of KMS (ARN): its policies say, where roles are required."""
 

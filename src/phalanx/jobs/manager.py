@@ -60,8 +60,11 @@ class Manager:
         acting: Acting | None = None,
         lending: Lending | None = None,
         key_use: KeyUse | None = None,
+        possible: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """`possible` says whether S3 can have an object of a key."""
         self._database = database
+        self._possible = possible
         self._fleet = fleet
         self._closing = threading.Event()
         self._leads = False
@@ -166,12 +169,22 @@ class Manager:
 
     def has_objects(self, uri: str, role: str) -> bool:
         """See JobControl."""
+        _, prefix = objects.parse_uri(uri)
+        folder, slash, _ = prefix.rpartition("/")
+        if slash and not self._possible(folder):
+            return False
         store = self._world.store_as(role)
         try:
             return store is not None and objects.has_objects(store, uri)
         except objects.DataError as error:
             log.warning("S3 cannot be looked at now", uri=uri, reason=str(error))
             return True
+
+    def keeps(self, uri: str) -> bool:
+        """See JobControl."""
+        _, prefix = objects.parse_uri(uri)
+        folder = prefix.rstrip("/")
+        return not folder or self._possible(folder)
 
     def may_encrypt(self, role: str, key: str) -> bool:
         """See JobControl."""

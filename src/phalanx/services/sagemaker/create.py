@@ -321,6 +321,12 @@ def _check_data(control: JobControl, caller: Caller, request: Json) -> None:
     for uri in (*uris, *places):
         if _S3_URI.fullmatch(uri) is None:
             raise validation(f'The S3 URI "{uri}" is not valid. Give it as s3://bucket/prefix.')
+    for uri in places:
+        if not control.keeps(uri):
+            raise validation(
+                f'The S3 URI "{uri}" is not valid: in this S3 no part of a key between slashes is empty, "." or "..", or '
+                "longer than 255 bytes. Give another prefix."
+            )
     for uri in dict.fromkeys(uris):
         if not control.has_objects(uri, request["RoleArn"]):
             bucket = uri.split("/")[2]
