@@ -161,6 +161,15 @@ def test_a_job_with_keys_that_s3_cannot_have_is_refused_before_it_trains(phalanx
     assert text in str(refused.value)
 
 
+def test_what_s3_cannot_keep_below_an_object_is_the_users_fault_and_not_trained_for_again(phalanx):
+    phalanx.client("s3").put_object(Bucket="test-bucket", Key="taken", Body=b"an object, and no folder")
+    output, retries = {"S3OutputPath": "s3://test-bucket/taken"}, {"MaximumRetryAttempts": 1}
+    create(phalanx, "below", "print('here')", [], OutputDataConfig=output, RetryStrategy=retries)
+    job = phalanx.ended("below")
+    assert job["FailureReason"].startswith("ClientError: Artifact upload failed:NotImplemented")
+    assert "Restarting" not in {each["Status"] for each in job["SecondaryStatusTransitions"]}
+
+
 def test_slashes_at_the_end_of_prefixes_change_nothing(phalanx):
     ends = {
         "OutputDataConfig": {"S3OutputPath": "s3://test-bucket//"},

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ def _again(
     That one gives up after some attempts, of all requests together at that, however long they took.
     """
     away = isinstance(caught_exception, HTTPClientError | S3ConnectionError)
-    if not away and (response is None or response[0].status_code < 500):
+    if not away and (response is None or not _broke(response[0].status_code)):
         return None
     now = time.monotonic()
     began: float = request_dict["context"].setdefault("away_since", now)
@@ -186,11 +187,16 @@ def failure(what: str, uri: str, error: ClientError | BotoCoreError) -> DataErro
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         text = error.response["Error"].get("Message", "")
-        side = "InternalServerError" if status >= 500 else "ClientError"
+        side = "InternalServerError" if _broke(status) else "ClientError"
         return DataError(f"{side}: {what}:{code} ({status}): {text} ({uri})")
     if isinstance(error, HTTPClientError | S3ConnectionError):
         return DataError(f"InternalServerError: {what}:S3 cannot be reached for {uri}: {error}. Check that the S3 server runs")
     return DataError(f"ClientError: {what}:{error} ({uri})")
+
+
+def _broke(status: int) -> bool:
+    """Whether S3 has failed, by the status of its answer. What it has not (501) it will not have a minute later either."""
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
 
 class Readable(Protocol):
