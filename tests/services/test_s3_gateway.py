@@ -713,6 +713,23 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(s3, key):
     assert not list((s3.directory / "s3/buckets" / BUCKET).rglob(".rclone_temp_put_*"))
 
 
+def test_who_goes_away_with_a_little_of_an_object_does_not_have_all_of_it_read(s3, ann):
+    def given():
+        counted = [each for family in s3.server.metrics() for each in family.samples if each.name == "phalanx_s3_bytes_total"]
+        return sum(each.value for each in counted if each.labels["direction"] == "out")
+
+    size = 200_000_000
+    ann.put_object(Bucket=BUCKET, Key="home/ann/long", Body=bytes(size))
+    body = ann.get_object(Bucket=BUCKET, Key="home/ann/long")["Body"]
+    assert body.read(10) == bytes(10)
+    before = given()
+    body.close()
+    deadline = time.monotonic() + 60
+    while (more := given() - before) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert 0 < more < size / 2
+
+
 def ask(s3, url, method, receive):
     """The answer of a door in this process, in front of the same server, to who sends what `receive` gives."""
     directory = Directory(s3.database, s3.seal, embedded_s3.ACCOUNT)

@@ -22,7 +22,7 @@ _SILENT = AwsError(
 
 
 class Disconnected(Exception):
-    """The client went away before it had sent its body."""
+    """The client went away before it had sent its body, or been given its answer."""
 
 
 class Body:
@@ -65,3 +65,8 @@ class Body:
         except AwsError:
             return False
         return True
+
+    async def gone(self) -> None:
+        """Wait until the client has gone away; for when it has been heard out."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

@@ -374,12 +374,19 @@ class Turn:
         if status == 200 and any(name == b"content-range" for name, _ in headers):
             status = 206
         await self._start(status, headers)
+        # Who reads a little of an object and goes away (any seek in a remote file) must not have all of it read.
+        gone = asyncio.create_task(self._body.gone())
         given = 0
-        async for piece in exchange.body():
-            given += len(piece)
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        if known.request.operation == "GetObject":
-            BYTES.labels("out").inc(given)
+        try:
+            async for piece in exchange.body():
+                if gone.done():
+                    raise Disconnected
+                given += len(piece)
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            gone.cancel()
+            if known.request.operation == "GetObject":
+                BYTES.labels("out").inc(given)
         await self._send({"type": "http.response.body", "body": b""})
 
     def _stated(self) -> list[tuple[bytes, bytes]]:
