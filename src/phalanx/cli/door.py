@@ -34,10 +34,13 @@ from phalanx.services.s3.backend import Backend
 from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
+from phalanx.services.s3.places import Places
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.wire import heap
 
+_SPARES = "spares"
+"""Where objects that are being replaced have their second names: beside the buckets, on the same file system."""
 _STOP_SECONDS = 3
 """How long a stop waits for requests that are being answered."""
 
@@ -62,9 +65,11 @@ def main() -> None:
     guard = Authority(directory, trail)
     backend = Backend(SOCKET)
     folders, descriptions = Folders(backend, Path(BUCKETS)), Descriptions(Path(BUCKETS))
+    places = Places(Path(BUCKETS), Path(_SPARES))
+    places.restore()
     look = Follower(directory).look
     gateway = Gateway(
-        directory.principal, guard, settings.account, settings.region, backend, folders, descriptions, look, UNAVAILABLE
+        directory.principal, guard, settings.account, settings.region, backend, folders, places, descriptions, look, UNAVAILABLE
     )
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)

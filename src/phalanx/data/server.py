@@ -35,8 +35,9 @@ class S3Server:
     in front of it stands the door that knows who asks (services.s3).
 
     The door shields users from faults of rclone 1.75.2: user metadata and content types are kept in memory only, UploadPartCopy
-    writes an empty part, PutObjectTagging overwrites the object, conditions of writes are ignored, a ranged read comes with
-    status 200, a folder marker `a/` becomes the object `a`, and what services.s3.folders tells.
+    writes an empty part, PutObjectTagging overwrites the object, conditions of writes are ignored, a read goes on with what
+    has replaced its object, which is deleted before another is renamed to it, a folder marker `a/` becomes the object `a`, and
+    what services.s3.folders tells.
     """
 
     def __init__(self, directory: Path, log: Path) -> None:

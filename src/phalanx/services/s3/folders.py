@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from phalanx.services.s3.backend import Backend
 from phalanx.services.s3.request import target
@@ -35,7 +34,6 @@ class Folders:
         self._held: dict[str, Counter[str]] = {}
         self._alone: set[tuple[str, str]] = set()
         self._making = asyncio.Lock()
-        self._ends: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @contextmanager
     def held(self, bucket: str, keys: Iterable[str], alone: bool = False) -> Iterator[None]:
@@ -70,12 +68,9 @@ class Folders:
             if not held:
                 del self._held[bucket]
 
-    def end(self, bucket: str, key: str) -> asyncio.Lock:
-        """Held by who writes this object from before the server is sent the last of it until it has answered.
-
-        Of several who are that far at once the server fails some, and may then delete what another has written.
-        """
-        return self._ends.setdefault((bucket, key), asyncio.Lock())
+    def has_bucket(self, bucket: str) -> bool:
+        """Whether there is this bucket."""
+        return self._is_folder(bucket, "")
 
     def may_exist(self, bucket: str, key: str) -> bool:
         """Whether there can be an object of this key beside those that there are."""

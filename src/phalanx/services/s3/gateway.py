@@ -20,6 +20,7 @@ from phalanx.services.s3.body import Body
 from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import stated
+from phalanx.services.s3.places import Places
 from phalanx.services.s3.refusals import AWAY, refusal
 from phalanx.services.s3.request import Request, understand
 from phalanx.services.s3.turn import Turn
@@ -70,6 +71,7 @@ class Gateway:
         region: str,
         backend: Backend,
         folders: Folders,
+        places: Places,
         descriptions: Descriptions,
         look: Callable[[], None] = lambda: None,
         unavailable: tuple[type[Exception], ...] = (),
@@ -80,6 +82,7 @@ class Gateway:
         self.region = region
         self.backend = backend
         self.folders = folders
+        self.places = places
         self.descriptions = descriptions
         self._look = look
         self.unavailable: tuple[type[Exception], ...] = (BackendError, *unavailable)

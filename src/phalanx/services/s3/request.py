@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
-from phalanx.services.s3 import conditions, description
+from phalanx.services.s3 import conditions, description, ranges
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
 
@@ -124,7 +124,6 @@ _OF_OPERATION = {
     "UploadPartCopy": frozenset(_OF_SOURCE + name for name in (*conditions.NAMES, "range")),
 }
 """Headers that are heeded of one operation."""
-_SPAN = re.compile(rb"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _CHANGING = frozenset({"x-amz-storage-class", "x-amz-server-side-encryption"})
 """What a copy of an object onto itself may be asked for, besides another description: it has no effect here."""
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{1,15})")
@@ -357,14 +356,8 @@ def _headers(
         if codings:
             passed.append((b"content-encoding", b", ".join(codings)))
     elif operation in ("GetObject", "HeadObject"):
-        # Others than one span of bytes are not heeded (RFC 9110 section 14.2), and the server would break off.
-        passed += [(b"range", headers["range"])] if _is_span(headers.get("range", b"")) else []
+        passed += [(b"range", headers["range"])] if ranges.is_span(headers.get("range", b"")) else []
     return passed
-
-
-def _is_span(field: bytes) -> bool:
-    found = _SPAN.fullmatch(field.strip())
-    return found is not None and found[0] != b"bytes=-" and not (found[1] and found[2] and int(found[1]) > int(found[2]))
 
 
 WITH_CHECKSUM = frozenset({"PutObject", "UploadPart", "DeleteObjects", "CreateBucket"})

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter
 from starlette.types import Send
 
-from phalanx.services.s3 import answers, conditions, deletion, multipart
+from phalanx.services.s3 import answers, conditions, deletion, multipart, ranges
 from phalanx.services.s3.backend import BackendError, Exchange
 from phalanx.services.s3.body import Body, Disconnected
 from phalanx.services.s3.description import describes
 from phalanx.services.s3.payload import Payload
+from phalanx.services.s3.places import Opened
 from phalanx.services.s3.refusals import AWAY, refusal
 from phalanx.services.s3.request import WRITING, Request, Source, possible, target
 from phalanx.wire.errors import AwsError, Denied
@@ -49,9 +50,8 @@ _DEFAULT_TYPE = (b"content-type", b"binary/octet-stream")
 """S3's, of objects that were written without one."""
 _ETAG_OF_NOTHING = b'"d41d8cd98f00b204e9800998ecf8427e"'
 _NO_KEY = AwsError("NoSuchKey", "The specified key does not exist.", 404)
+_NO_BUCKET = answers.error(404, b"<Code>NoSuchBucket</Code>")
 _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
-
-_SUFFIX = re.compile(rb"bytes=-0*[1-9][0-9]*")
 
 _log = structlog.get_logger(__name__)
 
@@ -103,6 +103,9 @@ class Turn:
         elif request.operation == "GetObjectTagging":
             await self._document(payload)
             await self._tell_tags(known)
+        elif request.operation in ("GetObject", "HeadObject"):
+            await self._document(payload)
+            await self._read(known)
         elif request.operation == "DeleteObject" or request.operation in WRITING:
             await self._change(known, payload)
         else:
@@ -154,7 +157,7 @@ class Turn:
         bucket, folders = request.members["Bucket"], self._gateway.folders
         async with self._gateway.backend.ask("HEAD", target(bucket, "", {})) as exchange:
             if exchange.status == 404:
-                raise answers.error(404, b"<Code>NoSuchBucket</Code>")
+                raise _NO_BUCKET
         with folders.held(bucket, [request.members["Key"]]):
             await folders.make(bucket, request.folder)
         await self._say(200, b"", headers=[(b"etag", _ETAG_OF_NOTHING), *self._stated()])
@@ -169,26 +172,76 @@ class Turn:
                 await self._tell(known, exchange)
             return
         async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
-            if not (exchange.status == 416 and request.operation == "GetObject" and any(map(_is_suffix, headers))):
-                await self._tell(known, exchange)
-                return
-        # The last so many bytes of an object that has fewer are all of it (RFC 9110 section 14.1.2).
-        headers = [each for each in headers if not _is_suffix(each)]
-        async with self._gateway.backend.ask("GET", request.target, headers) as exchange:
-            length = int(dict(exchange.headers).get(b"content-length", b"0"))
-            if exchange.status == 200 and length == 0:
-                raise AwsError("InvalidRange", "The requested range is not satisfiable", 416)
-            if exchange.status == 200:
-                exchange.status = 206
-                exchange.headers.append((b"content-range", b"bytes 0-%d/%d" % (length - 1, length)))
             await self._tell(known, exchange)
+
+    async def _read(self, known: Known) -> None:
+        """GetObject and HeadObject."""
+        request = known.request
+        bucket, key = request.members["Bucket"], request.members["Key"]
+        async with self._opened(bucket, key) as found:
+            if found is None:
+                await self._conceal(known)
+                raise self._missing(bucket)
+            outcome = conditions.outcome(self._http.headers, found.etag, found.modified)
+            if outcome == 412:
+                raise _UNMET
+            told = [(b"date", formatdate(usegmt=True).encode()), (b"etag", found.etag), (b"last-modified", found.modified)]
+            if outcome == 304:
+                await self._say(304, b"", headers=told)
+                return
+            field = dict(request.headers).get(b"range")
+            first, length = (0, found.size) if field is None else ranges.part(field, found.size)
+            if field is not None:
+                told.append((b"content-range", b"bytes %d-%d/%d" % (first, first + length - 1, found.size)))
+            described = found.described
+            if not any(name == b"content-type" for name, _ in described):
+                described = [*described, _DEFAULT_TYPE]
+            replaced = {name for name, _ in request.overrides}
+            told += [header for header in described if header[0] not in replaced]
+            told += [*request.overrides, (b"accept-ranges", b"bytes"), (b"content-length", b"%d" % length)]
+            await self._start(200 if field is None else 206, told)
+            if request.operation == "GetObject":
+                await self._give(found.pieces(first, length))
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _give(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Send what was asked for of an object. Raises Disconnected."""
+        # Who reads a little of an object and goes away (any seek in a remote file) must not have all of it read.
+        gone = asyncio.create_task(self._body.gone())
+        given = 0
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if gone.done():
+                        raise Disconnected
+                    given += len(piece)
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            gone.cancel()
+            BYTES.labels("out").inc(given)
+
+    @asynccontextmanager
+    async def _opened(self, bucket: str, key: str) -> AsyncIterator[Opened | None]:
+        """An object to read; None where there is none. Whoever replaces it from then on, this is what it was."""
+        places = self._gateway.places
+        with ExitStack() as closing:
+            async with places.read(bucket, key):
+                async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as exchange:
+                    there = exchange.status == 200
+                if there:
+                    told = dict(exchange.headers)
+                    file = places.open(bucket, key, closing)
+                    described = self._description(bucket, key, exchange)
+                    opened = Opened(file, told.get(b"etag", b""), told.get(b"last-modified", b""), described)
+            yield opened if there else None
+
+    def _missing(self, bucket: str) -> AwsError:
+        """What is said of an object that is not there."""
+        return _NO_KEY if self._gateway.folders.has_bucket(bucket) else _NO_BUCKET
 
     async def _tell(self, known: Known, exchange: Exchange) -> None:
         """Answer what the server answers."""
         request = known.request
-        reading = request.operation in ("GetObject", "HeadObject")
-        if exchange.status == 404 and reading:
-            await self._conceal(known)
         if exchange.status >= 400 and self._http.method != "HEAD":
             raise answers.error(exchange.status, await exchange.whole())
         rewrite = answers.REWRITTEN.get(request.operation)
@@ -199,8 +252,6 @@ class Turn:
             if request.operation == "ListBuckets":
                 answer = answers.dated(answer, self._gateway.descriptions.made)
             await self._say(200, rewrite(answer, request.members, self._gateway.region))
-        elif reading and exchange.status in (200, 206):
-            await self._give(known, exchange)
         else:
             await self._pass_on(known, exchange)
 
@@ -232,7 +283,7 @@ class Turn:
             there |= found
         multipart.check(named, there, request.members.get("MpuObjectSize"))
         content = multipart.write(named)
-        async with self._gateway.folders.end(bucket, key):
+        async with self._gateway.places.replaced(bucket, key):
             async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
@@ -246,20 +297,17 @@ class Turn:
     async def _copy(self, request: Request, source: Source) -> None:
         """CopyObject and UploadPartCopy: what the server gives is given to it. Of itself it copies no parts, and objects with a
         description that is neither the source's nor the request's."""
-        backend, span = self._gateway.backend, source.span
-        headers = [] if span is None else [(b"range", b"bytes=%d-%d" % span)]
-        async with backend.ask("GET", target(source.bucket, source.key, {}), headers) as origin:
-            if origin.status >= 400:
-                raise answers.error(origin.status, await origin.whole())
-            if _outcome(source.conditions, origin) != 200:
+        span = source.span
+        async with self._opened(source.bucket, source.key) as origin:
+            if origin is None:
+                raise self._missing(source.bucket)
+            if conditions.outcome(source.conditions, origin.etag, origin.modified) != 200:
                 raise _UNMET
-            length = int(dict(origin.headers).get(b"content-length", b"0"))
+            first, length = (0, origin.size) if span is None else ranges.part(b"bytes=%d-%d" % span, origin.size)
             if span is not None and length != span[1] - span[0] + 1:
                 raise AwsError("InvalidArgument", "The specified range ends after the source object.")
-            headers = list(request.headers)
-            if source.describes:
-                headers = self._description(source.bucket, source.key, origin)
-            async with self._write(request, headers, origin.body(), length) as exchange:
+            headers = origin.described if source.describes else list(request.headers)
+            async with self._write(request, headers, origin.pieces(first, length), length) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
                 etag = _etag(exchange)
@@ -273,7 +321,8 @@ class Turn:
         """Have the server write an object, or a part of an upload, and keep what describes it."""
         async with AsyncExitStack() as turn:
             if not request.upload:
-                content = _ending(content, turn, self._gateway.folders.end(request.members["Bucket"], request.members["Key"]))
+                place = self._gateway.places.replaced(request.members["Bucket"], request.members["Key"])
+                content = _ending(content, turn, place)
             async with self._gateway.backend.ask("PUT", request.target, headers, content, length) as exchange:
                 if not request.upload and exchange.status == 200:
                     self._describe(request, _etag(exchange), headers)
@@ -288,21 +337,6 @@ class Turn:
         """What describes the object that the server tells of."""
         kept = self._gateway.descriptions.of(bucket, key, _etag(exchange))
         return [header for header in exchange.headers if describes(header[0])] if kept is None else kept
-
-    async def _give(self, known: Known, exchange: Exchange) -> None:
-        """Answer with an object, where the request's conditions hold."""
-        outcome = _outcome(self._http.headers, exchange)
-        if outcome == 412:
-            raise _UNMET
-        if outcome == 304:
-            kept = [header for header in exchange.headers if header[0] in (b"etag", b"last-modified")]
-            await self._say(304, b"", headers=kept)
-            return
-        described = self._description(known.request.members["Bucket"], known.request.members["Key"], exchange)
-        if not any(name == b"content-type" for name, _ in described):
-            described = [*described, _DEFAULT_TYPE]
-        exchange.headers = [header for header in exchange.headers if not describes(header[0])] + described
-        await self._pass_on(known, exchange)
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
         """The body's content; the last piece comes only when all of it has been verified."""
@@ -361,32 +395,14 @@ class Turn:
             raise AwsError("AccessDenied", "Access Denied", 403)
 
     async def _pass_on(self, known: Known, exchange: Exchange) -> None:
-        replaced = {name for name, _ in known.request.overrides}
-        headers = [
-            (name, value) for name, value in exchange.headers if (name in _PASSED or describes(name)) and name not in replaced
-        ]
-        if exchange.status in (200, 206):
-            headers += known.request.overrides
+        headers = [header for header in exchange.headers if header[0] in _PASSED]
+        if exchange.status == 200:
             headers += self._stated()
         if known.request.operation == "HeadBucket" and exchange.status == 200:
             headers.append((b"x-amz-bucket-region", self._gateway.region.encode()))
-        status = exchange.status
-        if status == 200 and any(name == b"content-range" for name, _ in headers):
-            status = 206
-        await self._start(status, headers)
-        # Who reads a little of an object and goes away (any seek in a remote file) must not have all of it read.
-        gone = asyncio.create_task(self._body.gone())
-        given = 0
-        try:
-            async for piece in exchange.body():
-                if gone.done():
-                    raise Disconnected
-                given += len(piece)
-                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        finally:
-            gone.cancel()
-            if known.request.operation == "GetObject":
-                BYTES.labels("out").inc(given)
+        await self._start(exchange.status, headers)
+        async for piece in exchange.body():
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
     def _stated(self) -> list[tuple[bytes, bytes]]:
@@ -433,23 +449,20 @@ def _outcome(headers: Mapping[str, bytes], exchange: Exchange) -> int:
     return conditions.outcome(headers, _etag(exchange), dict(exchange.headers).get(b"last-modified", b""))
 
 
-async def _ending(content: AsyncGenerator[bytes, None], turn: AsyncExitStack, end: asyncio.Lock) -> AsyncGenerator[bytes, None]:
-    """The content, of which the last piece comes only when `end` is had, which `turn` gives back."""
+async def _ending(
+    content: AsyncGenerator[bytes, None], turn: AsyncExitStack, place: AbstractAsyncContextManager[None]
+) -> AsyncGenerator[bytes, None]:
+    """The content, of which the last piece comes only when `place` is had, which `turn` gives back."""
     held = b""
     async with aclosing(content):
         async for piece in content:
             if held:
                 yield held
             held = piece
-        await turn.enter_async_context(end)
+        await turn.enter_async_context(place)
         if held:
             yield held
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content
-
-
-def _is_suffix(header: tuple[bytes, bytes]) -> bool:
-    """Whether it asks for the last so many bytes."""
-    return header[0] == b"range" and _SUFFIX.fullmatch(header[1].strip()) is not None
