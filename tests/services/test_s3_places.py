@@ -149,3 +149,17 @@ def test_what_a_crash_left_halfway_is_in_nobodys_way(places, tmp_path):
     places.restore()
     assert list((tmp_path / "spares").iterdir()) == []
     assert file.read_text() == "old"
+
+
+def test_two_keys_are_two_objects_whatever_characters_they_are_of(s3):
+    client, keys = (
+        s3.client(),
+        ["\u201ba", "\u201b\u201ba", "\uff0f", "\u201b\uff0f", "\uff0e", "\u201b\uff0e", "\u2400", "\x01\x7f"],
+    )
+    for key in keys:
+        client.put_object(Bucket=BUCKET, Key=f"odd/{key}", Body=key.encode(), Metadata={"n": str(keys.index(key))})
+    listed = client.list_objects_v2(Bucket=BUCKET, Prefix="odd/")["Contents"]
+    assert sorted(each["Key"] for each in listed) == sorted(f"odd/{key}" for key in keys)
+    for key in keys:
+        got = client.get_object(Bucket=BUCKET, Key=f"odd/{key}")
+        assert (got["Body"].read(), got["Metadata"]) == (key.encode(), {"n": str(keys.index(key))})

@@ -128,6 +128,8 @@ class S3Server:
         environment = {
             "PATH": os.defpath,
             "HOME": str(self.directory),
+            # The one by which names are files' names as they are: by any other, two may be one file's (U+201B once, and twice).
+            "RCLONE_LOCAL_ENCODING": "Slash,Ctl,Del,Dot",
             # ETags are MD5 sums, kept from when an object is written: else a listing would read all that it lists.
             "RCLONE_CONFIG_OBJECTS_TYPE": "hasher",
             "RCLONE_CONFIG_OBJECTS_REMOTE": str(self.directory / BUCKETS),
