@@ -71,6 +71,21 @@ def test_new_changed_and_deleted_files_follow(store, uri, sync, tmp_path):
     assert keys(store, uri) == {"b": 3}
 
 
+def test_a_file_may_become_a_directory_and_a_directory_a_file(store, uri, sync, tmp_path):
+    (folder(tmp_path) / "last").write_bytes(b"1")
+    (folder(tmp_path) / "best").mkdir()
+    (folder(tmp_path) / "best/weights").write_bytes(b"22")
+    sync.push(never)
+    (folder(tmp_path) / "last").unlink()
+    (folder(tmp_path) / "last").mkdir()
+    (folder(tmp_path) / "last/weights").write_bytes(b"333")
+    (folder(tmp_path) / "best/weights").unlink()
+    (folder(tmp_path) / "best").rmdir()
+    (folder(tmp_path) / "best").write_bytes(b"4444")
+    sync.push(never)
+    assert keys(store, uri) == {"last/weights": 3, "best": 4}
+
+
 def test_hosts_share_a_prefix_without_undoing_each_other(store, uri, tmp_path):
     one, two = (instance(store, uri, tmp_path, host) for host in ("algo-1", "algo-2"))
     one.restore(OWNER, never)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -78,18 +78,26 @@ class Sync:
         s3 = client(self._store)
         bucket, prefix = parse_uri(self._uri)
         uploaded = set()
+
+        def delete(paths: Iterable[str]) -> None:
+            try:
+                for path in paths:
+                    go_on()
+                    s3.delete_object(Bucket=bucket, Key=prefix + tree.text(path))
+            except (ClientError, BotoCoreError) as error:
+                raise failure(_WHAT, self._uri, error) from error
+
+        # Before anything is uploaded: an S3 whose objects are files cannot have a file where a directory is to be.
+        folders = {folder for path in found for folder in tree.parents(path)}
+        first = {path for path in gone if path in folders or any(folder in found for folder in tree.parents(path))}
+        delete(path for path in gone if path in first)
         for entry in self._files():
             if entry.path in changed:
                 # One that is gone by now is deleted next time.
                 with contextlib.suppress(FileNotFoundError), tree.open_file(entry) as file:
                     put(s3, bucket, prefix + tree.text(entry.path), _Until(go_on, file), _WHAT, self._key, file.size)
                     uploaded.add(entry.path)
-        try:
-            for path in gone:
-                go_on()
-                s3.delete_object(Bucket=bucket, Key=prefix + tree.text(path))
-        except (ClientError, BotoCoreError) as error:
-            raise failure(_WHAT, self._uri, error) from error
+        delete(path for path in gone if path not in first)
         kept = {path: value for path, value in known.items() if path in found}
         # The state from before the upload: a file that was written to meanwhile differs from it next time.
         self._remember({**kept, **{path: found[path] for path in uploaded}})

@@ -60,14 +60,15 @@ def entries(workspaces: Sequence[Path], folder: str) -> Generator[Entry, None, N
                     )
                 is_folder = stat.S_ISDIR(entry.status.st_mode)
                 # What lies under a path that an earlier host has as a link must not appear: unpacking would write through it.
-                if any(not taken.get(parent, True) for parent in _parents(entry.path)):
+                if any(not taken.get(parent, True) for parent in parents(entry.path)):
                     continue
                 if entry.path not in taken:
                     taken[entry.path] = is_folder
                     yield entry
 
 
-def _parents(path: str) -> Iterator[str]:
+def parents(path: str) -> Iterator[str]:
+    """The directories that a path lies in, the innermost first."""
     while path := posixpath.dirname(path):
         yield path
 
