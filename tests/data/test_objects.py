@@ -133,6 +133,16 @@ def test_a_store_that_stays_away_is_given_up(away):
     assert error.value.response["Error"]["Code"] == "ServiceUnavailable"
 
 
+def test_what_s3_cannot_do_is_not_waited_for_and_is_the_users(store, bucket, monkeypatch):
+    monkeypatch.setattr(objects, "PATIENCE", 3.0)
+    asked = []
+    client = objects.client(store)
+    client.meta.events.register("before-send.s3", lambda request, **_: asked.append(request.url))
+    with pytest.raises(DataError, match=r"^ClientError: .*NotImplemented \(501\)"):
+        objects.list_objects(store, f"s3://{bucket[0]}//data")
+    assert len(asked) == 1
+
+
 def test_ensure_bucket_twice(store):
     for _ in range(2):
         objects.ensure_bucket(store, "ensured")
