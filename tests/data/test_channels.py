@@ -111,6 +111,9 @@ def test_a_manifest_names_the_objects(store, bucket, tmp_path, count):
         (b'["a"]', "is no manifest"),
         (b'[{"prefix": 1}, "a"]', "is no manifest"),
         (b'[{"prefix": "s3://b/"}, 1]', "is no manifest"),
+        (b'[{"prefix": "s3://b/"}, ""]', "is no manifest"),
+        (b'[{"prefix": "s3://b/"}, "\\ud800"]', "is no manifest"),
+        (b"[" * 100_000, "is no manifest"),
         (b'[{"prefix": "s3://no-such-bucket-here/"}, "a"]', "404"),
     ],
 )

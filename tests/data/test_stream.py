@@ -111,6 +111,8 @@ def test_an_augmented_manifest_gives_the_attributes_in_their_order(store, bucket
         ('{"image-ref": "s3://b/k"}', "no JSON object with the attributes image-ref, is-a-cat"),
         ("[1]", "no JSON object"),
         ("{", "no JSON object"),
+        ('{"image-ref": "s3://b/k", "is-a-cat": "\\ud800"}', "no JSON object"),
+        ('{"image-ref": ' + "[" * 100_000, "no JSON object"),
         ('{"image-ref": 3, "is-a-cat": 1}', "not an S3 URI"),
         ('{"image-ref": "s3://no-such-bucket-here/k", "is-a-cat": 1}', "NoSuchBucket"),
     ],

@@ -83,9 +83,11 @@ def _manifest(store: ObjectStore, uri: str) -> tuple[str, str, list[S3Object]]:
     try:
         first, *paths = json.loads(content)
         place, prefix = parse_uri(first["prefix"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        # No half of a character, which JSON may hold, is in a key.
+        named = all(path.encode() for path in (prefix or "/", *paths))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _no_manifest(uri) from error
-    if not all(isinstance(path, str) and path for path in paths):
+    if not named:
         raise _no_manifest(uri)
 
     s3 = client(store, connections=_PARALLEL)

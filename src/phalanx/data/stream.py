@@ -88,18 +88,16 @@ class Stream:
     def _attributes(self, line: bytes) -> Iterator[_Object | bytes]:
         try:
             entry = json.loads(line)
-            values = [entry[name] for name in self._channel.attributes]
-        except (ValueError, TypeError, KeyError) as error:
+            texts = [_text(entry[name]) for name in self._channel.attributes]
+            values = [text.encode() for text in texts]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             wanted = ", ".join(self._channel.attributes)
             raise DataError(
                 f"ClientError: {WHAT}:A line of the augmented manifest {self._channel.uri} is no JSON object with the"
                 f" attributes {wanted}: {line[:200].decode(errors='replace')}"
             ) from error
-        for name, value in zip(self._channel.attributes, values, strict=True):
-            if name.endswith("-ref"):
-                yield _Object(*parse_uri(str(value)))
-            else:
-                yield value.encode() if isinstance(value, str) else json.dumps(value, separators=(",", ":")).encode()
+        for name, text, value in zip(self._channel.attributes, texts, values, strict=True):
+            yield _Object(*parse_uri(text)) if name.endswith("-ref") else value
 
     def _open(self, item: _Object | bytes) -> _Open:
         if isinstance(item, bytes):
@@ -158,6 +156,10 @@ class Stream:
             size = file.tell()
             file.seek(0)
             yield from _record(size, iter(lambda: file.read(_CHUNK), b""))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _record(size: int, content: Iterator[bytes]) -> Iterator[bytes]:
