@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,13 +19,14 @@ from sqlalchemy.orm import load_only
 
 from phalanx.jobs import record
 from phalanx.jobs.tuning import completion, stopping, warm
+from phalanx.jobs.tuning.curves import Curves
 from phalanx.jobs.tuning.search import Evaluation
 from phalanx.jobs.tuning.settings import Settings
 from phalanx.jobs.tuning.strategy import propose
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import TrainingJob
-from phalanx.store.tuning import ObjectiveValue, TuningChild, TuningJob
+from phalanx.store.tuning import TuningChild, TuningJob
 
 POLL_SECONDS = 0.5
 """How often the objective values of running children are looked at."""
@@ -86,7 +86,7 @@ class Tuner:
         self._children = children
         self._closing = threading.Event()
         self._awake = threading.Event()
-        self._curves: dict[str, tuple[float, ...]] = {}
+        self._curves = Curves(database)
         self._pauses: dict[str, tuple[float, float]] = {}
         """Children that could not be created when it was last tried: when it is tried again, and how long that is after it."""
         self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
@@ -221,8 +221,8 @@ class Tuner:
         state = self._settle(self._load(state.job.name))
         if state.running:
             return
+        self._curves.forget(child.name for child in state.children)
         for child in state.children:
-            self._curves.pop(child.name, None)
             self._pauses.pop(child.name, None)
         with self._database.write() as session:
             job = session.get_one(TuningJob, state.job.name)
@@ -237,7 +237,8 @@ class Tuner:
         settings = state.settings
         if not settings.early_stopping and settings.strategy != "Hyperband":
             return
-        curves = self._read_curves(state)
+        settled = [child.name for child in state.children if child.settled is not None]
+        curves = self._curves.read([child.name for child in state.running], settled)
         for child in state.running:
             training = state.training.get(child.name)
             if training is None or training.stop_requested:
@@ -254,22 +255,6 @@ class Tuner:
             if stop:
                 log.info("training job stopped early", tuning_job=state.job.name, job=child.name)
                 self._children.stop(child.name)
-
-    def _read_curves(self, state: _State) -> dict[str, tuple[float, ...]]:
-        """What each child has emitted: that host of it which has emitted most, since each of them may tell of the same epochs.
-        Those of settled children do not change any more."""
-        wanted = [child.name for child in state.children if child.settled is None or child.name not in self._curves]
-        found: dict[str, defaultdict[str, list[float]]] = {name: defaultdict(list) for name in wanted}
-        query = select(ObjectiveValue.job, ObjectiveValue.host, ObjectiveValue.value).where(ObjectiveValue.job.in_(wanted))
-        with self._database.read() as session:
-            for job, host, value in session.execute(
-                query.order_by(ObjectiveValue.timestamp, ObjectiveValue.host, ObjectiveValue.number)
-            ):
-                found[job][host].append(value)
-        curves = {name: max(map(tuple, hosts.values()), key=len, default=()) for name, hosts in found.items()}
-        done = {child.name for child in state.children if child.settled is not None}
-        self._curves.update({name: curve for name, curve in curves.items() if name in done})
-        return {**{name: self._curves[name] for name in done}, **curves}
 
     def _next(self, state: _State) -> TuningChild | None:
         """The next child, stored; None where there is no room for one or the job is to end."""
