@@ -12,9 +12,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -134,23 +134,20 @@ def _fill(directory: Path, jobs: int) -> None:
 def _load(port: int, name: str, seconds: float) -> float:
     """Pairs of requests per second that so many clients get answered."""
     deadline = time.monotonic() + seconds
-    counts = [0] * CLIENTS
 
-    def client(number: int) -> None:
+    def client(number: int) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port)
+        count = 0
         while time.monotonic() < deadline:
-            job = f"{name}-{number}-{counts[number]}"
+            job = f"{name}-{number}-{count}"
             _call(connection, port, "CreateTrainingJob", {"TrainingJobName": job, **JOB})
             assert _call(connection, port, "DescribeTrainingJob", {"TrainingJobName": job})["TrainingJobName"] == job
-            counts[number] += 1
+            count += 1
+        return count
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.monotonic() - started)
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return sum(clients.map(client, range(CLIENTS))) / (time.monotonic() - started)
 
 
 def _call(connection: http.client.HTTPConnection, port: int, operation: str, members: dict) -> dict:
@@ -209,7 +206,10 @@ def _serve(directory: Path, port: int) -> None:
         def knows_image(self, uri: str) -> bool:
             return True
 
-        def has_objects(self, uri: str) -> bool:
+        def has_objects(self, uri: str, role: str) -> bool:
+            return True
+
+        def keeps(self, uri: str) -> bool:
             return True
 
         def metric_fault(self, definitions: object) -> None: ...
