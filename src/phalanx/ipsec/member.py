@@ -98,7 +98,7 @@ class Member:
         """Bring up data plane and charon, with credentials and connections; what runs is adopted. Refuses without the guard."""
         if fault := self.unguarded():
             raise MeshError(f"{fault}; nothing is started without it")
-        if self._mtu.exists() and self._mtu_fault():
+        if self._mtu_fault():
             self._on_wire(lambda: set_mtu(self._device, int(self._mtu.read_text())))
         if self._plane.health() is not None:
             # A charon without its data plane believes in SAs that are gone.
@@ -262,8 +262,10 @@ class Member:
         Packets of the data plane would be too long for one end, and TCP through the tunnel, which nobody tells, would hang.
         Raises MeshError.
         """
+        if not self._mtu.exists():
+            return None
         now = self._on_wire(lambda: device_mtu(self._device))
-        if self._mtu.exists() and now != int(wanted := self._mtu.read_text()):
+        if now != int(wanted := self._mtu.read_text()):
             return f"somebody has changed the MTU of {self._device} in namespace {self._netns} from {wanted} bytes to {now}"
         return None
 
