@@ -91,7 +91,7 @@ def compiled(text: str, kind: Kind) -> tuple[Statement, ...]:
     if len(text) > LONGEST:
         raise Malformed(f"A policy has at most {LONGEST} characters.")
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=unambiguous, parse_constant=_no_constant)
         # Halves of surrogate pairs are no characters.
         json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -122,8 +122,8 @@ def compiled(text: str, kind: Kind) -> tuple[Statement, ...]:
         raise Malformed(str(error)) from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A key that is given twice would hide what the first one says."""
+def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads: a key that is given twice would hide what the first one says. Raises ValueError."""
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError("a key is given twice")

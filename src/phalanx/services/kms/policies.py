@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from phalanx.identity.policy import unambiguous
 from phalanx.jobs.keyring import KeyFault
 from phalanx.services.kms.errors import answered
 from phalanx.services.kms.naming import changeable, named
@@ -19,7 +20,7 @@ def checked(text: str, caller: Caller) -> str:
     """A document that says what every key's policy does here. Raises AwsError MalformedPolicyDocumentException, and
     UnsupportedOperationException for any other: nobody would be bound by it, or let in."""
     try:
-        document = json.loads(text, object_pairs_hook=_object)
+        document = json.loads(text, object_pairs_hook=unambiguous)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or "Statement" not in document or set(document) - {"Version", "Id", "Statement"}:
@@ -56,14 +57,6 @@ def put(database: Database, caller: Caller, members: Members) -> Members:
     with database.write() as session:
         changeable(session, members["KeyId"]).policy = text
     return {}
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A key that is given twice would hide what the first one says."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key is given twice")
-    return made
 
 
 def _check_name(members: Members) -> None:
