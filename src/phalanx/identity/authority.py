@@ -6,7 +6,7 @@ import functools
 import ipaddress
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import actions, context
@@ -17,7 +17,7 @@ from phalanx.identity.policy import Decision, Statement, compiled
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import Trail
 from phalanx.identity.trust import SAGEMAKER, trusts, trusts_sagemaker
-from phalanx.store.identity import ManagedPolicy, Role, User
+from phalanx.store.identity import ManagedPolicy, Role, User, role_named, user_named
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.named import NAMED, arns
@@ -135,10 +135,10 @@ class Authority:
                 return arns(connection, kind, name)
         with self._directory.database.read() as transaction:
             if kind == "user":
-                user = transaction.scalar(select(User).where(func.lower(User.name) == name.lower()))
+                user = user_named(transaction, name)
                 return [] if user is None else [f"user{user.path}{user.name}"]
             if kind == "role":
-                role = transaction.scalar(select(Role).where(func.lower(Role.name) == name.lower()))
+                role = role_named(transaction, name)
                 return [] if role is None else [f"role{role.path}{role.name}"]
             if kind == "key":
                 id = name.rpartition("/")[2] if ":key/" in name else name
@@ -177,12 +177,12 @@ class Authority:
 
 def _tags_of_iam(transaction: Session, arn: str) -> dict[str, str]:
     kind, _, rest = arn.rpartition(":")[2].partition("/")
-    name = rest.rpartition("/")[2].lower()
+    name = rest.rpartition("/")[2]
     found: User | Role | ManagedPolicy | None = None
     if kind == "user":
-        found = transaction.scalar(select(User).where(func.lower(User.name) == name))
+        found = user_named(transaction, name)
     elif kind == "role":
-        found = transaction.scalar(select(Role).where(func.lower(Role.name) == name))
+        found = role_named(transaction, name)
     elif kind == "policy":
         found = transaction.get(ManagedPolicy, arn)
     return {} if found is None else found.tags

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from phalanx.identity import managed, names, unmanaged
@@ -32,6 +32,7 @@ from phalanx.store.identity import (
     Role,
     Session,
     User,
+    role_named,
 )
 from phalanx.wire.sigv4 import Principal
 
@@ -135,7 +136,7 @@ class Directory:
         before = self._changes
         with self.database.read() as transaction:
             name = arn.rpartition("/")[2]
-            role = transaction.scalar(select(Role).where(func.lower(Role.name) == name.lower()))
+            role = role_named(transaction, name)
             if role is not None:
                 found = role.trust if names.role_arn(self.account, role) == arn else None
             else:

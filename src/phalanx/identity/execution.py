@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
-
 from phalanx.identity import names
 from phalanx.identity.directory import Directory
 from phalanx.identity.sessions import Credentials, begin
 from phalanx.identity.trust import trusts_sagemaker
-from phalanx.store.identity import Role
+from phalanx.store.identity import role_named
 from phalanx.wire.service import Caller, Client
 
 _SPARE = 30 * 86_400
@@ -53,7 +51,7 @@ class ExecutionRoles:
     def _session(self, holder: str, arn: str, least: int, seconds: int) -> Credentials | None:
         """The session that one kind of holder has of a role, and keeps for `least` seconds; a new one lasts `seconds`."""
         with self._directory.database.read() as transaction:
-            role = transaction.scalar(select(Role).where(func.lower(Role.name) == arn.rpartition("/")[2].lower()))
+            role = role_named(transaction, arn.rpartition("/")[2])
             if role is None or names.role_arn(self._directory.account, role) != arn or not trusts_sagemaker(role.trust):
                 return None
             name, id = role.name, role.id

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, func, select
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Session as Transaction
 
 from phalanx.store.base import Base, Json, now_ms
 
@@ -122,3 +123,13 @@ class Attachment(Base):
     policy: Mapped[str] = mapped_column(primary_key=True)
     """Its ARN."""
     created: Mapped[int] = mapped_column(default=now_ms)
+
+
+def user_named(transaction: Transaction, name: str) -> User | None:
+    """A user, whose name is found whatever its case."""
+    return transaction.scalar(select(User).where(func.lower(User.name) == name.lower()))
+
+
+def role_named(transaction: Transaction, name: str) -> Role | None:
+    """A role that was created, whose name is found whatever its case."""
+    return transaction.scalar(select(Role).where(func.lower(Role.name) == name.lower()))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import names
 from phalanx.identity.policy import Kind, Malformed, compiled
 from phalanx.services import tokens
 from phalanx.store.base import Json
-from phalanx.store.identity import Role, User
+from phalanx.store.identity import Role, User, role_named, user_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -37,7 +36,7 @@ def over(quota: str, limit: int) -> AwsError:
 
 def find_user(session: Session, name: str) -> User:
     """A user; names are found whatever their case. Raises NoSuchEntity."""
-    found = session.scalar(select(User).where(func.lower(User.name) == name.lower()))
+    found = user_named(session, name)
     if found is None:
         raise no_such(f"The user with name {name}")
     return found
@@ -45,7 +44,7 @@ def find_user(session: Session, name: str) -> User:
 
 def find_role(session: Session, name: str) -> Role:
     """A role that was created. Raises NoSuchEntity."""
-    found = session.scalar(select(Role).where(func.lower(Role.name) == name.lower()))
+    found = role_named(session, name)
     if found is None:
         raise no_such(f"The role with name {name}")
     return found

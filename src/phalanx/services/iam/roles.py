@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import names, unmanaged
@@ -23,7 +23,7 @@ from phalanx.services.iam.entities import (
 from phalanx.services.iam.managed import quoted
 from phalanx.services.iam.users import nothing_left
 from phalanx.services.times import whole_second
-from phalanx.store.identity import Role
+from phalanx.store.identity import Role, role_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -39,7 +39,7 @@ def create_role(session: Session, caller: Caller, members: Members) -> Members:
     refuse(members, "PermissionsBoundary")
     name = members["RoleName"]
     trust = checked(members["AssumeRolePolicyDocument"], "trust", TRUST_CHARACTERS, f"role {name}")
-    if session.scalar(select(Role.name).where(func.lower(Role.name) == name.lower())) is not None:
+    if role_named(session, name) is not None:
         raise AwsError("EntityAlreadyExists", f"Role with name {name} already exists.", 409)
     role = Role(
         name=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import names
@@ -16,7 +16,7 @@ from phalanx.services.iam.entities import (
     user_of,
 )
 from phalanx.services.times import whole_second
-from phalanx.store.identity import AccessKey, Attachment, InlinePolicy, User
+from phalanx.store.identity import AccessKey, Attachment, InlinePolicy, User, user_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -25,7 +25,7 @@ def create_user(session: Session, caller: Caller, members: Members) -> Members:
     """A new user, who may do nothing yet."""
     refuse(members, "PermissionsBoundary")
     name = members["UserName"]
-    if session.scalar(select(User.name).where(func.lower(User.name) == name.lower())) is not None:
+    if user_named(session, name) is not None:
         raise AwsError("EntityAlreadyExists", f"User with name {name} already exists.", 409)
     user = User(name=name, id=names.unique_id("AIDA"), path=members.get("Path", "/"), tags=tags_of(members))
     session.add(user)

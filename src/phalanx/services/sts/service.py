@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from phalanx.identity import names
@@ -12,7 +11,7 @@ from phalanx.identity.directory import Directory, document
 from phalanx.identity.policy import Malformed, compiled
 from phalanx.identity.sessions import Credentials, begin
 from phalanx.store.base import Json
-from phalanx.store.identity import Role
+from phalanx.store.identity import role_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members, Service
 
@@ -48,7 +47,7 @@ def assume_role(directory: Directory, caller: Caller, request: Members) -> Membe
     if ":assumed-role/" in caller.arn and seconds > CHAINED_SECONDS:
         raise _invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
     with directory.database.write() as transaction:
-        role = transaction.scalar(select(Role).where(func.lower(Role.name) == request["RoleArn"].rpartition("/")[2].lower()))
+        role = role_named(transaction, request["RoleArn"].rpartition("/")[2])
         if role is None:
             raise AwsError("AccessDenied", f"Role {request['RoleArn']} does not exist.", 403)
         if seconds > role.longest:
