@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from phalanx import __version__
 from phalanx.cli.main import COMMANDS, app, imported
 
 
@@ -34,6 +35,11 @@ def test_the_help_says_what_every_command_says_of_itself_and_imports_none():
     words = " ".join(shown.replace("│", " ").split())
     for name, purpose in real.items():
         assert f" {name} {' '.join(purpose.partition(chr(10) * 2)[0].split())} " in words
+
+
+def test_it_says_its_version():
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"phalanx {__version__}\n")
 
 
 def test_a_command_that_is_none_is_told():

@@ -7,11 +7,12 @@ import io
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from phalanx import __version__
 from phalanx.cli.settings import fail
 
 COMMANDS = {
@@ -93,8 +94,18 @@ def imported(name: str) -> Any:
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"phalanx {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
     """Self-hosted training that speaks Amazon SageMaker's API and encrypts all traffic between a job's instances."""
     # cron, su and `env -i` leave out where Debian has nft, and what else the host is asked by.
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
