@@ -118,13 +118,18 @@ def test_what_a_job_with_a_key_writes_is_ciphertext_that_the_next_job_and_its_ow
     for content in (stored, s3.get_object(Bucket="test-bucket", Key="checkpoints/sealed/state")["Body"].read()):
         assert not content.startswith(b"\x1f\x8b")
         assert b"patient-7" not in content
+    # From here on jobs write under other material, and read what lies there still.
+    kms.rotate_key_on_demand(KeyId=key)
     model = {**channel("model"), "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}}
     script = (
         "tar -xzOf /opt/ml/input/data/model/model.tar.gz weights | grep -q patient-7; grep patient-7 /opt/ml/checkpoints/state"
     )
-    create(phalanx, "reads", script, InputDataConfig=[model], CheckpointConfig=where)
+    script += "; cp /opt/ml/checkpoints/state /opt/ml/model/weights"
+    create(phalanx, "reads", script, InputDataConfig=[model], CheckpointConfig=where, OutputDataConfig=output)
     job = phalanx.ended("reads")
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    shown = phalanx.run("decrypt", job["ModelArtifacts"]["S3ModelArtifacts"], str(tmp_path / "second.tar.gz"))
+    assert shown.returncode == 0, shown.stderr
     shown = phalanx.run("decrypt", uri, str(tmp_path / "model.tar.gz"))
     assert shown.returncode == 0, shown.stderr
     with tarfile.open(tmp_path / "model.tar.gz") as tar:
@@ -133,7 +138,7 @@ def test_what_a_job_with_a_key_writes_is_ciphertext_that_the_next_job_and_its_ow
     shown = phalanx.run("decrypt", uri, str(tmp_path / "again"))
     assert shown.returncode == 1
     assert "is disabled" in shown.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["model.tar.gz"]
+    assert {path.name for path in tmp_path.iterdir()} == {"model.tar.gz", "second.tar.gz"}
     create(phalanx, "too-late", "true", InputDataConfig=[model])
     job = phalanx.ended("too-late")
     assert job["FailureReason"].startswith("ClientError: Data download failed"), job

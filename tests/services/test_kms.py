@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
@@ -14,7 +15,7 @@ from phalanx.jobs.keyring import Keyring
 from phalanx.services.kms.service import service
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import Tag
-from phalanx.store.keys import Key, KeyAlias
+from phalanx.store.keys import Key, KeyAlias, KeyRotation
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_keys_have_tags(kms, live_database):
 OF_THE_ACCOUNT = {"Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": ["kms:*"], "Resource": "*"}
 
 
-@pytest.mark.shows("GetKeyPolicy", "PutKeyPolicy", "GetKeyRotationStatus", "UpdateKeyDescription", "UpdateAlias")
+@pytest.mark.shows("GetKeyPolicy", "PutKeyPolicy", "UpdateKeyDescription", "UpdateAlias")
 def test_what_infrastructure_code_reads_and_changes_of_a_key(kms, key):
     """The calls of Terraform's provider for aws_kms_key and aws_kms_alias."""
     default = json.loads(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
@@ -143,7 +144,6 @@ def test_what_infrastructure_code_reads_and_changes_of_a_key(kms, key):
     for text in ("{", "{}", "[]", '{"Statement": [], "Statement": []}', '{"Statement": [], "More": 1}'):
         refused("MalformedPolicyDocumentException", kms.put_key_policy, KeyId=key, Policy=text)
     refused("NotFoundException", kms.get_key_policy, KeyId=key, PolicyName="other")
-    assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"] is False
     kms.update_key_description(KeyId=key, Description="other")
     assert kms.describe_key(KeyId=key)["KeyMetadata"]["Description"] == "other"
     kms.create_alias(AliasName="alias/models", TargetKeyId=key)
@@ -203,6 +203,106 @@ def test_a_key_that_is_disabled_or_ends_opens_nothing(kms, key, live_database, k
     with live_database.read() as session:
         assert session.get(KeyAlias, "alias/models") is None
         assert key not in session.scalars(select(Key.arn)).all()
+
+
+def rotations(kms, key):
+    pages = kms.get_paginator("list_key_rotations").paginate(KeyId=key, PaginationConfig={"PageSize": 2})
+    return [each["RotationType"] for page in pages for each in page["Rotations"]]
+
+
+def lapse(live_database):
+    """A key's rotation is due."""
+    with live_database.write() as session:
+        session.scalar(select(Key).where(Key.rotates.is_not(None))).rotates = now_ms() - 1
+
+
+@pytest.mark.shows("EnableKeyRotation", "DisableKeyRotation", "GetKeyRotationStatus")
+def test_a_key_is_rotated_every_so_many_days(kms, key, live_database, keyring):
+    """The calls of Terraform's provider for `enable_key_rotation`, and what they do."""
+    id = key.rpartition("/")[2]
+    assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"] is False
+    kms.enable_key_rotation(KeyId=key)
+    told = kms.get_key_rotation_status(KeyId=id)
+    days = (told["NextRotationDate"] - datetime.now(UTC)) / timedelta(days=1)
+    assert (told["KeyRotationEnabled"], told["KeyId"], told["RotationPeriodInDays"], round(days)) == (True, id, 365, 365)
+    kms.enable_key_rotation(KeyId=key)
+    assert kms.get_key_rotation_status(KeyId=key)["NextRotationDate"] == told["NextRotationDate"]
+    kms.enable_key_rotation(KeyId=key, RotationPeriodInDays=90)
+    assert kms.get_key_rotation_status(KeyId=key)["RotationPeriodInDays"] == 90
+    refused("ValidationException", kms.enable_key_rotation, KeyId=key, RotationPeriodInDays=2561)
+
+    blob = kms.encrypt(KeyId=key, Plaintext=b"secret")["CiphertextBlob"]
+    before = keyring.data_keys()
+    lapse(live_database)
+    kms.disable_key(KeyId=key)
+    assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
+    assert rotations(kms, key) == []
+    refused("DisabledException", kms.enable_key_rotation, KeyId=key)
+    kms.enable_key(KeyId=key)
+    assert rotations(kms, key) == ["AUTOMATIC"]
+    assert kms.get_key_rotation_status(KeyId=key)["NextRotationDate"] > datetime.now(UTC) + timedelta(days=89)
+    assert keyring.data_keys()[1:] == before
+    assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"secret"
+
+    kms.schedule_key_deletion(KeyId=key)
+    assert not kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
+    refused("KMSInvalidStateException", kms.enable_key_rotation, KeyId=key)
+    kms.cancel_key_deletion(KeyId=key)
+    kms.enable_key(KeyId=key)
+    assert kms.get_key_rotation_status(KeyId=key)["RotationPeriodInDays"] == 90
+    kms.disable_key_rotation(KeyId=key)
+    assert not kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
+    kms.create_alias(AliasName="alias/models", TargetKeyId=key)
+    refused("NotFoundException", kms.enable_key_rotation, KeyId="alias/models")
+
+
+@pytest.mark.parametrize("use", ["Encrypt", "GenerateDataKey", "jobs"])
+def test_whoever_uses_a_key_first_finds_it_rotated(kms, key, live_database, keyring, use):
+    kms.enable_key_rotation(KeyId=key)
+    (before,) = keyring.data_keys()
+    lapse(live_database)
+    match use:
+        case "Encrypt":
+            kms.encrypt(KeyId=key, Plaintext=b"secret")
+        case "GenerateDataKey":
+            kms.generate_data_key(KeyId=key, KeySpec="AES_256")
+        case "jobs":
+            now, then = keyring.data_keys()
+            assert then == before != now
+    with live_database.read() as session:
+        assert session.scalar(select(KeyRotation)).data_key == before.wrapped
+
+
+@pytest.mark.shows("RotateKeyOnDemand", "ListKeyRotations")
+def test_a_key_that_is_rotated_opens_what_it_ever_encrypted(kms, key, live_database, keyring):
+    other = kms.create_key()["KeyMetadata"]["KeyId"]
+    blobs = []
+    for number in range(4):
+        blobs.append(kms.encrypt(KeyId=key, Plaintext=b"%d" % number, EncryptionContext={"n": str(number)})["CiphertextBlob"])
+        assert kms.rotate_key_on_demand(KeyId=key)["KeyId"] == key.rpartition("/")[2]
+    assert rotations(kms, key) == ["ON_DEMAND"] * 4
+    assert rotations(kms, other) == []
+    for number, blob in enumerate(blobs):
+        assert kms.decrypt(CiphertextBlob=blob, EncryptionContext={"n": str(number)})["Plaintext"] == b"%d" % number
+        refused("InvalidCiphertextException", kms.decrypt, CiphertextBlob=blob, EncryptionContext={"n": "other"})
+    mine = [each for each in keyring.data_keys() if each.arn == key]
+    assert len({each.plaintext for each in mine}) == len(mine) == 5
+    with live_database.read() as session:
+        assert session.scalar(select(Key).where(Key.arn == key)).data_key == mine[0].wrapped
+    with live_database.write() as session:
+        for _ in range(21):
+            keyring.rotate(session, session.get(Key, key.rpartition("/")[2]), on_demand=True)
+    assert "25 times" in refused("LimitExceededException", kms.rotate_key_on_demand, KeyId=key)
+    refused("UnsupportedOperationException", kms.list_key_rotations, KeyId=key, IncludeKeyMaterial="ALL_KEY_MATERIAL")
+    kms.disable_key(KeyId=other)
+    refused("DisabledException", kms.rotate_key_on_demand, KeyId=other)
+    kms.schedule_key_deletion(KeyId=key)
+    refused("KMSInvalidStateException", kms.list_key_rotations, KeyId=key)
+    with live_database.write() as session:
+        session.scalar(select(Key).where(Key.arn == key)).deletion = now_ms() - 1
+    kms.create_key()
+    with live_database.read() as session:
+        assert session.scalars(select(KeyRotation)).all() == []
 
 
 def test_the_encryption_sdk_reads_what_jobs_write_and_jobs_read_nothing_else(kms, key, keyring, settings, monkeypatch):

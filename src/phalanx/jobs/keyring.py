@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from phalanx.data.envelope import CONTEXT
@@ -23,11 +24,12 @@ from phalanx.linux import files
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import Tag
-from phalanx.store.keys import Key, KeyAlias
+from phalanx.store.keys import Key, KeyAlias, KeyRotation
 
 KEY_BYTES = 32
 ENCRYPTS, DECRYPTS = "GenerateDataKey", "Decrypt"
 """The operations that a role has to be allowed with a key under which its jobs write and read, as for S3's own encryption."""
+DAY_MS = 86_400_000
 _NONCE = 12
 _VERSION = b"\x01"
 _HEAD = len(_VERSION) + 16
@@ -76,9 +78,10 @@ def not_allowed(role: str, key: str) -> str:
 
 
 def purge(session: Session) -> None:
-    """Delete the keys whose waiting period is over, their aliases and tags."""
+    """Delete the keys whose waiting period is over, what they were before, their aliases and tags."""
     over = Key.deletion <= now_ms()
-    session.execute(delete(KeyAlias).where(KeyAlias.key.in_(select(Key.id).where(over))))
+    for of_key in (KeyAlias, KeyRotation):
+        session.execute(delete(of_key).where(of_key.key.in_(select(Key.id).where(over))))
     session.execute(delete(Tag).where(Tag.arn.in_(select(Key.arn).where(over))))
     session.execute(delete(Key).where(over))
 
@@ -113,19 +116,45 @@ class Keyring:
     def create(self, session: Session, arn: str, description: str, policy: str | None = None) -> Key:
         """A new key; the last part of its ARN, given up to `key/`, is its id."""
         id = str(uuid.uuid4())
-        material = secrets.token_bytes(KEY_BYTES)
+        sealed, data_key = self._made(id)
         key = Key(
             id=id,
             arn=arn + id,
             description=description,
             enabled=True,
-            sealed=_seal(self._root, material, id.encode()),
-            data_key=_encrypt(id, material, secrets.token_bytes(KEY_BYTES), CONTEXT),
+            sealed=sealed,
+            data_key=data_key,
             created=now_ms(),
             policy=policy,
         )
         session.add(key)
         return key
+
+    def rotate(self, session: Session, key: Key, on_demand: bool) -> None:
+        """Give a key new material, and jobs a new data key of it. What it had stays, and opens what it encrypted."""
+        number = session.scalar(select(func.count()).where(KeyRotation.key == key.id)) or 0
+        session.add(
+            KeyRotation(
+                key=key.id,
+                number=number + 1,
+                rotated=now_ms(),
+                on_demand=on_demand,
+                sealed=key.sealed,
+                data_key=key.data_key,
+            )
+        )
+        key.sealed, key.data_key = self._made(key.id)
+
+    def rotate_due(self) -> None:
+        """Rotate the keys whose time has come. A key that is disabled or is to be deleted waits until it may be used again."""
+        due = (Key.rotates <= now_ms(), Key.enabled, Key.deletion.is_(None))
+        with self._database.read() as session:
+            if session.scalar(select(Key.id).where(*due).limit(1)) is None:
+                return
+        with self._database.write() as session:
+            for key in session.scalars(select(Key).where(*due)).all():
+                self.rotate(session, key, on_demand=False)
+                key.rotates = now_ms() + (key.rotation_days or 0) * DAY_MS
 
     def encrypt(self, key: Key, plaintext: bytes, context: Mapping[str, str]) -> bytes:
         """KMS's Encrypt: the ciphertext names its key, and opens with the same encryption context alone."""
@@ -138,7 +167,7 @@ class Keyring:
             if not ciphertext.startswith(_VERSION):
                 raise ValueError(ciphertext[:1])
             key = usable(session, id)
-            return key, _open(AESGCM(self._material(key)), ciphertext[_HEAD:], _bound(ciphertext[:_HEAD], context))
+            return key, self._decrypt(_ever(session, key), ciphertext, context)
         except (ValueError, InvalidTag) as error:
             raise KeyFault("InvalidCiphertextException", "") from error
         except KeyFault as fault:
@@ -147,13 +176,38 @@ class Keyring:
             raise
 
     def data_keys(self) -> tuple[DataKey, ...]:
-        """Of every key that is enabled, the data key that jobs write with."""
+        """Of every key that is enabled, the data key that jobs write with, and behind it those that they wrote with before."""
+        self.rotate_due()
         with self._database.read() as session:
-            keys = session.scalars(select(Key).where(Key.enabled, Key.deletion.is_(None)).order_by(Key.id))
-            return tuple(DataKey(key.arn, key.data_key, self.decrypt(session, key.data_key, CONTEXT)[1]) for key in keys)
+            keys = session.scalars(select(Key).where(Key.enabled, Key.deletion.is_(None)).order_by(Key.id)).all()
+            return tuple(
+                DataKey(key.arn, each.data_key, self._decrypt([each], each.data_key, CONTEXT))
+                for key in keys
+                for each in _ever(session, key)
+            )
+
+    def _made(self, id: str) -> tuple[bytes, bytes]:
+        """New material for a key, sealed, and a data key of it."""
+        material = secrets.token_bytes(KEY_BYTES)
+        return _seal(self._root, material, id.encode()), _encrypt(id, material, secrets.token_bytes(KEY_BYTES), CONTEXT)
+
+    def _decrypt(self, among: Sequence[Key | KeyRotation], ciphertext: bytes, context: Mapping[str, str]) -> bytes:
+        """Raises InvalidTag where it is of none of them."""
+        for each in among:
+            id = each.id if isinstance(each, Key) else each.key
+            material = _open(self._root, each.sealed, id.encode())
+            with suppress(InvalidTag):
+                return _open(AESGCM(material), ciphertext[_HEAD:], _bound(ciphertext[:_HEAD], context))
+        raise InvalidTag
 
     def _material(self, key: Key) -> bytes:
         return _open(self._root, key.sealed, key.id.encode())
+
+
+def _ever(session: Session, key: Key) -> list[Key | KeyRotation]:
+    """What a key is and was, the latest first."""
+    earlier = select(KeyRotation).where(KeyRotation.key == key.id).order_by(KeyRotation.number.desc())
+    return [key, *session.scalars(earlier)]
 
 
 def _encrypt(id: str, material: bytes, plaintext: bytes, context: Mapping[str, str]) -> bytes:

@@ -41,7 +41,7 @@ _DEAD_MS = 15_000
 """A server's host that does not answer for so long is gone."""
 _OLDEST = 14
 """PostgreSQL's oldest version that knows all that is asked of it."""
-REVISION = "0004"
+REVISION = "0005"
 """The schema of this version: the last of `migrations`."""
 CHANNEL = "phalanx"
 """On which replicas hear of each other's commits (PostgreSQL's NOTIFY)."""

@@ -26,6 +26,24 @@ class Key(Base):
     """When it is to be deleted (ScheduleKeyDeletion); from then on there is no such key."""
     policy: Mapped[str | None]
     """The document that it was given; null for KMS's own. What it says is always the same (services.kms.policies)."""
+    rotation_days: Mapped[int | None]
+    """How many days lie between two rotations that nobody asks for; null where there is none."""
+    rotates: Mapped[int | None]
+    """When the next of them is due."""
+
+
+class KeyRotation(Base):
+    """A rotation of a key, the first is 1; `sealed` and `data_key` are what the key had until then: they encrypt no more, and
+    open what was encrypted with them for as long as the key itself may."""
+
+    __tablename__ = "key_rotations"
+
+    key: Mapped[str] = mapped_column(ForeignKey("keys.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    rotated: Mapped[int]
+    on_demand: Mapped[bool]
+    sealed: Mapped[bytes]
+    data_key: Mapped[bytes]
 
 
 class KeyAlias(Base):

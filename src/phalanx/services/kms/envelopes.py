@@ -17,6 +17,7 @@ _SPECS = {"AES_128": 16, "AES_256": 32}
 def encrypt(database: Database, keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
     """A ciphertext that names its key."""
     _check(members)
+    keys.rotate_due()
     with database.read() as session:
         key = keyring.usable(session, members["KeyId"])
     _dry(members)
@@ -49,6 +50,7 @@ def generate_data_key(database: Database, keys: keyring.Keyring, _caller: Caller
     if ("KeySpec" in members) == ("NumberOfBytes" in members):
         raise AwsError("ValidationException", "Please specify either number of bytes or key spec.")
     size = members["NumberOfBytes"] if "NumberOfBytes" in members else _SPECS[members["KeySpec"]]
+    keys.rotate_due()
     with database.read() as session:
         key = keyring.usable(session, members["KeyId"])
     _dry(members)

@@ -16,7 +16,6 @@ from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 KEYS_PER_PAGE = 100
-DAY_MS = 86_400_000
 WINDOW = (7, 30)
 """Fewest and most days from ScheduleKeyDeletion to the end of a key; the most is also the default."""
 
@@ -86,7 +85,7 @@ def schedule_deletion(database: Database, _caller: Caller, members: Members) -> 
     with database.write() as session:
         keyring.purge(session)
         key = changeable(session, members["KeyId"])
-        key.deletion = now_ms() + days * DAY_MS
+        key.deletion = now_ms() + days * keyring.DAY_MS
         key.enabled = False
         return {
             "KeyId": key.arn,
@@ -113,13 +112,6 @@ def update_description(database: Database, _caller: Caller, members: Members) ->
     with database.write() as session:
         changeable(session, members["KeyId"]).description = members["Description"]
     return {}
-
-
-@answered
-def rotation_status(database: Database, _caller: Caller, members: Members) -> Members:
-    """Whether a key is replaced every year: none is."""
-    with database.read() as session:
-        return {"KeyRotationEnabled": False, "KeyId": named(session, members["KeyId"]).arn}
 
 
 def metadata(key: Key) -> Members:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from phalanx.jobs.keyring import Keyring
-from phalanx.services.kms import aliases, envelopes, keys, policies, tags
+from phalanx.services.kms import aliases, envelopes, keys, policies, rotation, tags
 from phalanx.store.database import Database
 from phalanx.wire.service import Service
 
@@ -23,7 +23,11 @@ def service(database: Database, keyring: Keyring) -> Service:
             "ScheduleKeyDeletion": partial(keys.schedule_deletion, database),
             "CancelKeyDeletion": partial(keys.cancel_deletion, database),
             "UpdateKeyDescription": partial(keys.update_description, database),
-            "GetKeyRotationStatus": partial(keys.rotation_status, database),
+            "EnableKeyRotation": partial(rotation.enable, database),
+            "DisableKeyRotation": partial(rotation.disable, database),
+            "GetKeyRotationStatus": partial(rotation.status, database, keyring),
+            "RotateKeyOnDemand": partial(rotation.on_demand, database, keyring),
+            "ListKeyRotations": partial(rotation.listing, database, keyring),
             "GetKeyPolicy": partial(policies.get, database),
             "PutKeyPolicy": partial(policies.put, database),
             "TagResource": partial(tags.tag, database),
