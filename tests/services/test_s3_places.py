@@ -63,6 +63,34 @@ def test_who_reads_what_is_being_replaced_has_one_version_of_it(s3):
         writer.result()
 
 
+def test_who_writes_what_others_delete_is_not_failed(s3):
+    """Each in turn: one write at a time, while a single deletion and one of many go on and on."""
+    ended, client = threading.Event(), s3.client()
+
+    def delete(many):
+        while not ended.is_set():
+            if many:
+                keys = [{"Key": key} for key in ("torn", "other")]
+                assert "Errors" not in client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+            else:
+                client.delete_object(Bucket=BUCKET, Key="torn")
+
+    def write(number):
+        client.put_object(Bucket=BUCKET, Key="torn", Body=version(number % len(SIZES)))
+        return number
+
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(delete, many) for many in (False, True)]
+        try:
+            assert list(pool.map(write, range(300))) == list(range(300))
+        finally:
+            ended.set()
+        for other in others:
+            other.result()
+    client.put_object(Bucket=BUCKET, Key="torn", Body=b"last")
+    assert client.get_object(Bucket=BUCKET, Key="torn")["Body"].read() == b"last"
+
+
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
 def test_a_long_download_is_of_what_was_there_when_it_began(s3, then):
     size, client = 200_000_000, s3.client()
@@ -123,6 +151,32 @@ def test_what_is_deleted_after_it_was_replaced_stays_deleted(places, tmp_path):
     asyncio.run(replace())
     assert not file.exists()
     assert list((tmp_path / "spares").iterdir()) == []
+
+
+def test_what_is_deleted_while_its_replacement_fails_stays_deleted(places, tmp_path):
+    file = tmp_path / "buckets/b/key"
+    file.write_text("old")
+
+    async def replace(begun):
+        async with places.replaced("b", "key"):
+            begun.set()
+            await asyncio.sleep(0.05)
+            file.unlink()
+            raise BackendError("the server fails")
+
+    async def delete(begun):
+        await begun.wait()
+        async with places.deleted("b", ["other", "key"]):
+            file.unlink()
+
+    async def both():
+        begun = asyncio.Event()
+        return await asyncio.gather(replace(begun), delete(begun), return_exceptions=True)
+
+    failed, deleted = asyncio.run(both())
+    assert isinstance(failed, BackendError)
+    assert deleted is None
+    assert not file.exists()
 
 
 def test_what_replaced_an_object_stays_though_nobody_was_told(places, tmp_path):

@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Place:
-    """One object's: several may begin to read at once, or one may put something there, in the order in which they come."""
+    """One object's: several may begin to read at once, or one may write or delete it, in the order in which they come."""
 
     def __init__(self) -> None:
         self._gate = asyncio.Lock()
@@ -54,7 +54,7 @@ class _Place:
                 self._nobody.set()
 
     @asynccontextmanager
-    async def replaced(self) -> AsyncIterator[None]:
+    async def changed(self) -> AsyncIterator[None]:
         async with self._gate:
             await self._nobody.wait()
             yield
@@ -121,9 +121,22 @@ class Places:
         Of several who are that far at once the server fails some, and may then delete what another has written. Where this
         ends with an error the object is what it was, unless the server has replaced it all the same.
         """
-        async with self._places.setdefault((bucket, key), _Place()).replaced():
+        async with self.deleted(bucket, [key]):
             with self._spared(f"{bucket}/{key}"):
                 yield
+
+    @asynccontextmanager
+    async def deleted(self, bucket: str, keys: Iterable[str]) -> AsyncIterator[None]:
+        """Held by who deletes these objects until the server has answered.
+
+        The server may fail who writes an object that is deleted meanwhile. What the write was to replace would then be given
+        back, after others were told that it is gone.
+        """
+        async with AsyncExitStack() as held:
+            # In one order, so that of two who delete many none waits for the other.
+            for key in sorted(keys):
+                await held.enter_async_context(self._places.setdefault((bucket, key), _Place()).changed())
+            yield
 
     def restore(self) -> None:
         """Put back what was being replaced when server and door were killed; before the door is asked for anything."""

@@ -149,6 +149,13 @@ class Turn:
                 await self._copy(request, request.source)
             elif request.operation == "CompleteMultipartUpload":
                 await self._complete(request, await self._document(payload))
+            elif request.operation == "DeleteObject":
+                await self._document(payload)
+                async with (
+                    self._gateway.places.deleted(bucket, [key]),
+                    self._gateway.backend.ask("DELETE", request.target, list(request.headers)) as exchange,
+                ):
+                    await self._tell(known, exchange)
             else:
                 await self._ask(known, payload)
 
@@ -369,7 +376,10 @@ class Turn:
             content = deletion.write(passed)
             backend, target = self._gateway.backend, known.request.target
             with folders.held(bucket, passed):
-                async with backend.ask("POST", target, [], _once(content), len(content)) as exchange:
+                async with (
+                    self._gateway.places.deleted(bucket, passed),
+                    backend.ask("POST", target, [], _once(content), len(content)) as exchange,
+                ):
                     if exchange.status != 200:
                         await self._pass_on(known, exchange)
                         return
