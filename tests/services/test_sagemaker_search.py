@@ -1,8 +1,11 @@
 """Search over training jobs, by the handlers on a real SQLite file."""
 
+import json
+
 import pytest
 from test_sagemaker import request, world  # noqa: F401
 
+from phalanx.services import tokens
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
 from phalanx.wire.errors import AwsError
@@ -194,6 +197,39 @@ def test_a_token_belongs_to_its_search(jobs):
     token = jobs.call("Search", Resource="TrainingJob", MaxResults=2)["NextToken"]
     with pytest.raises(AwsError, match="Invalid NextToken"):
         jobs.call("Search", Resource="TrainingJob", SortBy="CreationTime", NextToken=token)
+
+
+SLOWLY = where("TrainingJobName", "Exists")
+"""What every job satisfies, which the store cannot tell."""
+
+
+@pytest.mark.parametrize("sort", ["LastModifiedTime", "CreationTime"])
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+@pytest.mark.parametrize("filters", [[], [where("TrainingJobStatus", "Equals", "Failed")]])
+def test_what_the_store_orders_by_itself_is_what_records_are_ordered_as(jobs, sort, order, filters):
+    with jobs.database.write() as session:
+        for number in (1, 2):
+            job = session.get_one(TrainingJob, f"job-{number}")
+            job.created = job.modified = session.get_one(TrainingJob, "job-4").created
+            job.status = "Failed"
+    members = {"Resource": "TrainingJob", "SortBy": sort, "SortOrder": order}
+    quick = {"Filters": filters} if filters else {}
+    whole = jobs.call("Search", **members, SearchExpression={"Filters": [*filters, SLOWLY]})
+    for size in (1, 2, 6):
+        found, token = [], {}
+        while token is not None:
+            page = jobs.call("Search", **members, MaxResults=size, SearchExpression=quick, **token)
+            found += page["Results"]
+            assert page["TotalHits"] == whole["TotalHits"]
+            token = {"NextToken": page["NextToken"]} if "NextToken" in page else None
+        assert found == whole["Results"]
+
+
+@pytest.mark.parametrize("place", [[2, "text"], [1, 1.5], [1, True], [1, 1 << 63], [1, -1], [0, 0.5], [1]])
+def test_a_made_up_place_is_refused(jobs, place):
+    asked, _, name = tokens.decode(jobs.call("Search", Resource="TrainingJob", MaxResults=2)["NextToken"], str, str, str)
+    with pytest.raises(AwsError, match="Invalid NextToken"):
+        jobs.call("Search", Resource="TrainingJob", MaxResults=2, NextToken=tokens.encode([asked, json.dumps(place), name]))
 
 
 def test_other_resources_are_not_there(jobs):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Boolean, select
+from sqlalchemy import Boolean, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
@@ -21,6 +21,7 @@ from phalanx.store.database import Database
 from phalanx.store.experiments import Experiment, Trial, TrialComponent
 from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.store.tuning import TuningJob
+from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 DEFAULT_MAX_RESULTS = 100
@@ -33,6 +34,8 @@ SUGGESTIONS = 50
 
 _BATCH = 500
 _Test = Callable[[Members], bool]
+_Place = tuple[list[Any], str]
+"""Where something lies in the order: what it is ordered by (`_rank`), and its name."""
 
 
 def search(database: Database, _: Caller, members: Members) -> Members:
@@ -49,15 +52,22 @@ def search(database: Database, _: Caller, members: Members) -> Members:
     descending = members.get("SortOrder", "Descending") == "Descending"
     whole = [kind.record, expression, members.get("VisibilityConditions", []), sort, descending]
     asked = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    after = _position(members["NextToken"], asked) if members.get("NextToken") else None
+    limit = members.get("MaxResults", DEFAULT_MAX_RESULTS)
+    conditions, exact = _narrowed(kind, expression)
     with database.read() as session:
-        records = kind.everything(session, _narrowed(kind, expression))
-        found = [(_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record) and visible(record)]
-        total = len(found)
-        found.sort(reverse=descending)
-        if members.get("NextToken"):
-            after = _position(members["NextToken"], asked)
-            found = [each for each in found if (each < after if descending else each > after)]
-        page = found[: members.get("MaxResults", DEFAULT_MAX_RESULTS)]
+        if exact and sort in kind.times and not members.get("VisibilityConditions"):
+            found, total = kind.ordered(session, conditions, sort, descending, after, limit + 1)
+        else:
+            records = kind.everything(session, conditions)
+            found = [
+                (_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record) and visible(record)
+            ]
+            total = len(found)
+            found.sort(reverse=descending)
+            if after is not None:
+                found = [each for each in found if (each < after if descending else each > after)]
+        page = found[:limit]
         shown = {record[kind.name]: record for record in kind.named(session, [name for _, name in page])}
     response: Members = {
         "Results": [{kind.record: shown[name]} for _, name in page],
@@ -84,13 +94,14 @@ def get_search_suggestions(database: Database, _: Caller, members: Members) -> M
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of resource: its member of SearchRecord, the member that is its name, its table (with a column `name`), what
-    makes records of rows, and which properties are columns of the table."""
+    makes records of rows, which properties are columns of the table, and which are its columns in milliseconds."""
 
     record: str
     name: str
     table: Any
     records: Callable[[Session, Sequence[Any]], Iterator[Members]]
     columns: Mapping[str, Any] = field(default_factory=dict)
+    times: Mapping[str, Any] = field(default_factory=dict)
 
     def everything(self, session: Session, conditions: Sequence[Any] = ()) -> Iterator[Members]:
         """Every record, of rows that satisfy the conditions; a few at a time, since there may be many."""
@@ -101,6 +112,23 @@ class Kind:
             last = rows[-1].name
             yield from self.records(session, rows)
             session.expunge_all()
+
+    def ordered(
+        self, session: Session, conditions: Sequence[Any], by: str, descending: bool, after: _Place | None, limit: int
+    ) -> tuple[list[_Place], int]:
+        """The first rows that satisfy the conditions in the order of a time, behind a place if there is one; and how many do in
+        all. No record is made. Raises ValidationException for a place that is none of this order's."""
+        total = session.scalar(select(func.count()).select_from(self.table).where(*conditions)) or 0
+        by_time = tuple_(self.times[by], self.table.name)
+        query = select(self.times[by], self.table.name).where(*conditions).limit(limit)
+        if after is not None:
+            (_, time), name = after
+            if type(time) is not int or not 0 <= time < 1 << 63:
+                raise _foreign()
+            query = query.where(by_time < (time, name) if descending else by_time > (time, name))
+        order = (self.times[by], self.table.name)
+        rows = session.execute(query.order_by(*(column.desc() if descending else column for column in order)))
+        return [([1, time], name) for time, name in rows], total
 
     def named(self, session: Session, names: Sequence[str]) -> Iterator[Members]:
         """The records of these names."""
@@ -134,6 +162,7 @@ KINDS = {
             "TrainingJobStatus": TrainingJob.status,
             "EnableInterContainerTrafficEncryption": TrainingJob.encrypted,
         },
+        {"CreationTime": TrainingJob.created, "LastModifiedTime": TrainingJob.modified},
     ),
     "HyperParameterTuningJob": Kind("HyperParameterTuningJob", "HyperParameterTuningJobName", TuningJob, tuning.records),
     "Experiment": Kind("Experiment", "ExperimentName", Experiment, experiments.records),
@@ -143,11 +172,12 @@ KINDS = {
 """What can be searched for, by the request's Resource."""
 
 
-def _narrowed(kind: Kind, expression: Members) -> list[Any]:
-    """What rows must satisfy for a record to match, as far as the store can tell: of a hundred thousand jobs few need be made
-    records then."""
+def _narrowed(kind: Kind, expression: Members) -> tuple[list[Any], bool]:
+    """What rows must satisfy for a record to match, as far as the store can tell, and whether that is all there is to it: of a
+    hundred thousand jobs few need be made records then."""
     conditions = []
-    for each in expression.get("Filters", []) if expression.get("Operator") != "Or" else ():
+    filters = expression.get("Filters", [])
+    for each in filters if expression.get("Operator") != "Or" else ():
         column, value = kind.columns.get(each["Name"]), each.get("Value", "")
         # Not all that a request may hold can be asked of every database.
         if column is None or each.get("Operator", "Equals") != "Equals" or not (value.isascii() and value.isprintable()):
@@ -156,7 +186,8 @@ def _narrowed(kind: Kind, expression: Members) -> list[Any]:
             conditions.append(column == value)
         elif value.lower() in ("true", "false"):
             conditions.append(column.is_(value.lower() == "true"))
-    return conditions
+    more = expression.get("NestedFilters") or expression.get("SubExpressions")
+    return conditions, len(conditions) == len(filters) and not more
 
 
 def _expression(expression: Members, left: list[int] | None = None) -> _Test:
@@ -309,15 +340,19 @@ def _rank(values: list[Any]) -> list[Any]:
     return [2, value] if isinstance(value, str) else [0, 0]
 
 
-def _position(token: str, asked: str) -> tuple[list[Any], str]:
+def _position(token: str, asked: str) -> _Place:
     try:
         given, rank, name = tokens.decode(token, str, str, str)
         kind, value = json.loads(str(rank))
         if given != asked or not isinstance(kind, int) or not isinstance(value, str if kind == 2 else int | float):
             raise ValueError("a token of another search")
     except (ValueError, TypeError, RecursionError) as error:
-        raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
+        raise _foreign() from error
     return [kind, value], str(name)
+
+
+def _foreign() -> AwsError:
+    return validation("Invalid NextToken. Give the NextToken of the previous response to the same request.")
 
 
 def _names(record: Members, prefix: str = "") -> Iterator[str]:
