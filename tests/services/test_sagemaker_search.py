@@ -205,7 +205,17 @@ SLOWLY = where("TrainingJobName", "Exists")
 
 @pytest.mark.parametrize("sort", ["LastModifiedTime", "CreationTime"])
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
-@pytest.mark.parametrize("filters", [[], [where("TrainingJobStatus", "Equals", "Failed")]])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [],
+        [where("TrainingJobStatus", "Equals", "Failed")],
+        [where("TrainingJobStatus", "NotEquals", "Failed"), where("EnableInterContainerTrafficEncryption", None, "False")],
+        [where("TrainingJobStatus", "In", "Stopped,Failed,")],
+        [where("TrainingJobName", "Contains", "B-"), where("TrainingJobName", "NotEquals", "job-4")],
+        [where("TrainingJobName", "Contains", "job_")],
+    ],
+)
 def test_what_the_store_orders_by_itself_is_what_records_are_ordered_as(jobs, sort, order, filters):
     with jobs.database.write() as session:
         for number in (1, 2):

@@ -172,19 +172,28 @@ KINDS = {
 """What can be searched for, by the request's Resource."""
 
 
+_STORED: dict[str, Callable[[Any, str], Any]] = {
+    "Equals": lambda column, value: column == value,
+    "NotEquals": lambda column, value: column != value,
+    "In": lambda column, value: column.in_(value.split(",")),
+    "Contains": lambda column, value: func.lower(column).contains(value.lower(), autoescape=True),
+}
+"""Operators as the store has them, for texts."""
+
+
 def _narrowed(kind: Kind, expression: Members) -> tuple[list[Any], bool]:
     """What rows must satisfy for a record to match, as far as the store can tell, and whether that is all there is to it: of a
     hundred thousand jobs few need be made records then."""
     conditions = []
     filters = expression.get("Filters", [])
     for each in filters if expression.get("Operator") != "Or" else ():
-        column, value = kind.columns.get(each["Name"]), each.get("Value", "")
+        column, operator, value = kind.columns.get(each["Name"]), each.get("Operator", "Equals"), each.get("Value", "")
         # Not all that a request may hold can be asked of every database.
-        if column is None or each.get("Operator", "Equals") != "Equals" or not (value.isascii() and value.isprintable()):
+        if column is None or operator not in _STORED or not (value.isascii() and value.isprintable()):
             continue
         if not isinstance(column.type, Boolean):
-            conditions.append(column == value)
-        elif value.lower() in ("true", "false"):
+            conditions.append(_STORED[operator](column, value))
+        elif operator == "Equals" and value.lower() in ("true", "false"):
             conditions.append(column.is_(value.lower() == "true"))
     more = expression.get("NestedFilters") or expression.get("SubExpressions")
     return conditions, len(conditions) == len(filters) and not more
