@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,33 @@ def test_audit_lists_what_cannot_be_shown_to_have_been_encrypted(service):
     assert "deleted" in shown.stdout
     later = phalanx("audit", "--since", "2027-01-01", "--data-dir", service)
     assert (later.exit_code, later.stdout.split()[0]) == (0, "0")
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_snapshot_that_is_mounted_read_only_is_read(service, tmp_path, stopped):
+    """As a service left it, or with what it was writing when the snapshot was made."""
+    snapshot = tmp_path / "50% of #1"
+    if stopped:
+        shutil.copytree(service, snapshot)
+    else:
+        database = Database(sqlite_url(service / "phalanx.db"))
+        with database.write() as session:
+            session.get_one(TrainingJob, "clear").name = "renamed"
+        shutil.copytree(service, snapshot)
+        database.close()
+    assert (snapshot / "phalanx.db-wal").exists() != stopped
+    subprocess.run(["mount", "--bind", snapshot, snapshot], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", snapshot], check=True)
+        audited = CliRunner().invoke(app, ["audit", "--json", "--data-dir", str(snapshot)])
+        names = {job["job"] for job in json.loads(audited.stdout)["jobs"]}
+        assert names & {"proven", "clear", "renamed"} == {"proven", "clear" if stopped else "renamed"}
+        shown = CliRunner().invoke(app, ["evidence", "proven", "--json", "--data-dir", str(snapshot)])
+        assert json.loads(shown.stdout)["job"] == "proven"
+        saved = CliRunner().invoke(app, ["backup", str(tmp_path / "backup"), "--data-dir", str(snapshot)])
+        assert saved.exit_code == 0, saved.output
+    finally:
+        subprocess.run(["umount", snapshot], check=True)
 
 
 def test_a_database_of_an_earlier_version_is_not_audited(service):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
@@ -67,9 +68,14 @@ def _is_here(host: str) -> bool:
 def stored(data_dir: Path) -> Iterator[Database]:
     """The store of the service with that data directory. Raises typer.Exit with a word to the user where none has run, or the
     database cannot be used."""
-    url = database_url(data_dir)
-    if url.get_backend_name() == "sqlite" and not (data_dir / "phalanx.db").exists():
-        fail(f"No service has run with the data directory {data_dir}.")
+    url, kept = database_url(data_dir), data_dir / "phalanx.db"
+    if url.get_backend_name() == "sqlite":
+        if not kept.exists():
+            fail(f"No service has run with the data directory {data_dir}.")
+        if os.statvfs(data_dir).f_flag & os.ST_RDONLY and not kept.with_name("phalanx.db-wal").exists():
+            # A snapshot, mounted for an auditor. SQLite would want to make files beside it to share it with writers.
+            query = {"mode": "ro", "immutable": "1", "uri": "true"}
+            url = URL.create("sqlite", database=f"file:{quote(str(kept.absolute()))}", query=query)
     database = Database(url)
     try:
         yield database
