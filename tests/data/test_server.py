@@ -186,12 +186,18 @@ def test_damaged_sums_are_made_anew(server, tmp_path, damage):
     server.stop()
     damage(tmp_path)
     server.start()
-    # Where it meets the damage only now, whoever watches it starts it again.
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        ask(tmp_path, "GET", "/kept?list-type=2")
-    while not server.answers(1):
-        server.start()
-    assert ask(tmp_path, "GET", "/kept?list-type=2")[1].count(b"<Key>") == 50
+
+    def listed():
+        # Where it meets the damage only now, whoever watches it starts it again. One that is about to die may answer once more.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return ask(tmp_path, "GET", "/kept?list-type=2")[1].count(b"<Key>")
+        if not server.answers(1):
+            server.start()
+        return None
+
+    while (count := listed()) is None:
+        pass
+    assert count == 50
     assert ask(tmp_path, "PUT", "/kept/b", b"more")[0] == 200
     assert sums(tmp_path).exists()
 
