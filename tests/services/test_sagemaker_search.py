@@ -237,9 +237,21 @@ def test_what_the_store_orders_by_itself_is_what_records_are_ordered_as(jobs, so
 
 @pytest.mark.parametrize("place", [[2, "text"], [1, 1.5], [1, True], [1, 1 << 63], [1, -1], [0, 0.5], [1]])
 def test_a_made_up_place_is_refused(jobs, place):
-    asked, _, name = tokens.decode(jobs.call("Search", Resource="TrainingJob", MaxResults=2)["NextToken"], str, str, str)
+    asked, _ = tokens.decode(jobs.call("Search", Resource="TrainingJob", MaxResults=2)["NextToken"], str, str)
+    inner = tokens.encode(["LastModifiedTime", 1, *place[1:], "job-4"])
+    for after in (inner, json.dumps([place, "job-4"])):
+        with pytest.raises(AwsError, match="Invalid NextToken"):
+            jobs.call("Search", Resource="TrainingJob", MaxResults=2, NextToken=tokens.encode([asked, after]))
+
+
+@pytest.mark.parametrize(
+    "after", ["", "nonsense", "[" * 9000, "1", "[1, 2]", '[[1, "text"], "a"]', "[[2, 1], 2]", "[[1, 1, 1], 1]"]
+)
+def test_a_made_up_place_among_records_is_refused(jobs, after):
+    slow = {"Resource": "TrainingJob", "MaxResults": 2, "SearchExpression": {"Filters": [SLOWLY]}}
+    asked, _ = tokens.decode(jobs.call("Search", **slow)["NextToken"], str, str)
     with pytest.raises(AwsError, match="Invalid NextToken"):
-        jobs.call("Search", Resource="TrainingJob", MaxResults=2, NextToken=tokens.encode([asked, json.dumps(place), name]))
+        jobs.call("Search", **slow, NextToken=tokens.encode([asked, after]))
 
 
 def test_other_resources_are_not_there(jobs):

@@ -13,6 +13,7 @@ from phalanx.services.sagemaker.errors import validation
 from phalanx.services.times import milliseconds
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.tuning import TuningJob
+from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
 
 DEFAULT_MAX_RESULTS = 10
@@ -51,11 +52,18 @@ def _position(token: str, order: Sequence[InstrumentedAttribute[Any]], sort: str
         after = [
             float(value) if isinstance(column.type, Float) else value for column, value in zip(order, position, strict=True)
         ]
+        if any(isinstance(value, int) and value < 0 for value in after):
+            raise ValueError("a time before 1970")
     except ValueError as error:
-        raise validation("Invalid NextToken. Give the NextToken of the previous response to the same request.") from error
+        raise foreign() from error
     if (given_sort, given_descending) != (sort, descending):
         raise validation("Invalid NextToken. SortBy and SortOrder must stay the same from page to page.")
     return tuple_(*after)
+
+
+def foreign() -> AwsError:
+    """Of a token that the request's list did not give."""
+    return validation("Invalid NextToken. Give the NextToken of the previous response to the same request.")
 
 
 def between(members: Members, column: Any, name: str) -> list[ColumnElement[bool]]:

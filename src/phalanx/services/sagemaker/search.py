@@ -10,18 +10,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Boolean, func, select, tuple_
+from sqlalchemy import Boolean, func, select
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
-from phalanx.services.sagemaker import experiments, tags, trial_components, trials, tuning
+from phalanx.services.sagemaker import experiments, paging, tags, trial_components, trials, tuning
 from phalanx.services.sagemaker.describe import described
 from phalanx.services.sagemaker.errors import validation
 from phalanx.store.database import Database
 from phalanx.store.experiments import Experiment, Trial, TrialComponent
 from phalanx.store.jobs import TrainingJob, Transition
 from phalanx.store.tuning import TuningJob
-from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
 DEFAULT_MAX_RESULTS = 100
@@ -34,8 +33,6 @@ SUGGESTIONS = 50
 
 _BATCH = 500
 _Test = Callable[[Members], bool]
-_Place = tuple[list[Any], str]
-"""Where something lies in the order: what it is ordered by (`_rank`), and its name."""
 
 
 def search(database: Database, _: Caller, members: Members) -> Members:
@@ -52,12 +49,17 @@ def search(database: Database, _: Caller, members: Members) -> Members:
     descending = members.get("SortOrder", "Descending") == "Descending"
     whole = [kind.record, expression, members.get("VisibilityConditions", []), sort, descending]
     asked = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
-    after = _position(members["NextToken"], asked) if members.get("NextToken") else None
+    after = _after(members["NextToken"], asked) if members.get("NextToken") else ""
     limit = members.get("MaxResults", DEFAULT_MAX_RESULTS)
     conditions, exact = _narrowed(kind, expression)
     with database.read() as session:
-        if exact and sort in kind.times and not members.get("VisibilityConditions"):
-            found, total = kind.ordered(session, conditions, sort, descending, after, limit + 1)
+        if exact and sort in kind.orders and not members.get("VisibilityConditions"):
+            # No record need be made to tell which are shown.
+            total = session.scalar(select(func.count()).select_from(kind.table).where(*conditions)) or 0
+            query = select(*kind.orders[sort]).where(*conditions)
+            asks = {**members, "SortBy": sort, "MaxResults": limit, "NextToken": after}
+            rows, more = paging.page(session, query, kind.orders, asks, descending=descending)
+            names, last = [row.name for row in rows], more.get("NextToken")
         else:
             records = kind.everything(session, conditions)
             found = [
@@ -65,18 +67,17 @@ def search(database: Database, _: Caller, members: Members) -> Members:
             ]
             total = len(found)
             found.sort(reverse=descending)
-            if after is not None:
-                found = [each for each in found if (each < after if descending else each > after)]
-        page = found[:limit]
-        shown = {record[kind.name]: record for record in kind.named(session, [name for _, name in page])}
-    response: Members = {
-        "Results": [{kind.record: shown[name]} for _, name in page],
+            if after:
+                place = _place(after)
+                found = [each for each in found if (each < place if descending else each > place)]
+            names = [name for _, name in found[:limit]]
+            last = json.dumps(found[limit - 1]) if len(found) > limit else None
+        shown = {record[kind.name]: record for record in kind.named(session, names)}
+    return {
+        "Results": [{kind.record: shown[name]} for name in names],
         "TotalHits": {"Value": total, "Relation": "EqualTo"},
+        **({} if last is None else {"NextToken": tokens.encode([asked, last])}),
     }
-    if len(found) > len(page):
-        rank, name = page[-1]
-        response["NextToken"] = tokens.encode([asked, json.dumps(rank), name])
-    return response
 
 
 def get_search_suggestions(database: Database, _: Caller, members: Members) -> Members:
@@ -94,14 +95,14 @@ def get_search_suggestions(database: Database, _: Caller, members: Members) -> M
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of resource: its member of SearchRecord, the member that is its name, its table (with a column `name`), what
-    makes records of rows, which properties are columns of the table, and which are its columns in milliseconds."""
+    makes records of rows, which properties are columns of the table, and the orders that columns make."""
 
     record: str
     name: str
     table: Any
     records: Callable[[Session, Sequence[Any]], Iterator[Members]]
     columns: Mapping[str, Any] = field(default_factory=dict)
-    times: Mapping[str, Any] = field(default_factory=dict)
+    orders: paging.Orders = field(default_factory=dict)
 
     def everything(self, session: Session, conditions: Sequence[Any] = ()) -> Iterator[Members]:
         """Every record, of rows that satisfy the conditions; a few at a time, since there may be many."""
@@ -112,23 +113,6 @@ class Kind:
             last = rows[-1].name
             yield from self.records(session, rows)
             session.expunge_all()
-
-    def ordered(
-        self, session: Session, conditions: Sequence[Any], by: str, descending: bool, after: _Place | None, limit: int
-    ) -> tuple[list[_Place], int]:
-        """The first rows that satisfy the conditions in the order of a time, behind a place if there is one; and how many do in
-        all. No record is made. Raises ValidationException for a place that is none of this order's."""
-        total = session.scalar(select(func.count()).select_from(self.table).where(*conditions)) or 0
-        by_time = tuple_(self.times[by], self.table.name)
-        query = select(self.times[by], self.table.name).where(*conditions).limit(limit)
-        if after is not None:
-            (_, time), name = after
-            if type(time) is not int or not 0 <= time < 1 << 63:
-                raise _foreign()
-            query = query.where(by_time < (time, name) if descending else by_time > (time, name))
-        order = (self.times[by], self.table.name)
-        rows = session.execute(query.order_by(*(column.desc() if descending else column for column in order)))
-        return [([1, time], name) for time, name in rows], total
 
     def named(self, session: Session, names: Sequence[str]) -> Iterator[Members]:
         """The records of these names."""
@@ -162,7 +146,10 @@ KINDS = {
             "TrainingJobStatus": TrainingJob.status,
             "EnableInterContainerTrafficEncryption": TrainingJob.encrypted,
         },
-        {"CreationTime": TrainingJob.created, "LastModifiedTime": TrainingJob.modified},
+        {
+            "CreationTime": (TrainingJob.created, TrainingJob.name),
+            "LastModifiedTime": (TrainingJob.modified, TrainingJob.name),
+        },
     ),
     "HyperParameterTuningJob": Kind("HyperParameterTuningJob", "HyperParameterTuningJobName", TuningJob, tuning.records),
     "Experiment": Kind("Experiment", "ExperimentName", Experiment, experiments.records),
@@ -176,7 +163,7 @@ _STORED: dict[str, Callable[[Any, str], Any]] = {
     "Equals": lambda column, value: column == value,
     "NotEquals": lambda column, value: column != value,
     "In": lambda column, value: column.in_(value.split(",")),
-    "Contains": lambda column, value: func.lower(column).contains(value.lower(), autoescape=True),
+    "Contains": lambda column, value: column.icontains(value, autoescape=True),
 }
 """Operators as the store has them, for texts."""
 
@@ -349,19 +336,26 @@ def _rank(values: list[Any]) -> list[Any]:
     return [2, value] if isinstance(value, str) else [0, 0]
 
 
-def _position(token: str, asked: str) -> _Place:
+def _after(token: str, asked: str) -> str:
+    """What the last page of the same search left. Raises ValidationException for the token of another."""
     try:
-        given, rank, name = tokens.decode(token, str, str, str)
-        kind, value = json.loads(str(rank))
-        if given != asked or not isinstance(kind, int) or not isinstance(value, str if kind == 2 else int | float):
-            raise ValueError("a token of another search")
+        given, after = tokens.decode(token, str, str)
+    except ValueError as error:
+        raise paging.foreign() from error
+    if given != asked or not after:
+        raise paging.foreign()
+    return str(after)
+
+
+def _place(after: str) -> tuple[list[Any], str]:
+    """What the last record of a page was ordered by (`_rank`), and its name. Raises ValidationException for anything else."""
+    try:
+        (kind, value), name = json.loads(after)
     except (ValueError, TypeError, RecursionError) as error:
-        raise _foreign() from error
-    return [kind, value], str(name)
-
-
-def _foreign() -> AwsError:
-    return validation("Invalid NextToken. Give the NextToken of the previous response to the same request.")
+        raise paging.foreign() from error
+    if not (isinstance(kind, int) and isinstance(value, str if kind == 2 else int | float) and isinstance(name, str)):
+        raise paging.foreign()
+    return [kind, value], name
 
 
 def _names(record: Members, prefix: str = "") -> Iterator[str]:
