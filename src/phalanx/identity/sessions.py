@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session as Transaction
 
 from phalanx.identity import names
 from phalanx.identity.seal import Seal
-from phalanx.store.base import Json, now_ms
+from phalanx.store.base import DAY_MS, Json, now_ms
 from phalanx.store.identity import Session
 
-KEPT_MS = 86_400_000
+KEPT_MS = DAY_MS
 """How long a session is remembered after it has ended, so that its user is told that it has expired."""
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from phalanx.data.envelope import CONTEXT
 from phalanx.data.model import DataKey
 from phalanx.linux import files
-from phalanx.store.base import now_ms
+from phalanx.store.base import DAY_MS, now_ms
 from phalanx.store.database import Database
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias, KeyRotation
@@ -29,7 +29,6 @@ from phalanx.store.keys import Key, KeyAlias, KeyRotation
 KEY_BYTES = 32
 ENCRYPTS, DECRYPTS = "GenerateDataKey", "Decrypt"
 """The operations that a role has to be allowed with a key under which its jobs write and read, as for S3's own encryption."""
-DAY_MS = 86_400_000
 _NONCE = 12
 _VERSION = b"\x01"
 _HEAD = len(_VERSION) + 16
@@ -156,6 +155,16 @@ class Keyring:
                 self.rotate(session, key, on_demand=False)
                 key.rotates = now_ms() + (key.rotation_days or 0) * DAY_MS
 
+    def encrypting(self, identifier: str) -> Key:
+        """A key to encrypt with, which has been rotated where that was due. Raises KeyFault as `usable` does."""
+        with self._database.read() as session:
+            key = usable(session, identifier)
+        if key.rotates is None or key.rotates > now_ms():
+            return key
+        self.rotate_due()
+        with self._database.read() as session:
+            return usable(session, identifier)
+
     def encrypt(self, key: Key, plaintext: bytes, context: Mapping[str, str]) -> bytes:
         """KMS's Encrypt: the ciphertext names its key, and opens with the same encryption context alone."""
         return _encrypt(key.id, self._material(key), plaintext, context)
@@ -194,14 +203,14 @@ class Keyring:
     def _decrypt(self, among: Sequence[Key | KeyRotation], ciphertext: bytes, context: Mapping[str, str]) -> bytes:
         """Raises InvalidTag where it is of none of them."""
         for each in among:
-            id = each.id if isinstance(each, Key) else each.key
-            material = _open(self._root, each.sealed, id.encode())
+            material = self._material(each)
             with suppress(InvalidTag):
                 return _open(AESGCM(material), ciphertext[_HEAD:], _bound(ciphertext[:_HEAD], context))
         raise InvalidTag
 
-    def _material(self, key: Key) -> bytes:
-        return _open(self._root, key.sealed, key.id.encode())
+    def _material(self, of: Key | KeyRotation) -> bytes:
+        id = of.id if isinstance(of, Key) else of.key
+        return _open(self._root, of.sealed, id.encode())
 
 
 def _ever(session: Session, key: Key) -> list[Key | KeyRotation]:

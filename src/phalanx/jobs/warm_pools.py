@@ -10,10 +10,10 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from phalanx.store.base import Json, now_ms
+from phalanx.store.base import DAY_MS, Json, now_ms
 from phalanx.store.jobs import TrainingJob
 
-LONGEST_MS = 7 * 86_400_000
+LONGEST_MS = 7 * DAY_MS
 """How long a pool may be handed on from job to job (SageMaker: seven days)."""
 
 _USERS_ERRORS = ("AlgorithmError:", "ClientError:")

@@ -9,6 +9,8 @@ from sqlalchemy import JSON, BigInteger, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase
 
 Json = dict[str, Any]
+DAY_MS = 86_400_000
+"""Milliseconds of a day."""
 TEXT = String().with_variant(String(collation="C"), "postgresql")
 """Texts sort, and compare, by their code points, whatever the database's language: pages go on where the last one ended."""
 

@@ -14,12 +14,10 @@ _SPECS = {"AES_128": 16, "AES_256": 32}
 
 
 @answered
-def encrypt(database: Database, keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
+def encrypt(keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
     """A ciphertext that names its key."""
     _check(members)
-    keys.rotate_due()
-    with database.read() as session:
-        key = keyring.usable(session, members["KeyId"])
+    key = keys.encrypting(members["KeyId"])
     _dry(members)
     blob = keys.encrypt(key, members["Plaintext"], members.get("EncryptionContext", {}))
     return {"CiphertextBlob": blob, "KeyId": key.arn, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}
@@ -44,24 +42,22 @@ def decrypt(database: Database, keys: keyring.Keyring, _caller: Caller, members:
 
 
 @answered
-def generate_data_key(database: Database, keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
+def generate_data_key(keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
     """A new data key, in the clear and under the key."""
     _check(members)
     if ("KeySpec" in members) == ("NumberOfBytes" in members):
         raise AwsError("ValidationException", "Please specify either number of bytes or key spec.")
     size = members["NumberOfBytes"] if "NumberOfBytes" in members else _SPECS[members["KeySpec"]]
-    keys.rotate_due()
-    with database.read() as session:
-        key = keyring.usable(session, members["KeyId"])
+    key = keys.encrypting(members["KeyId"])
     _dry(members)
     plaintext = secrets.token_bytes(size)
     blob = keys.encrypt(key, plaintext, members.get("EncryptionContext", {}))
     return {"CiphertextBlob": blob, "Plaintext": plaintext, "KeyId": key.arn}
 
 
-def generate_without_plaintext(database: Database, keys: keyring.Keyring, caller: Caller, members: Members) -> Members:
+def generate_without_plaintext(keys: keyring.Keyring, caller: Caller, members: Members) -> Members:
     """A new data key under the key alone."""
-    answer = generate_data_key(database, keys, caller, members)
+    answer = generate_data_key(keys, caller, members)
     return {name: value for name, value in answer.items() if name != "Plaintext"}
 
 

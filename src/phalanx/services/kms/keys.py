@@ -9,7 +9,7 @@ from phalanx.services.kms import paging, policies, tags
 from phalanx.services.kms.errors import answered, refuse
 from phalanx.services.kms.naming import changeable, named
 from phalanx.services.times import moment
-from phalanx.store.base import now_ms
+from phalanx.store.base import DAY_MS, now_ms
 from phalanx.store.database import Database
 from phalanx.store.keys import Key
 from phalanx.wire.errors import AwsError
@@ -85,7 +85,7 @@ def schedule_deletion(database: Database, _caller: Caller, members: Members) -> 
     with database.write() as session:
         keyring.purge(session)
         key = changeable(session, members["KeyId"])
-        key.deletion = now_ms() + days * keyring.DAY_MS
+        key.deletion = now_ms() + days * DAY_MS
         key.enabled = False
         return {
             "KeyId": key.arn,

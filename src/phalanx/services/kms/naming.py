@@ -22,3 +22,8 @@ def changeable(session: Session, identifier: str) -> Key:
     if key.deletion is not None:
         raise keyring.KeyFault("KMSInvalidStateException", f"{key.arn} is pending deletion.")
     return key
+
+
+def enabled(session: Session, identifier: str) -> Key:
+    """A key that may be used. Raises KeyFault as `named` and `keyring.usable` do."""
+    return keyring.usable(session, named(session, identifier).id)

@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 from phalanx.jobs import keyring
 from phalanx.services.kms import paging
 from phalanx.services.kms.errors import answered, refuse
-from phalanx.services.kms.naming import changeable, named
+from phalanx.services.kms.naming import changeable, enabled, named
 from phalanx.services.times import moment
-from phalanx.store.base import now_ms
+from phalanx.store.base import DAY_MS, now_ms
 from phalanx.store.database import Database
 from phalanx.store.keys import KeyRotation
 from phalanx.wire.errors import AwsError
@@ -26,10 +26,10 @@ ROTATIONS_PER_PAGE = 100
 def enable(database: Database, _caller: Caller, members: Members) -> Members:
     """Rotate a key every RotationPeriodInDays days from now on. Given once more with the same period it changes nothing."""
     with database.write() as session:
-        key = keyring.usable(session, named(session, members["KeyId"]).id)
+        key = enabled(session, members["KeyId"])
         days = members.get("RotationPeriodInDays", key.rotation_days or DAYS)
         if days != key.rotation_days:
-            key.rotation_days, key.rotates = days, now_ms() + days * keyring.DAY_MS
+            key.rotation_days, key.rotates = days, now_ms() + days * DAY_MS
     return {}
 
 
@@ -37,7 +37,7 @@ def enable(database: Database, _caller: Caller, members: Members) -> Members:
 def disable(database: Database, _caller: Caller, members: Members) -> Members:
     """Rotate a key no more by itself."""
     with database.write() as session:
-        key = keyring.usable(session, named(session, members["KeyId"]).id)
+        key = enabled(session, members["KeyId"])
         key.rotation_days = key.rotates = None
     return {}
 
@@ -62,7 +62,7 @@ def status(database: Database, keys: keyring.Keyring, _caller: Caller, members: 
 def on_demand(database: Database, keys: keyring.Keyring, _caller: Caller, members: Members) -> Members:
     """Rotate a key now; when it is rotated by itself stays as it is."""
     with database.write() as session:
-        key = keyring.usable(session, named(session, members["KeyId"]).id)
+        key = enabled(session, members["KeyId"])
         asked = select(func.count()).where(KeyRotation.key == key.id, KeyRotation.on_demand)
         if (session.scalar(asked) or 0) >= ON_DEMAND:
             raise AwsError(

@@ -37,9 +37,9 @@ def service(database: Database, keyring: Keyring) -> Service:
             "UpdateAlias": partial(aliases.update, database),
             "DeleteAlias": partial(aliases.delete, database),
             "ListAliases": partial(aliases.listing, database),
-            "Encrypt": partial(envelopes.encrypt, database, keyring),
+            "Encrypt": partial(envelopes.encrypt, keyring),
             "Decrypt": partial(envelopes.decrypt, database, keyring),
-            "GenerateDataKey": partial(envelopes.generate_data_key, database, keyring),
-            "GenerateDataKeyWithoutPlaintext": partial(envelopes.generate_without_plaintext, database, keyring),
+            "GenerateDataKey": partial(envelopes.generate_data_key, keyring),
+            "GenerateDataKeyWithoutPlaintext": partial(envelopes.generate_without_plaintext, keyring),
         },
     )
