@@ -17,6 +17,7 @@ from phalanx.jobs.cost import estimate
 from phalanx.jobs.evidence import check, first_fault
 from phalanx.jobs.signature import KeyFileError, Signer, Tampered, verify
 from phalanx.store.base import Json
+from phalanx.wire import unambiguous
 
 
 def evidence(
@@ -87,7 +88,7 @@ def report_signer(data_dir: Path) -> Signer:
 
 def _verify(path: Path, job: str | None, key: str | None) -> None:
     try:
-        report = json.loads(path.read_text(), object_pairs_hook=_members)
+        report = unambiguous.loads(path.read_text())
         signer = verify(report, key)
         told = _in_short(report)
     except OSError as error:
@@ -102,14 +103,6 @@ def _verify(path: Path, job: str | None, key: str | None) -> None:
         fail(f"{path} is no report of {job}: it is {told}")
     checked = "" if key is not None else " (key not checked: give the service's with --key)"
     typer.echo(f"{path}: untouched since it was signed by {signer}{checked}\n{told}")
-
-
-def _members(pairs: list[tuple[str, Any]]) -> Json:
-    """An object's members: of a name that stands twice readers take different ones, and so would see different reports."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it names a member twice")
-    return found
 
 
 def _in_short(report: Json) -> str:

@@ -6,7 +6,6 @@ A document is compiled once; what a principal's policies say of an action is sor
 from __future__ import annotations
 
 import enum
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from phalanx.identity import condition_keys, pattern
 from phalanx.identity.conditions import BadCondition, Context, Holds, condition
+from phalanx.wire import unambiguous
 
 Kind = Literal["identity", "trust"]
 Matches = Callable[[str, Context], bool]
@@ -91,9 +91,7 @@ def compiled(text: str, kind: Kind) -> tuple[Statement, ...]:
     if len(text) > LONGEST:
         raise Malformed(f"A policy has at most {LONGEST} characters.")
     try:
-        document = json.loads(text, object_pairs_hook=unambiguous, parse_constant=_no_constant)
-        # Halves of surrogate pairs are no characters.
-        json.dumps(document, ensure_ascii=False).encode()
+        document = unambiguous.loads(text)
     except (ValueError, RecursionError):
         raise Malformed("Syntax errors in policy.") from None
     if not isinstance(document, dict) or set(document) - {"Version", "Id", "Statement"}:
@@ -120,18 +118,6 @@ def compiled(text: str, kind: Kind) -> tuple[Statement, ...]:
         return tuple(_statement(each, kind, version == VERSIONS[0]) for each in statements)
     except BadCondition as error:
         raise Malformed(str(error)) from error
-
-
-def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json.loads: a key that is given twice would hide what the first one says. Raises ValueError."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key is given twice")
-    return made
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _statement(given: dict[str, Any], kind: Kind, variables: bool) -> Statement:

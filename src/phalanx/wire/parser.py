@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
@@ -22,6 +22,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
 from phalanx.wire.shapes import Shapes
+from phalanx.wire.unambiguous import no_constant
 
 Parse = Callable[[Any], Any]
 QueryParse = Callable[["Node", str], Any]
@@ -62,11 +63,7 @@ def json_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_JSON = json.JSONDecoder(parse_constant=_no_constant)
+_JSON = json.JSONDecoder(parse_constant=no_constant)
 
 
 class JsonParsers(Shapes[Parse]):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from phalanx.identity.policy import unambiguous
 from phalanx.jobs.keyring import KeyFault
 from phalanx.services.kms.errors import answered
 from phalanx.services.kms.naming import changeable, named
 from phalanx.store.database import Database
+from phalanx.wire import unambiguous
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -20,7 +20,7 @@ def checked(text: str, caller: Caller) -> str:
     """A document that says what every key's policy does here. Raises AwsError MalformedPolicyDocumentException, and
     UnsupportedOperationException for any other: nobody would be bound by it, or let in."""
     try:
-        document = json.loads(text, object_pairs_hook=unambiguous)
+        document = unambiguous.loads(text)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or "Statement" not in document or set(document) - {"Version", "Id", "Statement"}:
