@@ -212,8 +212,6 @@ def _serve(directory: Path, port: int) -> None:
         def keeps(self, uri: str) -> bool:
             return True
 
-        def metric_fault(self, definitions: object) -> None: ...
-
         def network_changed(self, *vpc_ids: str) -> None: ...
 
     database = Database(sqlite_url(directory / "phalanx.db"))

@@ -19,7 +19,6 @@ from generator import Generator, Known
 from hypothesis import HealthCheck, Phase, given, settings
 
 from guards import Open
-from phalanx.data import metrics
 from phalanx.identity import access_keys
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Seal
@@ -144,13 +143,6 @@ class Control:
 
     def has_objects(self, uri, role):
         return True
-
-    def metric_fault(self, definitions):
-        try:
-            metrics.Definitions(definitions)
-        except metrics.MetricError as error:
-            return str(error)
-        return None
 
     def network_changed(self, *vpc_ids):
         pass

@@ -60,9 +60,6 @@ class StubControl:
     def may_encrypt(self, role, key):
         return True
 
-    def metric_fault(self, definitions):
-        return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
-
     def doubt(self, job):
         return f"{job.name} is doubted"
 

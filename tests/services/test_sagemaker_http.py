@@ -71,9 +71,6 @@ class StubControl:
     def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data/")
 
-    def metric_fault(self, definitions):
-        return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
-
     def network_changed(self, *vpc_ids):
         raise AssertionError
 

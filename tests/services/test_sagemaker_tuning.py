@@ -53,9 +53,6 @@ class Control:
     def has_objects(self, uri, role):
         return uri.startswith("s3://bucket/data")
 
-    def metric_fault(self, definitions):
-        return next((f"Invalid regex for metric {name}" for name, regex in definitions if "(" not in regex), None)
-
 
 @pytest.fixture
 def world(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from phalanx.store.base import Json
@@ -33,9 +32,6 @@ class JobControl(Protocol):
 
     def disk_is_encrypted(self) -> bool:
         """Whether what instances write to disk is encrypted there."""
-
-    def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
-        """Why metric definitions (Name, Regex) cannot be used; None where they can."""
 
     def measured(self, job: str) -> Json | None:
         """What is measured of a running job's encryption now, as its evidence will have it but unsigned; None where the job

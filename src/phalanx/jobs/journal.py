@@ -9,10 +9,10 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from phalanx.algorithms import catalog
-from phalanx.data import metrics
 from phalanx.fleet.base import Fleet
-from phalanx.jobs import series
+from phalanx.jobs import metric_definitions, series
 from phalanx.jobs.plan import Plan
+from phalanx.jobs.tuning.settings import OBJECTIVE
 from phalanx.node.messages import Usage
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
@@ -35,23 +35,17 @@ class Journal:
         self._fleet = fleet
         self._job = job.name
         self._plan = plan
-        algorithm = catalog.find(job.request["AlgorithmSpecification"]["TrainingImage"])
-        definitions = [
-            (item["Name"], item["Regex"]) for item in job.request["AlgorithmSpecification"].get("MetricDefinitions", [])
-        ]
-        self._resolution = series.resolution(job.request, algorithm is not None)
+        specification = job.request["AlgorithmSpecification"]
+        self._metrics = metric_definitions.compiled(metric_definitions.of(specification))
+        self._resolution = series.resolution(job.request, catalog.find(specification["TrainingImage"]) is not None)
         self._sampled = 0.0
         self._used: dict[str, Usage] = {}
         self._samples: dict[str, list[tuple[str, float, int]]] = {}
         self._looks = 0
         # By host, how much of its log is stored. Nobody else moves it while this runner has the job.
         self._positions: dict[str, int] = {}
-        # A user's definition takes the place of the algorithm's own of that name: a value counts once.
-        given = {name for name, _ in definitions}
-        own = [each for each in algorithm.metrics if each[0] not in given] if algorithm else []
-        self._metrics = metrics.Definitions([*own, *definitions])
         hyperparameters = job.request.get("HyperParameters", {})
-        self._objective = hyperparameters.get("_tuning_objective_metric") if job.tuning_job_arn else None
+        self._objective = hyperparameters.get(OBJECTIVE) if job.tuning_job_arn else None
 
     def open(self) -> None:
         """One stream per host, before any line and before any terminal status: SDK v3 waits for them."""

@@ -6,13 +6,13 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import select
 
 from phalanx.algorithms import catalog
-from phalanx.data import metrics, objects
+from phalanx.data import objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.ipsec.model import Profile
@@ -203,14 +203,6 @@ class Manager:
         with contextlib.suppress(FleetError):
             self._known_capacity = self._fleet.capacity()
         return self._known_capacity
-
-    def metric_fault(self, definitions: Sequence[tuple[str, str]]) -> str | None:
-        """See JobControl."""
-        try:
-            metrics.Definitions(definitions)
-        except metrics.MetricError as error:
-            return str(error)
-        return None
 
     def measured(self, job: str) -> Json | None:
         """See JobControl."""

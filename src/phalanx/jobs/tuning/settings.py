@@ -106,15 +106,6 @@ def space_of(config: Json, definition: Json) -> Space:
     return Space.of(ranges_of(config, definition), algorithm.ranges if algorithm else {})
 
 
-def metric_definitions(specification: Json) -> list[Json]:
-    """The MetricDefinitions of training jobs of an AlgorithmSpecification: those given, and the algorithm's own."""
-    given = specification.get("MetricDefinitions", [])
-    algorithm = catalog.find(specification.get("TrainingImage", ""))
-    names = {each["Name"] for each in given}
-    own = [{"Name": name, "Regex": regex} for name, regex in (algorithm.metrics if algorithm else ()) if name not in names]
-    return [*given, *own]
-
-
 def hyperband_of(config: Json, definition: Json) -> tuple[int, int | None]:
     """Least and most epochs that Hyperband gives a child of a definition; the latter None where nothing says it."""
     given = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})

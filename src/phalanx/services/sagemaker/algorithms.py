@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs.control import JobControl
+from phalanx.jobs import metric_definitions
 from phalanx.services.sagemaker import hyperparameters, tags
 from phalanx.services.sagemaker.errors import not_found, taken, validation
 from phalanx.services.sagemaker.paging import Orders, between, page
@@ -24,7 +24,7 @@ _REFUSED = {
 }
 
 
-def create(database: Database, control: JobControl, caller: Caller, members: Members) -> Members:
+def create(database: Database, caller: Caller, members: Members) -> Members:
     """Store an algorithm. Whether its image is there is looked at when a job is started with it."""
     name, training = members["AlgorithmName"], members["TrainingSpecification"]
     for member, reason in _REFUSED.items():
@@ -36,8 +36,10 @@ def create(database: Database, control: JobControl, caller: Caller, members: Mem
             raise validation(f"TrainingSpecification.{member} is not supported by this version of Phalanx. {hint}.")
     tags.check(members.get("Tags", []))
     hyperparameters.check_specification(training.get("SupportedHyperParameters", []))
-    _check_metrics(control, training)
-    _check_unique("TrainingChannels", training["TrainingChannels"])
+    _check_metrics(training)
+    channels = [channel["Name"] for channel in training["TrainingChannels"]]
+    if len(set(channels)) < len(channels):
+        raise validation("TrainingChannels must have unique names.")
     with database.write() as session:
         if session.get(Algorithm, name) is not None:
             raise taken("Algorithm", name)
@@ -52,9 +54,9 @@ def create(database: Database, control: JobControl, caller: Caller, members: Mem
     return {"AlgorithmArn": algorithm.arn}
 
 
-def _check_metrics(control: JobControl, training: Json) -> None:
+def _check_metrics(training: Json) -> None:
     definitions = training.get("MetricDefinitions", [])
-    fault = control.metric_fault([(item["Name"], item["Regex"]) for item in definitions])
+    fault = metric_definitions.fault(definitions)
     if fault is not None:
         raise validation(fault)
     names = {item["Name"] for item in definitions}
@@ -63,12 +65,6 @@ def _check_metrics(control: JobControl, training: Json) -> None:
             raise validation(
                 f"The objective metric {objective['MetricName']} is none of MetricDefinitions. Define it, or leave it out."
             )
-
-
-def _check_unique(what: str, items: Sequence[Json]) -> None:
-    names = [item["Name"] for item in items]
-    if len(set(names)) < len(names):
-        raise validation(f"{what} must have unique names.")
 
 
 def describe(database: Database, _: Caller, members: Members) -> Members:

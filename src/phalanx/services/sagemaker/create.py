@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import backends, instance_groups, instance_types, keyring, warm_pools
+from phalanx.jobs import backends, instance_groups, instance_types, keyring, metric_definitions, warm_pools
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.interfaces import InterfaceError, check_vpc_config
 from phalanx.services.sagemaker import algorithms, channels, tags, trial_components
@@ -123,7 +123,7 @@ def accepted(
     channels.check(request)
     _check_keys(database, control, request)
     _check_image(control, request)
-    _check_metrics(control, request)
+    _check_metrics(request)
     _check_data(control, caller, request)
     return request
 
@@ -306,9 +306,8 @@ def _check_image(control: JobControl, request: Json) -> None:
     )
 
 
-def _check_metrics(control: JobControl, request: Json) -> None:
-    definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
-    fault = control.metric_fault([(item["Name"], item["Regex"]) for item in definitions])
+def _check_metrics(request: Json) -> None:
+    fault = metric_definitions.fault(request["AlgorithmSpecification"].get("MetricDefinitions", []))
     if fault is not None:
         raise validation(fault)
 

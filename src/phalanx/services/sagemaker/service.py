@@ -38,7 +38,7 @@ def service(database: Database, control: JobControl, *, require_encryption: Encr
             "ListTrainingJobsForHyperParameterTuningJob": partial(tuning.list_training_jobs, database),
             "Search": partial(search, database),
             "GetSearchSuggestions": partial(get_search_suggestions, database),
-            "CreateAlgorithm": partial(algorithms.create, database, control),
+            "CreateAlgorithm": partial(algorithms.create, database),
             "DescribeAlgorithm": partial(algorithms.describe, database),
             "ListAlgorithms": partial(algorithms.listing, database),
             "DeleteAlgorithm": partial(algorithms.delete, database),

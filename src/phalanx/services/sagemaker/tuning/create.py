@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs import metric_definitions
 from phalanx.jobs.control import JobControl
 from phalanx.jobs.tuning import warm
 from phalanx.jobs.tuning.search import Search
@@ -18,7 +19,6 @@ from phalanx.jobs.tuning.settings import (
     OBJECTIVE,
     Settings,
     hyperband_of,
-    metric_definitions,
     objective_of,
     ranges_of,
     space_of,
@@ -256,7 +256,7 @@ def _check_child(check: Callable[[Members], Json], name: str, config: Json, defi
     sample = training_job(definition, f"{name}-001-00000000", parameters)
     child = check(sample)
     objective = objective_of(config, definition) or {}
-    if objective["MetricName"] not in {each["Name"] for each in metric_definitions(child["AlgorithmSpecification"])}:
+    if objective["MetricName"] not in {each["Name"] for each in metric_definitions.of(child["AlgorithmSpecification"])}:
         raise validation(
             "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
         )

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from phalanx.jobs import metric_definitions
 from phalanx.jobs.tuning import completion
-from phalanx.jobs.tuning.settings import metric_definitions, objective_of, training_job_definitions
+from phalanx.jobs.tuning.settings import objective_of, training_job_definitions
 from phalanx.services.sagemaker import tags
 from phalanx.services.sagemaker.tuning.children import resource_config
 from phalanx.services.times import moment
@@ -83,7 +84,7 @@ def _definitions(job: TuningJob) -> Members:
     given = []
     for number, each in enumerate(training_job_definitions(job.request)):
         specification, objective = each["AlgorithmSpecification"], _objective(job, number)["MetricName"]
-        metrics = sorted(metric_definitions(specification), key=lambda metric: metric["Name"] != objective)
+        metrics = sorted(metric_definitions.of(specification), key=lambda metric: metric["Name"] != objective)
         given.append(
             {
                 **each,
