@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from phalanx.jobs.interfaces import OF_S3
 from phalanx.services.ec2 import endpoint_services, quota, tags
 from phalanx.services.ec2.cidr import parse_v4, parse_v6
-from phalanx.services.ec2.errors import invalid_combination, invalid_parameter, missing_parameter, refuse
+from phalanx.services.ec2.errors import dependency_violation, invalid_combination, invalid_parameter, missing_parameter, refuse
 from phalanx.services.ec2.listing import listed
 from phalanx.services.ec2.lookup import find, find_all
 from phalanx.services.ec2.query import Filters, matching, page
@@ -170,7 +170,7 @@ def delete_managed_prefix_list(session: Session, caller: Caller, request: Member
     in_rules = select(exists().where(SecurityGroupRule.prefix_list == doomed.id))
     in_routes = select(exists().where(Route.destination == doomed.id))
     if session.scalar(in_rules) or session.scalar(in_routes):
-        raise AwsError("DependencyViolation", f"The prefix list '{doomed.id}' is in use and cannot be deleted.")
+        raise dependency_violation(f"The prefix list '{doomed.id}' is in use and cannot be deleted.")
     described = _described(doomed, caller, tags.Tags(session, PrefixList).of(doomed))
     tags.forget(session, [doomed.id])
     session.execute(delete(PrefixListEntry).where(PrefixListEntry.prefix_list_id == doomed.id))

@@ -26,78 +26,8 @@ VpcIds = Sequence[str]
 """The VPCs whose rules an operation changed."""
 
 
-def authorize_ingress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
-    """AuthorizeSecurityGroupIngress; see `_authorize`."""
-    return _authorize(session, caller, request, "ingress")
-
-
-def authorize_egress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
-    """AuthorizeSecurityGroupEgress; see `_authorize`."""
-    return _authorize(session, caller, request, "egress")
-
-
-def revoke_ingress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
-    """RevokeSecurityGroupIngress; see `_revoke`."""
-    return _revoke(session, caller, request, "ingress")
-
-
-def revoke_egress(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
-    """RevokeSecurityGroupEgress; see `_revoke`."""
-    return _revoke(session, caller, request, "egress")
-
-
-def modify_security_group_rules(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
-    """ModifySecurityGroupRules: each named rule becomes what the request says, all at once.
-
-    Raises AwsError InvalidGroup.NotFound, InvalidSecurityGroupRuleId.NotFound, InvalidPermission.Duplicate,
-    InvalidParameterValue, InvalidParameterCombination, MissingParameter, RulesPerSecurityGroupLimitExceeded.
-    """
-    group = find(session, SecurityGroup, request["GroupId"])
-    rules = {rule.id: rule for direction in DIRECTIONS for rule in _rules(session, group, direction)}
-    updates = request["SecurityGroupRules"]
-    if not updates:
-        raise missing_parameter("SecurityGroupRules")
-    named_rules = [update["SecurityGroupRuleId"] for update in updates]
-    if len(set(named_rules)) != len(named_rules):
-        raise invalid_parameter("The same security group rule ID must not appear multiple times")
-    for update in updates:
-        rule = rules.get(update["SecurityGroupRuleId"])
-        if rule is None:
-            raise _no_rule(update["SecurityGroupRuleId"])
-        permissions.replacement(session, caller, group, rule, update.get("SecurityGroupRule", {})).write(rule)
-    for direction in DIRECTIONS:
-        present = [rule for rule in rules.values() if rule.direction == direction]
-        seen: set[permissions.Key] = set()
-        for rule in present:
-            if permissions.rule_key(rule) in seen:
-                raise _duplicate(permissions.of(rule))
-            seen.add(permissions.rule_key(rule))
-        quota.check(session, present)
-    return [group.vpc_id], {"Return": True}
-
-
-def update_descriptions_ingress(session: Session, caller: Caller, request: Members) -> Members:
-    """UpdateSecurityGroupRuleDescriptionsIngress; see `_update_descriptions`."""
-    return _update_descriptions(session, caller, request, "ingress")
-
-
-def update_descriptions_egress(session: Session, caller: Caller, request: Members) -> Members:
-    """UpdateSecurityGroupRuleDescriptionsEgress; see `_update_descriptions`."""
-    return _update_descriptions(session, caller, request, "egress")
-
-
-def describe_security_group_rules(session: Session, caller: Caller, request: Members) -> Members:
-    """DescribeSecurityGroupRules. Raises AwsError InvalidSecurityGroupRuleId.NotFound, InvalidParameterValue."""
-    filters: Filters[SecurityGroupRule] = {
-        "group-id": lambda rule: (rule.group_id,),
-        "security-group-rule-id": lambda rule: (rule.id,),
-    }
-    described, more = listed(session, caller, request, SecurityGroupRule, "SecurityGroupRuleIds", filters, permissions.as_rule)
-    return {"SecurityGroupRules": described, **more}
-
-
-def _authorize(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[VpcIds, Members]:
-    """Add rules to a group.
+def authorize(direction: Direction, session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
+    """AuthorizeSecurityGroupIngress, -Egress: add rules to a group.
 
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.Duplicate, InvalidParameterValue, MissingParameter,
     RulesPerSecurityGroupLimitExceeded.
@@ -122,8 +52,9 @@ def _authorize(session: Session, caller: Caller, request: Members, direction: Di
     return [group.vpc_id], {"Return": True, "SecurityGroupRules": described}
 
 
-def _revoke(session: Session, caller: Caller, request: Members, direction: Direction) -> tuple[VpcIds, Members]:
-    """Remove rules from a group, named by id or by what they allow (the description does not matter).
+def revoke(direction: Direction, session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
+    """RevokeSecurityGroupIngress, -Egress: remove rules from a group, named by id or by what they allow, whatever they are
+    described as.
 
     "For a default VPC, if the values you specify do not match the existing rule's values, no error is returned, and the output
     describes the security group rules that were not revoked" (RevokeSecurityGroupIngress, -Egress).
@@ -164,8 +95,39 @@ def _revoke(session: Session, caller: Caller, request: Members, direction: Direc
     }
 
 
-def _update_descriptions(session: Session, caller: Caller, request: Members, direction: Direction) -> Members:
-    """Describe rules anew, named by id or by what they allow; one without a description loses its own.
+def modify_security_group_rules(session: Session, caller: Caller, request: Members) -> tuple[VpcIds, Members]:
+    """ModifySecurityGroupRules: each named rule becomes what the request says, all at once.
+
+    Raises AwsError InvalidGroup.NotFound, InvalidSecurityGroupRuleId.NotFound, InvalidPermission.Duplicate,
+    InvalidParameterValue, InvalidParameterCombination, MissingParameter, RulesPerSecurityGroupLimitExceeded.
+    """
+    group = find(session, SecurityGroup, request["GroupId"])
+    rules = {rule.id: rule for direction in DIRECTIONS for rule in _rules(session, group, direction)}
+    updates = request["SecurityGroupRules"]
+    if not updates:
+        raise missing_parameter("SecurityGroupRules")
+    named_rules = [update["SecurityGroupRuleId"] for update in updates]
+    if len(set(named_rules)) != len(named_rules):
+        raise invalid_parameter("The same security group rule ID must not appear multiple times")
+    for update in updates:
+        rule = rules.get(update["SecurityGroupRuleId"])
+        if rule is None:
+            raise _no_rule(update["SecurityGroupRuleId"])
+        permissions.replacement(session, caller, group, rule, update.get("SecurityGroupRule", {})).write(rule)
+    for direction in DIRECTIONS:
+        present = [rule for rule in rules.values() if rule.direction == direction]
+        seen: set[permissions.Key] = set()
+        for rule in present:
+            if permissions.rule_key(rule) in seen:
+                raise _duplicate(permissions.of(rule))
+            seen.add(permissions.rule_key(rule))
+        quota.check(session, present)
+    return [group.vpc_id], {"Return": True}
+
+
+def update_descriptions(direction: Direction, session: Session, caller: Caller, request: Members) -> Members:
+    """UpdateSecurityGroupRuleDescriptionsIngress, -Egress: describe rules anew, named by id or by what they allow; one without
+    a description loses its own.
 
     Raises AwsError InvalidGroup.NotFound, InvalidPermission.NotFound, InvalidSecurityGroupRuleId.NotFound,
     InvalidParameterValue, InvalidParameterCombination, MissingParameter.
@@ -190,6 +152,16 @@ def _update_descriptions(session: Session, caller: Caller, request: Members, dir
             raise _no_permission()
         rule.description = permission.description
     return {"Return": True}
+
+
+def describe_security_group_rules(session: Session, caller: Caller, request: Members) -> Members:
+    """DescribeSecurityGroupRules. Raises AwsError InvalidSecurityGroupRuleId.NotFound, InvalidParameterValue."""
+    filters: Filters[SecurityGroupRule] = {
+        "group-id": lambda rule: (rule.group_id,),
+        "security-group-rule-id": lambda rule: (rule.id,),
+    }
+    described, more = listed(session, caller, request, SecurityGroupRule, "SecurityGroupRuleIds", filters, permissions.as_rule)
+    return {"SecurityGroupRules": described, **more}
 
 
 def _rules(session: Session, group: SecurityGroup, direction: Direction) -> list[SecurityGroupRule]:

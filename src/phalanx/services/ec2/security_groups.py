@@ -54,7 +54,7 @@ def create_security_group(session: Session, caller: Caller, request: Members) ->
     name = _checked_name(request["GroupName"])
     description: str = request["Description"]
     if not description:
-        raise AwsError("MissingParameter", "The request must contain the parameter GroupDescription")
+        raise missing_parameter("GroupDescription")
     if not permissions.TEXT.fullmatch(description):
         raise _bad_text("description", "descriptions")
     vpc = _vpc(session, request.get("VpcId"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -89,13 +90,13 @@ def service(database: Database, control: JobControl) -> Service:
             "DescribeStaleSecurityGroups": reads(security_groups.describe_stale_security_groups),
             "DescribeSecurityGroupReferences": reads(security_groups.describe_security_group_references),
             "DeleteSecurityGroup": writes(security_groups.delete_security_group),
-            "AuthorizeSecurityGroupIngress": changes_vpc(rules.authorize_ingress),
-            "AuthorizeSecurityGroupEgress": changes_vpc(rules.authorize_egress),
-            "RevokeSecurityGroupIngress": changes_vpc(rules.revoke_ingress),
-            "RevokeSecurityGroupEgress": changes_vpc(rules.revoke_egress),
+            "AuthorizeSecurityGroupIngress": changes_vpc(partial(rules.authorize, "ingress")),
+            "AuthorizeSecurityGroupEgress": changes_vpc(partial(rules.authorize, "egress")),
+            "RevokeSecurityGroupIngress": changes_vpc(partial(rules.revoke, "ingress")),
+            "RevokeSecurityGroupEgress": changes_vpc(partial(rules.revoke, "egress")),
             "ModifySecurityGroupRules": changes_vpc(rules.modify_security_group_rules),
-            "UpdateSecurityGroupRuleDescriptionsIngress": writes(rules.update_descriptions_ingress),
-            "UpdateSecurityGroupRuleDescriptionsEgress": writes(rules.update_descriptions_egress),
+            "UpdateSecurityGroupRuleDescriptionsIngress": writes(partial(rules.update_descriptions, "ingress")),
+            "UpdateSecurityGroupRuleDescriptionsEgress": writes(partial(rules.update_descriptions, "egress")),
             "DescribeSecurityGroupRules": reads(rules.describe_security_group_rules),
             "CreateManagedPrefixList": writes(
                 idempotent("CreateManagedPrefixList", prefix_lists.create_managed_prefix_list, echo=False)
