@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from phalanx.cli import certificate
 from phalanx.cli.listening import Tls
-from phalanx.cli.options import FleetKind, IkeProfile, Options
+from phalanx.cli.options import FleetKind, Options
 from phalanx.cli.storage import Storage
 from phalanx.store.database import sqlite_url
 
@@ -34,7 +34,7 @@ def storage(tmp_path, monkeypatch):
             "root_key": tmp_path / "root.key",
             "tls": None,
             "strict_memory": False,
-            "ike_profile": IkeProfile.STANDARD,
+            "ike_profile": "standard",
             "fleet": FleetKind.LOCAL,
             "spread": False,
             "number": 1,

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from phalanx.cli.listening import Tls
+from phalanx.ipsec.model import Profile
 from phalanx.services.sagemaker.create import EncryptionPolicy
 
 
@@ -17,13 +18,6 @@ class FleetKind(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
-
-
-class IkeProfile(StrEnum):
-    """What IKE daemons of encrypted jobs negotiate (`ipsec.model.Profile`)."""
-
-    STANDARD = "standard"
-    CNSA = "cnsa"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +35,7 @@ class Options:
     root_key: Path
     tls: Tls | None
     strict_memory: bool
-    ike_profile: IkeProfile
+    ike_profile: Profile
     fleet: FleetKind
     spread: bool
     number: int

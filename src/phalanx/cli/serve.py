@@ -16,7 +16,7 @@ import typer
 
 from phalanx.cli import listening
 from phalanx.cli.host import NEEDS_RAY
-from phalanx.cli.options import FleetKind, IkeProfile, Options
+from phalanx.cli.options import FleetKind, Options
 from phalanx.cli.replica import place
 from phalanx.cli.service import ENDING, Service
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, allow_many_files, fail, make_private
@@ -24,6 +24,7 @@ from phalanx.cli.stored import database_url
 from phalanx.data.process import ProcessError
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
+from phalanx.ipsec.model import Profile
 from phalanx.jobs.keyring import KeyringError
 from phalanx.jobs.signature import KeyFileError
 from phalanx.node import logging
@@ -114,13 +115,13 @@ def serve(
         ),
     ] = False,
     ike_profile: Annotated[
-        IkeProfile,
+        Profile,
         typer.Option(
             envvar="PHALANX_IKE_PROFILE",
             help="What encrypted jobs negotiate: AES-256-GCM, SHA-384, P-384 and, where every host's strongSwan has it,"
             " ML-KEM-1024 besides; or what CNSA asks for (RFC 9206), and ML-KEM-1024 always where the host has it.",
         ),
-    ] = IkeProfile.STANDARD,
+    ] = "standard",
     fleet: Annotated[
         FleetKind,
         typer.Option(

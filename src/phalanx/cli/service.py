@@ -46,7 +46,6 @@ from phalanx.identity.execution import ExecutionRoles
 from phalanx.identity.seal import Broken, Seal
 from phalanx.identity.signatures import SharedReplays
 from phalanx.identity.trail import Trail
-from phalanx.ipsec.model import Profile
 from phalanx.jobs import census
 from phalanx.jobs.admission import RESERVED_BYTES
 from phalanx.jobs.keyring import Keyring
@@ -210,7 +209,6 @@ class Service:
         self, fleet: LocalFleet | RayFleet, store: ObjectStore, signer: Signer, keyring: Keyring, guard: Authority
     ) -> Manager:
         options, roles = self._options, ExecutionRoles(self._directory)
-        profile: Profile = options.ike_profile.value
         return Manager(
             self._database,
             fleet,
@@ -219,7 +217,7 @@ class Service:
             require_s3_route=options.require_s3_route,
             keys=keyring.data_keys,
             strict_memory=options.strict_memory,
-            profile=profile,
+            profile=options.ike_profile,
             acting=_as_role(roles) if options.require_roles else None,
             lending=_to_containers(roles) if options.s3_endpoint is None else None,
             key_use=_by_policies(roles, guard) if options.require_roles else None,
