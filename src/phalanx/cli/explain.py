@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -83,14 +84,5 @@ def _as_json(found: Verdict) -> dict[str, object]:
         "port": found.flow.port,
         "traffic": str(found.flow),
         "allowed": found.allowed,
-        "checks": [
-            {
-                "host": check.host,
-                "direction": check.direction,
-                "allowed_by": list(check.allowed_by),
-                "reason": check.reason,
-                "command": check.command,
-            }
-            for check in found.checks
-        ],
+        "checks": [asdict(check) for check in found.checks],
     }
