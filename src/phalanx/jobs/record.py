@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.jobs import warm_pools
@@ -112,20 +112,25 @@ def decide(session: Session, job: TrainingJob, outcome: Outcome) -> None:
         job.stage, job.outcome = "ending", outcome.to_json()
 
 
-def transition(session: Session, job: TrainingJob, status: str, message: str) -> None:
-    """Append to SecondaryStatusTransitions, unless the last entry says the same. EndTime of one is StartTime of the next."""
-    now = now_ms()
-    last = session.scalars(
-        select(Transition).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
-    ).one_or_none()
+def transition(session: Session, job: TrainingJob, status: str, message: str) -> Transition:
+    """Append to SecondaryStatusTransitions, unless the last entry says the same; returns the last entry then. EndTime of one is
+    StartTime of the next."""
+    now, last = now_ms(), last_transition(session, job)
     if last is not None:
         if (last.status, last.message) == (status, message):
-            return
+            return last
         last.ended = now
-    number = session.scalar(select(func.count()).select_from(Transition).where(Transition.job == job.name)) or 0
-    session.add(Transition(job=job.name, number=number, status=status, message=message, started=now, ended=None))
+    number = 0 if last is None else last.number + 1
+    added = Transition(job=job.name, number=number, status=status, message=message, started=now, ended=None)
+    session.add(added)
     job.secondary_status = status
     job.modified = now
+    return added
+
+
+def last_transition(session: Session, job: TrainingJob) -> Transition | None:
+    """The last of a job's SecondaryStatusTransitions; None where it has none yet."""
+    return session.scalar(select(Transition).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1))
 
 
 def waits_for_hosts(session: Session, job: TrainingJob) -> bool:
@@ -140,11 +145,7 @@ def waits_for_hosts(session: Session, job: TrainingJob) -> bool:
 def close(session: Session, job: TrainingJob) -> None:
     """Make the outcome the job's state: terminal from here on. The last transition ends as it starts, as in SageMaker."""
     outcome = job.outcome or failed("InternalServerError: The job ended without an outcome.").to_json()
-    transition(session, job, outcome["secondary_status"], outcome["message"])
-    session.flush()
-    last = session.scalars(
-        select(Transition).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
-    ).one()
+    last = transition(session, job, outcome["secondary_status"], outcome["message"])
     last.ended = last.started
     job.status = outcome["status"]
     # Once more: an earlier version may have decided it.

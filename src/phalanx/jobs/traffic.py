@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.jobs import explain, plan, preflight, record
-from phalanx.store.jobs import TrainingJob, Transition
+from phalanx.store.jobs import TrainingJob
 
 STOPPED = "Traffic between the instances is stopped: "
 AT_RISK = "Traffic between the instances will stop when they lose each other: "
@@ -22,13 +21,11 @@ def fault(session: Session, job: TrainingJob) -> str | None:
 def tell(session: Session, job: TrainingJob) -> None:
     """Say in a training job's transitions that rules have stopped its traffic, or that it flows again. Idempotent."""
     missing = _missing(session, job)
-    last = session.scalars(
-        select(Transition.message).where(Transition.job == job.name).order_by(Transition.number.desc()).limit(1)
-    ).one()
+    last = record.last_transition(session, job)
     if (reason := preflight.failure_reason(missing)) is not None:
         stopped = any(rule.flow == explain.ESP for rule in missing)
         record.transition(session, job, "Training", (STOPPED if stopped else AT_RISK) + reason.removeprefix("ClientError: "))
-    elif last.startswith((STOPPED, AT_RISK)):
+    elif last is not None and last.message.startswith((STOPPED, AT_RISK)):
         record.transition(session, job, "Training", FLOWS)
 
 
