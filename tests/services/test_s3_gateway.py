@@ -46,11 +46,13 @@ from phalanx.identity import names
 from phalanx.identity.authority import Authority
 from phalanx.identity.directory import Directory
 from phalanx.identity.trail import Trail, verify
+from phalanx.services.s3.access import Access
 from phalanx.services.s3.backend import Backend, BackendError
 from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.places import Places
+from phalanx.services.s3.turn import Server
 from phalanx.services.sts.service import service as sts
 from phalanx.store.identity import AccessKey, InlinePolicy, Role
 from phalanx.wire.service import Caller
@@ -739,7 +741,8 @@ def ask(s3, url, method, receive):
     buckets = s3.directory / "s3" / BUCKETS
     folders, guard = Folders(backend, buckets), Authority(directory, trail)
     places = Places(buckets, buckets.with_name("spares"))
-    gateway = Gateway(directory.principal, guard, embedded_s3.ACCOUNT, REGION, backend, folders, places, Descriptions(buckets))
+    server = Server(REGION, backend, folders, places, Descriptions(buckets))
+    gateway = Gateway(Access(directory.principal, guard, embedded_s3.ACCOUNT), server)
     parts, sent = urlsplit(url), []
     scope = {"type": "http", "method": method, "raw_path": parts.path.encode(), "query_string": parts.query.encode()}
     scope["headers"] = [(b"host", parts.netloc.encode()), (b"content-length", b"10000000")]

@@ -30,12 +30,14 @@ from phalanx.identity.follower import Follower
 from phalanx.identity.seal import Seal
 from phalanx.identity.trail import Trail
 from phalanx.node import logging
+from phalanx.services.s3.access import Access
 from phalanx.services.s3.backend import Backend
 from phalanx.services.s3.description import Descriptions
 from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.gateway import Gateway
 from phalanx.services.s3.places import Places
 from phalanx.services.s3.settings import CONTROL, VARIABLE, Settings
+from phalanx.services.s3.turn import Server
 from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.wire import heap
 
@@ -63,13 +65,12 @@ def main() -> None:
     directory = Directory(database, Seal(Path(settings.identity_key)), settings.account)
     trail = Trail(Path(settings.trail), settings.account)
     guard = Authority(directory, trail)
-    backend = Backend(SOCKET)
-    folders, descriptions = Folders(backend, Path(BUCKETS)), Descriptions(Path(BUCKETS))
-    places = Places(Path(BUCKETS), Path(_SPARES))
+    backend, buckets = Backend(SOCKET), Path(BUCKETS)
+    places = Places(buckets, Path(_SPARES))
     places.restore()
-    look = Follower(directory).look
     gateway = Gateway(
-        directory.principal, guard, settings.account, settings.region, backend, folders, places, descriptions, look, UNAVAILABLE
+        Access(directory.principal, guard, settings.account, Follower(directory).look, UNAVAILABLE),
+        Server(settings.region, backend, Folders(backend, buckets), places, Descriptions(buckets)),
     )
     Path(CONTROL).unlink(missing_ok=True)
     control = socket.socket(socket.AF_UNIX)

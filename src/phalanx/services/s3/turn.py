@@ -6,28 +6,27 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter
 from starlette.types import Send
 
 from phalanx.services.s3 import answers, conditions, deletion, multipart, ranges
-from phalanx.services.s3.backend import BackendError, Exchange
+from phalanx.services.s3.access import Access, Known
+from phalanx.services.s3.backend import Backend, BackendError, Exchange
 from phalanx.services.s3.body import Body, Disconnected
-from phalanx.services.s3.description import describes
+from phalanx.services.s3.description import Descriptions, describes
+from phalanx.services.s3.folders import Folders
 from phalanx.services.s3.payload import Payload
-from phalanx.services.s3.places import Opened
+from phalanx.services.s3.places import Opened, Places
 from phalanx.services.s3.refusals import AWAY, refusal
 from phalanx.services.s3.request import WRITING, Request, Source, possible, target
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Client
 from phalanx.wire.sigv4 import HttpRequest, Refused
-
-if TYPE_CHECKING:
-    from phalanx.services.s3.gateway import Gateway, Known
 
 BYTES = Counter("phalanx_s3_bytes", "Bytes of objects that were taken in and given out.", ["direction"])
 
@@ -56,11 +55,23 @@ _UNMET = AwsError("PreconditionFailed", "At least one of the pre-conditions you 
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server behind, as of that region, and what is known here of its buckets besides."""
+
+    region: str
+    backend: Backend
+    folders: Folders
+    places: Places
+    descriptions: Descriptions
+
+
 class Turn:
     """One request, from when its headers are there until it is answered."""
 
-    def __init__(self, gateway: Gateway, http: HttpRequest, client: Client, body: Body, send: Send) -> None:
-        self._gateway = gateway
+    def __init__(self, access: Access, server: Server, http: HttpRequest, client: Client, body: Body, send: Send) -> None:
+        self._access = access
+        self._server = server
         self._http = http
         self._client = client
         self._body = body
@@ -74,7 +85,7 @@ class Turn:
         """Answer it; never raises."""
         error: AwsError | None = None
         try:
-            self._known = await self._gateway.known(self._http, self._client, self._request_id)
+            self._known = await self._access.known(self._http, self._client, self._request_id)
             await self._answer(self._known)
         except Disconnected:
             return
@@ -84,7 +95,7 @@ class Turn:
             error = AwsError("AccessDenied", denied.message, 403)
         except AwsError as failed:
             error = failed
-        except self._gateway.unavailable as away:
+        except self._access.unavailable as away:
             _log.warning("request cannot be served", request_id=self._request_id, reason=str(away))
             error = AWAY
         except Exception:
@@ -110,7 +121,7 @@ class Turn:
             await self._change(known, payload)
         else:
             if request.operation == "DeleteBucket":
-                await self._gateway.folders.clear(request.members["Bucket"])
+                await self._server.folders.clear(request.members["Bucket"])
             await self._ask(known, payload)
 
     async def _answer_impossible(self, request: Request, payload: Payload) -> None:
@@ -119,7 +130,7 @@ class Turn:
             raise _NO_KEY
         if request.operation == "DeleteObject":
             if request.folder:
-                await self._gateway.folders.remove(request.members["Bucket"], request.folder)
+                await self._server.folders.remove(request.members["Bucket"], request.folder)
             await self._say(204, b"")
         elif request.operation == "PutObject" and request.folder and payload.length == 0:
             await self._document(payload)
@@ -134,7 +145,7 @@ class Turn:
 
     async def _change(self, known: Known, payload: Payload) -> None:
         """Write or delete an object, or a part of one, if folders and conditions allow it."""
-        request, folders = known.request, self._gateway.folders
+        request, folders = known.request, self._server.folders
         bucket, key = request.members["Bucket"], request.members["Key"]
         with folders.held(bucket, [key], alone=bool(request.conditions)):
             if request.conditions:
@@ -152,8 +163,8 @@ class Turn:
             elif request.operation == "DeleteObject":
                 await self._document(payload)
                 async with (
-                    self._gateway.places.deleted(bucket, [key]),
-                    self._gateway.backend.ask("DELETE", request.target, list(request.headers)) as exchange,
+                    self._server.places.deleted(bucket, [key]),
+                    self._server.backend.ask("DELETE", request.target, list(request.headers)) as exchange,
                 ):
                     await self._tell(known, exchange)
             else:
@@ -161,8 +172,8 @@ class Turn:
 
     async def _mark(self, request: Request) -> None:
         """PutObject of an empty `a/`, by which clients mean a folder: it becomes one, without an object."""
-        bucket, folders = request.members["Bucket"], self._gateway.folders
-        async with self._gateway.backend.ask("HEAD", target(bucket, "", {})) as exchange:
+        bucket, folders = request.members["Bucket"], self._server.folders
+        async with self._server.backend.ask("HEAD", target(bucket, "", {})) as exchange:
             if exchange.status == 404:
                 raise _NO_BUCKET
         with folders.held(bucket, [request.members["Key"]]):
@@ -178,7 +189,7 @@ class Turn:
             async with self._write(request, headers, content, payload.length) as exchange:
                 await self._tell(known, exchange)
             return
-        async with self._gateway.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
+        async with self._server.backend.ask(self._http.method, request.target, headers, content, payload.length) as exchange:
             await self._tell(known, exchange)
 
     async def _read(self, known: Known) -> None:
@@ -230,10 +241,10 @@ class Turn:
     @asynccontextmanager
     async def _opened(self, bucket: str, key: str) -> AsyncIterator[Opened | None]:
         """An object to read; None where there is none. Whoever replaces it from then on, this is what it was."""
-        places = self._gateway.places
+        places = self._server.places
         with ExitStack() as closing:
             async with places.read(bucket, key):
-                async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as exchange:
+                async with self._server.backend.ask("HEAD", target(bucket, key, {})) as exchange:
                     there = exchange.status == 200
                 if there:
                     told = dict(exchange.headers)
@@ -244,7 +255,7 @@ class Turn:
 
     def _missing(self, bucket: str) -> AwsError:
         """What is said of an object that is not there."""
-        return _NO_KEY if self._gateway.folders.has_bucket(bucket) else _NO_BUCKET
+        return _NO_KEY if self._server.folders.has_bucket(bucket) else _NO_BUCKET
 
     async def _tell(self, known: Known, exchange: Exchange) -> None:
         """Answer what the server answers."""
@@ -253,12 +264,12 @@ class Turn:
             raise answers.error(exchange.status, await exchange.whole())
         rewrite = answers.REWRITTEN.get(request.operation)
         if exchange.status == 200 and request.operation == "CreateBucket":
-            self._gateway.descriptions.made(request.members["Bucket"])
+            self._server.descriptions.made(request.members["Bucket"])
         if exchange.status == 200 and rewrite is not None:
             answer = await exchange.whole()
             if request.operation == "ListBuckets":
-                answer = answers.dated(answer, self._gateway.descriptions.made)
-            await self._say(200, rewrite(answer, request.members, self._gateway.region))
+                answer = answers.dated(answer, self._server.descriptions.made)
+            await self._say(200, rewrite(answer, request.members, self._server.region))
         else:
             await self._pass_on(known, exchange)
 
@@ -267,9 +278,9 @@ class Turn:
         bucket, key, wanted = known.request.members["Bucket"], known.request.members["Key"], known.request.conditions
         # As in S3: else who may only write could find out what is there. Who may delete finds out that something is.
         asked = "if-match" in wanted and not (known.request.operation == "DeleteObject" and wanted["if-match"].strip() == b"*")
-        if asked and await self._gateway.may(known.caller, "GetObject", bucket, key):
+        if asked and await self._access.may(known.caller, "GetObject", bucket, key):
             raise AwsError("AccessDenied", "Access Denied", 403)
-        async with self._gateway.backend.ask("HEAD", target(bucket, key, {})) as there:
+        async with self._server.backend.ask("HEAD", target(bucket, key, {})) as there:
             if there.status == 404 and "if-match" in wanted:
                 raise _NO_KEY
             if there.status == 200 and _outcome(wanted, there) != 200:
@@ -277,7 +288,7 @@ class Turn:
 
     async def _complete(self, request: Request, given: bytes) -> None:
         """CompleteMultipartUpload: the server names an ETag that the object has not."""
-        backend, bucket, key = self._gateway.backend, request.members["Bucket"], request.members["Key"]
+        backend, bucket, key = self._server.backend, request.members["Bucket"], request.members["Key"]
         named = multipart.read(given)
         there: dict[int, multipart.Part] = {}
         marker: str | None = "0"
@@ -290,7 +301,7 @@ class Turn:
             there |= found
         multipart.check(named, there, request.members.get("MpuObjectSize"))
         content = multipart.write(named)
-        async with self._gateway.places.replaced(bucket, key):
+        async with self._server.places.replaced(bucket, key):
             async with backend.ask("POST", request.target, [], _once(content), len(content)) as exchange:
                 if exchange.status >= 400:
                     raise answers.error(exchange.status, await exchange.whole())
@@ -328,9 +339,9 @@ class Turn:
         """Have the server write an object, or a part of an upload, and keep what describes it."""
         async with AsyncExitStack() as turn:
             if not request.upload:
-                place = self._gateway.places.replaced(request.members["Bucket"], request.members["Key"])
+                place = self._server.places.replaced(request.members["Bucket"], request.members["Key"])
                 content = _ending(content, turn, place)
-            async with self._gateway.backend.ask("PUT", request.target, headers, content, length) as exchange:
+            async with self._server.backend.ask("PUT", request.target, headers, content, length) as exchange:
                 if not request.upload and exchange.status == 200:
                     self._describe(request, _etag(exchange), headers)
                 await turn.aclose()
@@ -338,11 +349,11 @@ class Turn:
 
     def _describe(self, request: Request, etag: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep what describes the object that the request has made."""
-        self._gateway.descriptions.keep(request.members["Bucket"], request.members["Key"], etag, headers)
+        self._server.descriptions.keep(request.members["Bucket"], request.members["Key"], etag, headers)
 
     def _description(self, bucket: str, key: str, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """What describes the object that the server tells of."""
-        kept = self._gateway.descriptions.of(bucket, key, _etag(exchange))
+        kept = self._server.descriptions.of(bucket, key, _etag(exchange))
         return [header for header in exchange.headers if describes(header[0])] if kept is None else kept
 
     async def _content(self, payload: Payload) -> AsyncGenerator[bytes, None]:
@@ -367,17 +378,17 @@ class Turn:
         """DeleteObjects: what may be deleted is, the rest is told of."""
         asked = deletion.read(given)
         bucket = known.request.members["Bucket"]
-        denied = await self._gateway.may(known.caller, "DeleteObject", bucket, *asked.keys)
+        denied = await self._access.may(known.caller, "DeleteObject", bucket, *asked.keys)
         failed = {key: ("AccessDenied", message) for key, message in denied.items()}
         # What cannot be there is deleted.
-        folders = self._gateway.folders
+        folders = self._server.folders
         passed = [key for key in asked.keys if key not in failed and possible(key) and folders.may_exist(bucket, key)]
         if passed:
             content = deletion.write(passed)
-            backend, target = self._gateway.backend, known.request.target
+            backend, target = self._server.backend, known.request.target
             with folders.held(bucket, passed):
                 async with (
-                    self._gateway.places.deleted(bucket, passed),
+                    self._server.places.deleted(bucket, passed),
                     backend.ask("POST", target, [], _once(content), len(content)) as exchange,
                 ):
                     if exchange.status != 200:
@@ -392,7 +403,7 @@ class Turn:
     async def _tell_tags(self, known: Known) -> None:
         """GetObjectTagging, which clients ask for before they copy: objects have no tags here."""
         members = known.request.members
-        async with self._gateway.backend.ask("HEAD", target(members["Bucket"], members["Key"], {})) as exchange:
+        async with self._server.backend.ask("HEAD", target(members["Bucket"], members["Key"], {})) as exchange:
             if exchange.status == 404:
                 await self._conceal(known)
                 raise _NO_KEY
@@ -401,7 +412,7 @@ class Turn:
     async def _conceal(self, known: Known) -> None:
         """That there is no such object is only for those to know who may list the bucket."""
         members = known.request.members
-        if await self._gateway.may(known.caller, "ListObjectsV2", members["Bucket"], members["Key"]):
+        if await self._access.may(known.caller, "ListObjectsV2", members["Bucket"], members["Key"]):
             raise AwsError("AccessDenied", "Access Denied", 403)
 
     async def _pass_on(self, known: Known, exchange: Exchange) -> None:
@@ -409,7 +420,7 @@ class Turn:
         if exchange.status == 200:
             headers += self._stated()
         if known.request.operation == "HeadBucket" and exchange.status == 200:
-            headers.append((b"x-amz-bucket-region", self._gateway.region.encode()))
+            headers.append((b"x-amz-bucket-region", self._server.region.encode()))
         await self._start(exchange.status, headers)
         async for piece in exchange.body():
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -431,7 +442,7 @@ class Turn:
         if not await self._body.drain():
             headers = [*headers, (b"connection", b"close")]
         if self._known is not None:
-            await self._gateway.answered(self._known, status, code)
+            await self._access.answered(self._known, status, code)
         identity = self._request_id.encode()
         headers = [*headers, (b"x-amz-request-id", identity), (b"x-amz-id-2", identity)]
         self._started = True
@@ -445,7 +456,7 @@ class Turn:
             await self._say(error.status, answers.fault(error, self._request_id), error.code)
         except Disconnected:
             return
-        except self._gateway.unavailable:
+        except self._access.unavailable:
             return
 
 
