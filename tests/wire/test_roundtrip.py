@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from phalanx.wire.api import PROTOCOLS, service_model
 from phalanx.wire.cbor import FROM_CBOR, cbor_document
-from phalanx.wire.parser import Ec2Parsers, JsonParsers, QueryParsers, json_document, parameter_tree, query_parameters
+from phalanx.wire.parser import JsonParsers, json_document
+from phalanx.wire.query import Ec2Parsers, QueryParsers, parameter_tree, query_parameters
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body
 from phalanx.wire.service import Service
 from wire.models import everything

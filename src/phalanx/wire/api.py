@@ -20,16 +20,8 @@ from botocore.model import OperationModel, ServiceModel, StructureShape
 from phalanx.wire.cbor import CONTENT_TYPE as CBOR
 from phalanx.wire.cbor import FROM_CBOR, TO_CBOR, cbor_body, cbor_document
 from phalanx.wire.errors import AwsError
-from phalanx.wire.parser import (
-    Ec2Parsers,
-    JsonParsers,
-    QueryParsers,
-    StrictJsonParsers,
-    json_document,
-    parameter_tree,
-    query_parameters,
-    serialization_error,
-)
+from phalanx.wire.parser import JsonParsers, StrictJsonParsers, json_document, serialization_error
+from phalanx.wire.query import Ec2Parsers, QueryParsers, parameter_tree, query_parameters
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body, xml_text
 from phalanx.wire.service import READING, Handler, Members, Service
 from phalanx.wire.sigv4 import HttpRequest, Reason, Refused

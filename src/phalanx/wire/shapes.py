@@ -9,6 +9,9 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 Made = TypeVar("Made")
 
+INTEGER_BITS = {"integer": 31, "long": 63}
+"""Bits of a number besides its sign, by the type of its shape."""
+
 _UNSPOKEN = {"flattened", "location", "payload", "streaming", "timestampFormat", "eventstream", "xmlAttribute"}
 """Traits that no served model has and this room does not speak. A jsonvalue outside of a header is an ordinary string (Smithy:
 mediaType application/json)."""
