@@ -78,14 +78,14 @@ def listing(database: Database, _caller: Caller, members: Members) -> Members:
         if after is not None:
             query = query.where(KeyAlias.name > after[0])
         found = session.scalars(query.order_by(KeyAlias.name).limit(limit + 1)).all()
-    shown = [
-        {
-            "AliasName": alias.name,
-            "AliasArn": alias.arn,
-            "TargetKeyId": alias.key,
-            "CreationDate": moment(alias.created),
-            "LastUpdatedDate": moment(alias.updated or alias.created),
-        }
-        for alias in found[:limit]
-    ]
-    return paging.page("Aliases", found, shown, [found[len(shown) - 1].name] if shown else None)
+    return paging.page("Aliases", found, limit, _shown, lambda alias: [alias.name])
+
+
+def _shown(alias: KeyAlias) -> Members:
+    return {
+        "AliasName": alias.name,
+        "AliasArn": alias.arn,
+        "TargetKeyId": alias.key,
+        "CreationDate": moment(alias.created),
+        "LastUpdatedDate": moment(alias.updated or alias.created),
+    }

@@ -59,9 +59,9 @@ def listing(database: Database, _caller: Caller, members: Members) -> Members:
         if after is not None:
             query = query.where(tuple_(Key.created, Key.id) > tuple_(*after))
         found = session.scalars(query.order_by(Key.created, Key.id).limit(limit + 1)).all()
-    shown = found[:limit]
-    answer = [{"KeyId": key.id, "KeyArn": key.arn} for key in shown]
-    return paging.page("Keys", found, answer, [shown[-1].created, shown[-1].id] if shown else None)
+    return paging.page(
+        "Keys", found, limit, lambda key: {"KeyId": key.id, "KeyArn": key.arn}, lambda key: [key.created, key.id]
+    )
 
 
 @answered

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from phalanx.services import tokens
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Members
+
+Row = TypeVar("Row")
 
 
 def after(members: Members, *kinds: type[str] | type[int]) -> tokens.Position | None:
@@ -20,7 +22,11 @@ def after(members: Members, *kinds: type[str] | type[int]) -> tokens.Position | 
         raise AwsError("InvalidMarkerException", "The marker is not one that this list gave.") from error
 
 
-def page(name: str, found: Sequence[Any], shown: Sequence[Members], last: tokens.Position | None) -> Members:
-    """The answer with `shown`, of which more were `found` where there is a next page; `last` is the position of its last."""
-    more = len(found) > len(shown)
-    return {name: list(shown), "Truncated": more, "NextMarker": tokens.encode(last) if more and last else None}
+def page(
+    name: str, found: Sequence[Row], limit: int, show: Callable[[Row], Members], place: Callable[[Row], tokens.Position]
+) -> Members:
+    """The answer with `limit` of those that were `found` at most, each as `show` has it. Where there are more of them, the next
+    page comes after the `place` of the last."""
+    more = len(found) > limit
+    marker = tokens.encode(place(found[limit - 1])) if more else None
+    return {name: [show(each) for each in found[:limit]], "Truncated": more, "NextMarker": marker}

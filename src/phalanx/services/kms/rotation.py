@@ -86,13 +86,12 @@ def listing(database: Database, keys: keyring.Keyring, _caller: Caller, members:
         if after is not None:
             query = query.where(KeyRotation.number > after[0])
         found = session.scalars(query).all()
-    shown = found[:limit]
-    answer = [
-        {
-            "KeyId": each.key,
-            "RotationDate": moment(each.rotated),
-            "RotationType": "ON_DEMAND" if each.on_demand else "AUTOMATIC",
-        }
-        for each in shown
-    ]
-    return paging.page("Rotations", found, answer, [shown[-1].number] if shown else None)
+    return paging.page("Rotations", found, limit, _shown, lambda rotation: [rotation.number])
+
+
+def _shown(rotation: KeyRotation) -> Members:
+    return {
+        "KeyId": rotation.key,
+        "RotationDate": moment(rotation.rotated),
+        "RotationType": "ON_DEMAND" if rotation.on_demand else "AUTOMATIC",
+    }

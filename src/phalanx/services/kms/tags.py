@@ -66,5 +66,4 @@ def listing(database: Database, _caller: Caller, members: Members) -> Members:
         if after is not None:
             query = query.where(Tag.key > after[0])
         found = session.scalars(query.order_by(Tag.key).limit(limit + 1)).all()
-    shown = [{"TagKey": tag.key, "TagValue": tag.value} for tag in found[:limit]]
-    return paging.page("Tags", found, shown, [found[len(shown) - 1].key] if shown else None)
+    return paging.page("Tags", found, limit, lambda tag: {"TagKey": tag.key, "TagValue": tag.value}, lambda tag: [tag.key])
