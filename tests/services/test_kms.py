@@ -83,6 +83,9 @@ def test_what_is_not_served_is_refused(kms, key):
     refused("NotAuthorizedException", kms.create_alias, AliasName="alias/aws/s3", TargetKeyId=key)
     kms.create_alias(AliasName="alias/models", TargetKeyId=key)
     refused("AlreadyExistsException", kms.create_alias, AliasName="alias/models", TargetKeyId=key)
+    for operation in (kms.create_alias, kms.update_alias):
+        refused("NotFoundException", operation, AliasName="alias/models", TargetKeyId="alias/models")
+        refused("NotFoundException", operation, AliasName="alias/more", TargetKeyId="alias/models")
     refused("NotFoundException", kms.disable_key, KeyId="alias/models")
     refused("InvalidMarkerException", kms.list_keys, Marker="nonsense")
     assert len(kms.list_keys()["Keys"]) == 1

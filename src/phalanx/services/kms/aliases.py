@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from phalanx.jobs import keyring
 from phalanx.services.kms import paging
@@ -35,9 +36,7 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
     arn = caller.arn_of("kms", name)
     with database.write() as session:
         keyring.purge(session)
-        key = keyring.find(session, members["TargetKeyId"])
-        if key.deletion is not None:
-            raise AwsError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+        key = changeable(session, members["TargetKeyId"])
         if session.get(KeyAlias, name) is not None:
             raise AwsError("AlreadyExistsException", f"An alias with the name {arn} already exists")
         session.add(KeyAlias(name=name, arn=arn, key=key.id, created=now_ms()))
@@ -48,9 +47,7 @@ def create(database: Database, caller: Caller, members: Members) -> Members:
 def update(database: Database, _caller: Caller, members: Members) -> Members:
     """Give a name to another key."""
     with database.write() as session:
-        alias = session.get(KeyAlias, members["AliasName"])
-        if alias is None:
-            raise AwsError("NotFoundException", f"Alias {members['AliasName']} is not found.")
+        alias = _find(session, members["AliasName"])
         alias.key = changeable(session, members["TargetKeyId"]).id
         alias.updated = now_ms()
     return {}
@@ -59,10 +56,7 @@ def update(database: Database, _caller: Caller, members: Members) -> Members:
 def delete(database: Database, caller: Caller, members: Members) -> Members:
     """Take a name away from its key."""
     with database.write() as session:
-        alias = session.get(KeyAlias, members["AliasName"])
-        if alias is None:
-            raise AwsError("NotFoundException", f"Alias {members['AliasName']} is not found.")
-        session.delete(alias)
+        session.delete(_find(session, members["AliasName"]))
     return {}
 
 
@@ -79,6 +73,13 @@ def listing(database: Database, _caller: Caller, members: Members) -> Members:
             query = query.where(KeyAlias.name > after[0])
         found = session.scalars(query.order_by(KeyAlias.name).limit(limit + 1)).all()
     return paging.page("Aliases", found, limit, _shown, lambda alias: [alias.name])
+
+
+def _find(session: Session, name: str) -> KeyAlias:
+    alias = session.get(KeyAlias, name)
+    if alias is None:
+        raise AwsError("NotFoundException", f"Alias {name} is not found.")
+    return alias
 
 
 def _shown(alias: KeyAlias) -> Members:
