@@ -21,8 +21,9 @@ from phalanx.jobs.journal import Journal
 from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import Manager
 from phalanx.jobs.meter import Meter
-from phalanx.jobs.runner import Runner, World
+from phalanx.jobs.runner import Runner
 from phalanx.jobs.signature import Signer, verify
+from phalanx.jobs.world import World
 from phalanx.network.model import GuardCounters
 from phalanx.node.messages import InstanceStatus, Phase
 from phalanx.store.base import Base, now_ms

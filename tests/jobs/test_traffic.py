@@ -10,8 +10,9 @@ from jobs.stub_fleet import Script, StubFleet
 from jobs.test_runner import STORE, create, load, transitions, wait_for
 from phalanx.jobs import traffic
 from phalanx.jobs.enforcement import Enforcement
-from phalanx.jobs.runner import Runner, World
+from phalanx.jobs.runner import Runner
 from phalanx.jobs.signature import Signer
+from phalanx.jobs.world import World
 from phalanx.node.messages import Phase
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import TrainingJob

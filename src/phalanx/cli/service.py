@@ -50,10 +50,10 @@ from phalanx.jobs import census
 from phalanx.jobs.admission import RESERVED_BYTES
 from phalanx.jobs.keyring import Keyring
 from phalanx.jobs.manager import Manager
-from phalanx.jobs.runner import Acting, KeyUse, Lending
 from phalanx.jobs.shelf import StoreShelf
 from phalanx.jobs.signature import Signer
 from phalanx.jobs.tuning.tuner import Tuner
+from phalanx.jobs.world import Acting, KeyUse, Lending
 from phalanx.services.cloudwatch.service import service as cloudwatch
 from phalanx.services.ec2.service import ensure_default_vpc
 from phalanx.services.ec2.service import service as ec2

@@ -16,14 +16,14 @@ from phalanx.data import objects
 from phalanx.data.model import DataKey, ObjectStore
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.ipsec.model import Profile
-from phalanx.jobs import attempt, evidence, keyring, plan, record
+from phalanx.jobs import attempt, evidence, failure, keyring, plan, record
 from phalanx.jobs.admission import Admission
 from phalanx.jobs.census import UNFINISHED, Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
-from phalanx.jobs.runner import Acting, KeyUse, Lending, World, reconsidered
 from phalanx.jobs.signature import Signer
+from phalanx.jobs.world import Acting, KeyUse, Lending, World
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json
 from phalanx.store.database import UNAVAILABLE, Database
@@ -329,7 +329,7 @@ class Manager:
                 record.transition(session, stored, "Restarting", "Restarting the training job: the service was stopped")
             elif stored.stage != "ending":
                 # How it ends showed already, in its midst.
-                record.decide(session, stored, reconsidered(decided, known))
+                record.decide(session, stored, failure.reconsidered(decided, known))
             ending = stored.stage == "ending"
         if ending:
             attempt.conclude(self._database, self._fleet, self._world.signer, job.name)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from phalanx.data.model import DataKey, ObjectStore, RoleCredentials
-from phalanx.fleet.base import NO_CAPACITY, Fleet, FleetError, NoRoom, Refused
-from phalanx.ipsec.model import Profile
-from phalanx.jobs import attempt, evidence, exits, interfaces, keyring, plan, record, traffic, warm_pools
-from phalanx.jobs.enforcement import Enforcement
+from phalanx.data.model import DataKey, ObjectStore
+from phalanx.fleet.base import NO_CAPACITY, NoRoom, Refused
+from phalanx.jobs import attempt, evidence, exits, failure, interfaces, keyring, plan, record, traffic, warm_pools
 from phalanx.jobs.journal import Journal
-from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome, failed
-from phalanx.jobs.signature import Signer
+from phalanx.jobs.world import World
 from phalanx.node.messages import InstanceSpec, InstanceStatus, Phase
 from phalanx.store.base import now_ms
-from phalanx.store.database import UNAVAILABLE, Database
 from phalanx.store.jobs import Stage, TrainingJob
 
 STOP_GRACE_SECONDS = 120.0
@@ -42,58 +37,8 @@ RETRY_SECONDS = 0.5
 LEND_SECONDS = 1800.0
 """How often containers are lent new credentials of their role: long before the last expire, so that the service may be away."""
 PREPARING = "Preparing the instances for training"
-_WORDLESS = "AlgorithmError: , exit code:"
-"""How the FailureReason of an instance that left no words begins."""
 
 log = structlog.get_logger()
-
-
-Acting = Callable[[ObjectStore, str, int], ObjectStore | None]
-"""An object store as it is reached with a role (ARN) for so many seconds; None where SageMaker may not assume it."""
-KeyUse = Callable[[str, str, str], bool]
-"""Whether a role (ARN) may do an operation of KMS's with a key (ARN)."""
-Lending = Callable[[str], RoleCredentials | None]
-"""Credentials for containers of a role (ARN); None where nobody created it, or SageMaker may not assume it."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a runner needs of the service."""
-
-    database: Database
-    fleet: Fleet
-    enforcement: Enforcement
-    store: ObjectStore
-    signer: Signer
-    closing: threading.Event
-    _: KW_ONLY
-    leaving: threading.Event = field(default_factory=threading.Event)
-    """Set before `closing` where instances go on, for the next service to take up."""
-    require_s3_route: bool = False
-    """Whether a job in a VPC from which no way leads to S3 fails, as SageMaker's does."""
-    keys: Callable[[], tuple[DataKey, ...]] = tuple
-    """The data keys with which jobs write and read encrypted objects."""
-    meter: Meter = field(default_factory=Meter)
-    profile: Profile = "standard"
-    """What IKE daemons of encrypted jobs negotiate."""
-    acting: Acting | None = None
-    """How S3 is reached as a job's role; without it the platform's own key does for every job."""
-    lending: Lending | None = None
-    """What containers that can reach S3 are lent of their role; without it nothing."""
-    key_use: KeyUse | None = None
-    """What a job's role may do with keys; without it everything."""
-
-    def may(self, role: str, operation: str, key: str) -> bool:
-        """Whether a job with the role (ARN) may do an operation of KMS's with a key (ARN)."""
-        return self.key_use is None or self.key_use(role, operation, key)
-
-    def store_as(self, role: str, seconds: int = 0) -> ObjectStore | None:
-        """How S3 is reached for a job with the role (ARN) that runs `seconds` at most; None where that cannot be assumed."""
-        return self.store if self.acting is None else self.acting(self.store, role, seconds)
-
-    def lent_to(self, job: TrainingJob) -> RoleCredentials | None:
-        """Credentials of its role for a job's containers; None where they are given none."""
-        return self.lending(job.request["RoleArn"]) if self.lending is not None and plan.goes_out(job) else None
 
 
 class Ended(Exception):
@@ -144,7 +89,7 @@ class Runner:
             except Interrupted:
                 raise
             except Exception as error:
-                verdict = _verdict(error, job.stage)
+                verdict = failure.of_stage(error, job.stage)
                 if verdict is None or job.stage == "ending":
                     self._pause(error)
                     continue
@@ -298,7 +243,7 @@ class Runner:
             fleet.wait(self._known, 0.0 if behind else LOG_SECONDS)
             self._stay()
         journal.drain(partial(self._reads_on, time.monotonic(), ending))
-        ending = reconsidered(ending, statuses) if ending is not None else record.COMPLETED
+        ending = failure.reconsidered(ending, statuses) if ending is not None else record.COMPLETED
         if ending.status == "InProgress" or ending.by_platform:
             raise Ended(ending)
         with self._world.database.write() as session:
@@ -339,7 +284,7 @@ class Runner:
             return record.INTERRUPTED
         broken = [status for status in statuses if status.error or status.exit_code]
         if broken:
-            return _failure(broken)
+            return failure.of_instances(broken)
         if time.monotonic() > deadline and any(status.phase < Phase.EXITED for status in statuses):
             return record.MAX_RUNTIME
         return None
@@ -483,17 +428,6 @@ class Runner:
             return session.get_one(TrainingJob, self._name)
 
 
-def _verdict(error: Exception, stage: Stage) -> Outcome | None:
-    """How a job ends whose stage raised this; None where the stage is repeated."""
-    if isinstance(error, Refused):
-        return failed(_reason(str(error)))
-    # The fleet or the store is away, has no room, or is locked: that is not how a job ends.
-    if isinstance(error, (FleetError, *UNAVAILABLE)):
-        return None
-    log.exception("stage failed", stage=stage)
-    return failed(f"InternalServerError: {type(error).__name__}: {error}")
-
-
 def _longest(job: TrainingJob) -> int:
     """Seconds that the job may run."""
     return int(job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86400))
@@ -503,45 +437,3 @@ def _deadline(job: TrainingJob) -> float:
     """When a job whose time runs has run as long as it may, by the clock that nobody sets (time.monotonic)."""
     run = (now_ms() - (job.training_started or now_ms()) - job.idle) / 1000
     return time.monotonic() + _longest(job) - max(0.0, run)
-
-
-def _failure(broken: list[InstanceStatus]) -> Outcome:
-    """FailureReason of the first instance that failed: by its own words if it left any (facts: container contract).
-
-    The end of an instance that ran out of memory goes before what its peers say of it.
-    """
-    status = (
-        next((item for item in broken if item.error), None)
-        or next((item for item in broken if item.out_of_memory), None)
-        or next((item for item in broken if item.failure), None)
-        or broken[0]
-    )
-    if status.error:
-        return failed(status.error)
-    if status.out_of_memory:
-        return failed(
-            "ClientError: Please use an instance type with more memory, or reduce the size of job data processed"
-            f" on an instance., exit code: {status.exit_code}"
-        )
-    return failed(f"AlgorithmError: {status.failure or ''}, exit code: {status.exit_code}")
-
-
-def reconsidered(ending: Outcome, statuses: list[InstanceStatus]) -> Outcome:
-    """How a job ends, by the ends of its containers that have ended since.
-
-    The first end that was seen may be that of an instance that knew no more than that a peer was gone, whose host had failed or
-    that had run out of memory; or of one that was killed and could say nothing, where its peers can.
-    """
-    reason = ending.failure_reason or ""
-    if not reason.startswith("AlgorithmError:"):
-        return ending
-    knowing = [status for status in statuses if status.error] or [status for status in statuses if status.out_of_memory]
-    if not knowing and reason.startswith(_WORDLESS):
-        knowing = [status for status in statuses if status.failure]
-    return _failure(knowing) if knowing else ending
-
-
-def _reason(text: str) -> str:
-    """A FailureReason always begins with its class."""
-    head = text.partition(":")[0]
-    return text if head.endswith("Error") and " " not in head else f"InternalServerError: {text}"
