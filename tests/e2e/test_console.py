@@ -15,6 +15,7 @@ from sqlalchemy import delete
 from e2e.browser import Chromium
 from e2e.conftest import ESP, IMAGE, PHALANX, UDP_500, wait_for
 from phalanx.jobs import traffic
+from phalanx.jobs.explain import End
 from phalanx.jobs.preflight import failure_reason, missing_rules
 from phalanx.network.model import DIRECTIONS, Rule, SecurityGroup
 from phalanx.store.database import Database, sqlite_url
@@ -501,9 +502,9 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     expect(page.get_by_role("table", name=visitor("attempts.title"))).to_contain_text("algo-2 was gone")
 
     # What changed rules do to a running job is said above all tabs, for as long as they do.
-    addresses = {"algo-1": "10.0.0.4/32", "algo-2": "10.0.0.5/32"}
+    ends = [End.at("algo-1", "10.0.0.4", ["sg-1"]), End.at("algo-2", "10.0.0.5", ["sg-1"])]
     only_ike = tuple(Rule(direction, "17", 500, 500, group="sg-1") for direction in DIRECTIONS)
-    missing = missing_rules(dict.fromkeys(addresses, ("sg-1",)), addresses, [SecurityGroup("sg-1", only_ike)])
+    missing = missing_rules(ends, [SecurityGroup("sg-1", only_ike)])
     reason = failure_reason(missing).removeprefix("ClientError: ")
     last = {"Status": "Training", "StartTime": 1_700_000_000, "StatusMessage": f"{traffic.STOPPED}{reason}"}
     network = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}

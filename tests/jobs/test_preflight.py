@@ -8,7 +8,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from phalanx.jobs.explain import ESP, IKE
+from phalanx.jobs.explain import ESP, IKE, End
 from phalanx.jobs.preflight import MissingRule, failure_reason, missing_rules
 from phalanx.jobs.record import FAILURE_REASON_LIMIT
 from phalanx.network.model import Rule, SecurityGroup
@@ -26,17 +26,16 @@ ALL_OUT = Rule("egress", "-1", cidr="0.0.0.0/0")
 
 
 def job(instances, *groups):
-    """Hosts of a job whose instances all have the same groups, with their addresses."""
-    hosts = [f"algo-{number}" for number in range(1, instances + 1)]
-    return {host: tuple(groups) for host in hosts}, {host: f"10.0.0.{4 + index}" for index, host in enumerate(hosts)}
+    """The instances of a job that all have the same groups."""
+    return [End.at(f"algo-{number}", f"10.0.0.{3 + number}", groups) for number in range(1, instances + 1)]
 
 
 def missing(rules, instances=2):
-    return missing_rules(*job(instances, SG), [SecurityGroup(SG, tuple(rules))])
+    return missing_rules(job(instances, SG), [SecurityGroup(SG, tuple(rules))])
 
 
 def reason(rules, instances=2):
-    return failure_reason(missing_rules(*job(instances, SG), [SecurityGroup(SG, tuple(rules))]))
+    return failure_reason(missing_rules(job(instances, SG), [SecurityGroup(SG, tuple(rules))]))
 
 
 def lacking(*pairs):
@@ -121,24 +120,23 @@ def test_rules_of_several_groups_add_up():
         SecurityGroup(SG, (IKE_IN, Rule("ingress", "50", group=OTHER))),
         SecurityGroup(OTHER, (ALL_OUT,)),
     ]
-    assert missing_rules(*job(2, SG, OTHER), groups) == []
+    assert missing_rules(job(2, SG, OTHER), groups) == []
     both = (SG, OTHER)
-    assert missing_rules(*job(2, *both), groups[:1]) == [MissingRule(both, "egress", flow, both) for flow in (IKE, ESP)]
+    assert missing_rules(job(2, *both), groups[:1]) == [MissingRule(both, "egress", flow, both) for flow in (IKE, ESP)]
 
 
 def test_a_group_that_is_gone_allows_nothing():
-    assert len(missing_rules(*job(2, SG), [])) == 4
+    assert len(missing_rules(job(2, SG), [])) == 4
 
 
 def test_instances_with_different_groups():
-    groups_by_host = {"algo-1": (SG,), "algo-2": (OTHER,)}
-    addresses = {"algo-1": "10.0.0.4", "algo-2": "10.0.0.5"}
+    ends = [End.at("algo-1", "10.0.0.4", [SG]), End.at("algo-2", "10.0.0.5", [OTHER])]
     groups = [
         SecurityGroup(SG, (ALL_OUT, Rule("ingress", "17", 500, 500, group=OTHER))),
         SecurityGroup(OTHER, (ALL_OUT, Rule("ingress", "-1", group=SG))),
     ]
-    assert missing_rules(groups_by_host, addresses, groups) == [MissingRule((SG,), "ingress", ESP, (OTHER,))]
-    assert failure_reason(missing_rules(groups_by_host, addresses, groups)) == (
+    assert missing_rules(ends, groups) == [MissingRule((SG,), "ingress", ESP, (OTHER,))]
+    assert failure_reason(missing_rules(ends, groups)) == (
         f"ClientError: Security group {SG} has no inbound rule for ESP (protocol 50) from {OTHER}."
         " An encrypted job needs UDP 500 and ESP allowed both ways between its instances."
         f" Run: aws ec2 authorize-security-group-ingress --group-id {SG}"
@@ -168,10 +166,10 @@ def test_the_message_for_all_rules():
 
 def test_the_message_for_several_groups():
     groups = [f"sg-{number:017x}" for number in range(5)]
-    text = failure_reason(missing_rules(*job(3, *groups), [SecurityGroup(group, (ALL_OUT,)) for group in groups]))
+    text = failure_reason(missing_rules(job(3, *groups), [SecurityGroup(group, (ALL_OUT,)) for group in groups]))
     assert f"Security groups {', '.join(groups)} have no inbound rule for IKE (UDP 500) from themselves," in text
     assert text.count("Run: ") == 1
-    everything = failure_reason(missing_rules(*job(3, *groups), []))
+    everything = failure_reason(missing_rules(job(3, *groups), []))
     assert len(everything) <= FAILURE_REASON_LIMIT
     assert everything.count("rule for") == 4
     assert everything.count("Run: ") == 2
@@ -180,10 +178,8 @@ def test_the_message_for_several_groups():
 @pytest.mark.parametrize("instances", range(2, 9))
 def test_a_message_that_would_be_too_long(instances):
     """An own group for each instance: no such job exists in SageMaker, but the text must stay within its limit."""
-    hosts = [f"algo-{number}" for number in range(1, instances + 1)]
-    groups_by_host = {host: (f"sg-{index:017x}",) for index, host in enumerate(hosts)}
-    addresses = {host: f"10.0.0.{4 + index}" for index, host in enumerate(hosts)}
-    text = failure_reason(missing_rules(groups_by_host, addresses, []))
+    ends = [End.at(f"algo-{number}", f"10.0.0.{3 + number}", [f"sg-{number:017x}"]) for number in range(1, instances + 1)]
+    text = failure_reason(missing_rules(ends, []))
     assert len(text) <= FAILURE_REASON_LIMIT
     assert "An encrypted job needs UDP 500 and ESP" in text
     assert text.endswith("More commands are needed.")

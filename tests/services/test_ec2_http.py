@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from phalanx.jobs import interfaces, preflight
+from phalanx.jobs.explain import End
 
 
 @pytest.fixture
@@ -51,19 +52,15 @@ def test_the_network_of_an_encrypted_job(ec2, database, control):
     with database.write() as session:
         assert interfaces.check_vpc_config(session, [subnet], [group]) == vpc
         enis = interfaces.allocate(session, "job", hosts, [subnet], [group])
-        arguments = (
-            {eni.host: eni.groups for eni in enis},
-            {eni.host: eni.address for eni in enis},
-            interfaces.security_groups(session, vpc),
-        )
-    assert preflight.failure_reason(preflight.missing_rules(*arguments)) is None
+        ends = [End.at(eni.host, eni.address, eni.groups) for eni in enis]
+        assert preflight.missing_rules(ends, interfaces.security_groups(session, vpc)) == []
     shown = ec2.describe_network_interfaces(Filters=[{"Name": "group-id", "Values": [group]}])["NetworkInterfaces"]
     assert {eni["PrivateIpAddress"] for eni in shown} == {"10.0.1.4", "10.0.1.5"}
 
     (esp,) = [id_ for id_, rule in rules(ec2, group).items() if rule["IpProtocol"] == "50" and not rule["IsEgress"]]
     ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[esp])
     with database.read() as session:
-        text = preflight.failure_reason(preflight.missing_rules(*arguments[:2], interfaces.security_groups(session, vpc)))
+        text = preflight.failure_reason(preflight.missing_rules(ends, interfaces.security_groups(session, vpc)))
     assert f"Security group {group} has no inbound rule for ESP (protocol 50) from itself." in text
 
 

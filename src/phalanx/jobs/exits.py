@@ -67,12 +67,12 @@ def reaches_s3(session: Session, made: plan.Plan) -> bool:
     s3 = explain.End("S3", (_S3,), ("S3",))  # no group is called so: only a rule's address can mean it
 
     def reaches(eni: Eni) -> bool:
-        own = explain.End(eni.id, (IPv4Network(eni.address),), eni.groups)
+        own = explain.End.at(eni.id, eni.address, eni.groups)
         if any(own.networks[0].subnet_of(IPv4Network(subnet)) for subnet in exits.s3):
             leaving, _ = explain.verdict(flow, own, s3, rules).checks
             if leaving.allowed_by:
                 return True
-        ends = (explain.End(each.id, (IPv4Network(each.address),), each.groups) for each in exits.endpoints)
+        ends = (explain.End.at(each.id, each.address, each.groups) for each in exits.endpoints)
         return any(explain.verdict(flow, own, end, rules).allowed for end in ends)
 
     return all(reaches(placement.eni) for placement in made.placements)

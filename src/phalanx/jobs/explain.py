@@ -49,6 +49,11 @@ class End:
     networks: tuple[IPv4Network, ...]
     groups: tuple[str, ...]
 
+    @classmethod
+    def at(cls, host: str, address: str, groups: Iterable[str]) -> End:
+        """One that has its address."""
+        return cls(host, (IPv4Network(address),), tuple(groups))
+
     @property
     def address(self) -> str:
         """Its address, or where that would be."""
@@ -109,17 +114,18 @@ def authorize(flows: Iterable[Flow], direction: Direction, group: str, peer: str
     return f"aws ec2 authorize-security-group-{direction} --group-id {group} --ip-permissions {permissions}"
 
 
+def planned(made: plan.Plan) -> list[End]:
+    """The instances of a plan, in its order."""
+    return [End.at(each.host, each.eni.address, each.eni.groups) for each in made.placements]
+
+
 def ends(session: Session, job: TrainingJob) -> dict[str, End]:
     """The instances of a job by host: as they are, as they were, or as they would have been. Raises InterfaceError."""
     if job.plan is not None:
-        return {
-            placement.host: End(placement.host, (IPv4Network(placement.eni.address),), placement.eni.groups)
-            for placement in plan.Plan.from_json(job.plan).placements
-        }
+        return {end.host: end for end in planned(plan.Plan.from_json(job.plan))}
     if job.evidence is not None and job.evidence["instances"]:
         return {
-            item["host"]: End(item["host"], (IPv4Network(item["address"]),), tuple(item["security_groups"]))
-            for item in job.evidence["instances"]
+            item["host"]: End.at(item["host"], item["address"], item["security_groups"]) for item in job.evidence["instances"]
         }
     config = job.request.get("VpcConfig")
     if config:

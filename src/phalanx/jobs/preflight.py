@@ -7,9 +7,8 @@ sender's groups, ingress by the receiver's, each the union of their rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from itertools import permutations
 
 from phalanx.jobs import explain
@@ -31,18 +30,12 @@ class MissingRule:
     peers: tuple[str, ...]
 
 
-def missing_rules(
-    groups_by_host: Mapping[str, tuple[str, ...]],
-    addresses: Mapping[str, str],
-    security_groups: Iterable[SecurityGroup],
-) -> list[MissingRule]:
+def missing_rules(ends: Iterable[End], security_groups: Iterable[SecurityGroup]) -> list[MissingRule]:
     """What the groups of an encrypted job's instances do not allow between them, each once.
 
-    `groups_by_host` has the groups of each instance, `addresses` its address. A group that is not in `security_groups`
-    allows nothing. Empty for a single instance.
+    A group that is not in `security_groups` allows nothing. Empty for a single instance.
     """
     rules = {group.id: [("", rule) for rule in group.rules] for group in security_groups}
-    ends = [End(host, (IPv4Network(addresses[host]),), groups) for host, groups in groups_by_host.items()]
     missing = {
         MissingRule(own.groups, direction, flow, other.groups)
         for own, other in permutations(ends, 2)

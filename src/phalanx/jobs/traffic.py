@@ -33,5 +33,4 @@ def _missing(session: Session, job: TrainingJob) -> list[preflight.MissingRule]:
     if job.plan is None or not job.encrypted:
         return []
     made = plan.Plan.from_json(job.plan)
-    groups = {placement.host: placement.eni.groups for placement in made.placements}
-    return preflight.missing_rules(groups, made.hosts, plan.rules(session, made.vpc_id))
+    return preflight.missing_rules(explain.planned(made), plan.rules(session, made.vpc_id))
