@@ -17,9 +17,9 @@ class Follower:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        engine = directory.database.engine
+        database = directory.database
         # Its own, and never in a transaction: in one it would go on seeing what was there at the beginning.
-        self._connection = engine.raw_connection() if engine.dialect.name == "sqlite" else None
+        self._connection = None if database.shared else database.engine.raw_connection()
         self._version: int | None = None
 
     def look(self) -> None:

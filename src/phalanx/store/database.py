@@ -37,8 +37,6 @@ WRITE_SECONDS = Histogram(
     "From when a transaction that writes asked for its turn until it was on the disk.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
 )
-_DEAD_MS = 15_000
-"""A server's host that does not answer for so long is gone."""
 _OLDEST = 14
 """PostgreSQL's oldest version that knows all that is asked of it."""
 REVISION = "0005"
@@ -119,42 +117,27 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         parsed = make_url(url)
+        kind = parsed.get_backend_name()
         self.url = url
         self.session_name = f"phalanx {secrets.token_hex(8)}"
         """What PostgreSQL calls this object's sessions."""
-        self._shared = parsed.get_backend_name() == "postgresql"
+        self.shared = kind == "postgresql"
+        """Whether other replicas may write too."""
         self._term: int | None = None
         self._deposed: Callable[[], None] = lambda: None
-        if parsed.get_backend_name() == "sqlite":
+        if kind == "sqlite":
             self._engine = create_engine(parsed)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
             self._readers = self._engine
-        elif parsed.get_backend_name() == "postgresql":
+        elif kind == "postgresql":
             from phalanx.store import postgresql
 
-            self._engine = create_engine(
-                parsed.set(drivername="postgresql+psycopg"),
-                # Each statement of a writer sees what was committed before it: of all writers, since it is the only one.
-                isolation_level="READ COMMITTED",
-                connect_args={
-                    "application_name": self.session_name,
-                    "connect_timeout": 5,
-                    "keepalives_idle": 5,
-                    "tcp_user_timeout": _DEAD_MS,
-                    "options": f"-c lock_timeout={_LOCK_SECONDS}s -c timezone=UTC",
-                },
-                pool_size=8,
-                max_overflow=32,
-                # Connections that a restart of the server has cut are seen before they are used.
-                pool_pre_ping=True,
-            )
-            event.listen(self._engine, "connect", postgresql.prepare)
-            event.listen(self._engine, "begin", postgresql.begin)
+            self._engine = postgresql.engine(parsed, self.session_name, _LOCK_SECONDS)
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
-            raise ValueError(f"{parsed.get_backend_name()} is neither sqlite nor postgresql")
-        path = parsed.database if self._engine.dialect.name == "sqlite" else None
+            raise ValueError(f"{kind} is neither sqlite nor postgresql")
+        path = None if self.shared else parsed.database
         self._wal = _Wal(path) if path else None
         # SQLite makes its log with the mode of the database.
         self._files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm")] if path else []
@@ -183,7 +166,7 @@ class Database:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.chmod(path, 0o600)
         with self._engine.connect().execution_options(phalanx_write=True) as connection, connection.begin():
-            if self._engine.dialect.name == "postgresql":
+            if self.shared:
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
                 if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < 10_000 * _OLDEST:
                     raise Unsuitable(f"PostgreSQL {_OLDEST} or newer is needed")
@@ -253,7 +236,7 @@ class Database:
                 self._deposed()
                 raise Deposed
             yield connection
-            if self._shared:
+            if self.shared:
                 for what in (tell, WRITTEN if self._term is None else None):
                     if what is not None:
                         connection.exec_driver_sql(f"NOTIFY {CHANNEL}, '{what}'")
@@ -322,7 +305,7 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     # pysqlite must not open transactions on its own: `_begin_sqlite` does, with the right kind of lock.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={1000 * _LOCK_SECONDS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

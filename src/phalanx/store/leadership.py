@@ -59,7 +59,7 @@ class Leadership:
         self._place = place
         self._deposed = deposed
         self._cancelled = cancelled
-        self._shared = database.engine.dialect.name == "postgresql"
+        self._shared = database.shared
         self._connection: Connection | None = None
         self._locked = False
         self._term: int | None = None
