@@ -6,8 +6,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from phalanx.services.iam.entities import find_role, no_such, user_of
-from phalanx.services.iam.identity_policies import Operation
+from phalanx.services.iam.entities import Operation, find_role, no_such, user_of
 from phalanx.wire.service import Caller, Members
 
 _OF_USERS = {

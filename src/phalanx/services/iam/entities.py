@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,9 @@ from phalanx.store.base import Json
 from phalanx.store.identity import Role, User, role_named, user_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
+
+Operation = Callable[[Session, Caller, Members], Members]
+"""A handler within its transaction."""
 
 DEFAULT_MAX_ITEMS = 100
 TAGS = 50
@@ -76,9 +80,19 @@ def refuse(members: Members, *unsupported: str) -> None:
             raise AwsError("InvalidInput", f"{name} is not supported. Leave it out.")
 
 
+def characters(document: str) -> int:
+    """How long a policy document is as IAM's quotas have it, which do not count white space."""
+    return sum(not character.isspace() for character in document)
+
+
+def quoted(document: str) -> str:
+    """A document as IAM answers with it: percent-encoded (RFC 3986); clients decode it."""
+    return quote(document, safe="")
+
+
 def checked(text: str, kind: Kind, limit: int, what: str) -> str:
-    """A policy document within IAM's quota, which does not count white space. Raises MalformedPolicyDocument, LimitExceeded."""
-    if sum(not character.isspace() for character in text) > limit:
+    """A policy document within IAM's quota. Raises MalformedPolicyDocument, LimitExceeded."""
+    if characters(text) > limit:
         raise AwsError("LimitExceeded", f"Maximum policy size of {limit} bytes exceeded for {what}", 409)
     try:
         compiled(text, kind)

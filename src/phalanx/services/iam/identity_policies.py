@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from phalanx.services.iam.entities import checked, find_role, find_user, no_such, not_the_administrator, over, page
-from phalanx.services.iam.managed import find_policy, quoted
+from phalanx.services.iam.entities import (
+    Operation,
+    characters,
+    checked,
+    conflict,
+    find_role,
+    find_user,
+    no_such,
+    not_the_administrator,
+    over,
+    page,
+    quoted,
+)
+from phalanx.services.iam.managed import find_policy
 from phalanx.store.identity import Attachment, InlinePolicy, Role, User
 from phalanx.wire.service import Caller, Members
 
 Owner = Literal["user", "role"]
-Operation = Callable[[Session, Caller, Members], Members]
 
 INLINE_CHARACTERS = {"user": 2048, "role": 10_240}
 """Most that the inline policies of one user or role have together, without white space."""
@@ -64,6 +75,14 @@ def list_entities_for_policy(session: Session, _: Caller, members: Members) -> M
     }
 
 
+def nothing_left(session: Session, kind: Owner, name: str) -> None:
+    """Raise DeleteConflict where a user or role still has policies."""
+    if session.scalar(select(Attachment.policy).filter_by(kind=kind, owner=name).limit(1)) is not None:
+        raise conflict("Cannot delete entity, must detach all policies first.")
+    if session.scalar(select(InlinePolicy.name).filter_by(kind=kind, owner=name).limit(1)) is not None:
+        raise conflict("Cannot delete entity, must delete policies first.")
+
+
 def _attached_to(kind: Owner, arn: str) -> Select[str]:
     return select(Attachment.owner).where(Attachment.kind == kind, Attachment.policy == arn)
 
@@ -81,10 +100,10 @@ def _put(kind: Owner, session: Session, _: Caller, members: Members) -> Members:
     others = select(InlinePolicy.document).where(
         InlinePolicy.kind == kind, InlinePolicy.owner == owner, InlinePolicy.name != members["PolicyName"]
     )
-    taken = sum(not character.isspace() for text in session.scalars(others) for character in text)
+    taken = sum(map(characters, session.scalars(others)))
     limit = INLINE_CHARACTERS[kind]
     text = checked(members["PolicyDocument"], "identity", limit, f"{kind} {owner}")
-    if taken + sum(not character.isspace() for character in text) > limit:
+    if taken + characters(text) > limit:
         raise over(f"inline policies of {kind} {owner}, characters", limit)
     session.merge(InlinePolicy(kind=kind, owner=owner, name=members["PolicyName"], document=text))
     return {}

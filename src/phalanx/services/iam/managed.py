@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from phalanx.identity import managed, names
-from phalanx.services.iam.entities import checked, conflict, no_such, page, tag_list, tags_of
+from phalanx.services.iam.entities import checked, conflict, no_such, page, quoted, tag_list, tags_of
 from phalanx.services.times import whole_second
 from phalanx.store.base import now_ms
 from phalanx.store.identity import Attachment, ManagedPolicy, PolicyVersion
@@ -20,11 +18,6 @@ CHARACTERS = 6144
 VERSIONS = 5
 """Most versions of a managed policy that are kept."""
 _AWS_SINCE = 1_420_070_400_000
-
-
-def quoted(document: str) -> str:
-    """A document as IAM answers with it: percent-encoded (RFC 3986); clients decode it."""
-    return quote(document, safe="")
 
 
 def find_policy(session: Session, arn: str) -> str:

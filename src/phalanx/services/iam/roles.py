@@ -16,12 +16,12 @@ from phalanx.services.iam.entities import (
     find_role,
     no_such,
     page,
+    quoted,
     refuse,
     tag_list,
     tags_of,
 )
-from phalanx.services.iam.managed import quoted
-from phalanx.services.iam.users import nothing_left
+from phalanx.services.iam.identity_policies import nothing_left
 from phalanx.services.times import whole_second
 from phalanx.store.identity import Role, role_named
 from phalanx.wire.errors import AwsError

@@ -7,7 +7,7 @@ from functools import partial
 
 from phalanx.identity.directory import Directory
 from phalanx.services.iam import absent, access_keys, identity_policies, managed, roles, simulate, tags, users
-from phalanx.services.iam.identity_policies import Operation
+from phalanx.services.iam.entities import Operation
 from phalanx.wire.service import Caller, Handler, Members, Service
 
 

@@ -8,8 +8,7 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from phalanx.services.iam import managed
-from phalanx.services.iam.entities import find_role, find_user, page, tag_list, tagged, untagged
-from phalanx.services.iam.identity_policies import Operation
+from phalanx.services.iam.entities import Operation, find_role, find_user, page, tag_list, tagged, untagged
 from phalanx.store.identity import ManagedPolicy, Role, User
 from phalanx.wire.service import Caller, Members
 

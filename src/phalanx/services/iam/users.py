@@ -15,8 +15,9 @@ from phalanx.services.iam.entities import (
     tags_of,
     user_of,
 )
+from phalanx.services.iam.identity_policies import nothing_left
 from phalanx.services.times import whole_second
-from phalanx.store.identity import AccessKey, Attachment, InlinePolicy, User, user_named
+from phalanx.store.identity import AccessKey, User, user_named
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -55,14 +56,6 @@ def delete_user(session: Session, _: Caller, members: Members) -> Members:
     nothing_left(session, "user", user.name)
     session.delete(user)
     return {}
-
-
-def nothing_left(session: Session, kind: str, name: str) -> None:
-    """Raise DeleteConflict where a user or role still has policies."""
-    if session.scalar(select(Attachment.policy).filter_by(kind=kind, owner=name).limit(1)) is not None:
-        raise conflict("Cannot delete entity, must detach all policies first.")
-    if session.scalar(select(InlinePolicy.name).filter_by(kind=kind, owner=name).limit(1)) is not None:
-        raise conflict("Cannot delete entity, must delete policies first.")
 
 
 def _shown(caller: Caller, user: User) -> Members:
