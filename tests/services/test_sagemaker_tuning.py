@@ -9,7 +9,6 @@ from answers import told
 from sqlalchemy import func, select
 
 from phalanx.jobs.tuning.tuner import Tuner
-from phalanx.services.sagemaker.create import Policy
 from phalanx.services.sagemaker.service import service
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.store import network
@@ -73,7 +72,7 @@ def make(tmp_path, encryption=None):
     def call(operation, **members):
         return told(handlers[operation](CALLER, copy.deepcopy(members)))
 
-    tuner = Tuner(database, TrainingJobs(database, control, Policy(encryption=encryption)))
+    tuner = Tuner(database, TrainingJobs(database, control, encryption))
     yield SimpleNamespace(database=database, control=control, call=call, tuner=tuner)
     database.close()
 
@@ -675,7 +674,7 @@ def test_where_encryption_is_required_it_is_of_every_child(tmp_path, policy):
 def test_a_tuning_job_from_before_encryption_was_required_starts_no_children_in_the_clear(tmp_path):
     for world in make(tmp_path):
         create(world, job=definition(EnableInterContainerTrafficEncryption=None))
-        strict = Tuner(world.database, TrainingJobs(world.database, world.control, Policy(encryption="refuse")))
+        strict = Tuner(world.database, TrainingJobs(world.database, world.control, "refuse"))
         for _ in range(4):
             strict.advance("tune")
         described = describe(world)

@@ -62,7 +62,6 @@ from phalanx.services.kms.service import service as kms
 from phalanx.services.logs.service import service as logs
 from phalanx.services.phalanx.service import service as phalanx
 from phalanx.services.s3.request import possible
-from phalanx.services.sagemaker.create import Policy
 from phalanx.services.sagemaker.service import service as sagemaker
 from phalanx.services.sagemaker.tuning.children import TrainingJobs
 from phalanx.services.sagemaker_metrics.service import service as sagemaker_metrics
@@ -134,8 +133,7 @@ class Service:
         self._undo.callback(trail.close)
         guard = Authority(self._directory, trail)
         manager = self._manager(fleet, storage.store, signer, keyring, guard)
-        policy = Policy(encryption=self._options.require_encryption)
-        tuner = Tuner(self._database, TrainingJobs(self._database, manager, policy))
+        tuner = Tuner(self._database, TrainingJobs(self._database, manager, self._options.require_encryption))
         manager.watch(tuner.wake)
         if self._options.shared:
             # With it comes psycopg.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import bindparam, insert, select
@@ -45,20 +44,13 @@ _FIRST = Statement(
 )
 
 EncryptionPolicy = Literal["refuse", "upgrade"]
-"""What becomes of a job of several instances that does not ask for encryption, where the service requires it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the account allows: `encryption` None leaves it to the job."""
-
-    encryption: EncryptionPolicy | None = None
+"""What becomes of a job of several instances that does not ask for encryption; where there is no policy, it is as it asks."""
 
 
 def create(
     database: Database,
     control: JobControl,
-    policy: Policy,
+    policy: EncryptionPolicy | None,
     caller: Caller,
     members: Members,
     tuning_job_arn: str | None = None,
@@ -106,7 +98,7 @@ def create(
 def accepted(
     database: Database,
     control: JobControl,
-    policy: Policy,
+    policy: EncryptionPolicy | None,
     caller: Caller,
     members: Members,
     action: str = "CreateTrainingJob",
@@ -180,13 +172,13 @@ def _accepted(database: Database, control: JobControl, caller: Caller, members: 
     }
 
 
-def _require_encryption(policy: Policy, caller: Caller, request: Json, action: str, resource: str) -> None:
+def _require_encryption(policy: EncryptionPolicy | None, caller: Caller, request: Json, action: str, resource: str) -> None:
     """What an IAM condition on sagemaker:InterContainerTrafficEncryption does; or the flag is set, as the account wants it."""
-    if policy.encryption is None or request["EnableInterContainerTrafficEncryption"]:
+    if policy is None or request["EnableInterContainerTrafficEncryption"]:
         return
     if instance_groups.instances(request["ResourceConfig"]) == 1:
         return
-    if policy.encryption == "refuse":
+    if policy == "refuse":
         raise AwsError(
             "AccessDeniedException",
             f"User: {caller.arn} is not authorized to perform: sagemaker:{action} on resource: {resource} with an explicit "

@@ -6,7 +6,7 @@ from functools import partial
 
 from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials, tuning
-from phalanx.services.sagemaker.create import EncryptionPolicy, Policy, create
+from phalanx.services.sagemaker.create import EncryptionPolicy, create
 from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
 from phalanx.services.sagemaker.listing import list_training_jobs
@@ -20,17 +20,16 @@ from phalanx.wire.service import Service
 def service(database: Database, control: JobControl, *, require_encryption: EncryptionPolicy | None = None) -> Service:
     """The service over a database and the jobs room. `require_encryption` says what becomes of a job of several instances
     without EnableInterContainerTrafficEncryption."""
-    policy = Policy(require_encryption)
     return Service(
         "sagemaker",
         {
-            "CreateTrainingJob": partial(create, database, control, policy),
+            "CreateTrainingJob": partial(create, database, control, require_encryption),
             "DescribeTrainingJob": partial(describe, database),
             "ListTrainingJobs": partial(list_training_jobs, database),
             "StopTrainingJob": partial(stop, database, control),
             "UpdateTrainingJob": partial(update, database),
             "DeleteTrainingJob": partial(delete_training_job, database, control),
-            "CreateHyperParameterTuningJob": partial(tuning.create, database, control, policy),
+            "CreateHyperParameterTuningJob": partial(tuning.create, database, control, require_encryption),
             "DescribeHyperParameterTuningJob": partial(tuning.describe, database),
             "ListHyperParameterTuningJobs": partial(tuning.list_tuning_jobs, database),
             "StopHyperParameterTuningJob": partial(tuning.stop, database, control),

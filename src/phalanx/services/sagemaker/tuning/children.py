@@ -7,7 +7,7 @@ from phalanx.jobs.control import JobControl
 from phalanx.jobs.tuning.settings import training_job_definitions
 from phalanx.jobs.tuning.tuner import NotNow, Refused
 from phalanx.services.sagemaker import tags
-from phalanx.services.sagemaker.create import Policy, create
+from phalanx.services.sagemaker.create import EncryptionPolicy, create
 from phalanx.services.sagemaker.stop import stop
 from phalanx.store.base import Json
 from phalanx.store.database import Database
@@ -34,7 +34,7 @@ _INHERITED = (
 class TrainingJobs:
     """Implements Children (jobs.tuning.tuner)."""
 
-    def __init__(self, database: Database, control: JobControl, policy: Policy) -> None:
+    def __init__(self, database: Database, control: JobControl, policy: EncryptionPolicy | None) -> None:
         self._database = database
         self._control = control
         self._policy = policy

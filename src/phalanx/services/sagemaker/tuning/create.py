@@ -28,7 +28,7 @@ from phalanx.jobs.tuning.space import Categorical, Space, SpaceError
 from phalanx.jobs.tuning.stopping import MAX_RESOURCE
 from phalanx.jobs.tuning.strategy import propose
 from phalanx.services.sagemaker import algorithms, tags
-from phalanx.services.sagemaker.create import Policy, accepted, check_network
+from phalanx.services.sagemaker.create import EncryptionPolicy, accepted, check_network
 from phalanx.services.sagemaker.errors import missing, validation
 from phalanx.services.sagemaker.tuning.children import choose, training_job
 from phalanx.store.base import Json, now_ms
@@ -48,7 +48,9 @@ RETRIES = 3
 """RetryStrategy.MaximumRetryAttempts that Autotune chooses."""
 
 
-def create(database: Database, control: JobControl, policy: Policy, caller: Caller, members: Members) -> Members:
+def create(
+    database: Database, control: JobControl, policy: EncryptionPolicy | None, caller: Caller, members: Members
+) -> Members:
     """Check a request against all that the service model does not say, store the tuning job, and wake the tuner."""
     name = members["HyperParameterTuningJobName"]
     arn = caller.arn_of("sagemaker", f"hyper-parameter-tuning-job/{name}")
