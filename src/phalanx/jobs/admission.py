@@ -13,13 +13,12 @@ from sqlalchemy.orm import Session
 
 from phalanx.fleet.base import NO_CAPACITY, Room
 from phalanx.jobs import instance_groups, instance_types, interfaces, record, warm_pools
-from phalanx.jobs.census import UNFINISHED
 from phalanx.jobs.record import Outcome
 from phalanx.jobs.runner import Runner
 from phalanx.jobs.shares import Share, Shares, added, contend, fits
 from phalanx.jobs.world import World
 from phalanx.store.base import now_ms
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 
 RESERVED_BYTES = 1536 * 1024**2
 """Host memory that admission reserves for an instance, unless it is strict: a type is a ceiling, not a reservation."""

@@ -10,10 +10,8 @@ from sqlalchemy import func, select
 from phalanx.node.messages import Capacity
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 from phalanx.store.tuning import TuningJob
-
-UNFINISHED = ("InProgress", "Stopping")
 
 
 @dataclass(frozen=True, slots=True)

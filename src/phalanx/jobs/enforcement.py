@@ -12,10 +12,9 @@ from sqlalchemy import select
 
 from phalanx.fleet.base import Fleet, FleetError
 from phalanx.jobs import exits, plan, traffic
-from phalanx.jobs.census import UNFINISHED
 from phalanx.network.model import Exits, SecurityGroup
 from phalanx.store.database import Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 
 AT_ONCE = 64
 """VPCs whose rules are brought to the fleet at once, at most: an agent lets 128 callers wait for it (`LineServer`)."""

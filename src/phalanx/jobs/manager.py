@@ -18,7 +18,7 @@ from phalanx.fleet.base import Fleet, FleetError
 from phalanx.ipsec.model import Profile
 from phalanx.jobs import attempt, evidence, failure, keyring, plan, record
 from phalanx.jobs.admission import Admission
-from phalanx.jobs.census import UNFINISHED, Measured
+from phalanx.jobs.census import Measured
 from phalanx.jobs.enforcement import Enforcement
 from phalanx.jobs.meter import Meter
 from phalanx.jobs.record import Outcome
@@ -27,7 +27,7 @@ from phalanx.jobs.world import Acting, KeyUse, Lending, World
 from phalanx.node.messages import Capacity
 from phalanx.store.base import Json
 from phalanx.store.database import UNAVAILABLE, Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 
 GIVE_BACK_SECONDS = 60.0
 """How long a stop tries to take down a job's instances."""

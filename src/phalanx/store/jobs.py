@@ -13,6 +13,10 @@ Stage = Literal["starting", "downloading", "training", "uploading", "interrupted
 """Where a job's runner is: in all but the last there is something left to do."""
 
 
+UNFINISHED = ("InProgress", "Stopping")
+"""The statuses of training and of tuning jobs that have not ended."""
+
+
 class TrainingJob(Base):
     """A training job: the request as accepted, and what became of it.
 

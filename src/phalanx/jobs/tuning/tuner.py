@@ -25,7 +25,7 @@ from phalanx.jobs.tuning.settings import Settings
 from phalanx.jobs.tuning.strategy import propose
 from phalanx.store.base import Json, now_ms
 from phalanx.store.database import Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 from phalanx.store.tuning import TuningChild, TuningJob
 
 POLL_SECONDS = 0.5
@@ -118,7 +118,7 @@ class Tuner:
     def _active(self) -> list[str]:
         try:
             with self._database.read() as session:
-                query = select(TuningJob.name).where(TuningJob.status.in_(("InProgress", "Stopping")))
+                query = select(TuningJob.name).where(TuningJob.status.in_(UNFINISHED))
                 return list(session.scalars(query.order_by(TuningJob.created, TuningJob.name)))
         except Exception:
             log.exception("the tuning jobs cannot be looked at")

@@ -9,7 +9,7 @@ from phalanx.jobs.control import JobControl
 from phalanx.services.sagemaker.errors import not_found, validation
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import UNFINISHED, TrainingJob
 from phalanx.wire.service import Caller, Members
 
 
@@ -23,7 +23,7 @@ def stop(database: Database, control: JobControl, _: Caller, members: Members) -
         )
         if job is None:
             raise not_found()
-        if job.status not in ("InProgress", "Stopping"):
+        if job.status not in UNFINISHED:
             raise validation(f"The request was rejected because the training job is in status {job.status}.")
         if not job.stop_requested:
             job.stop_requested = True
