@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 _PREFIX = "arn:aws:iam::aws:policy/"
 S3_FULL_ACCESS = f"{_PREFIX}AmazonS3FullAccess"
 
 
-def _document(*actions: str, **more: Any) -> str:
-    statements = [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}, *more.get("also", [])]
+def _document(*actions: str, also: Sequence[dict[str, Any]] = ()) -> str:
+    return _of([{"Effect": "Allow", "Action": list(actions), "Resource": "*"}, *also])
+
+
+def _of(statements: Sequence[dict[str, Any]]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
@@ -24,14 +28,11 @@ POLICIES = {
     f"{_PREFIX}{name}": document
     for name, document in {
         "AdministratorAccess": _document("*"),
-        "PowerUserAccess": json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {"Effect": "Allow", "NotAction": ["iam:*"], "Resource": "*"},
-                    {"Effect": "Allow", "Action": ["iam:ListRoles"], "Resource": "*"},
-                ],
-            }
+        "PowerUserAccess": _of(
+            [
+                {"Effect": "Allow", "NotAction": ["iam:*"], "Resource": "*"},
+                {"Effect": "Allow", "Action": ["iam:ListRoles"], "Resource": "*"},
+            ]
         ),
         "ReadOnlyAccess": _document(
             *(
