@@ -17,11 +17,10 @@ import typer
 from sqlalchemy.exc import DatabaseError
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, S3_TRAIL, DataDir, fail
-from phalanx.cli.stored import database_url, stored
+from phalanx.cli.stored import DATABASE, database_url, stored
 from phalanx.identity import trail
 from phalanx.store.database import Database, Unsuitable, sqlite_url
 
-DATABASE = "phalanx.db"
 _AUDIT = "audit"
 _LEFT_OUT = frozenset(
     {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "images", "instances", "s3", "lock", "endpoints.json", _AUDIT}

@@ -18,16 +18,19 @@ from phalanx.linux import files
 from phalanx.store.database import UNAVAILABLE, Database, sqlite_url
 from phalanx.store.jobs import TrainingJob
 
+DATABASE = "phalanx.db"
+"""The file of the data directory that is the database, where that is SQLite."""
+
 
 def database_url(data_dir: Path, given: str | None = None) -> URL:
     """Where a service keeps what it has acknowledged: `given`, which is remembered; what was given to an earlier start; else
     DIR/phalanx.db. Raises typer.Exit with a word to the user for a URL that cannot be taken."""
     known = data_dir / "database"
     if given is None:
-        return _checked(known.read_text()) if known.exists() else make_url(sqlite_url(data_dir / "phalanx.db"))
+        return _checked(known.read_text()) if known.exists() else make_url(sqlite_url(data_dir / DATABASE))
     url = _checked(given)
-    if (data_dir / "phalanx.db").exists():
-        fail(f"{data_dir} holds a service's jobs in phalanx.db, which do not move. Give --database with a new --data-dir.")
+    if (data_dir / DATABASE).exists():
+        fail(f"{data_dir} holds a service's jobs in {DATABASE}, which do not move. Give --database with a new --data-dir.")
     if not known.exists() or known.read_text() != given:
         files.replace(known, given, mode=0o644)
     return url
@@ -68,11 +71,11 @@ def _is_here(host: str) -> bool:
 def stored(data_dir: Path) -> Iterator[Database]:
     """The store of the service with that data directory. Raises typer.Exit with a word to the user where none has run, or the
     database cannot be used."""
-    url, kept = database_url(data_dir), data_dir / "phalanx.db"
+    url, kept = database_url(data_dir), data_dir / DATABASE
     if url.get_backend_name() == "sqlite":
         if not kept.exists():
             fail(f"No service has run with the data directory {data_dir}.")
-        if os.statvfs(data_dir).f_flag & os.ST_RDONLY and not kept.with_name("phalanx.db-wal").exists():
+        if os.statvfs(data_dir).f_flag & os.ST_RDONLY and not kept.with_name(f"{DATABASE}-wal").exists():
             # A snapshot, mounted for an auditor. SQLite would want to make files beside it to share it with writers.
             query = {"mode": "ro", "immutable": "1", "uri": "true"}
             url = URL.create("sqlite", database=f"file:{quote(str(kept.absolute()))}", query=query)
