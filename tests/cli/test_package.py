@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from phalanx.cli.settings import foreign
+from phalanx.cli.directory import foreign
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()

@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 from clients import AwsCli
-from phalanx.cli.settings import foreign
+from phalanx.cli.directory import foreign
 from phalanx.node.names import Names
 
 PHALANX = str(Path(sys.executable).parent / "phalanx")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
@@ -12,12 +11,11 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.table import Table
 
-from phalanx.cli import terminal
-from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, allow_many_files, fail, make_private
+from phalanx.cli import directory, terminal
+from phalanx.cli.settings import DEFAULT_DATA_DIR, IMAGES, DataDir, Endpoints, allow_many_files, fail
 from phalanx.cli.stored import stored
 from phalanx.fleet.base import FleetError
 from phalanx.fleet.ray import runtime
@@ -38,7 +36,6 @@ NEEDS_RAY = "Several hosts need Ray: pip install 'phalanx-train[ray]'"
 _ZONE = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[abc]")
 
 host = typer.Typer(help="Hosts of a fleet (`phalanx serve --fleet ray`).", no_args_is_help=True, add_completion=False)
-log = structlog.get_logger()
 
 
 @host.command()
@@ -104,15 +101,9 @@ def join(
         fail(f"{file} cannot be read: {error.strerror}")
     except ValueError as error:
         fail(f"{file} is no invitation, as `phalanx host invite` writes it on the control plane's machine: {error}")
-    try:
-        if not make_private(data_dir):
-            log.warning("others on this host may look into the data directory: chmod 0700 it", data_dir=str(data_dir))
-        lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    directory.prepare(data_dir)
+    lock = directory.lock(data_dir, "lock")
+    if lock is None:
         fail(f"Another phalanx process already uses {data_dir}. Give this one its own: --data-dir DIR")
     if invitation.s3_authority is not None:
         trusted = data_dir / "s3-authority.pem"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from phalanx.cli import directory
 from phalanx.cli.settings import fail
 from phalanx.fleet.base import Unreachable
 from phalanx.store.database import UNAVAILABLE, Database
@@ -106,15 +106,9 @@ def place(data_dir: Path, database: str | None) -> tuple[int, int]:
     Ends the command with a word where there is none left; `database` is the one that was given, if any.
     """
     for number in range(1, REPLICAS + 1):
-        try:
-            lock = os.open(data_dir / numbered("lock", number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = directory.lock(data_dir, numbered("lock", number))
+        if lock is not None:
             return number, lock
-        except BlockingIOError:
-            os.close(lock)
         known = data_dir / "database"
         if not known.exists() or database not in (None, known.read_text()):
             fail(

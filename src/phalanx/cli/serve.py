@@ -11,15 +11,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
-from phalanx.cli import listening
+from phalanx.cli import directory, listening
 from phalanx.cli.host import NEEDS_RAY
 from phalanx.cli.options import FleetKind, Options
 from phalanx.cli.replica import place
 from phalanx.cli.service import ENDING, Service
-from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, allow_many_files, fail, make_private
+from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, allow_many_files, fail
 from phalanx.cli.stored import database_url
 from phalanx.data.process import ProcessError
 from phalanx.fleet.base import FleetError
@@ -29,8 +28,6 @@ from phalanx.jobs.keyring import KeyringError
 from phalanx.jobs.signature import KeyFileError
 from phalanx.node import logging
 from phalanx.services.sagemaker.create import EncryptionPolicy
-
-log = structlog.get_logger()
 
 
 def serve(
@@ -145,11 +142,7 @@ def serve(
     if require_roles and s3_endpoint is not None:
         fail("--require-roles needs the embedded S3: an external one does not know the roles. Leave one of the two out.")
     data_dir = data_dir.resolve()
-    try:
-        if not make_private(data_dir):
-            log.warning("others on this host may look into the data directory: chmod 0700 it", data_dir=str(data_dir))
-    except OSError as error:
-        fail(f"Cannot keep data in {data_dir}: {error.strerror}. Choose another: --data-dir DIR")
+    directory.prepare(data_dir)
     number, lock = place(data_dir, database)
     # Bound now, so that a taken port is told at once; listened on only when all stands behind it.
     try:

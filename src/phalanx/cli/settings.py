@@ -5,9 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
-import re
 import resource
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -32,15 +30,6 @@ S3_TRAIL = "s3"
 DEFAULT_DATA_DIR = Path("/var/lib/phalanx/default")
 IMAGES = Path(os.environ.get("PHALANX_IMAGES", "/var/lib/phalanx/images"))
 """Image store, shared by the services of a host. The built-in images in it can be built again."""
-
-_FILES = re.compile(
-    r"lock(\.\d)?|starting\.lock|(agent|ray|s3)\.log(\.\d+(\.gz)?)?|s3(\.tls)?\.port|s3-authority\.pem|zone"
-    r"|(term|credentials|database|(evidence|identity|root)\.key|metrics\.token|endpoints\.json)(\.new)?"
-    r"|(evidence|identity|root|metrics|endpoints)\.new|phalanx\.db(-wal|-shm|-journal)?|sagemaker-sdk(-[0-9a-f]+)?\.yaml"
-)
-_DIRECTORIES = re.compile(r"audit(\.\d)?|certificates|images|incoming|instances|ray|s3|tls")
-"""What a data directory holds, the one of a host or of an earlier version too."""
-
 
 _FILES_AT_MOST = 1 << 20
 """LimitNOFILE= of the units. Programs that close all that they may have open take long where that is without a limit."""
@@ -94,25 +83,6 @@ class AdminKey:
             return None
 
 
-def make_private(data_dir: Path) -> bool:
-    """Make a data directory into which nobody else on this host may look, or make the one that is there so. Raises OSError.
-
-    False where others may look into it still: it is another user's, is one for all (sticky), or holds what is not the
-    service's, to which they may need the way.
-    """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = data_dir.stat().st_mode
-    if not mode & 0o077:
-        return True
-    if mode & stat.S_ISVTX or foreign(data_dir):
-        return False
-    try:
-        data_dir.chmod(0o700)
-    except PermissionError:
-        return False
-    return True
-
-
 def allow_many_files() -> None:
     """Let this process, and what it starts, open as many files as the host allows, up to what the units ask for: shells, and
     who starts a program by itself, allow 1024, fewer than a service has clients."""
@@ -120,18 +90,6 @@ def allow_many_files() -> None:
     wanted = _FILES_AT_MOST if hard == resource.RLIM_INFINITY else min(hard, _FILES_AT_MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def foreign(data_dir: Path) -> list[str]:
-    """The names of what is in a data directory and, by name and kind, not of the service. Raises OSError.
-
-    That some of it is the service's tells nothing: so it is after a first start in anybody's directory.
-    """
-    return [
-        path.name
-        for path in data_dir.iterdir()
-        if path.name != "lost+found" and not (_DIRECTORIES if path.is_dir() else _FILES).fullmatch(path.name)
-    ]
 
 
 def default_bucket(region: str, account: str) -> str:
