@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import eq, ge, gt, le, lt
 
 from phalanx.identity import pattern
 from phalanx.identity.pattern import Test
@@ -215,12 +216,12 @@ def _textual(operator: str, parts: list[tuple[str, bool]], wild: bool) -> Test:
 
 _TEXTUAL = (_equals, _equals_ignoring_case, _like, _arn)
 _ORDER: dict[str, tuple[Callable[[float, float], bool], bool]] = {
-    "Equals": (lambda a, b: a == b, False),
-    "NotEquals": (lambda a, b: a == b, True),
-    "LessThan": (lambda a, b: a < b, False),
-    "LessThanEquals": (lambda a, b: a <= b, False),
-    "GreaterThan": (lambda a, b: a > b, False),
-    "GreaterThanEquals": (lambda a, b: a >= b, False),
+    "Equals": (eq, False),
+    "NotEquals": (eq, True),
+    "LessThan": (lt, False),
+    "LessThanEquals": (le, False),
+    "GreaterThan": (gt, False),
+    "GreaterThanEquals": (ge, False),
 }
 _OPERATORS: dict[str, tuple[Callable[[str], Test], bool, bool]] = {
     "StringEquals": (_equals, False, False),
