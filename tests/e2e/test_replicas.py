@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from e2e.conftest import ESP, IMAGE, UDP_500, running, wait_for
 from phalanx.cli.replica import DEPOSED
-from phalanx.wire.api import OWN_MODELS
+from phalanx.wire.loader import OWN_MODELS
 from postgres import Postgres
 
 TALK = """

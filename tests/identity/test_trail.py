@@ -8,8 +8,8 @@ import pytest
 
 from phalanx.identity import trail
 from phalanx.identity.trail import Trail, verify
-from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
+from phalanx.wire.loader import service_model
 from phalanx.wire.service import Caller, Client, Event
 from phalanx.wire.validator import Validators, validate
 

@@ -32,8 +32,8 @@ from phalanx.services.sagemaker_metrics.service import service as sagemaker_metr
 from phalanx.services.sts.service import service as sts
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.identity import AccessKey, InlinePolicy, User
-from phalanx.wire.api import service_model
 from phalanx.wire.app import application
+from phalanx.wire.loader import service_model
 
 ACCOUNT, REGION = "123456789012", "us-west-2"
 

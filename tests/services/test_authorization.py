@@ -24,7 +24,7 @@ from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import verify
 from phalanx.store.identity import Session
 from phalanx.store.network import NatGateway
-from phalanx.wire.api import service_model
+from phalanx.wire.loader import service_model
 from phalanx.wire.service import Client
 
 JOB_ARN = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job"

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from phalanx.services.sagemaker.service import service
-from phalanx.wire.api import service_model
+from phalanx.wire.loader import service_model
 
 SCRIPT = Path(__file__).parents[2] / "tools/compatibility.py"
 

@@ -8,8 +8,9 @@ from botocore.parsers import create_parser
 from phalanx.identity.directory import Directory
 from phalanx.identity.seal import Seal
 from phalanx.services.iam.service import service
-from phalanx.wire.api import apis, service_model
+from phalanx.wire.api import apis
 from phalanx.wire.errors import AwsError
+from phalanx.wire.loader import service_model
 from phalanx.wire.service import Caller
 
 CALLER = Caller("123456789012", "eu-central-1", "AKIAEXAMPLE", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE", "r-1")

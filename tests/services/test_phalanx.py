@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 from phalanx.services.phalanx.service import service
 from phalanx.store.base import now_ms
 from phalanx.store.jobs import TrainingJob
-from phalanx.wire.api import OWN_MODELS, apis
+from phalanx.wire.api import apis
+from phalanx.wire.loader import OWN_MODELS
 
 REPORT = {"job": "ended", "note": "Größe", "pairs": [], "bytes": 2**60}
 WORK = {"milliseconds_in": 500, "milliseconds_out": 250, "wakes": 5000}

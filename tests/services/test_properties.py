@@ -36,8 +36,8 @@ from phalanx.services.sts.service import service as sts
 from phalanx.store.base import now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import LogEvent, LogStream
-from phalanx.wire.api import service_model
 from phalanx.wire.app import application
+from phalanx.wire.loader import service_model
 from phalanx.wire.sigv4 import Principal
 
 REQUESTS = int(os.environ.get("PHALANX_PROPERTY_REQUESTS", "45"))

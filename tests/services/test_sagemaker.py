@@ -21,8 +21,8 @@ from phalanx.store.base import Base, now_ms
 from phalanx.store.database import Database, sqlite_url
 from phalanx.store.jobs import DeletedJob, LogEvent, LogStream, Tag, TrainingJob, Transition
 from phalanx.store.keys import Key, KeyAlias
-from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
+from phalanx.wire.loader import service_model
 from phalanx.wire.service import Caller
 
 CALLER = Caller("123456789012", "eu-central-1", "AKIAEXAMPLE", "arn:aws:iam::123456789012:user/admin", "AIDAEXAMPLE", "r-1")

@@ -12,8 +12,9 @@ from botocore.serialize import create_serializer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phalanx.wire.api import PROTOCOLS, service_model
+from phalanx.wire.api import PROTOCOLS
 from phalanx.wire.cbor import FROM_CBOR, cbor_document
+from phalanx.wire.loader import service_model
 from phalanx.wire.parser import JsonParsers, json_document
 from phalanx.wire.query import Ec2Parsers, QueryParsers, parameter_tree, query_parameters
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.model import Shape
 
-from phalanx.wire.api import service_model
 from phalanx.wire.errors import AwsError
+from phalanx.wire.loader import service_model
 from phalanx.wire.validator import Validators, compile_pattern, matches, validate
 from wire.conftest import Server
 from wire.test_app import JOB, refused

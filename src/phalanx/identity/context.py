@@ -11,7 +11,7 @@ from botocore.model import StructureShape
 from phalanx.identity.actions import Find, Need, definitions_of
 from phalanx.identity.conditions import Context, Value
 from phalanx.identity.directory import Identity
-from phalanx.wire.api import service_model
+from phalanx.wire.loader import service_model
 from phalanx.wire.service import Caller, Members
 
 Tags = Callable[[str], dict[str, str]]

@@ -6,20 +6,18 @@ RPC v2 CBOR (cloudwatch), AWS Query (sts, iam), EC2 Query (ec2).
 
 from __future__ import annotations
 
-import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, StructureShape
 
 from phalanx.wire.cbor import CONTENT_TYPE as CBOR
 from phalanx.wire.cbor import FROM_CBOR, TO_CBOR, cbor_body, cbor_document
 from phalanx.wire.errors import AwsError
+from phalanx.wire.loader import service_model
 from phalanx.wire.parser import JsonParsers, StrictJsonParsers, json_document, serialization_error
 from phalanx.wire.query import Ec2Parsers, QueryParsers, parameter_tree, query_parameters
 from phalanx.wire.serializer import JsonSerializers, XmlSerializers, json_body, xml_text
@@ -434,9 +432,6 @@ class Ec2Api(QueryApi):
         return Answer(status, cls.content_type, body.encode(), code)
 
 
-OWN_MODELS = str(Path(__file__).parent / "models")
-"""Models of services that AWS does not have, in botocore's layout: AWS_DATA_PATH lets boto3 and the AWS CLI speak them."""
-
 PROTOCOLS: dict[str, type[Api]] = {
     "smithy-rpc-v2-cbor": CborApi,
     "json": JsonApi,
@@ -452,18 +447,6 @@ def apis(service: Service) -> list[Api]:
     model = service_model(service.name)
     first = str(model.resolved_protocol)
     return [PROTOCOLS[name](service, model) for name in sorted(model.metadata["protocols"], key=lambda name: name != first)]
-
-
-@functools.cache
-def service_model(name: str) -> ServiceModel:
-    """The newest model of a service, botocore's or our own. Models that a user keeps in ~/.aws are not looked at."""
-    return ServiceModel(_loader().load_service_model(name, "service-2"), name)
-
-
-@functools.cache
-def _loader() -> Loader:
-    # One for all models: each looks through the directories of 400 services once.
-    return Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, OWN_MODELS], include_default_search_paths=False)
 
 
 def _modelled_errors(model: ServiceModel) -> dict[str, ModelledError]:
