@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -55,7 +55,62 @@ _CLASSES = ("esp", "ike", "neighbour", "clear")
 
 def page(report: dict[str, Any]) -> str:
     """The HTML of a signed report. All that a job's owner could choose is escaped."""
-    facts = [
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Encryption in transit: {escape(report["job"])}'
+        f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(_body(report)) + "\n</body></html>\n"
+    )
+
+
+def _body(report: dict[str, Any]) -> Iterator[str]:
+    """The page's sections: those of which the report has something, and how it is checked."""
+    yield f"<h1>Encryption in transit: {escape(report['job'])}</h1>"
+    yield _verdict(report)
+    yield _table("", (), _facts(report))
+    if report["encrypted"]:
+        yield "<h2>Controls that this report answers</h2>"
+        yield _table("", ("Control", "It asks for", "Evidence"), CONTROLS)
+    if report["pairs"]:
+        yield "<h2>Security associations, by direction</h2>"
+        yield _pairs(report["pairs"])
+    # A report of version 1 has neither this nor guards over time.
+    if report.get("capture") is not None:
+        yield "<h2>What was captured on the wires</h2>"
+        yield from _capture(report)
+    yield "<h2>Guards</h2>"
+    yield _guards(report)
+    if changes := _changes(report):
+        yield "<h2>Guards over time</h2>"
+        yield _table(
+            "From each moment on, which guards were seen to hold: the router's, and the one in the instance's kernel.",
+            ("Instance", "From", "Held by", "Cause"),
+            changes,
+        )
+    if interruptions := [(each["host"], text) for each in report["instances"] for text in each["interruptions"]]:
+        yield "<h2>Interruptions</h2>"
+        yield (
+            "<p>What happened to the job's network, oldest first. The guards stood meanwhile: traffic stopped, and was not"
+            " sent in the clear.</p>"
+        )
+        yield _table("", ("Instance", "What"), interruptions)
+    if earlier := report.get("earlier_attempts"):
+        yield "<h2>Earlier attempts</h2>"
+        yield _earlier(earlier)
+    if report["gaps"]:
+        yield "<h2>Not measured</h2>"
+        yield from ("<ul>", *(f"<li>{escape(gap)}</li>" for gap in report["gaps"]), "</ul>")
+    yield "<h2>How to check this report</h2>"
+    yield "<p>Save the text below as <code>report.json</code> and run, on any machine, without access to the service:</p>"
+    yield f"<pre>phalanx evidence --verify report.json --key {escape(report['signature']['public_key'])}</pre>"
+    yield (
+        "<p>It fails if one byte was changed. Compare the key with the one that the service's administrator published"
+        " (<code>phalanx evidence --public-key</code>). The signature (Ed25519, RFC 8032) is over the JSON without its"
+        " <code>signature.value</code>, keys sorted, without spaces, in UTF-8.</p>"
+    )
+    yield f"<details open><summary>The signed report</summary><pre>{escape(json.dumps(report, indent=2))}</pre></details>"
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
         ("Training job", report["job"]),
         ("ARN", report["arn"]),
         # Before version 3 a report did not tell.
@@ -67,58 +122,15 @@ def page(report: dict[str, Any]) -> str:
         ("Versions", _versions(report)),
         ("Signed by", report["signature"]["public_key"]),
     ]
-    parts = [
-        f"<h1>Encryption in transit: {escape(report['job'])}</h1>",
-        _verdict(report),
-        _table("", (), facts),
-    ]
-    if report["encrypted"]:
-        parts += ["<h2>Controls that this report answers</h2>", _table("", ("Control", "It asks for", "Evidence"), CONTROLS)]
-    if report["pairs"]:
-        parts += ["<h2>Security associations, by direction</h2>", _pairs(report["pairs"])]
-    # A report of version 1 has neither.
-    if report.get("capture") is not None:
-        parts += ["<h2>What was captured on the wires</h2>", *_capture(report)]
-    parts += ["<h2>Guards</h2>", _guards(report)]
-    changes = [
+
+
+def _changes(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """When other guards held than before, of each instance."""
+    return [
         (each["host"], moment(change["at"]), " and ".join(change["held_by"]) or "none that anybody saw", change["cause"])
         for each in report["instances"]
         for change in each.get("guards", {"changes": []})["changes"]
     ]
-    if changes:
-        parts += [
-            "<h2>Guards over time</h2>",
-            _table(
-                "From each moment on, which guards were seen to hold: the router's, and the one in the instance's kernel.",
-                ("Instance", "From", "Held by", "Cause"),
-                changes,
-            ),
-        ]
-    interruptions = [(each["host"], text) for each in report["instances"] for text in each["interruptions"]]
-    if interruptions:
-        parts += [
-            "<h2>Interruptions</h2>",
-            "<p>What happened to the job's network, oldest first. The guards stood meanwhile: traffic stopped, and was not"
-            " sent in the clear.</p>",
-            _table("", ("Instance", "What"), interruptions),
-        ]
-    if earlier := report.get("earlier_attempts"):
-        parts += ["<h2>Earlier attempts</h2>", _earlier(earlier)]
-    if report["gaps"]:
-        parts += ["<h2>Not measured</h2>", "<ul>", *(f"<li>{escape(gap)}</li>" for gap in report["gaps"]), "</ul>"]
-    parts += [
-        "<h2>How to check this report</h2>",
-        "<p>Save the text below as <code>report.json</code> and run, on any machine, without access to the service:</p>",
-        f"<pre>phalanx evidence --verify report.json --key {escape(report['signature']['public_key'])}</pre>",
-        "<p>It fails if one byte was changed. Compare the key with the one that the service's administrator published"
-        " (<code>phalanx evidence --public-key</code>). The signature (Ed25519, RFC 8032) is over the JSON without its"
-        " <code>signature.value</code>, keys sorted, without spaces, in UTF-8.</p>",
-        f"<details open><summary>The signed report</summary><pre>{escape(json.dumps(report, indent=2))}</pre></details>",
-    ]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Encryption in transit: {escape(report["job"])}'
-        f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
 
 
 def _planes(report: dict[str, Any]) -> str:
