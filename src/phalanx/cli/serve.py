@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -144,24 +145,8 @@ def serve(
     data_dir = data_dir.resolve()
     directory.prepare(data_dir)
     number, lock = place(data_dir, database)
-    # Bound now, so that a taken port is told at once; listened on only when all stands behind it.
-    try:
-        listener = listening.bind(host, port)
-    except OSError as error:
-        other = "--port N" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host ADDRESS, one of this host's"
-        fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: {other}")
-    # Until there is a server to tell, a stop in the middle of the start unwinds what stands so far. `stop` says it again then:
-    # what is raised while Python destroys an object is lost.
-    stop: list[int] = []
-
-    def unwind(number: int, _frame: object) -> None:
-        stop.append(number)
-        # A second signal, from a person in a hurry, must not break off what waits for a process that is being started.
-        if len(stop) == 1:
-            sys.exit(0)
-
-    for each in ENDING:
-        signal.signal(each, unwind)
+    listener = _bound(host, port)
+    stop = _unwound_by_signals()
     # Replicas that start at the same time make what they have in common one after the other.
     starting = os.open(data_dir / "starting.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(starting, fcntl.LOCK_EX)
@@ -182,7 +167,40 @@ def serve(
         spread=spread,
         number=number,
     )
-    server = Service(options, listener)
+    try:
+        _run(Service(options, listener), data_dir, stop, starting)
+    finally:
+        os.close(lock)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Bound at once, so that a taken port is told; listened on only when all stands behind it."""
+    try:
+        return listening.bind(host, port)
+    except OSError as error:
+        other = "--port N" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host ADDRESS, one of this host's"
+        fail(f"Cannot answer on {host} port {port}: {error.strerror}. Choose another: {other}")
+
+
+def _unwound_by_signals() -> list[int]:
+    """Until there is a server to tell, a stop in the middle of the start unwinds what stands so far. The signals that came are
+    in the list then: what is raised while Python destroys an object is lost."""
+    stop: list[int] = []
+
+    def unwind(number: int, _frame: object) -> None:
+        stop.append(number)
+        # A second signal, from a person in a hurry, must not break off what waits for a process that is being started.
+        if len(stop) == 1:
+            sys.exit(0)
+
+    for each in ENDING:
+        signal.signal(each, unwind)
+    return stop
+
+
+def _run(server: Service, data_dir: Path, stop: list[int], starting: int) -> None:
+    """Run the service to its end; what keeps it from starting ends the command with a word. `starting` is a lock that is held
+    until all is made that replicas have in common."""
     try:
         server.run(stop, lambda: os.close(starting))
     except (FleetError, KeyFileError, KeyringError, ProcessError) as error:
@@ -196,7 +214,6 @@ def serve(
         fail(f"Cannot start with the data directory {data_dir}: {error.strerror or error}{about}.")
     finally:
         server.close(failed=not (server.started or stop))
-        os.close(lock)
 
 
 def _check_fleet(fleet: FleetKind, host: str, spread: bool) -> None:
