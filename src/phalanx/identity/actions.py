@@ -22,7 +22,7 @@ Find = Callable[[str, str], list[str]]
 (paths), `key`, `alias` and the types of SageMaker's resources (ARNs), the members of EC2's requests that name resources by
 something else than their ids, and `Vpc`: of a resource, by its id."""
 
-PREFIXES = {"sagemaker-metrics": "sagemaker", "sagemaker-runtime": "sagemaker", "monitoring": "cloudwatch"}
+PREFIXES = {"sagemaker-metrics": "sagemaker"}
 """Services whose actions are another's."""
 _FREE = {("sts", "GetCallerIdentity"), ("sts", "GetSessionToken")}
 """Operations that need no permission, as on AWS."""

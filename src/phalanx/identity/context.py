@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from botocore.model import StructureShape
@@ -34,8 +34,6 @@ _OF_S3 = {
 }
 _IN_A_VPC = ("subnet", "security-group", "route-table", "network-acl", "network-interface")
 """Types of EC2's resources that have ec2:Vpc ("Actions, resources, and condition keys for Amazon EC2")."""
-_FLAG_HOLDERS = ("TrainingJobDefinition", "NetworkConfig", "SecurityConfig")
-"""Members that hold the flags where the request itself does not."""
 
 
 def of(
@@ -99,16 +97,14 @@ def _sagemaker(operation: str, members: Members) -> dict[str, Value]:
     """Keys of SageMaker, of a request or of one of the training jobs that it defines."""
     found: dict[str, Value] = {}
     for flag, key in _FLAGS.items():
-        given = [each[flag] for each in _holders(members) if flag in each]
-        if given:
-            found[key] = Value(tuple("true" if each else "false" for each in given))
+        if flag in members:
+            found[key] = Value(("true" if members[flag] else "false",))
         elif flag in _flags_of(operation):
             found[key] = Value(("false",), given=False)
-    for each in _holders(members):
-        vpc = each.get("VpcConfig")
-        if isinstance(vpc, dict):
-            found["sagemaker:vpcsubnets"] = Value(tuple(vpc.get("Subnets") or ()))
-            found["sagemaker:vpcsecuritygroupids"] = Value(tuple(vpc.get("SecurityGroupIds") or ()))
+    vpc = members.get("VpcConfig")
+    if isinstance(vpc, dict):
+        found["sagemaker:vpcsubnets"] = Value(tuple(vpc.get("Subnets") or ()))
+        found["sagemaker:vpcsecuritygroupids"] = Value(tuple(vpc.get("SecurityGroupIds") or ()))
     resources = [
         each
         for name in ("ResourceConfig", "HyperParameterTuningResourceConfig")
@@ -136,20 +132,13 @@ def _sagemaker(operation: str, members: Members) -> dict[str, Value]:
     return found
 
 
-def _holders(members: Members) -> Iterator[Members]:
-    yield members
-    for name in _FLAG_HOLDERS[1:]:
-        if isinstance(members.get(name), dict):
-            yield members[name]
-
-
 @functools.cache
 def _flags_of(operation: str) -> frozenset[str]:
-    """Which of the flags an operation of SageMaker takes at all."""
+    """Which of the flags an operation of SageMaker takes at all, for itself or for the training jobs that it defines."""
     shape = service_model("sagemaker").operation_model(operation).input_shape
     found: set[str] = set()
     if isinstance(shape, StructureShape):
-        for part in [shape, *(shape.members[name] for name in _FLAG_HOLDERS if name in shape.members)]:
+        for part in (shape, shape.members.get("TrainingJobDefinition")):
             if isinstance(part, StructureShape):
                 found.update(flag for flag in _FLAGS if flag in part.members)
     return frozenset(found)
