@@ -57,20 +57,16 @@ def check_vpc_config(session: Session, subnets: Sequence[str], groups: Sequence[
     Raises InterfaceError for one that does not exist, or that is in another VPC than the first subnet; worded as EC2
     words it when it makes an interface.
     """
-    found = session.scalars(select(Subnet).where(Subnet.id.in_(subnets)))
-    subnet_vpcs = {subnet.id: subnet.vpc_id for subnet in found}
-    for subnet in subnets:
-        if subnet not in subnet_vpcs:
-            raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
+    found = _subnets(session, subnets)
     group_vpcs = {
         group.id: group.vpc_id for group in session.scalars(select(SecurityGroup).where(SecurityGroup.id.in_(groups)))
     }
     for group in groups:
         if group not in group_vpcs:
             raise InterfaceError(f"The security group '{group}' does not exist")
-    vpc_id = subnet_vpcs[subnets[0]]
+    vpc_id = found[subnets[0]].vpc_id
     for subnet in subnets:
-        if subnet_vpcs[subnet] != vpc_id:
+        if found[subnet].vpc_id != vpc_id:
             raise InterfaceError(f"Subnet {subnets[0]} and subnet {subnet} belong to different networks.")
     for group in groups:
         if group_vpcs[group] != vpc_id:
@@ -86,10 +82,7 @@ def allocate(
     The hosts take turns over the subnets, each the lowest free address; a full subnet is passed over. Raises NoAddress
     where all are full, InterfaceError where a subnet does not exist.
     """
-    found = {row.id: row for row in session.scalars(select(Subnet).where(Subnet.id.in_(subnets)))}
-    for subnet in subnets:
-        if subnet not in found:
-            raise InterfaceError(f"The subnet ID '{subnet}' does not exist")
+    found = _subnets(session, subnets)
     present = {row.host: row for row in session.scalars(select(NetworkInterface).filter_by(job=job))}
     turns = _turns([(found[subnet], free_addresses(session, found[subnet])) for subnet in dict.fromkeys(subnets)])
     interfaces = []
@@ -168,6 +161,15 @@ def free_addresses(session: Session, subnet: Subnet) -> Iterator[str]:
         address = str(network[offset])
         if address not in taken:
             yield address
+
+
+def _subnets(session: Session, ids: Sequence[str]) -> dict[str, Subnet]:
+    """The subnets of those ids. Raises InterfaceError for one that does not exist."""
+    found = {row.id: row for row in session.scalars(select(Subnet).where(Subnet.id.in_(ids)))}
+    for id_ in ids:
+        if id_ not in found:
+            raise InterfaceError(f"The subnet ID '{id_}' does not exist")
+    return found
 
 
 def _turns(free: Sequence[tuple[Subnet, Iterator[str]]]) -> Iterator[tuple[Subnet, str]]:
