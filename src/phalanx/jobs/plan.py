@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -22,6 +21,7 @@ from phalanx.node.messages import InstanceSpec
 from phalanx.runtime.model import Limits
 from phalanx.store.base import Json
 from phalanx.store.jobs import Tag, TrainingJob
+from phalanx.store.network import NetworkInterface, new_id
 
 DEFAULT_VOLUME = 30
 """GiB of a volume where a job names no VolumeSizeInGB; what SageMaker's SDKs ask for by themselves."""
@@ -112,16 +112,12 @@ def make(session: Session, job: TrainingJob, zones: Sequence[str] | None = None)
         vpc_id = platform_vpc(job)
         group = platform_group(vpc_id).id
         enis = [
-            Eni("eni-" + secrets.token_hex(9)[:17], f"{PLATFORM_NETWORK}{10 + index}", (group,))
-            for index in range(job.instances)
+            Eni(new_id(NetworkInterface.prefix), f"{PLATFORM_NETWORK}{10 + index}", (group,)) for index in range(job.instances)
         ]
         where = [None] * job.instances
     return Plan(
         vpc_id,
-        tuple(
-            Placement("i-" + secrets.token_hex(9)[:17], host, eni, zone)
-            for host, eni, zone in zip(hosts, enis, where, strict=True)
-        ),
+        tuple(Placement(new_id("i"), host, eni, zone) for host, eni, zone in zip(hosts, enis, where, strict=True)),
     )
 
 
