@@ -6,17 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Boolean, func, select
 from sqlalchemy.orm import Session, defer
 
 from phalanx.services import tokens
-from phalanx.services.sagemaker import experiments, paging, tags, trial_components, trials, tuning
+from phalanx.services.sagemaker import experiments, expressions, paging, tags, trial_components, trials, tuning
 from phalanx.services.sagemaker.describe import described
-from phalanx.services.sagemaker.errors import validation
 from phalanx.store.database import Database
 from phalanx.store.experiments import Experiment, Trial, TrialComponent
 from phalanx.store.jobs import TrainingJob, Transition
@@ -25,14 +23,9 @@ from phalanx.wire.service import Caller, Members
 
 DEFAULT_MAX_RESULTS = 100
 """Records on a page where the request has no MaxResults."""
-EXPRESSIONS = 50
-"""Most filters and expressions of a request, all levels together (the API reference's limit of a SearchExpression)."""
-IN_VALUES = 10
-"""Most values of the operator In."""
 SUGGESTIONS = 50
 
 _BATCH = 500
-_Test = Callable[[Members], bool]
 
 
 def search(database: Database, _: Caller, members: Members) -> Members:
@@ -44,7 +37,7 @@ def search(database: Database, _: Caller, members: Members) -> Members:
     if kind is None or members.get("CrossAccountFilterOption") == "CrossAccount":
         return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}
     expression = members.get("SearchExpression", {})
-    matches, visible = _expression(expression), _visibility(members.get("VisibilityConditions", []))
+    matches, visible = expressions.matches(expression), expressions.shows(members.get("VisibilityConditions", []))
     sort = members.get("SortBy", "LastModifiedTime")
     descending = members.get("SortOrder", "Descending") == "Descending"
     whole = [kind.record, expression, members.get("VisibilityConditions", []), sort, descending]
@@ -63,7 +56,9 @@ def search(database: Database, _: Caller, members: Members) -> Members:
         else:
             records = kind.everything(session, conditions)
             found = [
-                (_rank(_values(record, sort)), record[kind.name]) for record in records if matches(record) and visible(record)
+                (_rank(expressions.at(record, sort)), record[kind.name])
+                for record in records
+                if matches(record) and visible(record)
             ]
             total = len(found)
             found.sort(reverse=descending)
@@ -184,144 +179,6 @@ def _narrowed(kind: Kind, expression: Members) -> tuple[list[Any], bool]:
             conditions.append(column.is_(value.lower() == "true"))
     more = expression.get("NestedFilters") or expression.get("SubExpressions")
     return conditions, len(conditions) == len(filters) and not more
-
-
-def _expression(expression: Members, left: list[int] | None = None) -> _Test:
-    left = [EXPRESSIONS] if left is None else left
-    parts: list[_Test] = []
-    for each in expression.get("Filters", []):
-        parts.append(partial(_filtered, _condition(each, left)))
-    for each in expression.get("NestedFilters", []):
-        _count(left)
-        conditions = [_condition(one, left, each["NestedPropertyName"] + ".") for one in each["Filters"]]
-        parts.append(partial(_nested, each["NestedPropertyName"], conditions))
-    for each in expression.get("SubExpressions", []):
-        _count(left)
-        parts.append(_expression(each, left))
-    combine = any if expression.get("Operator") == "Or" else all
-    return lambda record: not parts or combine(part(record) for part in parts)
-
-
-def _visibility(conditions: list[Members]) -> _Test:
-    """What may be seen: a resource that has the tag of a condition with another value may not, one without the tag may (API
-    reference of VisibilityConditions). Raises ValidationException for a Key that is no tag's."""
-    wanted = []
-    for each in conditions:
-        head, _, key = each.get("Key", "").partition(".")
-        if head != "Tags" or not key:
-            raise validation(f"The Key {each.get('Key')!r} in VisibilityConditions must be Tags. and the key of a tag.")
-        wanted.append((key, each.get("Value", "")))
-    return lambda record: all(tag["Key"] != key or tag["Value"] == value for tag in record["Tags"] for key, value in wanted)
-
-
-def _count(left: list[int]) -> None:
-    left[0] -= 1
-    if left[0] < 0:
-        raise validation(f"SearchExpression has more than {EXPRESSIONS} filters and expressions.")
-
-
-_Condition = tuple[str, Callable[[list[Any]], bool]]
-"""A path, and what the values there must satisfy."""
-
-
-def _condition(filter_: Members, left: list[int], prefix: str = "") -> _Condition:
-    """Compile a filter. Raises ValidationException where operator and value do not go together."""
-    _count(left)
-    name, operator, value = filter_["Name"], filter_.get("Operator", "Equals"), filter_.get("Value")
-    if (operator in ("Exists", "NotExists")) != (value is None):
-        rule = "takes no Value" if value is not None else "needs a Value"
-        raise validation(f"The operator {operator} of the filter on {name} {rule}.")
-    path = name.removeprefix(prefix)
-    if operator == "Exists":
-        return path, bool
-    if operator == "NotExists":
-        return path, lambda values: not values
-    text = str(value)
-    if operator == "In":
-        wanted = text.split(",")
-        if len(wanted) > IN_VALUES:
-            raise validation(f"The operator In of the filter on {name} takes at most {IN_VALUES} values.")
-        return path, lambda values: any(_equal(found, each) for found in values for each in wanted)
-    if operator == "Equals":
-        return path, lambda values: any(_equal(found, text) for found in values)
-    if operator == "NotEquals":
-        return path, lambda values: not any(_equal(found, text) for found in values)
-    if operator == "Contains":
-        return path, lambda values: any(text.lower() in str(found).lower() for found in values)
-    orders: dict[str, Callable[[int], bool]] = {
-        "GreaterThan": lambda order: order > 0,
-        "GreaterThanOrEqualTo": lambda order: order >= 0,
-        "LessThan": lambda order: order < 0,
-        "LessThanOrEqualTo": lambda order: order <= 0,
-    }
-    holds = orders[operator]
-    return path, lambda values: any((order := _compare(found, text)) is not None and holds(order) for found in values)
-
-
-def _filtered(condition: _Condition, record: Members) -> bool:
-    path, holds = condition
-    return holds(_values(record, path))
-
-
-def _nested(path: str, conditions: list[_Condition], record: Members) -> bool:
-    """Whether one element of the list at a path satisfies all conditions."""
-    return any(all(holds(_values(element, inner)) for inner, holds in conditions) for element in _values(record, path))
-
-
-def _values(value: Any, path: str) -> list[Any]:
-    """What lies at a path: nothing where that is None, which an answer leaves out. Lists are passed through to their elements.
-    `Tags.KEY`, `Metrics.NAME`, `Metrics.NAME.STATISTIC` and `Parameters.NAME` are names of their own."""
-    if value is None:
-        return []
-    if not path:
-        return [value]
-    if isinstance(value, list):
-        return [found for element in value for found in _values(element, path)]
-    if not isinstance(value, dict):
-        return []
-    head, _, rest = path.partition(".")
-    if head in ("metrics", "parameters", "tags") and head not in value:
-        head = head.capitalize()  # as AWS's own examples have it
-    if head == "Tags" and rest and "Tags" in value:
-        return [tag["Value"] for tag in value["Tags"] if tag["Key"] == rest] or _values(value["Tags"], rest)
-    if head == "Metrics" and "FinalMetricDataList" in value:
-        return [metric["Value"] for metric in value["FinalMetricDataList"] if metric["MetricName"] == rest]
-    if head == "Metrics" and "Metrics" in value:
-        name, _, statistic = rest.rpartition(".")
-        return [
-            found
-            for metric in value["Metrics"]
-            if metric["MetricName"] == name
-            for key, found in metric.items()
-            if key.lower() == statistic.lower()
-        ]
-    if head == "Parameters" and rest in value.get("Parameters", {}):
-        return list(value["Parameters"][rest].values())
-    if path in value:  # a hyperparameter's name may have dots
-        return value[path] if isinstance(value[path], list) else _values(value[path], "")
-    return _values(value[head], rest) if head in value else []
-
-
-def _compare(found: Any, text: str) -> int | None:
-    """Order of a value and a filter's text, as the value's type has it; None where they cannot be compared."""
-    if isinstance(found, datetime):
-        try:
-            given = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        given = given if given.tzinfo else given.replace(tzinfo=UTC)
-        return (found > given) - (found < given)
-    try:
-        left, right = float(found), float(text)
-    except (TypeError, ValueError):
-        return None
-    return (left > right) - (left < right)
-
-
-def _equal(found: Any, text: str) -> bool:
-    if isinstance(found, bool):
-        return str(found).lower() == text.lower()
-    return str(found) == text or (not isinstance(found, str) and _compare(found, text) == 0)
 
 
 def _rank(values: list[Any]) -> list[Any]:
