@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Select, select, tuple_
 
 from phalanx.services import tokens
 from phalanx.services.logs import group
@@ -30,23 +30,7 @@ def filter_log_events(database: Database, caller: Caller, members: Members) -> M
         matches = compile_pattern(members.get("filterPattern", ""))
     except ValueError as error:
         raise group.invalid(f"Invalid filter pattern: {error}.") from error
-    order = (LogEvent.timestamp, LogEvent.stream, LogEvent.number)
-    query = select(LogEvent.timestamp, LogEvent.stream, LogEvent.number, LogEvent.ingested, LogEvent.message)
-    if "logStreamNames" in members:
-        query = query.where(LogEvent.stream.in_(members["logStreamNames"]))
-    if "logStreamNamePrefix" in members:
-        query = query.where(LogEvent.stream.in_(select(LogStream.name).where(*begins_with(members["logStreamNamePrefix"]))))
-    if "startTime" in members:
-        query = query.where(LogEvent.timestamp >= members["startTime"])
-    if "endTime" in members:
-        query = query.where(LogEvent.timestamp <= members["endTime"])
-    if "nextToken" in members:
-        try:
-            after = tokens.decode(members["nextToken"], int, str, int)
-        except ValueError as error:
-            raise group.invalid("The specified nextToken is invalid.") from error
-        query = query.where(tuple_(*order) > tuple_(*after))
-    query = query.order_by(*order).limit(EVENTS_SEARCHED + 1).execution_options(yield_per=500)
+    query = _asked(members)
     limit = members.get("limit", MOST_EVENTS)
     events: list[Members] = []
     used = searched = 0
@@ -75,6 +59,27 @@ def filter_log_events(database: Database, caller: Caller, members: Members) -> M
                     }
                 )
     return response
+
+
+def _asked(members: Members) -> Select[int, str, int, int, str]:
+    """The events to search, in order, and one more."""
+    order = (LogEvent.timestamp, LogEvent.stream, LogEvent.number)
+    query = select(*order, LogEvent.ingested, LogEvent.message)
+    if "logStreamNames" in members:
+        query = query.where(LogEvent.stream.in_(members["logStreamNames"]))
+    if "logStreamNamePrefix" in members:
+        query = query.where(LogEvent.stream.in_(select(LogStream.name).where(*begins_with(members["logStreamNamePrefix"]))))
+    if "startTime" in members:
+        query = query.where(LogEvent.timestamp >= members["startTime"])
+    if "endTime" in members:
+        query = query.where(LogEvent.timestamp <= members["endTime"])
+    if "nextToken" in members:
+        try:
+            after = tokens.decode(members["nextToken"], int, str, int)
+        except ValueError as error:
+            raise group.invalid("The specified nextToken is invalid.") from error
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return query.order_by(*order).limit(EVENTS_SEARCHED + 1).execution_options(yield_per=500)
 
 
 def _event_id(stream: str, number: int) -> str:
