@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from phalanx.data import channels, objects, sources
-from phalanx.data.channels import Cancelled, Downloaded
+from phalanx.data.channels import Cancelled
 from phalanx.data.model import Channel
 from phalanx.data.objects import DataError
 
@@ -31,13 +31,13 @@ def tree(root):
 
 def get(store, bucket, into, prefix="", index=0, count=1, cancelled=never, **options):
     channel = Channel("train", f"s3://{bucket[0]}/{prefix}", shard=index, shards=count, **options)
-    return channels.download(store, channel, into, OWNER, cancelled)
+    channels.download(store, channel, into, OWNER, cancelled)
 
 
 def test_files_keep_their_path_below_the_prefix_and_belong_to_the_owner(store, bucket, tmp_path):
     fill(bucket, {"d/train/a.csv": b"1", "d/train/sub/deep/b.csv": b"22", "d/other": b"x", "d/train/empty": b""})
     into = tmp_path / "train"
-    assert get(store, bucket, into, "d/train") == Downloaded(3, 3)
+    get(store, bucket, into, "d/train")
     assert tree(into) == {"a.csv": b"1", "sub/deep/b.csv": b"22", "empty": b""}
     for path in (into, *into.rglob("*")):
         assert (path.stat().st_uid, path.stat().st_gid) == OWNER
@@ -68,9 +68,8 @@ def test_shards_are_disjoint_and_together_everything(store, bucket, tmp_path, co
     shards = []
     for index in range(count):
         into = tmp_path / str(index)
-        got = get(store, bucket, into, "s/", index, count, distribution="ShardedByS3Key")
+        get(store, bucket, into, "s/", index, count, distribution="ShardedByS3Key")
         shards.append(tree(into))
-        assert got.objects == len(shards[-1])
     names = [name for shard in shards for name in shard]
     assert sorted(names) == sorted(name[2:] for name in files)
     assert max(len(s) for s in shards) - min(len(s) for s in shards) <= 1
@@ -79,7 +78,8 @@ def test_shards_are_disjoint_and_together_everything(store, bucket, tmp_path, co
 def test_every_instance_gets_all_of_a_replicated_channel(store, bucket, tmp_path):
     fill(bucket, {"a": b"1", "b": b"2"})
     for index in range(2):
-        assert get(store, bucket, tmp_path / str(index), "", index, 2).objects == 2
+        get(store, bucket, tmp_path / str(index), "", index, 2)
+        assert tree(tmp_path / str(index)) == {"a": b"1", "b": b"2"}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -213,5 +213,5 @@ def test_cancelling_ends_it_and_leaves_no_incomplete_file(store, bucket, tmp_pat
         get(store, bucket, tmp_path / "c", cancelled=cancelled)
     assert all(found == content for found in tree(tmp_path).values())
     assert not (tmp_path / ".c.partial").exists()
-    assert get(store, bucket, tmp_path / "c").objects == 6
+    get(store, bucket, tmp_path / "c")
     assert len(tree(tmp_path)) == 6

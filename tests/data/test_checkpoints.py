@@ -169,10 +169,9 @@ def test_a_file_that_changes_while_it_is_uploaded_is_read_to_the_size_it_had_at_
     file.write_bytes(b"x" * (3 << 20))
 
     def content():
-        body = bucket[1].get_object(Bucket=bucket[0], Key="run/weights")["Body"].iter_chunks(1 << 20)
-        sealed, content = objects.opened(body, [key] if key else [], uri, "read")
-        assert sealed == (key is not None)
-        return b"".join(content)
+        stored = objects.get(bucket[1], bucket[0], "run/weights", [key] if key else [], "read")
+        assert stored.sealed == (key is not None)
+        return b"".join(stored.content)
 
     with pytest.MonkeyPatch.context() as patch:
         real = tree.open_file

@@ -1,11 +1,12 @@
 import io
+import os
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
-from botocore.exceptions import ClientError, ProxyConnectionError
+from botocore.exceptions import ClientError, ProxyConnectionError, ResponseStreamingError
 
 from phalanx.data import objects
 from phalanx.data.model import ObjectStore
@@ -148,6 +149,61 @@ def test_ensure_bucket_twice(store):
         objects.ensure_bucket(store, "ensured")
     with pytest.raises(DataError, match=r"^ClientError: Bucket creation failed"):
         objects.ensure_bucket(store, "no/good")
+
+
+class _Breaking:
+    """A client whose bodies break off: each of the first `times` after `chunks` chunks."""
+
+    def __init__(self, s3, chunks, times):
+        self._s3 = s3
+        self._chunks = chunks
+        self._times = times
+        self.asked = []
+
+    def get_object(self, **request):
+        self.asked.append(request.get("Range"))
+        answer = self._s3.get_object(**request)
+        if len(self.asked) <= self._times:
+            body, left = answer["Body"], iter(range(self._chunks))
+
+            def read(size):
+                if next(left, None) is None:
+                    raise ResponseStreamingError(error="broken")
+                return body.read(size)
+
+            answer["Body"] = SimpleNamespace(read=read, close=body.close)
+        return answer
+
+
+def test_a_body_that_breaks_off_goes_on_where_it_ended(bucket, monkeypatch):
+    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
+    name, s3 = bucket
+    content = os.urandom(15 << 20)
+    s3.put_object(Bucket=name, Key="k", Body=content)
+    # More often than one chunk may fail: what arrives in between shows that S3 is there.
+    breaking = _Breaking(s3, chunks=2, times=6)
+    stored = objects.get(breaking, name, "k", (), "Reading failed")
+    assert (stored.size, stored.sealed, b"".join(stored.content)) == (len(content), False, content)
+    assert breaking.asked == [None, *(f"bytes={read << 20}-" for read in (2, 4, 6, 8, 10, 12))]
+
+
+def test_a_body_of_which_nothing_comes_is_given_up(bucket, monkeypatch):
+    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
+    name, s3 = bucket
+    s3.put_object(Bucket=name, Key="k", Body=b"content")
+    breaking = _Breaking(s3, chunks=0, times=9)
+    with pytest.raises(DataError, match=rf"^InternalServerError: Reading failed:S3 cannot be reached for s3://{name}/k"):
+        objects.get(breaking, name, "k", (), "Reading failed")
+    assert len(breaking.asked) == 4
+
+
+def test_an_object_that_is_replaced_while_its_body_breaks_off_is_the_users_error(bucket, monkeypatch):
+    name, s3 = bucket
+    s3.put_object(Bucket=name, Key="k", Body=os.urandom(3 << 20))
+    monkeypatch.setattr(objects.time, "sleep", lambda _: s3.put_object(Bucket=name, Key="k", Body=os.urandom(3 << 20)))
+    stored = objects.get(_Breaking(s3, chunks=2, times=1), name, "k", (), "Reading failed")
+    with pytest.raises(DataError, match=rf"^ClientError: Reading failed:s3://{name}/k changed while it was read"):
+        b"".join(stored.content)
 
 
 @pytest.mark.parametrize("size", [0, 1 << 20, 200 << 30, 5 << 40])

@@ -124,44 +124,6 @@ def test_what_is_no_augmented_manifest_is_the_users_error(store, bucket, line, t
     assert str(caught.value).startswith("ClientError:")
 
 
-def test_a_body_that_breaks_off_goes_on_where_it_ended(store, bucket, monkeypatch):
-    monkeypatch.setattr(stream.time, "sleep", lambda _: None)
-    content = os.urandom(5 << 20)
-    fill(bucket, {"d/a": content})
-    channel = Channel("train", f"s3://{bucket[0]}/d/", mode="Pipe")
-    source = Stream(store, channel)
-    original, asked = source._get, []
-
-    def get(item, **options):
-        asked.append(options)
-        answer = original(item, **options)
-        if len(asked) == 1:
-            body = answer["Body"]
-            answer["Body"] = Breaking(body)
-        return answer
-
-    monkeypatch.setattr(source, "_get", get)
-    assert b"".join(source.epoch(0)) == content
-    assert asked == [{}, {"Range": f"bytes={2 << 20}-"}]
-
-
-class Breaking:
-    """A body that breaks off after two chunks."""
-
-    def __init__(self, body):
-        self.body = body
-        self.reads = 0
-
-    def read(self, size):
-        self.reads += 1
-        if self.reads == 3:
-            raise stream.HTTPClientError(error="broken")
-        return self.body.read(size)
-
-    def close(self):
-        self.body.close()
-
-
 def test_too_long_a_record_is_refused(store, bucket, monkeypatch):
     monkeypatch.setattr(stream, "_RECORD", 3)
     fill(bucket, {"d/a": b"1234"})

@@ -6,36 +6,23 @@ import errno
 import os
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
 from phalanx.data import sources
 from phalanx.data.gunzip import unpacked
 from phalanx.data.model import Channel, DataKey, ObjectStore
-from phalanx.data.objects import DataError, S3Object, client, failure, opened
+from phalanx.data.objects import DataError, S3Object, client, get
 from phalanx.data.sources import WHAT
 
 _PARALLEL = 8
-_CHUNK = 1 << 20
-_ATTEMPTS = 4
 
 
 class Cancelled(Exception):
     """The caller asked to end the download; what has arrived so far is no complete channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """What a download brought: the number of objects, and their bytes in S3."""
-
-    objects: int
-    bytes: int
 
 
 def download(
@@ -44,7 +31,7 @@ def download(
     into: Path,
     owner: tuple[int, int],
     cancelled: Callable[[], bool],
-) -> Downloaded:
+) -> None:
     """Download an instance's share of a channel; the files belong to `owner` (uid, gid).
 
     A file appears in `into` only when it is complete, so that a download that was killed can be repeated. Names are what
@@ -72,7 +59,6 @@ def download(
         )
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Downloaded(len(objects), size)
 
 
 def _names(objects: Sequence[S3Object], prefix: str, channel: Channel) -> dict[PurePosixPath, S3Object]:
@@ -138,53 +124,29 @@ def _fetch_all(job: _Job, files: dict[PurePosixPath, S3Object]) -> None:
 
 
 def _fetch(job: _Job, draft: Path, path: PurePosixPath, entry: S3Object, failed: threading.Event) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            _write(job, draft, entry, failed)
-            break
-        except ClientError as error:
-            raise failure(WHAT, f"s3://{job.bucket}/{entry.key}", error) from error
-        except (BotoCoreError, HTTPClientError) as error:
-            # botocore repeats requests, but not the reading of a body that broke off.
-            if attempt == _ATTEMPTS - 1:
-                raise failure(WHAT, f"s3://{job.bucket}/{entry.key}", error) from error
-            time.sleep(0.2 * 2**attempt)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise _no_space(job.channel, str(error.strerror)) from error
-            raise DataError(f"InternalServerError: {WHAT}:{error}") from error
+    try:
+        _write(job, draft, entry, failed)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _no_space(job.channel, str(error.strerror)) from error
+        raise DataError(f"InternalServerError: {WHAT}:{error}") from error
     os.chown(draft, *job.owner)
     draft.rename(job.into / path)
 
 
 def _write(job: _Job, draft: Path, entry: S3Object, failed: threading.Event) -> None:
-    body = job.s3.get_object(Bucket=job.bucket, Key=entry.key)["Body"]
-    received = 0
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal received
-        while True:
-            if failed.is_set() or job.cancelled():
-                raise Cancelled(f"the download of channel {job.channel.name} was ended")
-            chunk: bytes = body.read(_CHUNK)
-            if not chunk:
-                return
-            received += len(chunk)
-            yield chunk
-
-    try:
-        with draft.open("wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            _, content = opened(chunks(), job.keys, f"s3://{job.bucket}/{entry.key}", WHAT)
-            for chunk in content if job.channel.compression == "None" else unpacked(content, entry.key):
-                file.write(chunk)
-    finally:
-        body.close()
-    if received != entry.size:
+    stored = get(job.s3, job.bucket, entry.key, job.keys, WHAT)
+    if stored.size != entry.size:
         raise DataError(
             f"ClientError: {WHAT}:s3://{job.bucket}/{entry.key} changed during the download:"
-            f" {entry.size} bytes were listed, {received} arrived"
+            f" {entry.size} bytes were listed, {stored.size} arrived"
         )
+    with draft.open("wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        for chunk in stored.content if job.channel.compression == "None" else unpacked(stored.content, entry.key):
+            if failed.is_set() or job.cancelled():
+                raise Cancelled(f"the download of channel {job.channel.name} was ended")
+            file.write(chunk)
 
 
 def _no_space(channel: Channel, why: str) -> DataError:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from phalanx.data import sources
 from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError
+from phalanx.data.objects import DataError, client, get
 from phalanx.data.process import Process, ProcessError, last_words
 from phalanx.data.server import rclone
 from phalanx.data.sources import WHAT
@@ -51,7 +51,7 @@ class FastFile:
                 " of a name. Give a whole folder, with a / at its end."
             )
         # Before the job reads ciphertext: looked at where there are keys at all, and at one object for all.
-        if store.keys and sources.sealed(store, f"s3://{bucket}/{found[0].key}"):
+        if store.keys and get(client(store), bucket, found[0].key, store.keys, WHAT).sealed:
             raise DataError(
                 f"ClientError: {WHAT}:s3://{bucket}/{found[0].key} is encrypted under a KMS key, and FastFile shows objects as"
                 " they lie in S3. Use File or Pipe mode."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -26,6 +26,10 @@ from phalanx.data.model import DataKey, ObjectStore
 PATIENCE = 60.0
 """Seconds for which a request is tried again while S3 cannot be reached or fails: as long as its server, and what that needs,
 take to be started again, and more. A job is not to pay for that with an attempt."""
+_CHUNK = 1 << 20
+"""Bytes of an object that are read at a time."""
+_ATTEMPTS = 4
+"""How many times in a row nothing may come of a body."""
 _PART = 16 << 20
 _PARTS = 9_000
 """So many parts an object is made of at most; S3 takes 10,000, and encryption makes it a little longer."""
@@ -149,11 +153,58 @@ def has_objects(store: ObjectStore, uri: str) -> bool:
     return False
 
 
-def opened(chunks: Iterator[bytes], keys: Sequence[DataKey], uri: str, what: str) -> tuple[bool, Iterator[bytes]]:
-    """Whether a job wrote the object encrypted whose bytes are `chunks`; and its content, decrypted where it is. Reading that
-    raises DataError, of which `what` begins the text."""
-    sealed, content = envelope.unsealed(chunks, envelope.among(keys))
-    return sealed, _readable(content, uri, what) if sealed else content
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What S3 has under a key: its `size` in bytes there, whether a job wrote it encrypted, and its content, decrypted where it
+    is, to be read once."""
+
+    size: int
+    sealed: bool
+    content: Iterator[bytes]
+
+
+def get(s3: Any, bucket: str, key: str, keys: Sequence[DataKey], what: str) -> Stored:
+    """An object, read while its content is. `keys` may open it. A body that breaks off goes on where it ended: botocore repeats
+    requests, but not the reading of what they bring.
+
+    This and reading the content raise DataError, of which `what` begins the text.
+    """
+    uri = f"s3://{bucket}/{key}"
+
+    def request(**options: str) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = s3.get_object(Bucket=bucket, Key=key, **options)
+        except (ClientError, BotoCoreError) as error:
+            raise failure(what, uri, error) from error
+        return answer
+
+    answer = request()
+    sealed, content = envelope.unsealed(_body(answer, request, uri, what), envelope.among(keys))
+    return Stored(answer["ContentLength"], sealed, _readable(content, uri, what) if sealed else content)
+
+
+def _body(answer: dict[str, Any], request: Callable[..., dict[str, Any]], uri: str, what: str) -> Iterator[bytes]:
+    size, etag, body = answer["ContentLength"], answer["ETag"], answer["Body"]
+    received = attempts = 0
+    try:
+        while received < size:
+            try:
+                chunk = body.read(_CHUNK)
+            except BotoCoreError as error:
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise failure(what, uri, error) from error
+                time.sleep(0.2 * 2**attempts)
+                body.close()
+                again = request(Range=f"bytes={received}-")
+                body = again["Body"]
+                if again["ETag"] != etag:
+                    raise DataError(f"ClientError: {what}:{uri} changed while it was read") from error
+                continue
+            attempts, received = 0, received + len(chunk)
+            yield chunk
+    finally:
+        body.close()
 
 
 def _readable(content: Iterator[bytes], uri: str, what: str) -> Iterator[bytes]:

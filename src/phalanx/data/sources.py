@@ -10,9 +10,8 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from phalanx.data import envelope
 from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError, S3Object, client, failure, list_objects, opened, parse_uri
+from phalanx.data.objects import DataError, S3Object, client, failure, get, list_objects, parse_uri
 
 WHAT = "Data download failed"
 """What begins the text of every DataError about a channel."""
@@ -39,17 +38,6 @@ def objects(store: ObjectStore, channel: Channel) -> tuple[str, str, list[S3Obje
             f' "{channel.name}". Please ensure that the bucket exists and that objects lie under the prefix.'
         )
     return bucket, prefix, found
-
-
-def sealed(store: ObjectStore, uri: str) -> bool:
-    """Whether a job wrote an object encrypted. Raises DataError."""
-    bucket, key = parse_uri(uri)
-    try:
-        body = client(store).get_object(Bucket=bucket, Key=key)["Body"]
-        with body:
-            return envelope.is_sealed(body.read(envelope.HEAD))
-    except (ClientError, BotoCoreError) as error:
-        raise failure(WHAT, uri, error) from error
 
 
 def lines(store: ObjectStore, uri: str) -> list[bytes]:
@@ -111,12 +99,7 @@ def _no_manifest(uri: str) -> DataError:
 
 def _read(store: ObjectStore, uri: str, most: int) -> bytes:
     """The content of an object of at most so many bytes."""
-    bucket, key = parse_uri(uri)
-    try:
-        stored: bytes = client(store).get_object(Bucket=bucket, Key=key)["Body"].read(most + 1)
-    except (ClientError, BotoCoreError) as error:
-        raise failure(WHAT, uri, error) from error
-    if len(stored) > most:
+    stored = get(client(store), *parse_uri(uri), store.keys, WHAT)
+    if stored.size > most:
         raise DataError(f"ClientError: {WHAT}:The manifest {uri} is larger than {most} bytes")
-    _, content = opened(iter([stored]), store.keys, uri, WHAT)
-    return b"".join(content)
+    return b"".join(stored.content)

@@ -6,18 +6,15 @@ import collections
 import json
 import struct
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
 from phalanx.data import sources
 from phalanx.data.gunzip import unpacked
 from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError, client, failure, opened, parse_uri
+from phalanx.data.objects import DataError, client, get, parse_uri
 from phalanx.data.sources import WHAT
 
 _MAGIC = 0xCED7230A
@@ -28,17 +25,12 @@ _SMALL = 1 << 20
 """Objects up to so many bytes are read ahead whole."""
 _AHEAD = 8
 """How many items are fetched before it is their turn."""
-_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Object:
     bucket: str
     key: str
-
-    @property
-    def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +94,11 @@ class Stream:
     def _open(self, item: _Object | bytes) -> _Open:
         if isinstance(item, bytes):
             return _Open(len(item), iter([item]))
-        answer = self._get(item)
-        size = answer["ContentLength"]
-        sealed, content = opened(self._content(item, answer), self._store.keys, item.uri, WHAT)
-        if size <= _SMALL:
-            content = iter([b"".join(content)])
+        stored = get(self._s3, item.bucket, item.key, self._store.keys, WHAT)
+        content = iter([b"".join(stored.content)]) if stored.size <= _SMALL else stored.content
         if self._channel.compression == "Gzip":
             return _Open(None, unpacked(content, item.key))
-        return _Open(None if sealed else size, content)
-
-    def _get(self, item: _Object, **options: str) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = self._s3.get_object(Bucket=item.bucket, Key=item.key, **options)
-        except (ClientError, BotoCoreError) as error:
-            raise failure(WHAT, item.uri, error) from error
-        return answer
-
-    def _content(self, item: _Object, answer: dict[str, Any]) -> Iterator[bytes]:
-        """An object's bytes. A body that breaks off, as it may where its reader is slow, goes on where it ended."""
-        size, etag, body = answer["ContentLength"], answer["ETag"], answer["Body"]
-        received = attempts = 0
-        while received < size:
-            try:
-                chunk = body.read(_CHUNK)
-            except (BotoCoreError, HTTPClientError) as error:
-                attempts += 1
-                if attempts == _ATTEMPTS:
-                    raise failure(WHAT, item.uri, error) from error
-                time.sleep(0.2 * 2**attempts)
-                body.close()
-                again = self._get(item, Range=f"bytes={received}-")
-                if again["ETag"] != etag:
-                    raise DataError(f"ClientError: {WHAT}:{item.uri} changed while it was read") from error
-                body = again["Body"]
-                continue
-            attempts, received = 0, received + len(chunk)
-            yield chunk
-        body.close()
+        return _Open(None if stored.sealed else stored.size, content)
 
     def _wrapped(self, item: _Open) -> Iterator[bytes]:
         if self._channel.record_wrapper == "None":
