@@ -61,13 +61,9 @@ class Cgroups:
     def processes(self, id: str, part: Part) -> list[int]:
         """Process ids in a group; none where there is no such group."""
         try:
-            return [int(line) for line in (self._members(id, part) / "cgroup.procs").read_text().split()]
-        except (FileNotFoundError, NotADirectoryError):
+            return [int(line) for line in _text(self._members(id, part) / "cgroup.procs").split()]
+        except FileNotFoundError:
             return []
-        except OSError as fault:
-            if fault.errno == errno.ENODEV:  # removed between open and read
-                return []
-            raise
 
     def oom_kills(self, id: str) -> int:
         """How many processes of the container the kernel has killed for want of memory.
@@ -77,10 +73,9 @@ class Cgroups:
         container = self.path(id, "container").lstrip("/")
         file = ROOT / container / "memory.events" if self._unified else ROOT / "memory" / container / "memory.oom_control"
         try:
-            fields = dict(line.split() for line in file.read_text().splitlines())
+            return _fields(file).get("oom_kill", 0)
         except FileNotFoundError:
             return 0
-        return int(fields.get("oom_kill", "0"))
 
     def usage(self, id: str) -> ContainerUsage | None:
         """What the container uses; None where it has no group (yet, or any more).
@@ -92,18 +87,14 @@ class Cgroups:
             if self._unified:
                 directory = ROOT / container
                 cpu = _fields(directory / "cpu.stat")["usage_usec"] / 1e6
-                memory = int((directory / "memory.current").read_text())
+                memory = int(_text(directory / "memory.current"))
                 cache = _fields(directory / "memory.stat")["inactive_file"]
             else:
-                cpu = int((ROOT / "cpuacct" / container / "cpuacct.usage").read_text()) / 1e9
-                memory = int((ROOT / "memory" / container / "memory.usage_in_bytes").read_text())
+                cpu = int(_text(ROOT / "cpuacct" / container / "cpuacct.usage")) / 1e9
+                memory = int(_text(ROOT / "memory" / container / "memory.usage_in_bytes"))
                 cache = _fields(ROOT / "memory" / container / "memory.stat")["total_inactive_file"]
         except FileNotFoundError:
             return None
-        except OSError as fault:
-            if fault.errno == errno.ENODEV:  # removed between open and read
-                return None
-            raise
         return ContainerUsage(cpu, max(0, memory - cache))
 
     def signal(self, id: str, pid: int, signum: int) -> None:
@@ -158,9 +149,19 @@ class Cgroups:
                 yield hierarchy
 
 
+def _text(file: Path) -> str:
+    """What a group's file says. Raises FileNotFoundError where there is no such group."""
+    try:
+        return file.read_text()
+    except OSError as fault:
+        if fault.errno in (errno.ENODEV, errno.ENOTDIR):  # removed between open and read; no group has that name
+            raise FileNotFoundError(errno.ENOENT, f"there is no control group {file.parent}") from fault
+        raise
+
+
 def _fields(file: Path) -> dict[str, int]:
-    """A file of lines `name number`."""
-    return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
+    """A group's file of lines `name number`. Raises FileNotFoundError where there is no such group."""
+    return {name: int(value) for name, value in (line.split() for line in _text(file).splitlines())}
 
 
 def _make(directory: Path) -> None:

@@ -39,8 +39,7 @@ class Containers:
     `rundir` is a directory of the service's own on a tmpfs: ours is `containers` in it, which holds the jobs' environment.
     `logs` is a directory on a disk, `cgroup` the parent of the control groups: a path in the hierarchy such as
     `phalanx-3f2a`; all of them together get `memory` bytes at most. What is known of a container is read from these and the
-    kernel, never remembered, so any number of
-    processes, before and after a crash, see the same.
+    kernel, never remembered, so any number of processes, before and after a crash, see the same.
     """
 
     def __init__(
