@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from phalanx.data import tree
 from phalanx.data.model import Channel, Feed
 from phalanx.data.objects import DataError
 from phalanx.data.stream import Stream
@@ -36,11 +37,14 @@ class _Replaced(DataError):
 def main(path: Path) -> None:
     """Fill the pipes of all channels, each in a thread of its own, for ever."""
     feed: Feed = TypeAdapter(Feed).validate_json(path.read_bytes())
-    folder = _open(Path(feed.opt_ml), _FOLDER)
-    for channel in feed.channels:
-        threading.Thread(target=_guarded, args=(feed, channel, folder), name=channel.name, daemon=True).start()
-    # Its end would end the threads' own ones.
-    threading.Event().wait()
+    with contextlib.ExitStack() as stack:
+        folder = tree.descend(Path(feed.opt_ml), _FOLDER, stack)
+        if folder is None:
+            sys.exit(f"/opt/ml/{_FOLDER} is no directory any more")
+        for channel in feed.channels:
+            threading.Thread(target=_guarded, args=(feed, channel, folder), name=channel.name, daemon=True).start()
+        # Its end would end the threads' own ones.
+        threading.Event().wait()
 
 
 def _guarded(feed: Feed, channel: Channel, folder: int) -> None:
@@ -113,16 +117,6 @@ def _write(writer: int, content: bytearray) -> None:
         sent = 0
         while sent < len(view):
             sent += os.write(writer, view[sent:])
-
-
-def _open(root: Path, folder: str) -> int:
-    """A descriptor of a directory below `root`, reached through no link."""
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    for name in folder.split("/"):
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        os.close(directory)
-        directory = inner
-    return directory
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import json
 import os
 import stat
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
+from phalanx.data import tree
 from phalanx.data.checkpoints import FOLDER
 from phalanx.data.model import Workspace
+from phalanx.data.objects import DataError
 
 _FAILURE_CHARACTERS = 1024
 _INTERFACE = "eth0"
@@ -52,27 +55,19 @@ def failure(root: Path) -> str | None:
     The container may have put anything there: only a regular file that is reached through no link is read.
     """
     try:
-        folder = os.open(root / "output", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        with ExitStack() as stack:
+            folder = tree.descend(root, "output", stack)
+            if folder is None:
+                return None
+            # Looked at first, because opening a device may already do something.
+            status = os.stat("failure", dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            with tree.open_file(tree.Entry("output/failure", "failure", folder, status)) as file:
+                # A character takes four bytes at most.
+                content = file.read(4 * _FAILURE_CHARACTERS)
+    except (OSError, DataError):
         return None
-    try:
-        # Looked at first, because opening a device may already do something.
-        if not stat.S_ISREG(os.stat("failure", dir_fd=folder, follow_symlinks=False).st_mode):
-            return None
-        file = os.open("failure", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return None
-    finally:
-        os.close(folder)
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        # A character takes four bytes at most.
-        content = os.read(file, 4 * _FAILURE_CHARACTERS)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
     text = content.decode(errors="replace")[:_FAILURE_CHARACTERS]
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text).strip() or None
 
