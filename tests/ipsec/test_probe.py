@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_this_host_can_run_encrypted_jobs(here: Capabilities) -> None:
     assert here.missing("guard", "ike") == ()
     assert probe.choose(here) in ("kernel", "engine")
     assert all(each.detail and each.remedy for each in here.all)
+
+
+def test_the_packages_that_are_named_have_every_plugin(here: Capabilities) -> None:
+    """By Debian's word, where strongSwan comes from it."""
+    (found,) = (each for each in here.all if each.name == "charon")
+    brought = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${Depends}", "strongswan-charon"], check=True, capture_output=True, text=True
+    ).stdout
+    for name in charon.PLUGINS:
+        owner = subprocess.run(
+            ["dpkg-query", "--search", str(charon.plugin(name))], check=True, capture_output=True, text=True
+        ).stdout.partition(":")[0]
+        assert owner in f"{found.remedy} {brought}", name
 
 
 def test_the_probe_leaves_nothing() -> None:

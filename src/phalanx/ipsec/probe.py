@@ -56,7 +56,7 @@ class Capabilities:
 def probe() -> Capabilities:
     """Try everything, in a network namespace that is thrown away; takes some tens of milliseconds and needs root."""
     outside: list[Capability] = [
-        _try("charon", "ike", _charon, "install strongswan-charon and libstrongswan-standard-plugins"),
+        _try("charon", "ike", _charon, "install strongswan-charon, strongswan-swanctl and libstrongswan-standard-plugins"),
         _try("AES-256-GCM", "engine", _cipher, "install libssl3 and the package with its native part"),
         _try(
             "XFRM shim",
