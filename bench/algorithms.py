@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 from pyroute2 import IPRoute
 
-from bench.api import JOB, _phalanx
+from bench.live import JOB, client, serving
 from bench.result import Result
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
@@ -122,7 +121,7 @@ def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
     results = []
     with tempfile.TemporaryDirectory() as directory:
         data_dir = Path(directory) / "data"
-        with _phalanx(data_dir) as environ:
+        with serving(data_dir) as environ:
             service = Service(data_dir, environ)
             for name, workload in WORKLOADS.items():
                 for count in workload.counts:
@@ -137,16 +136,7 @@ class Service:
     """A live service with a network, a bucket and clients."""
 
     def __init__(self, data_dir: Path, environ: dict[str, str]) -> None:
-        def client(name: str) -> Any:
-            return boto3.client(
-                name,
-                endpoint_url=environ["AWS_ENDPOINT_URL_S3" if name == "s3" else "AWS_ENDPOINT_URL"],
-                region_name=environ["AWS_REGION"],
-                aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-            )
-
-        self._sagemaker, self._logs, self._s3, ec2 = (client(name) for name in ("sagemaker", "logs", "s3", "ec2"))
+        self._sagemaker, self._logs, self._s3, ec2 = (client(name, environ) for name in ("sagemaker", "logs", "s3", "ec2"))
         self._s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": environ["AWS_REGION"]})
         for script in SCRIPTS.glob("*.py"):
             self._s3.upload_file(str(script), BUCKET, f"code/{script.name}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
-import signal
 import socket
 import statistics
 import subprocess
@@ -17,32 +15,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from bench.live import ACCOUNT, FIRST_LINE, JOB, REGION, client, serving
 from bench.result import Result
 
-REGION, ACCOUNT = "us-west-2", "123456789012"
 ACCESS_KEY, SECRET = "AKIABENCHMARK", "secret"
-IMAGE = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
 CLIENTS = 8
 FEW, MANY = 10, 100_000
 """Stored jobs that DescribeTrainingJob is compared between."""
 MOTO = "moto[server]==5.1.22"
-JOB = {
-    "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-    "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/SageMakerTraining",
-    "OutputDataConfig": {"S3OutputPath": f"s3://sagemaker-{REGION}-{ACCOUNT}/models"},
-    "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-    "StoppingCondition": {"MaxRuntimeInSeconds": 300},
-}
-FIRST_LINE = {
-    "TrainingImage": IMAGE,
-    "TrainingInputMode": "File",
-    "ContainerEntrypoint": ["/bin/sh", "-c", "echo started"],
-}
 
 
 def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
@@ -135,7 +119,7 @@ def _load(port: int, name: str, seconds: float) -> float:
     """Pairs of requests per second that so many clients get answered."""
     deadline = time.monotonic() + seconds
 
-    def client(number: int) -> int:
+    def ask(number: int) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         count = 0
         while time.monotonic() < deadline:
@@ -147,7 +131,7 @@ def _load(port: int, name: str, seconds: float) -> float:
 
     started = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as clients:
-        return sum(clients.map(client, range(CLIENTS))) / (time.monotonic() - started)
+        return sum(clients.map(ask, range(CLIENTS))) / (time.monotonic() - started)
 
 
 def _call(connection: http.client.HTTPConnection, port: int, operation: str, members: dict) -> dict:
@@ -243,7 +227,7 @@ def _serve(directory: Path, port: int) -> None:
 
 def _starts(runs: int) -> list[Result]:
     """From CreateTrainingJob to the container's first line; the image is there, as after a first job."""
-    with tempfile.TemporaryDirectory() as directory, _phalanx(Path(directory) / "data") as environ:
+    with tempfile.TemporaryDirectory() as directory, serving(Path(directory) / "data") as environ:
         single, clear, encrypted = [], [], []
         for number in range(-1, runs):
             taken = [
@@ -269,13 +253,7 @@ def _starts(runs: int) -> list[Result]:
 
 def _start(environ: dict[str, str], name: str, instances: int, encrypted: bool) -> float:
     """Seconds from the request until the slowest instance's first line was written."""
-    options = {
-        "endpoint_url": environ["AWS_ENDPOINT_URL"],
-        "region_name": environ["AWS_REGION"],
-        "aws_access_key_id": environ["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": environ["AWS_SECRET_ACCESS_KEY"],
-    }
-    sagemaker, logs = boto3.client("sagemaker", **options), boto3.client("logs", **options)
+    sagemaker, logs = client("sagemaker", environ), client("logs", environ)
     resources = {**JOB["ResourceConfig"], "InstanceCount": instances}
     given = {**JOB, "AlgorithmSpecification": FIRST_LINE, "ResourceConfig": resources}
     begun = time.time()
@@ -286,26 +264,6 @@ def _start(environ: dict[str, str], name: str, instances: int, encrypted: bool) 
     group = "/aws/sagemaker/TrainingJobs"
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
     return max(stream["firstEventTimestamp"] for stream in streams) / 1000 - begun
-
-
-@contextlib.contextmanager
-def _phalanx(data_dir: Path) -> Iterator[dict[str, str]]:
-    """A `phalanx serve` of its own; what `phalanx env` says of it."""
-    program = str(Path(sys.executable).parent / "phalanx")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([program, "serve", "--port", str(port), "--data-dir", str(data_dir)], stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            assert process.poll() is None, "phalanx serve ended"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        shown = subprocess.run([program, "env", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True).stdout
-        yield dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", shown, re.MULTILINE))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(120)
 
 
 if __name__ == "__main__":

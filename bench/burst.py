@@ -17,9 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
-
-from bench.api import FIRST_LINE, JOB, _phalanx
+from bench.live import FIRST_LINE, JOB, client, serving
 
 ENDED = ("Completed", "Failed", "Stopped")
 STATES = ["Starting", "Downloading", "Training", "Uploading", "Completed"]
@@ -54,14 +52,8 @@ def _available() -> int:
 
 def burst(jobs: int, directory: Path) -> bool:
     """Runs them; prints what came of it."""
-    with _phalanx(directory / "data") as environ:
-        sagemaker = boto3.client(
-            "sagemaker",
-            endpoint_url=environ["AWS_ENDPOINT_URL"],
-            region_name=environ["AWS_REGION"],
-            aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-        )
+    with serving(directory / "data") as environ:
+        sagemaker = client("sagemaker", environ)
         memory = Memory()
         begun = time.monotonic()
 

@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import boto3
-
-from bench.api import JOB, _phalanx
+from bench import live
+from bench.live import JOB
 from bench.result import Result
 
 PARALLEL = 10
@@ -45,15 +44,9 @@ def run(quick: bool, chosen: Sequence[str]) -> list[Result]:
     children = 20 if quick else 100
     kinds = [kind for kind in KINDS if not chosen or f"tuning-{kind}" in chosen]
     taken = {}
-    with tempfile.TemporaryDirectory() as directory, _phalanx(Path(directory) / "data") as environ:
+    with tempfile.TemporaryDirectory() as directory, live.serving(Path(directory) / "data") as environ:
         _build(Path(directory))
-        client = boto3.client(
-            "sagemaker",
-            endpoint_url=environ["AWS_ENDPOINT_URL"],
-            region_name=environ["AWS_REGION"],
-            aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-        )
+        client = live.client("sagemaker", environ)
         log = Path(directory) / "data" / "agent.log"
         _tune(client, log, "warm", 2, True, PARALLEL)
         for kind in kinds:
