@@ -23,6 +23,18 @@ def test_what_is_there_is_replaced_and_is_for_its_owner_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_end_of_a_log_of_any_length_is_found(tmp_path):
+    log = tmp_path / "log"
+    assert (files.tail(log), files.last_lines(log)) == (b"", [])
+    with log.open("wb") as file:
+        # Nobody has so much memory.
+        file.seek(1 << 42)
+        file.write(b"\nfirst\n\nsecond \xff\nlast\n\n")
+    assert files.tail(log, 7) == b"\nlast\n\n"
+    assert files.last_lines(log) == ["last"]
+    assert files.last_lines(log, 4) == ["first", "", "second \ufffd", "last"]
+
+
 def test_two_files_of_one_stem_do_not_meet(tmp_path):
     (tmp_path / "host.key.new").write_text("another's, half written")
     files.replace(tmp_path / "host.pem", "certificate")

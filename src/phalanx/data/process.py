@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from phalanx.linux import files
 from phalanx.linux.descriptors import readable
 
 _STOP_SECONDS = 5.0
-_WORDS = 64 << 10
-"""Bytes at the end of a log in which its last line is looked for: logs grow for as long as a service runs."""
 
 
 class ProcessError(Exception):
@@ -141,20 +140,9 @@ class Process:
             self._pidfd = None
 
 
-def tail(log: Path, size: int = _WORDS) -> bytes:
-    """The last `size` bytes of a log, or what there is of it. Raises OSError, but not where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read()
-    except FileNotFoundError:
-        return b""
-
-
 def last_words(log: Path) -> str:
     """The last line of a helper's log."""
-    lines = tail(log).decode(errors="replace").splitlines()
-    return lines[-1] if lines else "nothing"
+    return "".join(files.last_lines(log)) or "nothing"
 
 
 def _holder(lock: int) -> int | None:

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from phalanx.data import unix_http
-from phalanx.data.process import Process, ProcessError, last_words, tail
+from phalanx.data.process import Process, ProcessError, last_words
+from phalanx.linux.files import tail
 
 SOCKET = "server.sock"
 _LOCK = "server.lock"

@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from phalanx.data.process import tail
 from phalanx.fleet import host
 from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
 from phalanx.fleet.host import Host
+from phalanx.linux import files
 from phalanx.node import protocol
 from phalanx.node.agent import REGISTRIES, Agent
 from phalanx.node.messages import InstanceSpec, InstanceStatus
@@ -201,8 +201,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _last_line(path: Path) -> str:
-    lines = tail(path).decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else ""
+    last = "".join(files.last_lines(path))
     try:
         said = json.loads(last)
         return str(said.get("exception", said["event"])).splitlines()[-1]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from phalanx.ipsec import netns
 from phalanx.ipsec.errors import MeshError
+from phalanx.linux import files
 from phalanx.linux.descriptors import readable
 
 IKE = "charon"
@@ -111,11 +112,7 @@ class Daemon:
 
     def tail(self) -> str:
         """The last words of the log."""
-        try:
-            lines = self.log.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            lines = []
-        return " / ".join(lines[-5:]) or "it logged nothing"
+        return " / ".join(files.last_lines(self.log, 5)) or "it logged nothing"
 
     def _held(self) -> bool:
         try:

@@ -1,9 +1,12 @@
-"""Files that are replaced whole."""
+"""Files that are replaced whole, and the ends of those that grow."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+_END = 64 << 10
+"""Bytes at the end of a log in which its last lines are looked for: logs grow for as long as a service runs."""
 
 
 def replace(path: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -24,6 +27,21 @@ def replace(path: Path, content: str | bytes, *, mode: int = 0o600, durable: boo
     partial.replace(path)
     if durable:
         _sync(path.parent)
+
+
+def tail(log: Path, size: int = _END) -> bytes:
+    """The last `size` bytes of a log, or what there is of it. Raises OSError, but not where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def last_lines(log: Path, count: int = 1) -> list[str]:
+    """The last lines of a log, `count` at most, without empty ones at its end. Raises OSError, but not where there is none."""
+    return tail(log).decode(errors="replace").rstrip().splitlines()[-count:]
 
 
 def _sync(directory: Path) -> None:

@@ -140,8 +140,7 @@ class Engine:
             raise EngineError(answer.decode(errors="replace") or f"the engine died at its start: {self._last_words()}")
 
     def _last_words(self) -> str:
-        lines = (self._rundir / LOG).read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return "".join(files.last_lines(self._rundir / LOG)) or "it said nothing"
 
     def alive(self) -> bool:
         """Whether the engine runs and answers."""
@@ -170,7 +169,7 @@ class Engine:
         answer = self._ask()
         if answer is None:
             raise EngineError(
-                f"the engine in {self._rundir} is dead or hangs: {self._log_hint()}; traffic to peers stands still"
+                f"the engine in {self._rundir} is dead or hangs: {self._last_words()}; traffic to peers stands still"
             )
         report = answer["report"]
         return (
@@ -184,12 +183,6 @@ class Engine:
                 work=Work(**report["work"]),
             ),
         )
-
-    def _log_hint(self) -> str:
-        try:
-            return self._last_words()
-        except OSError:
-            return "there is no log"
 
     def stop(self) -> None:
         """Ends the engine, removes its sockets and the TUN. Idempotent. Leaves the log to the owner of the directory.
