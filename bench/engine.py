@@ -1,4 +1,4 @@
-"""The engine against plain veth and against what else encrypts in userspace (issue table and case names: DESIGN section 7)."""
+"""The engine against plain veth and against what else encrypts in userspace; docs/performance.md says what came of it."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ NO_EXITS = Exits()
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The router's guard over one encrypted job: between `addresses` only UDP 500 and ESP may pass (DESIGN §1.2)."""
+    """The router's guard over one encrypted job: between `addresses` only UDP 500 and ESP may pass."""
 
     job: str
     addresses: tuple[str, ...]
