@@ -31,7 +31,7 @@ from phalanx.ipsec import pki
 from phalanx.ipsec.member import Member, MeshError
 from phalanx.ipsec.model import Lifetimes
 from phalanx.network import namespace
-from phalanx.network.capture import classify
+from phalanx.network.frames import classify
 from phalanx.network.model import Eni, Guard, SecurityGroup, VpcState
 from phalanx.network.router import Router
 

@@ -17,12 +17,12 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO
 
 from phalanx.network import namespace
 from phalanx.network.errors import NetworkError
+from phalanx.network.frames import ETH_P_ALL, PACKET_STATISTICS, SOL_PACKET, classify, keep, packet_socket, text
 
 HEADERS = 128
 """Bytes of each frame that counting needs: Ethernet, IPv4 with options, ports."""
@@ -30,11 +30,8 @@ HEADERS = 128
 WHOLE = 14 + 65535
 """Snap length that keeps every frame whole: Ethernet's header and the longest packet that IPv4 has."""
 
-_SOL_PACKET = 263
-_PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 5, 6, 10, 23  # linux/if_packet.h
+_PACKET_RX_RING, _PACKET_VERSION = 5, 10  # linux/if_packet.h
 _TPACKET_V3 = 2
-_SO_ATTACH_FILTER = 26
-_ETH_P_ALL, _ETH_P_IP, _ETH_P_ARP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x0806, 0x86DD
 _LOOPBACK = 1  # index of `lo` in every namespace
 
 _BLOCK_BYTES = 1 << 20
@@ -47,14 +44,10 @@ _FRAME = struct.Struct("=IIIIIIH")  # tp_next_offset, tp_sec, tp_nsec, tp_snaple
 _INDEX = struct.Struct("=i")
 _INDEX_OFFSET = 48 + 4  # sll_ifindex in the sockaddr_ll behind the tpacket3_hdr
 _WORD = struct.Struct("=I")
-_PORTS = struct.Struct(">HH")
 _PCAP_FILE = struct.Struct("=IHHiIII")
 _PCAP_FRAME = struct.Struct("=IIII")
 _PCAP_NANOSECONDS = 0xA1B23C4D  # draft-ietf-opsawg-pcap: magic of files with nanosecond timestamps
 _LINKTYPE_ETHERNET = 1
-
-_PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 51: "AH"}
-_IPSEC_PORTS = {500: "UDP 500", 4500: "UDP 4500"}
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -109,17 +102,14 @@ class Capture:
                 raise NetworkError(f"cannot write {self._file}: {error.strerror}") from error
         try:
             with namespace.entered(self._router):
-                # Protocol 0: nothing arrives before the ring stands.
-                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-            self._shorten(self._socket)
+                self._socket = packet_socket([keep(self._snaplen)])
+            self._socket.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
             size = _BLOCK_BYTES * self._blocks
             frame = 1 << 11  # only bounds the block's layout; V3 packs frames of any length
             request = struct.pack(
                 "=7I", _BLOCK_BYTES, self._blocks, frame, size // frame, _RETIRE_MILLISECONDS, 0, 0
             )  # struct tpacket_req3
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+            self._socket.setsockopt(SOL_PACKET, _PACKET_RX_RING, request)
             self._ring = mmap.mmap(self._socket.fileno(), size)
             self._listen(self._socket)
         except OSError as error:
@@ -167,15 +157,9 @@ class Capture:
             self._statistics()
             return self._lost
 
-    def _shorten(self, opened: socket.socket) -> None:
-        # Classic BPF, one instruction: BPF_RET | BPF_K, keep so many bytes (linux/filter.h).
-        program = struct.pack("=HBBI", 0x06, 0, 0, self._snaplen)
-        buffer = (ctypes.c_char * len(program)).from_buffer_copy(program)
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(buffer)))
-
     def _listen(self, opened: socket.socket) -> None:
         # socket.bind() wants the name of one device; interface 0 means all, also those to come (packet(7)).
-        everywhere = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0)
+        everywhere = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0)
         if _libc.bind(opened.fileno(), everywhere, len(everywhere)) != 0:
             raise OSError(ctypes.get_errno(), "bind")
 
@@ -195,7 +179,7 @@ class Capture:
     def _statistics(self) -> None:
         """Add what the kernel has counted since it was last asked; reading resets it."""
         if self._socket is not None:
-            arrived, lost, _ = struct.unpack("=III", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
+            arrived, lost, _ = struct.unpack("=III", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
             self._arrived += arrived - lost
             self._lost += lost
 
@@ -256,31 +240,3 @@ class Capture:
 
 def _own(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def classify(frame: bytes) -> tuple[bytes, bytes, str]:
-    """Source, destination (raw IPv4 or IPv6 addresses, or empty) and kind (see `Flow`) of an Ethernet frame's beginning."""
-    ethertype = int.from_bytes(frame[12:14])
-    if ethertype == _ETH_P_IP and len(frame) >= 34:
-        protocol = frame[23]
-        kind = _PROTOCOLS.get(protocol) or f"protocol {protocol}"
-        if frame[20] & 0x3F or frame[21]:
-            # More fragments follow, or an offset: only the first one shows ports, and none is a whole packet.
-            kind = f"fragment of {kind}"
-        elif protocol == socket.IPPROTO_UDP:
-            header = 14 + (frame[14] & 0x0F) * 4
-            if len(frame) >= header + 4:
-                source, destination = _PORTS.unpack_from(frame, header)
-                if source == destination:
-                    kind = _IPSEC_PORTS.get(source, kind)
-        return frame[26:30], frame[30:34], kind
-    if ethertype == _ETH_P_IPV6 and len(frame) >= 54:
-        return frame[22:38], frame[38:54], "IPv6"
-    if ethertype == _ETH_P_ARP and len(frame) >= 42:
-        return frame[28:32], frame[38:42], "ARP"
-    return b"", b"", f"EtherType 0x{ethertype:04x}"
-
-
-def text(address: bytes) -> str:
-    """An IPv4 or IPv6 address as people write it; nothing for no address."""
-    return str(ip_address(address)) if address else ""

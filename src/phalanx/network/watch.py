@@ -11,7 +11,6 @@ the next agent is told as a time away.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -28,7 +27,17 @@ import structlog
 
 from phalanx.linux import files
 from phalanx.network import namespace
-from phalanx.network.capture import classify, text
+from phalanx.network.frames import (
+    ETH_P_ALL,
+    ETH_P_IP,
+    PACKET_STATISTICS,
+    SOL_PACKET,
+    Instruction,
+    classify,
+    keep,
+    packet_socket,
+    text,
+)
 from phalanx.network.model import Sighting, Watched
 
 AWAY = 64
@@ -40,26 +49,20 @@ _HEADERS = 54
 _KEPT = _HEADERS + 1
 """Bytes read of it: with the type of an ICMPv6 message."""
 
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23  # linux/if_packet.h
-_SO_ATTACH_FILTER = 26
-_ETH_P_ALL, _ETH_P_IP = 0x0003, 0x0800
 _ICMPV6, _DISCOVERY = 58, range(133, 138)  # RFC 4861: router and neighbour discovery
 
-# linux/bpf_common.h: load a half word, byte or word at an offset, or behind the IPv4 header, and its length; jumps; return.
+# linux/bpf_common.h: load a half word, byte or word at an offset, or behind the IPv4 header, and its length; jumps.
 _LDH, _LDB, _LDW, _LDH_X, _LDB_X, _LDX_IHL = 0x28, 0x30, 0x20, 0x48, 0x50, 0xB1
-_JEQ, _JGE, _JSET, _RET = 0x15, 0x35, 0x45, 0x06
+_JEQ, _JGE, _JSET = 0x15, 0x35, 0x45
 
 log = structlog.get_logger()
 
-_Program = list[tuple[int, int, int, int]]
-"""Instructions: code, how many to skip where a comparison holds, where it does not, operand."""
-
-_WHOLE, _NONE = (_RET, 0, 0, 0xFFFFFFFF), (_RET, 0, 0, 0)
-_IS_ESP: _Program = [(_LDB, 0, 0, 23), (_JEQ, 0, 1, socket.IPPROTO_ESP)]
+_WHOLE, _NONE = keep(0xFFFFFFFF), keep(0)
+_IS_ESP: list[Instruction] = [(_LDB, 0, 0, 23), (_JEQ, 0, 1, socket.IPPROTO_ESP)]
 """Of an IPv4 frame; the next instruction is for ESP, the one after for all else."""
 
 
-def _is_ike(accept: tuple[int, int, int, int]) -> _Program:
+def _is_ike(accept: Instruction) -> list[Instruction]:
     """Of an IPv4 frame: `accept` where it is IKEv2 on UDP 500, whole; else on to what follows."""
     return [
         (_LDB, 0, 0, 23),
@@ -77,9 +80,9 @@ def _is_ike(accept: tuple[int, int, int, int]) -> _Program:
     ]
 
 
-def _suspicious(peers: Sequence[str]) -> _Program:
+def _suspicious(peers: Sequence[str]) -> list[Instruction]:
     """All but ESP and IKE to these addresses, to groups and to everybody; and whatever is not IPv4."""
-    program = [(_LDH, 0, 0, 12), (_JEQ, 1, 0, _ETH_P_IP), _WHOLE, *_IS_ESP, _NONE, *_is_ike(_NONE)]
+    program = [(_LDH, 0, 0, 12), (_JEQ, 1, 0, ETH_P_IP), _WHOLE, *_IS_ESP, _NONE, *_is_ike(_NONE)]
     program += [(_LDW, 0, 0, 30), (_JGE, 0, 1, int(IPv4Address("224.0.0.0"))), _WHOLE]
     for peer in peers:
         program += [(_JEQ, 0, 1, int(IPv4Address(peer))), _WHOLE]
@@ -110,9 +113,9 @@ class Watch:
                 if at == self._at:
                     return
                 opened = {
-                    "esp": _opened(link, _ETH_P_IP, [*_IS_ESP, _WHOLE, _NONE]),
-                    "ike": _opened(link, _ETH_P_IP, [*_is_ike(_WHOLE), _NONE]),
-                    "clear": _opened(link, _ETH_P_ALL, _suspicious(self._peers)),
+                    "esp": _opened(link, ETH_P_IP, [*_IS_ESP, _WHOLE, _NONE]),
+                    "ike": _opened(link, ETH_P_IP, [*_is_ike(_WHOLE), _NONE]),
+                    "clear": _opened(link, ETH_P_ALL, _suspicious(self._peers)),
                 }
             now = _now()
             watched = self._watched or Watched(since=now, until=now)
@@ -191,18 +194,13 @@ class Watch:
             log.warning("what a watch has counted cannot be kept", path=str(self._path), reason=str(error))
 
 
-def _opened(link: str, ethertype: int, program: _Program) -> socket.socket:
+def _opened(link: str, ethertype: int, program: Sequence[Instruction]) -> socket.socket:
     """A packet socket for what comes in on `link` and fits the program, in the namespace that the thread is in."""
-    # Protocol 0: nothing arrives before the filter stands.
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    made = packet_socket(program)
     try:
-        made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        if ethertype != _ETH_P_ALL:
+        if ethertype != ETH_P_ALL:
             # As little as the kernel allows: full at once, and counting from then on.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)  # struct sock_filter
-        buffer = (ctypes.c_char * len(code)).from_buffer_copy(code)
-        made.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(buffer)))
         made.bind((link, ethertype))
     except BaseException:
         made.close()
@@ -212,7 +210,7 @@ def _opened(link: str, ethertype: int, program: _Program) -> socket.socket:
 
 def _statistics(opened: socket.socket) -> tuple[int, int]:
     """Frames that have fitted since the last call, and how many of them found the buffer full (struct tpacket_stats)."""
-    matched, dropped = struct.unpack("=II", opened.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+    matched, dropped = struct.unpack("=II", opened.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
     return matched, dropped
 
 
