@@ -27,15 +27,15 @@ def issue_mesh(
     job: str,
     hosts: Sequence[tuple[str, str]],
     lifetimes: Lifetimes = Lifetimes(),
-    validity: datetime.timedelta = VALIDITY,
     profile: Profile = "standard",
 ) -> dict[str, MeshSpec]:
     """Every instance's side of a job's mesh, by instance name.
 
-    `hosts` are (name, IPv4 address). The authority's private key exists only
-    inside this call, so no further certificate can ever be made for the job. Certificates are ECDSA P-384 with SHA-384;
-    an instance's identity is the DNS subjectAltName `<name>.<job>.phalanx` (RFC 5280 section 4.2.1.6). The PPK has 256
-    random bits (RFC 8784 section 6). Raises ValueError where names or addresses repeat or do not fit a DNS label.
+    `hosts` are (name, IPv4 address). The authority's private key exists only inside this call, so no further certificate can
+    ever be made for the job. Certificates are ECDSA P-384 with SHA-384; an instance's identity is the DNS subjectAltName
+    `<name>.<job>.phalanx` (RFC 5280 section 4.2.1.6). The PPK has 256 random bits (RFC 8784 section 6).
+
+    Raises ValueError where names or addresses repeat or do not fit a DNS label.
     """
     names = [name for name, _ in hosts]
     if len(set(names)) != len(names) or len({address for _, address in hosts}) != len(hosts):
@@ -45,7 +45,7 @@ def issue_mesh(
             raise ValueError(f"{label!r} does not fit a DNS label of 63 characters")
 
     authority_key = ec.generate_private_key(ec.SECP384R1())
-    authority = _authority(authority_key, validity)
+    authority = _authority(authority_key)
     authority_text = authority.public_bytes(serialization.Encoding.PEM).decode()
     ppk = secrets.token_hex(32)
 
@@ -81,7 +81,7 @@ def issue_mesh(
     }
 
 
-def _authority(key: ec.EllipticCurvePrivateKey, validity: datetime.timedelta) -> x509.Certificate:
+def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     # The random number keeps two jobs of one name apart: charon finds an issuer by its subject first.
     name = x509.Name(
@@ -97,7 +97,7 @@ def _authority(key: ec.EllipticCurvePrivateKey, validity: datetime.timedelta) ->
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
-        .not_valid_after(now + validity + SKEW)
+        .not_valid_after(now + VALIDITY + SKEW)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

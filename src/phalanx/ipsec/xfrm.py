@@ -79,7 +79,6 @@ class State:
     source: str
     destination: str
     spi: int
-    reqid: int
     algorithm: str
     key_bits: int
     icv_bits: int
@@ -167,7 +166,7 @@ def _demands(templates: bytes) -> bool:
 
 def parse_state(body: bytes) -> State | None:
     """An SA from struct xfrm_usersa_info and its attributes; None where it is not ESP. No AEAD: no algorithm."""
-    _, to, spi, protocol, from_, _, size, packets, _, _, _, _, reqid, family, _, _, flags = STATE.unpack_from(body)
+    _, to, spi, protocol, from_, _, size, packets, _, _, _, _, _, family, _, _, flags = STATE.unpack_from(body)
     if protocol != socket.IPPROTO_ESP:
         return None
     name, key_bits, icv_bits = b"", 0, 0
@@ -178,7 +177,6 @@ def parse_state(body: bytes) -> State | None:
         source=str(_address(family, from_)),
         destination=str(_address(family, to)),
         spi=int.from_bytes(spi, "big"),
-        reqid=reqid,
         algorithm=name.rstrip(b"\0").decode(),
         key_bits=key_bits,
         icv_bits=icv_bits,

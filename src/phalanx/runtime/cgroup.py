@@ -20,6 +20,7 @@ from phalanx.runtime.model import ContainerUsage
 ROOT = Path("/sys/fs/cgroup")
 
 Part = Literal["container", "monitor"]
+_KILL_SECONDS = 10.0
 
 
 class CgroupError(Exception):
@@ -111,9 +112,9 @@ class Cgroups:
         finally:
             os.close(pidfd)
 
-    def kill(self, id: str, *parts: Part, timeout: float = 10) -> None:
-        """Kills every process of the groups and returns when they are gone. Raises CgroupError after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    def kill(self, id: str, *parts: Part) -> None:
+        """Kills every process of the groups and returns when they are gone. Raises CgroupError where they do not go in time."""
+        deadline = time.monotonic() + _KILL_SECONDS
         while pids := [pid for part in parts for pid in self.processes(id, part)]:
             if time.monotonic() > deadline:
                 raise CgroupError(f"processes {pids} of container {id} do not die; see /proc/PID/stack for what holds them")
