@@ -70,4 +70,4 @@ def _translated() -> Iterator[None]:
     except EngineError as error:
         raise MeshError(str(error)) from error
     except OSError as error:
-        raise MeshError(f"what the engine has counted cannot be kept: {error}") from error
+        raise MeshError(f"the engine lacks something of its host: {error}") from error
