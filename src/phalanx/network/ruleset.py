@@ -140,16 +140,8 @@ def ruleset(state: VpcState) -> str:
     """
     attached = (*state.enis, *state.exits.endpoints)
     remote = [each.eni for each in state.remotes]
-    _once("ENI", [eni.id for eni in (*attached, *remote)])
-    _once("address", [eni.address for eni in (*attached, *remote)])
-    _once("address in a guard", [address for guard in state.guards for address in guard.addresses])
-    _once("guard", [guard.job for guard in state.guards])
     groups = {group.id: group for group in state.groups}
-    _once("security group", [group.id for group in state.groups])
-    for group in state.groups:
-        for rule in group.rules:
-            _span(rule)
-            _peer(rule)
+    _check(state, (*attached, *remote))
 
     members: dict[str, list[str]] = {}
     profiles: dict[tuple[str, ...], str] = {}
@@ -163,7 +155,7 @@ def ruleset(state: VpcState) -> str:
     for guard in state.guards:
         # Declaring a counter that exists leaves it, and what it has counted, alone.
         parts += [f"    counter {counter(guard.job, name)} {{ packets 0 bytes 0 }}\n" for name in GUARD_COUNTERS]
-        parts.append(_set(f"guarded-{guard.job}", map(_address, guard.addresses)))
+        parts.append(_elements(f"set guarded-{guard.job}", "ipv4_addr", list(map(_address, guard.addresses))))
     links = [(device(eni.id), _address(eni.address), profiles[_groups(eni)]) for eni in state.enis]
     way_out = device(EXIT.id)
     senders = [f'"{way_out}" : goto exit-answers', *(f'"{name}" : goto egress-{to}' for name, _, to in links)]
@@ -199,6 +191,19 @@ def ruleset(state: VpcState) -> str:
     parts += peers.declared()
     parts.append("}\n")
     return "".join(parts)
+
+
+def _check(state: VpcState, enis: Sequence[Eni]) -> None:
+    """Raises ValueError where the state contradicts itself; `enis` are all that it names."""
+    _once("ENI", [eni.id for eni in enis])
+    _once("address", [eni.address for eni in enis])
+    _once("address in a guard", [address for guard in state.guards for address in guard.addresses])
+    _once("guard", [guard.job for guard in state.guards])
+    _once("security group", [group.id for group in state.groups])
+    for group in state.groups:
+        for rule in group.rules:
+            _span(rule)
+            _peer(rule)
 
 
 def _guard(guard: Guard) -> Iterator[str]:
@@ -345,10 +350,6 @@ def _span(rule: Rule) -> tuple[int, int] | None:
 
 def _groups(eni: Eni) -> tuple[str, ...]:
     return tuple(_name(id_) for id_ in dict.fromkeys(eni.groups))
-
-
-def _set(name: str, addresses: Iterable[str]) -> str:
-    return _elements(f"set {name}", "ipv4_addr", list(addresses))
 
 
 def _elements(declared: str, kind: str, elements: list[str]) -> str:
