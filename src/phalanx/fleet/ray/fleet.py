@@ -24,6 +24,7 @@ from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
 from phalanx.fleet.ray.placement import choose
 from phalanx.fleet.waiting import Waiting
 from phalanx.network.model import HOST_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
+from phalanx.node.agent import LOST_ARTIFACTS
 from phalanx.node.messages import HOST_BYTES, Capacity, InstanceSpec, InstanceStatus, Measurement, Phase, Usage
 
 LOOK_SECONDS = 0.5
@@ -252,7 +253,7 @@ class RayFleet:
         """See Fleet. The first instance's host uploads, after it was brought what lies on others."""
         places = [self._ledger.places.get(id_) for id_ in ids]
         if not places or any(place is None or place.lost for place in places):
-            raise Refused("InternalServerError: An instance was lost before its artifacts were uploaded.")
+            raise Refused(LOST_ARTIFACTS)
         to = self._host(self._ledger.places[ids[0]].host)
         for id_ in ids:
             host = self._host(self._ledger.places[id_].host)
