@@ -14,7 +14,8 @@ import pytest
 from ipsec.lab import PORT, Host, Wire, begin_of_ike, eventually, run
 from phalanx.ipsec import charon, member, netns, pki
 from phalanx.ipsec.charon import Charon
-from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.member import Member
 from phalanx.ipsec.xfrm import Xfrm
 from phalanx.network.model import HOST_MTU
 

@@ -28,7 +28,8 @@ from pathlib import Path
 from network.lab import ALL_IN, ALL_OUT, icmp, ipv4
 from phalanx.data.credentials import ADDRESS
 from phalanx.ipsec import pki
-from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.member import Member
 from phalanx.ipsec.model import Lifetimes
 from phalanx.network import namespace
 from phalanx.network.frames import classify

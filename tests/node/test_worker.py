@@ -10,7 +10,7 @@ import pytest
 from phalanx.data.channels import Cancelled
 from phalanx.data.checkpoints import Withheld
 from phalanx.ipsec.charon import LOG_LIMIT, Charon
-from phalanx.ipsec.member import MeshError
+from phalanx.ipsec.errors import MeshError
 from phalanx.network.errors import NetworkError
 from phalanx.node import agent as node_agent
 from phalanx.node import worker as module

@@ -23,8 +23,6 @@ from phalanx.linux import files
 
 T = TypeVar("T")
 
-__all__ = ["Member", "MeshError"]
-
 CONNECT_TIMEOUT = 30.0
 """Seconds in which the next pair must stand; one takes some tens of milliseconds."""
 

@@ -25,7 +25,8 @@ from phalanx.data.model import Channel, RoleCredentials
 from phalanx.data.objects import DataError
 from phalanx.data.pipes import Pipes
 from phalanx.data.process import ProcessError
-from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.member import Member
 from phalanx.ipsec.model import PlaneName
 from phalanx.ipsec.probe import Unprotected
 from phalanx.linux import files

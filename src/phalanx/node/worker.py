@@ -17,7 +17,8 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 from phalanx.data.channels import Cancelled
 from phalanx.data.checkpoints import Withheld
 from phalanx.data.objects import DataError
-from phalanx.ipsec.member import Member, MeshError
+from phalanx.ipsec.errors import MeshError
+from phalanx.ipsec.member import Member
 from phalanx.network.errors import NetworkError
 from phalanx.node.chronicle import now_ms
 from phalanx.node.instance import Instance, InstanceError, NotYet
