@@ -1,19 +1,12 @@
-"""The control plane's images, given to hosts of its fleet: whole and unchanged, or not at all; and what a job is told then."""
+"""The control plane's images, given to hosts of its fleet: whole and unchanged, or not at all."""
 
-import threading
-import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from node.test_protocol import spec
 from phalanx.fleet.ray.credentials import Authority, environment
-from phalanx.node import instance as instances
 from phalanx.node.depot import MISSING, Certificates, Depot
-from phalanx.node.instance import Instance, InstanceError, Shared
 from phalanx.node.messages import Offer
-from phalanx.node.names import Names
 from phalanx.runtime.images import Images
 from phalanx.runtime.podman import ImageError, Podman
 from stores import discard, stock
@@ -82,56 +75,3 @@ def test_an_image_that_is_gone_is_missed_in_so_many_words(depot, host):
     depot.podman.run("image", "rm", "two:1")
     with pytest.raises(ImageError, match=MISSING):
         host.receive(offer)
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        (f"reading manifest: {MISSING}", "ClientError: Cannot find the training image xgboost"),
-        ("write /x: no space left on device", "CapacityError: Unable to provision requested ML compute capacity"),
-        ("dial tcp: connection refused", "InternalServerError: Cannot bring the training image xgboost to a host: dial tcp"),
-    ],
-)
-def test_a_job_says_why_its_image_does_not_come(tmp_path, monkeypatch, said, told):
-    attempts = []
-
-    class Store:
-        def has(self, name):
-            return False
-
-        def receive(self, *_):
-            attempts.append(1)
-            raise ImageError(said)
-
-    monkeypatch.setattr(instances, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(instances, "RECEIVE_SECONDS", 0.05)
-    shared = Shared(Names(tmp_path), None, Store(), None, None)
-    with pytest.raises(InstanceError) as fault:
-        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), shared).load(
-            threading.Event(), lambda _: None
-        )
-    assert str(fault.value).startswith(told)
-    assert (len(attempts) > 1) == told.startswith("Internal")
-
-
-def test_an_image_that_was_cut_short_after_long_is_waited_for_as_long_as_one_that_never_began(tmp_path, monkeypatch):
-    attempts = []
-
-    class Store:
-        def has(self, name):
-            return False
-
-        def receive(self, *_):
-            attempts.append(1)
-            if len(attempts) == 1:
-                time.sleep(0.3)
-            raise ImageError("connection reset by peer")
-
-    monkeypatch.setattr(instances, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(instances, "RECEIVE_SECONDS", 0.2)
-    shared = Shared(Names(tmp_path), None, Store(), None, None)
-    with pytest.raises(InstanceError, match="connection reset"):
-        Instance(replace(spec(), offer=Offer("10.0.0.1:1/phalanx:1", "sha256:1")), shared).load(
-            threading.Event(), lambda _: None
-        )
-    assert len(attempts) > 2

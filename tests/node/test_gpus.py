@@ -8,7 +8,8 @@ import pytest
 
 from node.test_protocol import spec
 from phalanx.node import gpus
-from phalanx.node.instance import Instance, InstanceError
+from phalanx.node.errors import InstanceError
+from phalanx.node.instance import Instance
 from phalanx.runtime.cdi import Gpu
 from phalanx.runtime.model import ContainerStatus, DeviceNode, Edits, Limits
 

@@ -20,9 +20,11 @@ from phalanx.ipsec.probe import Unprotected
 from phalanx.network import namespace
 from phalanx.node import instance, names
 from phalanx.node.chronicle import now_ms
-from phalanx.node.instance import Instance, InstanceError, NotYet, Shared
+from phalanx.node.errors import InstanceError, NotYet
+from phalanx.node.instance import Instance, Shared
 from phalanx.node.messages import Phase
 from phalanx.node.names import Names
+from phalanx.node.supply import Supply
 from phalanx.node.vpcs import Vpcs
 
 
@@ -83,7 +85,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instan
     made.run_dir.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "phxt", made.run_dir], check=True)
     containers = SimpleNamespace(remove=lambda _: None)
-    one = Instance(spec(), Shared(made, Vpcs(made), None, containers, lambda: "engine"))
+    one = Instance(spec(), Shared(made, Vpcs(made), Supply(None, frozenset(), made), containers, lambda: "engine"))
     one.save(Phase.PREPARED)
     one.prepare()
     yield one

@@ -41,6 +41,7 @@ from phalanx.node.messages import (
     Usage,
 )
 from phalanx.node.names import Names
+from phalanx.node.supply import Supply
 from phalanx.node.vpcs import Vpcs
 from phalanx.node.worker import Worker
 from phalanx.runtime import cdi
@@ -86,10 +87,9 @@ class Agent:
             Shared(
                 names=names,
                 vpcs=Vpcs(names),
-                images=store,
+                supply=Supply(store, registries, names),
                 containers=Containers(store, names.run_dir, logs, names.cgroup, memory=_instances_memory()),
                 plane=_choose_plane,
-                registries=registries,
                 gpus=_gpus(),
             )
         )
@@ -124,7 +124,7 @@ class Agent:
 
     def has_image(self, image: str) -> bool:
         """Whether the host's image store holds an image of that name, or it may be fetched from its registry."""
-        return self._shared.may_fetch(image) or self._shared.images.has(image)
+        return self._shared.supply.has(image)
 
     def enforce(self, vpc_id: str, groups: tuple[SecurityGroup, ...], exits: Exits, overlay: Overlay | None = None) -> None:
         """Make these the security-group rules of a VPC, its ways out and its tunnels to other hosts, on this host."""

@@ -9,14 +9,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from phalanx.algorithms import catalog
 from phalanx.data import channels, credentials, workspace
 from phalanx.data.checkpoints import Sync
 from phalanx.data.credentials import Endpoint
@@ -36,23 +35,18 @@ from phalanx.network.model import RESOLVER, S3_ADDRESS
 from phalanx.network.watch import Watch
 from phalanx.node import gpus, keep
 from phalanx.node.chronicle import Chronicle, now_ms
-from phalanx.node.depot import MISSING
+from phalanx.node.errors import InstanceError, NotYet
 from phalanx.node.lease import Lease
-from phalanx.node.messages import InstanceSpec, Measurement, Offer, Phase, Usage
+from phalanx.node.messages import InstanceSpec, Measurement, Phase, Usage
 from phalanx.node.names import Names
+from phalanx.node.supply import Supply
 from phalanx.node.volume import Volume, VolumeError
 from phalanx.node.vpcs import Vpcs
 from phalanx.runtime import cdi
-from phalanx.runtime.builder import Builder
 from phalanx.runtime.cdi import Gpu
 from phalanx.runtime.containers import Containers, ProgramError
-from phalanx.runtime.images import Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus, Edits
-from phalanx.runtime.podman import ImageError
 
-RECEIVE_SECONDS = 180.0
-"""How long it is tried anew to have an image of the control plane's."""
-RETRY_SECONDS = 2.0
 _DATA = "input/data"
 """Where the channels are, below /opt/ml."""
 
@@ -65,26 +59,13 @@ class Shared:
 
     names: Names
     vpcs: Vpcs
-    images: Images
+    supply: Supply
     containers: Containers
     plane: Callable[[], PlaneName]
     """Data plane of this host. Raises probe.Unprotected where encryption is impossible."""
-    registries: frozenset[str] = frozenset()
-    """Registries, by host and port, that images may be fetched from."""
     gpus: tuple[Gpu, ...] = ()
     """What this host has of them."""
-    fetched: dict[str, str] = field(default_factory=dict)
-    """Ids of the images that were fetched for running jobs: a tag that moves meanwhile must not part a job's instances."""
-    fetching: threading.Lock = field(default_factory=threading.Lock)
     lease: Lease = field(default_factory=Lease)
-
-    def may_fetch(self, image: str) -> bool:
-        """Whether an image's registry is one of those that images may be fetched from."""
-        return image.partition("/")[0] in self.registries
-
-
-class InstanceError(Exception):
-    """A step failed for good; the text is the job's FailureReason."""
 
 
 class Instance:
@@ -228,7 +209,7 @@ class Instance:
 
         `fetching` is told when the control plane's image begins to be fetched, and when it is there.
         """
-        self._image = self._find_image(cancelled, fetching)
+        self._image = self._shared.supply.bring(self.spec, cancelled, fetching)
         if cancelled.is_set():
             return
         try:
@@ -260,7 +241,7 @@ class Instance:
         self.offer()
         if self.container().state in ("running", "exited"):
             return
-        image = self._image or self._find_image(threading.Event(), lambda _: None)
+        image = self._image or self._shared.supply.bring(spec, threading.Event(), lambda _: None)
         # What died since has shown the container nothing yet.
         self._stream()
         scheme, s3, _ = spec.store.location
@@ -430,79 +411,7 @@ class Instance:
         release(self._directory)
         workspace.destroy(self._directory)
         keep.erase(self._run_dir)
-        self._shared.fetched.pop(self.spec.job, None)
-
-    def _find_image(self, cancelled: threading.Event, fetching: Callable[[bool], None]) -> str:
-        """The image's name in the host's store, once it is there: built, fetched or found; of no use where it is cancelled."""
-        uri, shared = self.spec.image, self._shared
-        algorithm = catalog.find(uri)
-        if self.spec.offer is not None and (algorithm is not None or not shared.may_fetch(uri)):
-            if not shared.images.has(self.spec.offer.id):
-                fetching(True)
-                self._receive(self.spec.offer, cancelled)
-                fetching(False)
-            return self.spec.offer.id
-        if algorithm is not None:
-            return Builder(shared.images).build(f"phalanx/{algorithm.name}", algorithm.contexts, lambda _: None)
-        if shared.may_fetch(uri):
-            with self._turn_to_fetch(cancelled) as mine:
-                if mine and self.spec.job not in shared.fetched:
-                    try:
-                        fetched = shared.images.pull(uri, cancelled.is_set)
-                    except ImageError as error:
-                        raise InstanceError(f"ClientError: Cannot fetch the training image {uri}: {error}") from error
-                    if fetched is not None:
-                        shared.fetched[self.spec.job] = fetched
-                return shared.fetched.get(self.spec.job, uri)
-        if not shared.images.has(uri):
-            raise InstanceError(f"ClientError: Cannot find the training image {uri} on the host.")
-        return uri
-
-    @contextlib.contextmanager
-    def _turn_to_fetch(self, cancelled: threading.Event) -> Iterator[bool]:
-        """One at a time: instances of a host want the same, most often. False where it is cancelled while another fetches."""
-        while not cancelled.is_set():
-            if self._shared.fetching.acquire(timeout=RETRY_SECONDS):
-                try:
-                    yield True
-                finally:
-                    self._shared.fetching.release()
-                return
-        yield False
-
-    def _receive(self, offer: Offer, cancelled: threading.Event) -> None:
-        """Have the control plane's image. It may be away for a while, as when it is started again. Raises InstanceError."""
-        shared, names = self._shared, self._shared.names
-        away: float | None = None
-        while not cancelled.is_set():
-            try:
-                with self._turn_to_fetch(cancelled) as mine:
-                    begun = time.monotonic()
-                    if mine:
-                        shared.images.receive(offer.name, offer.id, names.certificates, names.incoming, cancelled.is_set)
-                return
-            except ImageError as error:
-                if MISSING in str(error):
-                    reason = f"ClientError: Cannot find the training image {self.spec.image}: it was removed meanwhile."
-                    raise InstanceError(reason) from error
-                if "no space left" in str(error):
-                    raise InstanceError(
-                        "CapacityError: Unable to provision requested ML compute capacity: a host has no room on its disk for"
-                        f" the training image {self.spec.image}."
-                    ) from error
-                tried = time.monotonic() - begun
-                # What went on for so long was cut short, and not kept from it from the beginning.
-                away = 0.0 if away is None or tried > RECEIVE_SECONDS else away + RETRY_SECONDS + tried
-                if away > RECEIVE_SECONDS:
-                    raise InstanceError(
-                        f"InternalServerError: Cannot bring the training image {self.spec.image} to a host: {error}"
-                    ) from error
-                log.warning("the image is not here yet", image=self.spec.image, instance=self.spec.id, reason=str(error))
-            cancelled.wait(RETRY_SECONDS)
+        self._shared.supply.forget(self.spec.job)
 
     def _channels(self, mode: str) -> tuple[Channel, ...]:
         return tuple(channel for channel in self.spec.workspace.channels if channel.mode == mode)
-
-
-class NotYet(Exception):
-    """A step is not done but may be, if tried again."""

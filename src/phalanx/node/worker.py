@@ -21,7 +21,8 @@ from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.member import Member
 from phalanx.network.errors import NetworkError
 from phalanx.node.chronicle import now_ms
-from phalanx.node.instance import Instance, InstanceError, NotYet
+from phalanx.node.errors import InstanceError, NotYet
+from phalanx.node.instance import Instance
 from phalanx.node.messages import InstanceStatus, Phase
 
 WATCH_SECONDS = 0.5
