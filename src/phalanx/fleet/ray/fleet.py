@@ -18,9 +18,9 @@ import structlog
 from phalanx.data.logs import LogLine
 from phalanx.data.model import RoleCredentials
 from phalanx.fleet.base import FleetError, NoRoom, Refused, Room, Unreachable
-from phalanx.fleet.host import ANSWER_SECONDS, CALL_SECONDS, Host
 from phalanx.fleet.ray.bridge import Bridge
-from phalanx.fleet.ray.ledger import Facts, Ledger, Place, Shelf
+from phalanx.fleet.ray.host import RayHost
+from phalanx.fleet.ray.ledger import Ledger, Place, Shelf
 from phalanx.fleet.ray.placement import choose
 from phalanx.fleet.waiting import Waiting
 from phalanx.network.model import HOST_MTU, NO_EXITS, Exits, Overlay, Remote, SecurityGroup
@@ -40,52 +40,6 @@ REJOIN_SECONDS = 120.0
 that they were part of has ended, and they see so in time."""
 
 log = structlog.get_logger()
-
-
-class RayHost(Host):
-    """One host of the fleet, reached through Ray."""
-
-    def __init__(self, address: str, bridge: Bridge, waiting: Waiting, term: Callable[[], int | None]) -> None:
-        super().__init__(term)
-        self.address = address
-        self._bridge = bridge
-        self._waiting = waiting
-        self._heard = 0.0
-
-    def open(self) -> None:
-        """Hear of its instances. Raises FleetError."""
-        self._refresh()
-
-    def follow(self) -> None:
-        """Hear of their changes from here on."""
-        self._watcher.start()
-
-    def close(self) -> None:
-        """Follow them no more; what was last heard of them stays."""
-        self._closing.set()
-
-    def facts(self) -> Facts:
-        """What the host has now. Raises FleetError."""
-        return Facts(self.capacity(), int(self._call("mtu", ANSWER_SECONDS, address=self.address)))
-
-    def renew(self) -> None:
-        """Let the host write its jobs' checkpoints for longer: they are still its own. Raises FleetError."""
-        self._heard = float(self._call("renew", ANSWER_SECONDS, heard=self._heard, seconds=LEASE_SECONDS))
-
-    def parcel(self, instance_id: str, offset: int) -> bytes:
-        """A piece of what an instance left."""
-        return bytes(self._call("parcel", instance_id=instance_id, offset=offset))
-
-    def deliver(self, instance_id: str, sender: str, offset: int, content: bytes) -> None:
-        """Have a piece of another host's instance uploaded with what `instance_id` left."""
-        self._call("deliver", instance_id=instance_id, sender=sender, offset=offset, content=content)
-
-    def _call(self, method: str, seconds: float = CALL_SECONDS, /, **arguments: object) -> Any:
-        return self._bridge.call(self.address, method, seconds, arguments, self._term_for(method))
-
-    def _lost(self, reason: FleetError) -> None:
-        log.warning("a host does not answer", host=self.address, reason=str(reason))
-        self._closing.wait(1.0)
 
 
 class RayFleet:
@@ -459,7 +413,7 @@ class RayFleet:
         with self._belonging:
             if address in self._joined:
                 self._ledger.note(address, facts)
-        host.renew()
+        host.renew(LEASE_SECONDS)
 
 
 def _together(call: Callable[[str], Any], addresses: Sequence[str]) -> list[Any]:
