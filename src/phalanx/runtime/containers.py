@@ -14,10 +14,11 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from phalanx.runtime import launch, oci, processes
 from phalanx.runtime.cgroup import Cgroups
-from phalanx.runtime.images import Images
+from phalanx.runtime.images import ImageRoot, Images
 from phalanx.runtime.model import ContainerSpec, ContainerStatus, ContainerUsage, IdRange
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -213,26 +214,46 @@ class Containers:
             bundle.rmdir()
 
     def _launch(self, spec: ContainerSpec, lock: int) -> None:
-        id, bundle = spec.id, self._bundle(spec.id).resolve()
+        bundle = self._bundle(spec.id).resolve()
         image = self._images.layers(spec.image)
-        command = oci.command(spec, image)
-        if not command:
+        if not oci.command(spec, image):
             raise ProgramError(f"image {spec.image} has no entrypoint and the job gives no command")
         self._logs.mkdir(parents=True, exist_ok=True)
         for part in ("crun", "exit"):
             (bundle / part).mkdir()
         self._skeleton(bundle / "skeleton", spec)
-        log = self.log_path(id).resolve()
-        crun = [_program("crun"), "--root", str(bundle / "crun"), "--cgroup-manager", "cgroupfs"]
         config = oci.config(
             spec,
             image,
             init=_program("catatonit"),
             stage=launch.STAGE,
-            cgroup=self._cgroups.path(id, "container"),
+            cgroup=self._cgroups.path(spec.id, "container"),
             ids=self._ids,
         )
-        plan = {
+        (bundle / "config.json").write_text(json.dumps(config))
+        (bundle / "plan.json").write_text(json.dumps(self._plan(spec, image, bundle)))
+        with open(bundle / "launch.log", "w+") as said:
+            launcher = subprocess.run(
+                [sys.executable, "-I", "-S", launch.__file__, str(bundle / "plan.json"), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={"PATH": oci.PATH},
+                pass_fds=(lock,),
+                start_new_session=True,
+                check=False,
+            )
+            if launcher.returncode != 0:
+                said.seek(0)
+                kind = ProgramError if launcher.returncode == launch.NO_PROGRAM else ContainerError
+                reason = said.read().strip() or f"the launcher ended with code {launcher.returncode}"
+                raise kind(f"container {spec.id} does not start: {reason}")
+
+    def _plan(self, spec: ContainerSpec, image: ImageRoot, bundle: Path) -> dict[str, Any]:
+        """What the launcher is told (launch.main); makes the monitor's control group."""
+        id, log = spec.id, self.log_path(spec.id).resolve()
+        crun = [_program("crun"), "--root", str(bundle / "crun"), "--cgroup-manager", "cgroupfs"]
+        return {
             "id": id,
             "bundle": str(bundle),
             "monitor": str(self._cgroups.make_monitor(id)),
@@ -252,7 +273,7 @@ class Containers:
                 "/usr/lib",
                 *(source for _, source, _ in spec.edits.mounts),
             ],
-            "program": command[0],
+            "program": oci.command(spec, image)[0],
             "path": oci.environment(spec, image)["PATH"],
             "workdir": image.workdir,
             "crun": crun,
@@ -263,24 +284,6 @@ class Containers:
                 *("--runtime", crun[0], *(f"--runtime-arg={argument}" for argument in crun[1:])),
             ],
         }
-        (bundle / "config.json").write_text(json.dumps(config))
-        (bundle / "plan.json").write_text(json.dumps(plan))
-        with open(bundle / "launch.log", "w+") as said:
-            launcher = subprocess.run(
-                [sys.executable, "-I", "-S", launch.__file__, str(bundle / "plan.json"), str(lock)],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                env={"PATH": oci.PATH},
-                pass_fds=(lock,),
-                start_new_session=True,
-                check=False,
-            )
-            if launcher.returncode != 0:
-                said.seek(0)
-                kind = ProgramError if launcher.returncode == launch.NO_PROGRAM else ContainerError
-                reason = said.read().strip() or f"the launcher ended with code {launcher.returncode}"
-                raise kind(f"container {id} does not start: {reason}")
 
     def _skeleton(self, top: Path, spec: ContainerSpec) -> None:
         """What lies over the image: mount points, and the files that name the instance and its peers."""
