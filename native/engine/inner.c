@@ -16,18 +16,18 @@ bool inner_parse(const uint8_t *data, size_t available, struct inner *inner) {
         return false;
     if (data[0] >> 4 == 4) {
         size_t header = (size_t)(data[0] & 15) * 4;
-        size_t total = get16(data + 2);
+        size_t total = get16(data + IPV4_LENGTH);
         if (header < IPV4_HEADER || total < header || total > available)
             return false;
-        *inner = (struct inner){AF_INET, data + 12, data + 16, total, data[1]};
+        *inner = (struct inner){AF_INET, data + IPV4_ADDRESSES, data + IPV4_ADDRESSES + 4, total, data[1]};
         return true;
     }
     if (data[0] >> 4 == 6 && available >= IPV6_HEADER) {
-        size_t total = IPV6_HEADER + get16(data + 4);
+        size_t total = IPV6_HEADER + get16(data + IPV6_LENGTH);
         if (total > available)
             return false;
         uint8_t traffic_class = (uint8_t)(data[0] << 4 | data[1] >> 4);
-        *inner = (struct inner){AF_INET6, data + 8, data + 24, total, traffic_class};
+        *inner = (struct inner){AF_INET6, data + IPV6_ADDRESSES, data + IPV6_ADDRESSES + 16, total, traffic_class};
         return true;
     }
     return false;
@@ -38,7 +38,7 @@ bool inner_is_ike(const uint8_t *data, const struct inner *inner) {
     if (inner->family != AF_INET || data[IPV4_PROTOCOL] != IPPROTO_UDP || (get16(data + IPV4_FRAGMENT) & 0x1fff) != 0)
         return false;
     size_t header = (size_t)(data[0] & 15) * 4;
-    uint16_t port = inner->length >= header + UDP_HEADER ? get16(data + header + 2) : 0;
+    uint16_t port = inner->length >= header + UDP_HEADER ? get16(data + header + UDP_DESTINATION) : 0;
     return port == IKE_PORT || port == IKE_NAT_PORT;
 }
 
@@ -53,11 +53,10 @@ void inner_mark_congestion(uint8_t *data, const struct inner *inner, uint8_t out
     /* RFC 1624: HC' = ~(~HC + ~m + m'), with m the 16-bit word that holds the traffic class. */
     uint32_t before = (uint32_t)get16(data);
     data[1] |= ECN_CONGESTION;
-    uint32_t sum = (~(uint32_t)get16(data + 10) & 0xffff) + (~before & 0xffff) + (uint32_t)get16(data);
+    uint32_t sum = (~(uint32_t)get16(data + IPV4_CHECKSUM) & 0xffff) + (~before & 0xffff) + (uint32_t)get16(data);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
-    data[10] = (uint8_t)(~sum >> 8);
-    data[11] = (uint8_t)~sum;
+    put16(data + IPV4_CHECKSUM, (uint16_t)~sum);
 }
 
 bool prefix_matches(const uint8_t *a, const uint8_t *b, unsigned prefix) {

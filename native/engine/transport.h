@@ -27,6 +27,7 @@ enum {
     TCP_OFFSET = 12,
     TCP_FLAGS = 13,
     TCP_CHECKSUM = 16,
+    UDP_DESTINATION = 2,
     UDP_LENGTH = 4,
     UDP_CHECKSUM = 6,
     TCP_FIN = 1,
