@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import numpy
 import sagemaker
+from encrypted_training import protocol, security_group, udp
 from sagemaker.pytorch import PyTorch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -23,8 +24,8 @@ ROLE = "arn:aws:iam::123456789012:role/SageMakerTraining"
 
 
 def main(strategy: str = "ddp") -> None:
-    session = sagemaker.Session()
-    subnet, group = network()
+    session, ec2 = sagemaker.Session(), boto3.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.40.0.0/16")["Vpc"]["VpcId"]
     estimator = PyTorch(
         entry_point="train.py",
         source_dir=str(Path(__file__).with_suffix("")),
@@ -35,8 +36,8 @@ def main(strategy: str = "ddp") -> None:
         instance_type="ml.m5.large",
         hyperparameters={"epochs": 15, "strategy": strategy},
         metric_definitions=[{"Name": "test:accuracy", "Regex": r"test accuracy ([0-9.]+)"}],
-        subnets=[subnet],
-        security_group_ids=[group],
+        subnets=[ec2.create_subnet(VpcId=vpc, CidrBlock="10.40.1.0/24")["Subnet"]["SubnetId"]],
+        security_group_ids=[security_group(vpc, "ddp", [udp(500), protocol(50)])],
         encrypt_inter_container_traffic=True,
         sagemaker_session=session,
     )
@@ -56,23 +57,6 @@ def upload(session: sagemaker.Session) -> str:
         path = Path(directory) / "digits.npz"
         numpy.savez(path, x=x, y=y, test_x=test_x, test_y=test_y)
         return session.upload_data(str(path), key_prefix="digits")
-
-
-def network() -> tuple[str, str]:
-    """A subnet, and a security group whose members may send each other IKE and ESP, and nothing else."""
-    ec2 = boto3.client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.40.0.0/16")["Vpc"]["VpcId"]
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.40.1.0/24")["Subnet"]["SubnetId"]
-    group = ec2.create_security_group(GroupName="ddp", Description="encrypted training", VpcId=vpc)["GroupId"]
-    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
-    rules = [
-        {"IpProtocol": "udp", "FromPort": 500, "ToPort": 500, "UserIdGroupPairs": [{"GroupId": group}]},
-        {"IpProtocol": "50", "UserIdGroupPairs": [{"GroupId": group}]},
-    ]
-    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules)
-    ec2.authorize_security_group_egress(GroupId=group, IpPermissions=rules)
-    return subnet, group
 
 
 main(*sys.argv[1:])
