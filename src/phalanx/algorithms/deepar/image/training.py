@@ -136,43 +136,13 @@ def train(
     pl.seed_everything(1 + mesh.rank, verbose=False)
     share = -(-parameters.mini_batch_size // mesh.size)
     batches = max(_BATCHES, -(-count // parameters.mini_batch_size))
-    options: dict[str, Any] = {
-        "freq": parameters.time_freq,
-        "prediction_length": parameters.prediction_length,
-        "context_length": parameters.context_length,
-        "num_layers": parameters.num_layers,
-        "hidden_size": parameters.num_cells,
-        "lr": parameters.learning_rate,
-        "dropout_rate": parameters.dropout_rate,
-        "num_feat_dynamic_real": dynamic,
-        "num_feat_static_cat": len(cardinality),
-        "cardinality": cardinality or None,
-        "embedding_dimension": [parameters.embedding_dimension] * len(cardinality) or None,
-        "distr_output": output(parameters.likelihood),
-        "scaling": scaled(parameters.likelihood),
-        "batch_size": share,
-        "num_batches_per_epoch": batches,
-    }
+    options = {**_network(parameters, cardinality, dynamic), "batch_size": share, "num_batches_per_epoch": batches}
     estimator = _Estimator(**options)
     transformation = estimator.create_transformation()
     module = estimator.create_lightning_module()
     data = list(transformation.apply([each.entry() for each in series], is_train=True))
     progress = Progress(parameters, batches, say, host)
-    alone = mesh.size == 1
-    trainer = pl.Trainer(
-        max_epochs=parameters.epochs,
-        gradient_clip_val=10.0,
-        accelerator="cpu",
-        devices=1,
-        num_nodes=mesh.size,
-        strategy="auto" if alone else DDPStrategy(cluster_environment=Environment(mesh), process_group_backend="gloo"),
-        callbacks=[progress],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer = _trainer(parameters.epochs, mesh, progress)
     threads = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ and share * parameters.num_cells**2 < _SHARED:
         torch.set_num_threads(1)
@@ -189,3 +159,41 @@ def train(
     best.load_state_dict(weights)
     torch.manual_seed(1 + mesh.rank)
     return plain.create_predictor(plain.create_transformation(), best)
+
+
+def _network(parameters: Hyperparameters, cardinality: list[int], dynamic: int) -> dict[str, Any]:
+    """What the model is, as GluonTS's estimator is told."""
+    return {
+        "freq": parameters.time_freq,
+        "prediction_length": parameters.prediction_length,
+        "context_length": parameters.context_length,
+        "num_layers": parameters.num_layers,
+        "hidden_size": parameters.num_cells,
+        "lr": parameters.learning_rate,
+        "dropout_rate": parameters.dropout_rate,
+        "num_feat_dynamic_real": dynamic,
+        "num_feat_static_cat": len(cardinality),
+        "cardinality": cardinality or None,
+        "embedding_dimension": [parameters.embedding_dimension] * len(cardinality) or None,
+        "distr_output": output(parameters.likelihood),
+        "scaling": scaled(parameters.likelihood),
+    }
+
+
+def _trainer(epochs: int, mesh: Mesh, progress: Progress) -> pl.Trainer:
+    """Lightning on all hosts; what it would say and keep by itself `progress` says and keeps."""
+    alone = mesh.size == 1
+    return pl.Trainer(
+        max_epochs=epochs,
+        gradient_clip_val=10.0,
+        accelerator="cpu",
+        devices=1,
+        num_nodes=mesh.size,
+        strategy="auto" if alone else DDPStrategy(cluster_environment=Environment(mesh), process_group_backend="gloo"),
+        callbacks=[progress],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
