@@ -152,6 +152,26 @@ def test_links_out_of_the_directory_are_not_followed(store, uri, sync, tmp_path)
     assert keys(store, uri) == {}
 
 
+@pytest.mark.parametrize("instead", [None, "a file"])
+def test_a_link_that_is_replaced_while_it_is_looked_at_keeps_nothing_back(store, uri, sync, tmp_path, monkeypatch, instead):
+    """As `latest` is, with each checkpoint, by the container that still runs."""
+    sync.restore(OWNER, never)
+    (folder(tmp_path) / "epoch-1").write_text("1")
+    latest, real = folder(tmp_path) / "latest", os.readlink
+    latest.symlink_to("epoch-1")
+
+    def replaced(*arguments, **options):
+        latest.unlink(missing_ok=True)
+        if instead is not None:
+            latest.write_text(instead)
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tree.os, "readlink", replaced)
+        sync.push(never)
+    assert keys(store, uri) == {"epoch-1": 1}
+
+
 def test_a_bucket_that_is_gone_is_told(store, tmp_path):
     with pytest.raises(DataError, match=r"^ClientError: .*NoSuchBucket"):
         instance(store, "s3://no-such-bucket-here/run", tmp_path, "algo-1").restore(OWNER, never)

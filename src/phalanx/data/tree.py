@@ -6,6 +6,7 @@ nothing of the host can get into what is uploaded.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -146,7 +147,13 @@ def _stays_within(name: str, directory: int, depth: int) -> bool:
     It climbs at its beginning only, where it is in real directories, and not beyond the first. A `..` after a name, which may
     be another link's, climbs from wherever that leads.
     """
-    target = os.readlink(name, dir_fd=directory)
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
+        # A container that still runs has removed it, or put something else in its place.
+        return False
     parts = [part for part in target.split("/") if part not in ("", ".")]
     climbs = parts.count("..")
     return not target.startswith("/") and climbs <= depth and ".." not in parts[climbs:]
