@@ -53,10 +53,10 @@ class Cgroups:
         for hierarchy in self._hierarchies():
             _make(hierarchy / self._parent / id)
         if self._memory is not None:
-            parent = ROOT / self._parent if self._unified else ROOT / "memory" / self._parent
             if self._unified:
                 (ROOT / "cgroup.subtree_control").write_text("+memory")
-            (parent / ("memory.max" if self._unified else "memory.limit_in_bytes")).write_text(str(self._memory))
+            limit = "memory.max" if self._unified else "memory.limit_in_bytes"
+            (self._group("memory", self._parent) / limit).write_text(str(self._memory))
         return directory / "cgroup.procs"
 
     def processes(self, id: str, part: Part) -> list[int]:
@@ -71,10 +71,9 @@ class Cgroups:
 
         Kernel: Documentation/admin-guide/cgroup-v2.rst (memory.events), cgroup-v1/memory.rst (memory.oom_control).
         """
-        container = self.path(id, "container").lstrip("/")
-        file = ROOT / container / "memory.events" if self._unified else ROOT / "memory" / container / "memory.oom_control"
+        file = "memory.events" if self._unified else "memory.oom_control"
         try:
-            return _fields(file).get("oom_kill", 0)
+            return _fields(self._group("memory", self.path(id, "container")) / file).get("oom_kill", 0)
         except FileNotFoundError:
             return 0
 
@@ -83,17 +82,16 @@ class Cgroups:
 
         Kernel: Documentation/admin-guide/cgroup-v2.rst (cpu.stat, memory.current), cgroup-v1/cpuacct.rst, cgroup-v1/memory.rst.
         """
-        container = self.path(id, "container").lstrip("/")
+        counted, held = (self._group(controller, self.path(id, "container")) for controller in ("cpuacct", "memory"))
         try:
             if self._unified:
-                directory = ROOT / container
-                cpu = _fields(directory / "cpu.stat")["usage_usec"] / 1e6
-                memory = int(_text(directory / "memory.current"))
-                cache = _fields(directory / "memory.stat")["inactive_file"]
+                cpu = _fields(counted / "cpu.stat")["usage_usec"] / 1e6
+                memory = int(_text(held / "memory.current"))
+                cache = _fields(held / "memory.stat")["inactive_file"]
             else:
-                cpu = int(_text(ROOT / "cpuacct" / container / "cpuacct.usage")) / 1e9
-                memory = int(_text(ROOT / "memory" / container / "memory.usage_in_bytes"))
-                cache = _fields(ROOT / "memory" / container / "memory.stat")["total_inactive_file"]
+                cpu = int(_text(counted / "cpuacct.usage")) / 1e9
+                memory = int(_text(held / "memory.usage_in_bytes"))
+                cache = _fields(held / "memory.stat")["total_inactive_file"]
         except FileNotFoundError:
             return None
         return ContainerUsage(cpu, max(0, memory - cache))
@@ -138,8 +136,11 @@ class Cgroups:
                     raise
 
     def _members(self, id: str, part: Part) -> Path:
-        path = self.path(id, part).lstrip("/")
-        return ROOT / path if self._unified else ROOT / "pids" / path
+        return self._group("pids", self.path(id, part))
+
+    def _group(self, controller: str, path: str) -> Path:
+        """A group where a controller of version 1 has it; version 2 has one hierarchy for all."""
+        return (ROOT if self._unified else ROOT / controller) / path.lstrip("/")
 
     def _hierarchies(self) -> Iterator[Path]:
         if self._unified:
