@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from phalanx.runtime.cgroup import Cgroups
+import pytest
+
+from phalanx.runtime.cgroup import ROOT, Cgroups
 
 PARENT = f"phalanx-test-cgroup-{os.getpid()}"
 MEMORY = 256 * 1024**2
@@ -28,3 +31,30 @@ def test_the_last_container_takes_no_group_from_one_that_begins() -> None:
         list(pool.map(live, range(4)))
     assert limits == {MEMORY}
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{PARENT}")) + list(Path("/sys/fs/cgroup").glob(PARENT))
+
+
+@pytest.mark.parametrize(
+    ("look", "nothing"),
+    [
+        (lambda groups: groups.processes("c", "container"), []),
+        (lambda groups: groups.oom_kills("c"), 0),
+        (lambda groups: groups.usage("c"), None),
+    ],
+)
+def test_a_group_that_goes_while_it_is_read_is_gone(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[[Cgroups], object], nothing: object
+) -> None:
+    groups = Cgroups(PARENT)
+    groups.make_monitor("c")
+    for made in (*ROOT.glob(f"*/{PARENT}/c"), *ROOT.glob(f"{PARENT}/c")):
+        (made / "container").mkdir()
+
+    def late(self: Path) -> str:
+        with self.open() as file:
+            groups.remove("c")
+            return file.read()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", late)
+        assert look(groups) == nothing
+    assert look(groups) == nothing
