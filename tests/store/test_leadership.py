@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from phalanx.store import leadership, news
-from phalanx.store.database import WRITTEN, Database, Deposed, sqlite_url
+from phalanx.store.database import UNAVAILABLE, WRITTEN, Database, Deposed, sqlite_url
 from phalanx.store.identity import AccessKey
 from phalanx.store.leadership import Leadership, NotLeading
 from phalanx.store.news import News
@@ -119,6 +119,24 @@ def test_a_session_that_says_nothing_loses_the_lock(replicas, monkeypatch):
     first, second = replicas
     assert first.leads()
     assert second.leads(30.0)
+
+
+def test_who_claimed_the_lead_and_cannot_begin_leaves_it_to_another(replicas, postgresql):
+    first, second = replicas
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone()
+        # The session that holds the lock is there already; one that is to write is not.
+        assert first.leadership.claim(0.0)
+        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        first.database.engine.dispose()
+        with pytest.raises(UNAVAILABLE):
+            first.leadership.begin()
+        with pytest.raises(NotLeading):
+            first.leadership.term()
+        connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert second.leads(30.0)
+    assert second.leadership.term() == 1
+    assert not first.leads()
 
 
 def test_on_sqlite_there_is_one(tmp_path):

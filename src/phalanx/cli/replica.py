@@ -36,6 +36,7 @@ class Replica:
         """`place`: where the data directory is, which replicas have in common. Once `closing` is set no lead is waited for."""
         self.leads = False
         self._database = database
+        self._closing = closing
         self._leadership = Leadership(database, place, _end_deposed, closing)
         self._waiter: threading.Thread | None = None
 
@@ -89,7 +90,9 @@ class Replica:
                     self._leadership.begin()
                     break
                 except UNAVAILABLE as error:
-                    log.warning("this replica cannot lead yet", reason=str(error))
+                    log.warning("this replica cannot lead yet", reason=str(error).splitlines()[0])
+                    # Whatever it wants, connections or a database that may be written, asking at once again would not help.
+                    self._closing.wait(CLAIM_SECONDS)
             else:
                 return
             self.leads = True

@@ -89,21 +89,20 @@ class Leadership:
         return False
 
     def begin(self) -> None:
-        """Lead, after `claim` has said so: from here on nothing that an earlier leader does is taken."""
+        """Lead, after `claim` has said so: from here on nothing that an earlier leader does is taken.
+
+        Raises UNAVAILABLE where the database does not take it; it has to be claimed again then.
+        """
         if not self._shared:
             LEADS.set(1)
             return
         asked = _now()
-        with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # A leader that was stopped in the midst of a statement holds its locks for as long as it has the session.
-            connection.execute(_END_SESSIONS, {"own": self._database.session_name})
-        with self._database.write() as session:
-            row = session.get(Leader, 1)
-            if row is None:
-                row = Leader(id=1, term=0, place=self._place)
-                session.add(row)
-            row.term, row.place, row.sessions = row.term + 1, self._place, self._database.session_name
-            self._term = row.term
+        try:
+            self._term = self._count_up()
+        except UNAVAILABLE:
+            # The lock may be lost by now, with the session that held it; and another replica may be one that can lead.
+            self._let_go()
+            raise
         self._database.fence(self._term, self._deposed)
         self._confirmed = asked
         self._keeper.start()
@@ -145,6 +144,19 @@ class Leadership:
         if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             self._keeper.join(LEASE_SECONDS)
         self._let_go()
+
+    def _count_up(self) -> int:
+        """The number of a new term."""
+        with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # A leader that was stopped in the midst of a statement holds its locks for as long as it has the session.
+            connection.execute(_END_SESSIONS, {"own": self._database.session_name})
+        with self._database.write() as session:
+            row = session.get(Leader, 1)
+            if row is None:
+                row = Leader(id=1, term=0, place=self._place)
+                session.add(row)
+            row.term, row.place, row.sessions = row.term + 1, self._place, self._database.session_name
+            return row.term
 
     def _keep(self) -> None:
         while not self._closing.wait(ASK_SECONDS):
