@@ -430,6 +430,40 @@ def test_a_key_that_nobody_has_is_refused_in_words(chromium, phalanx):
     visitor.page.context.close()
 
 
+def test_a_role_that_was_assumed_signs_in_until_its_token_expires(chromium, phalanx):
+    iam = phalanx.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"}, "Action": "sts:AssumeRole"}
+    arn = iam.create_role(
+        RoleName="Analyst", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    )["Role"]["Arn"]
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    iam.put_role_policy(RoleName="Analyst", PolicyName="all", PolicyDocument=document)
+    lent = phalanx.client("sts").assume_role(RoleArn=arn, RoleSessionName="kim")["Credentials"]
+    phalanx.create("lent", instances=1)
+    phalanx.ended("lent")
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/jobs/lent")
+    visitor.fill(visitor("signIn.accessKeyId"), lent["AccessKeyId"])
+    visitor.fill(visitor("signIn.secret"), lent["SecretAccessKey"])
+    visitor.page.get_by_label(visitor("signIn.token")).fill(lent["SessionToken"])
+    visitor.check_accessibility()
+    visitor.button("signIn.submit")
+    expect(visitor.page.get_by_role("button", name="Analyst/kim")).to_be_visible()
+    # Every way that requests are signed has the token: the SDK's, the console's own, and the URL of a download.
+    with visitor.page.expect_download() as download:
+        visitor.button("job.download")
+    assert download.value.path().stat().st_size > 0
+    visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
+    visitor.sees(visitor("encryption.single"))
+    assert visitor.complaints == []
+    expired = {"__type": "ExpiredTokenException", "message": "The security token included in the request is expired"}
+    visitor.page.route(f"{phalanx.env['AWS_ENDPOINT_URL']}/", lambda route: route.fulfill(json=expired, status=400))
+    visitor.button("common.refresh")
+    visitor.sees(visitor("signIn.again", reason=f"ExpiredTokenException: {expired['message']}"))
+    visitor.page.context.close()
+
+
 def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx):
     """Every JSON operation but those in `answers` is refused; EC2 answers itself."""
     job = {
@@ -603,6 +637,8 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     refusal["__type"] = "UnrecognizedClientException"
     visitor.open("#/jobs")
     visitor.sees(visitor("signIn.where"))
+    visitor.sees(visitor("signIn.again", reason=f"UnrecognizedClientException: {refusal['message']}"))
+    expect(page).to_have_title(f"{visitor('signIn.title')} · Phalanx")
     page.unroute_all()
     visitor.sign_in()
     expect(page.get_by_role("table")).to_be_visible()

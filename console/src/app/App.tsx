@@ -6,6 +6,7 @@ import TopNavigation from "@cloudscape-design/components/top-navigation";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { Redirect, Route, Router, Switch } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
+import { nameOf } from "../aws/clients";
 import { LOCALES, type Locale, useWords } from "../i18n";
 import { Boundary } from "./Boundary";
 import { NoticeBar, NoticesProvider } from "./notices";
@@ -62,11 +63,11 @@ function Head() {
                 { type: "button" as const, text: session.key.region, disableUtilityCollapse: false },
                 {
                   type: "menu-dropdown" as const,
-                  text: session.identity.arn.split("/").pop(),
+                  text: nameOf(session.identity),
                   description: session.identity.account,
                   iconName: "user-profile" as const,
                   items: [{ id: "out", text: t("head.signOut") }],
-                  onItemClick: signOut,
+                  onItemClick: () => signOut(),
                 },
               ]),
         ]}

@@ -9,17 +9,20 @@ import Input from "@cloudscape-design/components/input";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import { type FormEvent, useState } from "react";
 import { isSignedOut, wording } from "../aws/errors";
+import { useTitle } from "../components/Page";
 import { useWords } from "../i18n";
 import { useAccess } from "./session";
 
 /** Sign-in with an access key, which the service is asked about at once. */
 export function SignIn() {
   const { t } = useWords();
-  const { settings, signIn } = useAccess();
+  const { settings, signIn, refusal } = useAccess();
+  useTitle(t("signIn.title"));
   const [accessKeyId, setAccessKeyId] = useState("");
   const [secretAccessKey, setSecret] = useState("");
+  const [sessionToken, setSessionToken] = useState("");
   const [region, setRegion] = useState(settings.region);
-  const [failure, setFailure] = useState<string>();
+  const [failure, setFailure] = useState(refusal === undefined ? undefined : t("signIn.again", { reason: wording(refusal) }));
   const [busy, setBusy] = useState(false);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
@@ -29,7 +32,12 @@ export function SignIn() {
     }
     setBusy(true);
     try {
-      await signIn({ accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim(), region: region.trim() });
+      await signIn({
+        accessKeyId: accessKeyId.trim(),
+        secretAccessKey: secretAccessKey.trim(),
+        sessionToken: sessionToken.trim() || undefined,
+        region: region.trim(),
+      });
     } catch (error) {
       const refused = isSignedOut(error) || (error instanceof Error && error.name === "SignatureDoesNotMatch");
       setFailure(refused ? t("signIn.refused", { reason: wording(error) }) : wording(error));
@@ -50,6 +58,9 @@ export function SignIn() {
               <FormField label={t("signIn.secret")}>
                 <Input value={secretAccessKey} type="password" autoComplete="current-password"
                   onChange={({ detail }) => setSecret(detail.value)} />
+              </FormField>
+              <FormField label={<>{t("signIn.token")} <i>– {t("form.optional")}</i></>} constraintText={t("signIn.tokenHint")}>
+                <Input value={sessionToken} type="password" autoComplete={false} onChange={({ detail }) => setSessionToken(detail.value)} />
               </FormField>
               <FormField label={t("signIn.region")}>
                 <Input value={region} spellcheck={false} onChange={({ detail }) => setRegion(detail.value)} />

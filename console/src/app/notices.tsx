@@ -35,7 +35,7 @@ export function NoticesProvider({ children }: { children: ReactNode }) {
     () => ({
       done: (text: string) => add("success", text),
       failed: (error: unknown) => {
-        if (isSignedOut(error)) signOut();
+        if (isSignedOut(error)) signOut(error);
         else add("error", wording(error));
       },
     }),

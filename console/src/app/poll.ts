@@ -43,7 +43,7 @@ export function usePoll<Value>(
         if (live) setState({ question, value, loading: false });
         later(every(value));
       } catch (error) {
-        if (live && isSignedOut(error)) signOut();
+        if (live && isSignedOut(error)) signOut(error);
         if (live) setState((before) => ({ ...(before.question === question ? before : { question, loading: true }), error }));
         later(RETRY);
       }

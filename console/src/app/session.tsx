@@ -13,7 +13,10 @@ interface Access {
   settings: Settings;
   session?: Session;
   signIn: (key: Key) => Promise<void>;
-  signOut: () => void;
+  /** Forgets the key: at the user's wish, or because the service refused it. */
+  signOut: (refusal?: unknown) => void;
+  /** Why the service does not take the key any more that was signed in with. */
+  refusal?: unknown;
 }
 
 const Context = createContext<Access | undefined>(undefined);
@@ -26,16 +29,21 @@ function kept(): Session | undefined {
 
 export function SessionProvider({ settings, children }: { settings: Settings; children: ReactNode }) {
   const [session, setSession] = useState(kept);
+  const [refusal, setRefusal] = useState<unknown>();
   const signIn = useCallback(async (key: Key) => {
     const next = { key, identity: await identify(key) };
     sessionStorage.setItem(PLACE, JSON.stringify(next));
     setSession(next);
   }, []);
-  const signOut = useCallback(() => {
+  const signOut = useCallback((why?: unknown) => {
     sessionStorage.removeItem(PLACE);
     setSession(undefined);
+    setRefusal(why);
   }, []);
-  const access = useMemo(() => ({ settings, session, signIn, signOut }), [settings, session, signIn, signOut]);
+  const access = useMemo(
+    () => ({ settings, session, signIn, signOut, refusal }),
+    [settings, session, signIn, signOut, refusal],
+  );
   const made = useMemo(() => (session === undefined ? undefined : clients(session.key, settings)), [session, settings]);
   return (
     <Context.Provider value={access}>

@@ -10,6 +10,8 @@ import { SignatureV4 } from "@smithy/signature-v4";
 export interface Key {
   accessKeyId: string;
   secretAccessKey: string;
+  /** Of temporary credentials, such as a role's. */
+  sessionToken?: string;
   region: string;
 }
 
@@ -42,14 +44,19 @@ export interface Clients {
 const DOWNLOAD_SECONDS = 300;
 
 function common(key: Key) {
-  const { accessKeyId, secretAccessKey, region } = key;
-  return { region, endpoint: location.origin, credentials: { accessKeyId, secretAccessKey }, maxAttempts: 2 };
+  const { region, ...credentials } = key;
+  return { region, endpoint: location.origin, credentials, maxAttempts: 2 };
 }
 
 /** Whose key this is. Rejects where the service does not take it. */
 export async function identify(key: Key): Promise<Identity> {
   const answer = await new STSClient(common(key)).send(new GetCallerIdentityCommand({}));
   return { account: answer.Account ?? "", arn: answer.Arn ?? "" };
+}
+
+/** Whom people take it for: a user's name; of an assumed role also who it was assumed as. */
+export function nameOf({ arn }: Identity): string {
+  return arn.split(":assumed-role/")[1] ?? arn.split("/").pop()!;
 }
 
 /** A text as signatures have it in URLs (SigV4's UriEncode): encodeURIComponent leaves more than they do as it is. */

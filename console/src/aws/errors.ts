@@ -4,8 +4,11 @@ export function wording(error: unknown): string {
   return error.name === "Error" || error.name === "TypeError" ? error.message : `${error.name}: ${error.message}`;
 }
 
-/** Whether the service does not know the key any more, or the signature's clock is off: signing in again is what helps. */
+const UNKNOWN = ["UnrecognizedClientException", "InvalidClientTokenId", "AuthFailure", "MissingAuthenticationTokenException"];
+/** As JSON services, those of AWS Query, and EC2 call it. */
+const EXPIRED = ["ExpiredTokenException", "ExpiredToken", "RequestExpired"];
+
+/** Whether the service does not take the key any more, or the signature's clock is off: signing in again is what helps. */
 export function isSignedOut(error: unknown): boolean {
-  const codes = ["UnrecognizedClientException", "InvalidClientTokenId", "AuthFailure", "MissingAuthenticationTokenException"];
-  return error instanceof Error && codes.includes(error.name);
+  return error instanceof Error && [...UNKNOWN, ...EXPIRED].includes(error.name);
 }
