@@ -30,7 +30,7 @@ test("a log is read from its end on, and it is known what is left out", async ()
   expect([texts(first), first.cut, first.ended]).toEqual([["1", "2"], true, false]);
   lines.push({ message: "3" });
   const second = await readOn(logs, "stream", first);
-  expect([texts(second), second.cut, second.ended]).toEqual([["1", "2", "3"], true, false]);
+  expect([texts(second), second.first, second.cut, second.ended]).toEqual([["1", "2", "3"], 0, true, false]);
   expect((await readOn(logs, "stream", second)).ended).toBe(true);
 
   lines.splice(2);
@@ -39,5 +39,5 @@ test("a log is read from its end on, and it is known what is left out", async ()
   const full = { ...whole, events: Array.from({ length: MOST_LINES }, () => ({ message: "" })) };
   lines.push({ message: "2" });
   const last = await readOn(logs, "stream", full);
-  expect([last.events.length, last.events.at(-1), last.cut]).toEqual([MOST_LINES, { message: "2" }, true]);
+  expect([last.events.length, last.events.at(-1), last.first, last.cut]).toEqual([MOST_LINES, { message: "2" }, 1, true]);
 });

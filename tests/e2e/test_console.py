@@ -13,13 +13,13 @@ from playwright.sync_api import expect
 from sqlalchemy import delete
 
 from e2e.browser import Chromium
-from e2e.conftest import ESP, IMAGE, PHALANX, UDP_500, wait_for
+from e2e.conftest import ESP, IMAGE, PHALANX, ROLE, UDP_500, wait_for
 from phalanx.jobs import traffic
 from phalanx.jobs.explain import End
 from phalanx.jobs.preflight import failure_reason, missing_rules
 from phalanx.network.model import DIRECTIONS, Rule, SecurityGroup
 from phalanx.store.database import Database, sqlite_url
-from phalanx.store.jobs import TrainingJob
+from phalanx.store.jobs import LogEvent, LogStream, TrainingJob
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 PATH = {
@@ -302,6 +302,68 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
     visitor.page.context.close()
     with database.write() as session:
         session.execute(delete(TrainingJob).where(TrainingJob.name.like("many-%")))
+    database.close()
+
+
+def test_a_log_that_grows_is_followed_until_somebody_reads_in_it(chromium, phalanx):
+    database = Database(sqlite_url(phalanx.data_dir / "phalanx.db"))
+    stream = "talking/algo-1-1"
+    with database.write() as session:
+        request = {
+            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            "RoleArn": ROLE,
+            "OutputDataConfig": {"S3OutputPath": "s3://test-bucket/models"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 300},
+        }
+        job = {"name": "talking", "arn": "arn:aws:sagemaker:us-west-2:123456789012:training-job/talking", "request": request}
+        times = {"created": 1, "modified": 1, "instances": 1, "encrypted": False, "stage": "ended"}
+        session.add(TrainingJob(**job, **times, status="InProgress", secondary_status="Training"))
+        session.flush()
+        session.add(LogStream(name=stream, job="talking", host="algo-1", created=1))
+
+    def write(count: int) -> None:
+        with database.write() as session:
+            row = session.get(LogStream, stream)
+            for number in range(row.events, row.events + count):
+                session.add(LogEvent(stream=stream, number=number, timestamp=1, ingested=1, message=f"line {number}"))
+            row.events += count
+            row.first_event = row.last_event = row.last_ingestion = 1
+
+    def last() -> str:
+        with database.read() as session:
+            return f"line {session.get(LogStream, stream).events - 1}"
+
+    write(5100)
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/jobs/talking")
+    visitor.sign_in()
+    visitor.page.get_by_role("tab", name=visitor("job.logs"), exact=True).click()
+    log = visitor.page.locator("pre.log")
+    expect(log).to_be_visible()
+    visitor.show(visitor.page.get_by_role("tablist"))
+    follow = visitor.page.get_by_role("checkbox", name=visitor("logs.follow"), exact=True)
+    expect(log.get_by_text("line 5099")).to_be_in_viewport()
+    write(10)
+    expect(log.get_by_text("line 5109")).to_be_in_viewport()
+    # Whoever goes back to read sees the same lines, though as many as come are let go at the other end.
+    log.hover()
+    visitor.page.mouse.wheel(0, -3000)
+    expect(follow).not_to_be_checked()
+    line = log.locator("div").filter(has_text="line 4980")
+    line.scroll_into_view_if_needed()
+    place = line.bounding_box()
+    for _ in range(2):
+        write(100)
+        visitor.sees(last())
+    assert line.bounding_box() == place
+    visitor.page.mouse.wheel(0, 100_000)
+    expect(follow).to_be_checked()
+    write(10)
+    expect(log.get_by_text(last())).to_be_in_viewport()
+    visitor.page.context.close()
+    with database.write() as session:
+        session.execute(delete(TrainingJob).where(TrainingJob.name == "talking"))
     database.close()
 
 

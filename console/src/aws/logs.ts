@@ -15,6 +15,8 @@ export const MOST_LINES = 5000;
 export interface Tail {
   stream: string;
   events: OutputLogEvent[];
+  /** Which of the lines that were read the first of these is: it stays the same line's as long as the line is kept. */
+  first: number;
   token?: string;
   /** Whether lines before these are left out. */
   cut: boolean;
@@ -40,5 +42,6 @@ export async function readOn(client: CloudWatchLogsClient, stream: string, befor
   const all = [...(before?.events ?? []), ...(answer.events ?? [])];
   const events = all.slice(-MOST_LINES);
   const token = answer.nextForwardToken;
-  return { stream, events, token, cut: cut || all.length > events.length, ended: token === before?.token };
+  const first = (before?.first ?? 0) + all.length - events.length;
+  return { stream, events, first, token, cut: cut || all.length > events.length, ended: token === before?.token };
 }

@@ -15,6 +15,8 @@ import { logStreams, readOn, type Tail } from "../aws/logs";
 import { useWords } from "../i18n";
 
 const FOLLOW_MILLISECONDS = 1500;
+/** Height of a line (console.css): less than one from the end is the end. */
+const LINE_PIXELS = 18;
 
 export function Logs({ name, over }: { name: string; over: boolean }) {
   const { t, number, moment } = useWords();
@@ -43,8 +45,18 @@ export function Logs({ name, over }: { name: string; over: boolean }) {
   const view = useRef<HTMLPreElement>(null);
   useEffect(() => {
     if (follow && view.current !== null) view.current.scrollTop = view.current.scrollHeight;
-  }, [tail, follow]);
-  const shown = find === "" ? events : events.filter((event) => event.message?.toLowerCase().includes(find.toLowerCase()));
+  }, [tail, follow, find]);
+  const before = useRef(0);
+  const scrolled = () => {
+    const { scrollTop: top, scrollHeight, clientHeight } = view.current!;
+    const atEnd = scrollHeight - top - clientHeight < LINE_PIXELS;
+    // Whoever goes back to read is not taken away from there; whoever comes to the end follows again.
+    if (top < before.current && !atEnd) setFollow(false);
+    if (top > before.current && atEnd) setFollow(true);
+    before.current = top;
+  };
+  const numbered = events.map((event, index) => ({ ...event, number: (tail?.first ?? 0) + index }));
+  const shown = find === "" ? numbered : numbered.filter(({ message }) => message?.toLowerCase().includes(find.toLowerCase()));
   const host = (full: string) => full.split("/")[1]!.replace(/-\d+$/, "");
   return (
     <Container
@@ -78,11 +90,12 @@ export function Logs({ name, over }: { name: string; over: boolean }) {
           {t(listing.loading || reading.loading ? "common.loading" : events.length > 0 ? "logs.noMatch" : over ? "logs.none" : "logs.notYet")}
         </Box>
       ) : (
-        <pre className="log" ref={view} tabIndex={0} aria-label={t("logs.title")}>
-          {shown.map((event, index) => (
-            <div key={index}>
-              <time>{moment(event.timestamp)}</time>
-              {event.message}
+        <pre className="log" ref={view} onScroll={scrolled} tabIndex={0} aria-label={t("logs.title")}>
+          {shown.map(({ number, timestamp, message }) => (
+            // Keyed by the line, so that the browser holds what is read in its place while lines before it go.
+            <div key={number}>
+              <time>{moment(timestamp)}</time>
+              {message}
             </div>
           ))}
         </pre>
