@@ -137,6 +137,28 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
         visitor.sees(visitor(cause))
     with visitor.page.expect_download() as download:
         visitor.button("encryption.download")
+    # Sixteen instances, of which the service has none here: no picture covers another, and all names are in the picture.
+    report = many(json.loads(download.value.path().read_text()), 16)
+    answer = {"Signed": True, "Report": json.dumps(report)}
+
+    def answered(route) -> None:
+        asked = route.request.headers.get("x-amz-target", "")
+        route.fulfill(json=answer) if asked == "Phalanx.DescribeTrainingJobEncryption" else route.continue_()
+
+    visitor.page.route(f"{phalanx.env['AWS_ENDPOINT_URL']}/", answered)
+    visitor.page.reload()
+    visitor.page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
+    picture = visitor.page.get_by_role("img", name=visitor("graph.many", instances=16, connections=120, broken=1))
+    picture.scroll_into_view_if_needed()
+    whole = picture.bounding_box()
+    for name in range(1, 17):
+        part = picture.get_by_text(f"algo-{name}", exact=True).bounding_box()
+        for side, size in (("x", "width"), ("y", "height")):
+            assert whole[side] <= part[side] <= whole[side] + whole[size] - part[size], name
+        picture.get_by_text(f"algo-{name}", exact=True).hover()
+        visitor.sees(f"algo-{name} · 10.30.1.{name + 3} · {visitor('graph.blocked', count=0)}")
+    visitor.page.unroute_all()
+    visitor.page.reload()
     evidence = tmp_path / "evidence.json"
     download.value.save_as(evidence)
     assert subprocess.run([PHALANX, "evidence", "--verify", evidence], check=False).returncode == 0
@@ -150,6 +172,17 @@ def test_the_documented_procedure_ends_in_a_completed_encrypted_job(visitor, tmp
         visitor.button("job.download")
     assert download.value.url.startswith(phalanx.env["AWS_ENDPOINT_URL_S3"])
     assert download.value.path().stat().st_size > 0
+
+
+def many(report, count):
+    """A report of a job of two instances as if it had had `count` of them, one of whose connections is down."""
+    hosts = range(1, count + 1)
+    pair, instance = report["pairs"][0], report["instances"][0]
+    report["instances"] = [{**instance, "host": f"algo-{host}", "address": f"10.30.1.{host + 3}"} for host in hosts]
+    ways = [(one, other) for one in hosts for other in hosts if one != other]
+    report["pairs"] = [{**pair, "local": f"algo-{one}", "remote": f"algo-{other}"} for one, other in ways]
+    report["pairs"][3]["established"] = False
+    return report
 
 
 def test_a_group_without_esp_is_told_and_repaired_in_the_form(visitor):

@@ -17,7 +17,7 @@ import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
 import { explained, guardName } from "../i18n/said";
-import { cipher, type Edge, graph, overhead, type Report, verdict } from "../model/evidence";
+import { cipher, type Edge, graph, type Node, overhead, type Report, verdict } from "../model/evidence";
 import { instanceCount } from "../model/instances";
 import { Cost, type Estimate } from "./Cost";
 
@@ -126,13 +126,19 @@ function save(name: string, text: string): void {
 
 const WIDTH = 760;
 
+/** Instances up to which boxes of 132 × 72 have room beside each other on the ring; more of them are points. */
+const MOST_BOXES = 10;
+
 function Graph({ report }: { report: Report }) {
   const { t, bytes, duration } = useWords();
-  const [shown, setShown] = useState<Edge>();
+  const [shown, setShown] = useState<string>();
   const { nodes, edges } = graph(report);
-  const height = nodes.length > 2 ? 420 : 150;
-  const x = (value: number) => WIDTH / 2 + value * (WIDTH / 2 - 90);
-  const y = (value: number) => height / 2 + value * (height / 2 - 50);
+  const boxes = nodes.length <= MOST_BOXES;
+  const height = !boxes ? 480 : nodes.length > 2 ? 420 : 150;
+  const [across, down] = boxes ? [WIDTH / 2 - 90, height / 2 - 50] : [height / 2 - 80, height / 2 - 80];
+  const x = (value: number) => WIDTH / 2 + value * across;
+  const y = (value: number) => height / 2 + value * down;
+  const thin = boxes ? 1 : 6 / nodes.length;
   const most = Math.max(...edges.map((edge) => edge.bytes), 1);
   const labelled = edges.length <= 6;
   const words = (edge: Edge) =>
@@ -143,13 +149,17 @@ function Graph({ report }: { report: Report }) {
       sent: bytes(edge.pairs[0]!.bytes),
       back: bytes(edge.pairs[1]?.bytes ?? 0),
     });
+  const broken = edges.filter((edge) => !edge.established);
+  const spoken = boxes
+    ? edges.map(words).join(" ")
+    : t("graph.many", { instances: nodes.length, connections: edges.length, broken: broken.length });
   return (
     <Container header={<Header variant="h2" description={t("graph.hint")}>{t("graph.title")}</Header>}>
-      <svg className="graph" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={edges.map(words).join(" ")}>
-        {edges.map((edge) => (
+      <svg className="graph" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={spoken}>
+        {[...edges.filter((edge) => edge.established), ...broken].map((edge) => (
           <line key={edge.from.host + edge.to.host} className={edge.established ? "edge" : "edge broken"}
-            x1={x(edge.from.x)} y1={y(edge.from.y)} x2={x(edge.to.x)} y2={y(edge.to.y)} strokeWidth={2 + (6 * edge.bytes) / most}
-            onMouseEnter={() => setShown(edge)} onMouseLeave={() => setShown(undefined)} />
+            x1={x(edge.from.x)} y1={y(edge.from.y)} x2={x(edge.to.x)} y2={y(edge.to.y)} strokeWidth={Math.max(thin * (2 + (6 * edge.bytes) / most), edge.established ? 0 : 2)}
+            onMouseEnter={() => setShown(words(edge))} onMouseLeave={() => setShown(undefined)} />
         ))}
         {labelled && edges.map((edge) => {
           const [middle, height] = [(x(edge.from.x) + x(edge.to.x)) / 2, (y(edge.from.y) + y(edge.to.y)) / 2];
@@ -164,7 +174,8 @@ function Graph({ report }: { report: Report }) {
             </text>
           );
         })}
-        {nodes.map((node) => (
+        {!boxes && nodes.map((node) => <Point key={node.host} node={node} x={x(node.x)} y={y(node.y)} show={setShown} />)}
+        {boxes && nodes.map((node) => (
           <g key={node.host} className="node">
             <rect x={x(node.x) - 66} y={y(node.y) - 36} width={132} height={72} rx={8} />
             <text x={x(node.x)} y={y(node.y)} textAnchor="middle">
@@ -178,9 +189,26 @@ function Graph({ report }: { report: Report }) {
         ))}
       </svg>
       <Box color="text-body-secondary" textAlign="center">
-        {shown === undefined ? t("graph.dropped", { count: report.plaintext_packets_dropped }) : words(shown)}
+        {shown ?? t("graph.dropped", { count: report.plaintext_packets_dropped })}
       </Box>
     </Container>
+  );
+}
+
+/** An instance among many: its name leads away from the ring, and how many packets in the clear it stopped, if it did. */
+function Point({ node, x, y, show }: { node: Node; x: number; y: number; show: (words: string | undefined) => void }) {
+  const { t, number } = useWords();
+  const left = node.x < -1e-9;
+  const angle = (Math.atan2(node.y, node.x) * 180) / Math.PI + (left ? 180 : 0);
+  const blocked = node.blocked === undefined ? [] : [t("graph.blocked", { count: node.blocked })];
+  return (
+    <g className="node" onMouseEnter={() => show([node.host, node.address, ...blocked].join(" · "))} onMouseLeave={() => show(undefined)}>
+      <circle cx={x} cy={y} r={6} />
+      <text transform={`translate(${x} ${y}) rotate(${angle})`} x={left ? -12 : 12} dy="0.35em" textAnchor={left ? "end" : "start"}>
+        {node.host}
+        {(node.blocked ?? 0) > 0 && ` (${number(node.blocked!)})`}
+      </text>
+    </g>
   );
 }
 

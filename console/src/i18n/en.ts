@@ -215,6 +215,7 @@ export const en = {
   "graph.edge": "{one} and {other}: {cipher}, {sent} there, {back} back.",
   "graph.hint": "Lines are IPsec connections. Point at one to read it; the table below has all of them.",
   "graph.keys": "keys in use for {age}",
+  "graph.many": "{instances} instances with {connections} connections, of which {broken} are down. The table below has all of them.",
   "graph.title": "Instances",
   "groups.create": "Create security group",
   "groups.created": "The security group {id} was created.",

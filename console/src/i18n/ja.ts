@@ -217,6 +217,7 @@ export const ja: Catalogue = {
   "graph.edge": "{one} と {other}: {cipher}、送信 {sent}、受信 {back}。",
   "graph.hint": "線は IPsec 接続です。線にカーソルを合わせると詳細が表示されます。すべての接続は下の表にあります。",
   "graph.keys": "鍵の使用時間 {age}",
+  "graph.many": "{instances} 個のインスタンスの間に {connections} 本の接続があり、そのうち {broken} 本が切断されています。すべての接続は下の表にあります。",
   "graph.title": "インスタンス",
   "groups.create": "セキュリティグループを作成",
   "groups.created": "セキュリティグループ {id} を作成しました。",
