@@ -338,6 +338,32 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
     database.close()
 
 
+def test_a_job_whose_network_is_gone_is_copied_all_the_same(chromium, phalanx):
+    network = phalanx.network(UDP_500, ESP)
+    phalanx.create("of-a-lost-network", instances=1, network=network, Environment={"COLOUR": "blue"})
+    phalanx.ended("of-a-lost-network")
+    ec2 = phalanx.client("ec2")
+    (group,), (subnet,) = network["SecurityGroupIds"], network["Subnets"]
+    ec2.delete_security_group(GroupId=group)
+    ec2.delete_subnet(SubnetId=subnet)
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/create-job/of-a-lost-network")
+    visitor.sign_in()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("InvalidSubnetID.NotFound")
+    expect(visitor.page.get_by_label(visitor("form.jobName"), exact=True)).to_have_value("of-a-lost-network-2")
+    expect(visitor.page.get_by_label(visitor("form.value"), exact=True)).to_have_value("blue")
+    # It is not sent into another network than its own before somebody has chosen one.
+    visitor.sees(subnet)
+    visitor.page.get_by_role("alert").get_by_role("button").click()
+    visitor.button("create.submit")
+    expect(visitor.page.get_by_role("alert")).to_contain_text(subnet)
+    visitor.choose(visitor("network.vpc"), visitor("network.none"))
+    visitor.button("create.submit")
+    visitor.sees(visitor("create.created", name="of-a-lost-network-2"))
+    assert "VpcConfig" not in phalanx.ended("of-a-lost-network-2")
+    visitor.page.context.close()
+
+
 def test_a_log_that_grows_is_followed_until_somebody_reads_in_it(chromium, phalanx):
     database = Database(sqlite_url(phalanx.data_dir / "phalanx.db"))
     stream = "talking/algo-1-1"

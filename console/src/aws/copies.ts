@@ -17,17 +17,28 @@ export async function tagsOf(aws: Clients, ResourceArn: string | undefined): Pro
   return (await aws.sagemaker.send(new ListTagsCommand({ ResourceArn }))).Tags ?? [];
 }
 
+/** In place of the VPC of subnets that cannot be looked up: the copy has them still, until others are chosen, and no other network. */
+const NOT_KNOWN = "–";
+
+/** What is gone by now, or is not for the user to see, does not keep the rest from being copied; `failed` is told of it. */
 export async function surroundings(
   aws: Clients,
   job: { arn?: string; subnets?: string[]; algorithm?: string },
+  failed: (error: unknown) => void,
 ): Promise<Surroundings> {
-  const [tags, found, algorithm] = await Promise.all([
-    tagsOf(aws, job.arn),
-    job.subnets === undefined ? undefined : aws.ec2.send(new DescribeSubnetsCommand({ SubnetIds: job.subnets })),
-    job.algorithm === undefined ? undefined : aws.sagemaker.send(new DescribeAlgorithmCommand({ AlgorithmName: job.algorithm })),
+  const known = <Answer>(answer: Promise<Answer>): Promise<Answer | undefined> =>
+    answer.catch((error: unknown) => {
+      failed(error);
+      return undefined;
+    });
+  const { subnets, algorithm: AlgorithmName } = job;
+  const [tags = [], found, algorithm] = await Promise.all([
+    known(tagsOf(aws, job.arn)),
+    subnets && known(aws.ec2.send(new DescribeSubnetsCommand({ SubnetIds: subnets }))),
+    AlgorithmName === undefined ? undefined : known(aws.sagemaker.send(new DescribeAlgorithmCommand({ AlgorithmName }))),
   ]);
   return {
-    vpc: found?.Subnets?.[0]?.VpcId ?? "",
+    vpc: subnets === undefined ? "" : (found?.Subnets?.[0]?.VpcId ?? NOT_KNOWN),
     tags: tags.map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" })),
     resource: algorithm && algorithmResource(algorithm),
   };

@@ -32,7 +32,7 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
   const [draft, setDraft] = useState<Draft | undefined>(original === undefined ? emptyDraft(account, aws.home) : undefined);
   useEffect(() => {
     if (original === undefined) return;
-    cloned(aws, original, account).then(
+    cloned(aws, original, account, notices.failed).then(
       (copy) => setDraft(plain ? { ...copy, encrypt: false, name: `${copy.name.slice(0, 57)}-clear` } : copy),
       (error: unknown) => {
         notices.failed(error);
@@ -74,12 +74,12 @@ export default function CreateTrainingJob({ original, plain }: { original?: stri
   );
 }
 
-async function cloned(aws: Clients, name: string, account: string): Promise<Draft> {
+async function cloned(aws: Clients, name: string, account: string, failed: (error: unknown) => void): Promise<Draft> {
   const job = await aws.sagemaker.send(new DescribeTrainingJobCommand({ TrainingJobName: name }));
   const { vpc, tags, resource } = await surroundings(aws, {
     arn: job.TrainingJobArn,
     subnets: job.VpcConfig?.Subnets,
     algorithm: job.AlgorithmSpecification?.AlgorithmName,
-  });
+  }, failed);
   return fromDescription(job, vpc, tags, account, aws.home, resource);
 }

@@ -72,7 +72,7 @@ export default function CreateTuningJob({ original }: { original?: string }) {
   const [form, setForm] = useState<Form | undefined>(original === undefined ? empty(account, aws.home) : undefined);
   useEffect(() => {
     if (original === undefined) return;
-    cloned(aws, original, account).then(
+    cloned(aws, original, account, notices.failed).then(
       (copy) => {
         if (copy === undefined) notices.failed(new Error(t("tuning.several")));
         setForm(copy ?? empty(account, aws.home));
@@ -135,7 +135,7 @@ function empty(account: string, region: string): Form {
 }
 
 /** A copy of a tuning job; undefined for one with several definitions of training jobs, which the form does not have. */
-async function cloned(aws: Clients, name: string, account: string): Promise<Form | undefined> {
+async function cloned(aws: Clients, name: string, account: string, failed: (error: unknown) => void): Promise<Form | undefined> {
   const job = await aws.sagemaker.send(new DescribeHyperParameterTuningJobCommand({ HyperParameterTuningJobName: name }));
   const definition = job.TrainingJobDefinition;
   if (definition === undefined) return undefined;
@@ -143,7 +143,7 @@ async function cloned(aws: Clients, name: string, account: string): Promise<Form
     arn: job.HyperParameterTuningJobArn,
     subnets: definition.VpcConfig?.Subnets,
     algorithm: definition.AlgorithmSpecification?.AlgorithmName,
-  });
+  }, failed);
   return fromTuning(job, vpc, tags, account, aws.home, resource);
 }
 
