@@ -364,6 +364,29 @@ def test_a_job_whose_network_is_gone_is_copied_all_the_same(chromium, phalanx):
     visitor.page.context.close()
 
 
+def test_texts_of_any_length_stay_within_their_columns(chromium, phalanx):
+    long = {
+        "objective": "reg:squarederror",
+        "num_round": "3",
+        "x" * 250: "y" * 2400,
+        "paths": '["s3://test-bucket/train/"]' * 90,
+    }
+    phalanx.create("long", instances=1, HyperParameters=long, Environment={"Z" * 500: "w" * 500})
+    phalanx.ended("long")
+    visitor = chromium.visit(phalanx, "ja")
+    visitor.open("#/jobs/long")
+    visitor.sign_in()
+    for width in (1440, 400):
+        visitor.page.set_viewport_size({"width": width, "height": 900})
+        for title in ("form.hyperparameters", "form.environment"):
+            table = visitor.page.get_by_role("table", name=visitor(title), exact=True)
+            expect(table).to_be_visible()
+            assert table.bounding_box()["width"] < max(width, 480), title
+        history = visitor.page.get_by_role("table", name=visitor("job.transitions"), exact=True)
+        assert max(row.bounding_box()["height"] for row in history.get_by_role("row").all()) < 120
+    visitor.page.context.close()
+
+
 def test_a_log_that_grows_is_followed_until_somebody_reads_in_it(chromium, phalanx):
     database = Database(sqlite_url(phalanx.data_dir / "phalanx.db"))
     stream = "talking/algo-1-1"

@@ -211,7 +211,7 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
             cell: (each) =>
               each.EndTime === undefined ? "…" : duration((each.EndTime.getTime() - each.StartTime!.getTime()) / 1000),
           },
-          { id: "message", header: t("job.message"), cell: (each) => said(words, each.StatusMessage ?? "") },
+          { id: "message", header: t("job.message"), minWidth: 240, cell: (each) => said(words, each.StatusMessage ?? "") },
         ]}
         wrapLines
       />
@@ -280,9 +280,10 @@ function Named({ title, none, items }: { title: Key; none: Key; items: [string, 
       trackBy={([key]) => key}
       empty={t(none)}
       columnDefinitions={[
-        { id: "key", header: t("form.key"), isRowHeader: true, cell: ([key]) => key },
-        { id: "value", header: t("form.value"), cell: ([, value]) => value },
+        { id: "key", header: t("form.key"), minWidth: 160, isRowHeader: true, cell: ([key]) => <span className="whole">{key}</span> },
+        { id: "value", header: t("form.value"), minWidth: 240, cell: ([, value]) => <span className="whole">{value}</span> },
       ]}
+      wrapLines
     />
   );
 }
