@@ -331,6 +331,24 @@ def test_ten_thousand_jobs_are_read_a_page_at_a_time(chromium, phalanx):
     visitor.page.get_by_label(visitor("jobs.find")).fill("many_")
     visitor.sees(visitor("jobs.inAName"))
     assert asked.count("SageMaker.ListTrainingJobs") < 14
+    # Whoever comes back, or loads the page anew, finds the list as it was.
+    visitor.fill(visitor("jobs.find"), "any-")
+    table.get_by_role("button", name=visitor("jobs.name"), exact=True).press("Enter")
+    expect(table.get_by_text("many-00000")).to_be_visible()
+    visitor.page.get_by_role("button", name="Next page").click()
+    expect(table.get_by_text("many-00025")).to_be_visible()
+    visitor.open("#/security-groups")
+    expect(visitor.page.get_by_role("heading", name=visitor("groups.title"), exact=True)).to_be_visible()
+    visitor.page.go_back()
+    for _ in range(2):
+        expect(table.get_by_text("many-00025")).to_be_visible()
+        expect(visitor.page.get_by_label(visitor("jobs.find"))).to_have_value("any-")
+        visitor.page.reload()
+    navigation = visitor.page.get_by_role("navigation", name=visitor("nav.label"))
+    navigation.get_by_role("link", name=visitor("tunings.title"), exact=True).click()
+    navigation.get_by_role("link", name=visitor("jobs.title"), exact=True).click()
+    expect(table.get_by_text("many-00025")).to_have_count(0)
+    expect(visitor.page.get_by_label(visitor("jobs.find"))).to_have_value("")
     assert visitor.complaints == []
     visitor.page.context.close()
     with database.write() as session:

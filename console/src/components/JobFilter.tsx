@@ -3,6 +3,7 @@ import Select from "@cloudscape-design/components/select";
 import SpaceBetween from "@cloudscape-design/components/space-between";
 import TextFilter from "@cloudscape-design/components/text-filter";
 import { useEffect, useState } from "react";
+import { useRemembered } from "../app/remembered";
 import { type Key, useWords } from "../i18n";
 
 const STATUSES = ["InProgress", "Completed", "Failed", "Stopping", "Stopped"] as const;
@@ -24,10 +25,10 @@ export interface JobsWanted {
 
 /** Which jobs of a list are wanted. */
 export function useJobFilter(): JobsWanted {
-  const [typed, setTyped] = useState("");
-  const [contains, setContains] = useState("");
-  const [status, setStatus] = useState("");
+  const [typed, setTyped] = useRemembered("typed", "");
+  const [status, setStatus] = useRemembered("status", "");
   const possible = IN_A_NAME.test(typed.trim());
+  const [contains, setContains] = useState(possible ? typed.trim() : "");
   useEffect(() => {
     if (!possible) return;
     const timer = setTimeout(() => setContains(typed.trim()), TYPING_MILLISECONDS);

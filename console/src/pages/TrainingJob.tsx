@@ -23,6 +23,7 @@ import { type ReactNode, useEffect, useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
+import { useRemembered } from "../app/remembered";
 import { useAws } from "../app/session";
 import { tagsOf } from "../aws/copies";
 import { wording } from "../aws/errors";
@@ -49,7 +50,7 @@ export default function TrainingJob({ name }: { name: string }) {
   const { t } = useWords();
   const aws = useAws();
   const [, navigate] = useHashLocation();
-  const [tab, setTab] = useState("overview");
+  const [tab, setTab] = useRemembered("tab", "overview");
   const [asking, setAsking] = useState<"stop" | "delete">();
   const notices = useNotices();
   const [code, setCode] = useState<Code[]>();

@@ -16,6 +16,7 @@ import Table, { type TableProps } from "@cloudscape-design/components/table";
 import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { usePages } from "../app/pages";
+import { useRemembered } from "../app/remembered";
 import { useAws } from "../app/session";
 import { wording } from "../aws/errors";
 import { Ask } from "../components/Ask";
@@ -38,7 +39,7 @@ export default function TrainingJobs() {
   useTitle(t("jobs.title"));
   const wanted = useJobFilter();
   const { contains, status } = wanted;
-  const [sort, setSort] = useState<{ by: SortBy; descending: boolean }>({ by: "CreationTime", descending: true });
+  const [sort, setSort] = useRemembered<{ by: SortBy; descending: boolean }>("sort", { by: "CreationTime", descending: true });
   const [chosen, setChosen] = useState<TrainingJobSummary>();
   const [asking, setAsking] = useState<{ what: "stop" | "delete"; name: string }>();
   const pages = usePages(
@@ -57,6 +58,7 @@ export default function TrainingJobs() {
     },
     [aws, contains, status, sort],
     ({ items }) => (items.some((job) => !isOver(job.TrainingJobStatus)) ? ACTIVE_MILLISECONDS : IDLE_MILLISECONDS),
+    JSON.stringify([contains, status, sort]),
   );
   const items = pages.value?.items ?? [];
   const selected = items.find((job) => job.TrainingJobName === chosen?.TrainingJobName);

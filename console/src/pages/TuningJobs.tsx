@@ -54,6 +54,7 @@ export default function TuningJobs() {
     },
     [aws, contains, status],
     ({ items }) => (items.some((job) => !isOver(job.HyperParameterTuningJobStatus)) ? ACTIVE_MILLISECONDS : IDLE_MILLISECONDS),
+    JSON.stringify([contains, status]),
   );
   const items = pages.value?.items ?? [];
   const selected = items.find((job) => job.HyperParameterTuningJobName === chosen);
