@@ -234,6 +234,28 @@ def test_a_group_is_made_fit_by_the_wizard(visitor):
     assert found == {(False, "udp"), (True, "udp"), (False, "50"), (True, "50")}
 
 
+def test_no_rule_is_said_to_be_missing_before_it_is_known_where_the_instances_are(chromium, phalanx):
+    """Out to everywhere, as every new group has it, and IKE and ESP in from the group itself."""
+    network = phalanx.network(UDP_500)
+    ec2, vpc = phalanx.client("ec2"), phalanx.vpc_of(network)
+    group = ec2.create_security_group(GroupName="usual", Description="usual", VpcId=vpc)["GroupId"]
+    itself = {"UserIdGroupPairs": [{"GroupId": group}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{**UDP_500, **itself}, {**ESP, **itself}])
+    visitor = chromium.visit(phalanx, "en")
+    asked = []
+    visitor.page.on("request", lambda request: asked.append("DescribeSecurityGroupRules" in (request.post_data or "")))
+    visitor.open("#/create-job")
+    visitor.sign_in()
+    visitor.choose(visitor("network.vpc"), vpc)
+    visitor.page.get_by_role("checkbox", name=visitor("network.encrypt")).check()
+    visitor.choose(visitor("network.groups"), group)
+    assert not any(asked)
+    visitor.choose(visitor("network.subnets"), network["Subnets"][0])
+    visitor.sees(visitor("check.fine"))
+    expect(visitor.page.get_by_text(visitor("check.missing"))).to_have_count(0)
+    visitor.page.context.close()
+
+
 TUNING = {
     "en": ("Hyperparameter tuning jobs", "Create hyperparameter tuning job"),
     "ja": ("ハイパーパラメータ調整ジョブ", "ハイパーパラメータ調整ジョブの作成"),

@@ -137,7 +137,7 @@ export function Network({ draft, set, faults }: SectionProps) {
         </Checkbox>
         {draft.encrypt && !several && <Alert type="info">{t("network.oneInstance")}</Alert>}
         {draft.encrypt && several && draft.vpc === "" && <StatusIndicator type="success">{t("network.ownRules")}</StatusIndicator>}
-        {draft.encrypt && several && draft.vpc !== "" && draft.groups.length > 0 && (
+        {draft.encrypt && several && draft.subnets.length > 0 && draft.groups.length > 0 && (
           <RuleCheck
             groups={draft.groups}
             networks={subnets.filter((subnet) => draft.subnets.includes(subnet.SubnetId!)).map((subnet) => subnet.CidrBlock!)}
