@@ -240,6 +240,13 @@ test("a cluster of several types, and an algorithm resource, come back as they w
   expect(toRequest(copy)).toEqual({ ...request, TrainingJobName: "job-2" });
 });
 
+test("a value without a key, and a key that stands twice, are not left out without a word", () => {
+  const pairs = [{ key: "a", value: "1" }, { key: "", value: "" }, { key: "", value: "2" }, { key: "a", value: "3" }];
+  for (const field of ["others", "environment", "tags"] as const) {
+    expect(faults(draft({ [field]: pairs }))).toEqual({ [`${field}.2`]: { key: "fault.required" }, [`${field}.3`]: { key: "fault.twice" } });
+  }
+});
+
 test.each([
   ["job", "job-2"],
   ["job-2", "job-3"],

@@ -800,6 +800,13 @@ def test_a_refusal_is_said_where_it_is_seen_and_loses_nothing(chromium, phalanx)
     visitor.button("create.submit")
     expect(metric).to_be_focused()
     visitor.button("common.remove")
+    # What was typed is not left out of the request without a word.
+    visitor.button("form.addVariable")
+    visitor.fill(visitor("form.value"), "blue")
+    visitor.button("create.submit")
+    expect(page.get_by_role("textbox", name=visitor("form.key"), exact=True)).to_be_focused()
+    assert "CreateTrainingJob" not in asked
+    visitor.button("common.remove")
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
         page.get_by_role("alert").get_by_role("button").click()

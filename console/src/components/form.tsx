@@ -349,7 +349,7 @@ export function Hyperparameters({ draft, set, faults }: SectionProps) {
           </SpaceBetween>
         )}
         {(algorithm === undefined || algorithm.hyperparameters.length === 0 || draft.others.length > 0) && (
-          <Pairs items={draft.others} add="form.addHyperparameter" none="form.noHyperparameters"
+          <Pairs field="others" items={draft.others} faults={faults} add="form.addHyperparameter" none="form.noHyperparameters"
             onChange={(others) => set({ others })} />
         )}
       </SpaceBetween>
@@ -483,15 +483,16 @@ export function Output({ draft, set, faults }: SectionProps) {
   );
 }
 
-export function EnvironmentAndTags({ draft, set }: SectionProps) {
+export function EnvironmentAndTags({ draft, set, faults }: SectionProps) {
   const { t } = useWords();
   return (
     <SpaceBetween size="l">
       <Container header={<Header variant="h2">{t("form.environment")} <i>– {t("form.optional")}</i></Header>}>
-        <Pairs items={draft.environment} add="form.addVariable" none="form.noVariables" onChange={(environment) => set({ environment })} />
+        <Pairs field="environment" items={draft.environment} faults={faults} add="form.addVariable" none="form.noVariables"
+          onChange={(environment) => set({ environment })} />
       </Container>
       <Container header={<Header variant="h2">{t("form.tags")} <i>– {t("form.optional")}</i></Header>}>
-        <Pairs items={draft.tags} add="form.addTag" none="form.noTags" onChange={(tags) => set({ tags })} />
+        <Pairs field="tags" items={draft.tags} faults={faults} add="form.addTag" none="form.noTags" onChange={(tags) => set({ tags })} />
       </Container>
     </SpaceBetween>
   );
@@ -527,9 +528,10 @@ function Choice<Value extends string>(props: { label: Key; value: Value; choices
   );
 }
 
-/** Keys and values that may be added to and taken away. */
-export function Pairs(props: { items: Pair[]; add: Key; none: Key; onChange: (items: Pair[]) => void }) {
+/** Keys and values that may be added to and taken away; `faults` has those of the list under `field`. */
+export function Pairs(props: { field: string; items: Pair[]; faults: Faults; add: Key; none: Key; onChange: (items: Pair[]) => void }) {
   const { t } = useWords();
+  const fault = useFault();
   const { items, onChange } = props;
   return (
     <AttributeEditor
@@ -545,6 +547,7 @@ export function Pairs(props: { items: Pair[]; add: Key; none: Key; onChange: (it
           control: (item, index) => (
             <Input value={item.key} spellcheck={false} onChange={({ detail }) => onChange(changed(items, index, { key: detail.value }))} />
           ),
+          errorText: (_, index) => fault(props.faults[`${props.field}.${index}`]),
         },
         {
           label: t("form.value"),

@@ -91,6 +91,7 @@ export const en = {
   "fault.s3": "Give an S3 URI: s3://bucket/prefix.",
   "fault.subnets": "Choose at least one subnet.",
   "fault.tuned": "Give a hyperparameter once, and a minimum that is not above the maximum, or values.",
+  "fault.twice": "It is given above already.",
   "fault.whole": "Give a whole number from {low} to {high}.",
   "fit.missing": "Missing: {rule}",
   "fit.needs": "What is needed",

@@ -93,6 +93,7 @@ export const ja: Catalogue = {
   "fault.s3": "S3 URI を入力してください: s3://bucket/prefix",
   "fault.subnets": "サブネットを 1 つ以上選択してください。",
   "fault.tuned": "ハイパーパラメータは 1 回だけ指定し、最大値以下の最小値、または値を入力してください。",
+  "fault.twice": "上の行と重複しています。",
   "fault.whole": "{low}～{high} の整数を入力してください。",
   "fit.missing": "なし: {rule}",
   "fit.needs": "必要なルール",

@@ -194,8 +194,22 @@ export type Faults = Record<string, Fault>;
 const NAME = /^[a-zA-Z0-9](-*[a-zA-Z0-9])*$/;
 const S3_URI = /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/.*)?$/;
 
-export function faults(draft: Draft, longestName = 63): Faults {
+/** What is wrong with keys and values: those of the list `field`, by "field.0", "field.1" … A row without anything is none. */
+export function pairFaults(field: string, pairs: readonly Pair[]): Faults {
   const found: Faults = {};
+  pairs.forEach(({ key, value }, index) => {
+    if (key === "" && value !== "") found[`${field}.${index}`] = { key: "fault.required" };
+    if (key !== "" && pairs.some((other, before) => before < index && other.key === key)) found[`${field}.${index}`] = { key: "fault.twice" };
+  });
+  return found;
+}
+
+export function faults(draft: Draft, longestName = 63): Faults {
+  const found: Faults = {
+    ...pairFaults("others", draft.others),
+    ...pairFaults("environment", draft.environment),
+    ...pairFaults("tags", draft.tags),
+  };
   const check = (field: string, fine: boolean, key: Key, values?: Values) => {
     if (!fine && found[field] === undefined) found[field] = { key, values };
   };

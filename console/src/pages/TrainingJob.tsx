@@ -40,7 +40,7 @@ import { said } from "../i18n/said";
 import { type Code, trainingJobCode } from "../model/code";
 import { savings } from "../model/cost";
 import { instanceGroups } from "../model/instances";
-import type { Pair } from "../model/draft";
+import { type Pair, pairFaults } from "../model/draft";
 import { requestOf } from "../model/request";
 import { DeleteJob, StopJob } from "./TrainingJobs";
 
@@ -355,7 +355,11 @@ function Tags({ arn }: { arn: string }) {
   useEffect(() => {
     if (kept !== undefined) setTags(kept);
   }, [kept]);
+  const [tried, setTried] = useState(false);
+  const faults = pairFaults("tags", tags);
   const save = async () => {
+    setTried(true);
+    if (Object.keys(faults).length > 0) return;
     setBusy(true);
     try {
       const wanted = tags.filter((tag) => tag.key !== "");
@@ -385,7 +389,7 @@ function Tags({ arn }: { arn: string }) {
     >
       {error !== undefined && <Alert type="error">{wording(error)}</Alert>}
       {loading ? <StatusIndicator type="loading">{t("common.loading")}</StatusIndicator> : (
-        <Pairs items={tags} add="form.addTag" none="form.noTags" onChange={setTags} />
+        <Pairs field="tags" items={tags} faults={tried ? faults : {}} add="form.addTag" none="form.noTags" onChange={setTags} />
       )}
     </Container>
   );
