@@ -106,4 +106,6 @@ test("numbers, times and sizes are written as the language writes them", () => {
   expect(english.bytes(1536)).toBe("1.5 KiB");
   expect(english.number(1234567.891)).toBe("1,234,567.891");
   expect(japanese.moment(0)).toContain("1970/01/01");
+  // A moment says in which time zone it is, so that it can be held against a log or a colleague's screen.
+  for (const each of [english, japanese]) expect(each.moment(0)).toMatch(/ (UTC|GMT[-+0-9:]*|[A-Z]{3,4})$/);
 });

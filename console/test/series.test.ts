@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { charts, period, span } from "../src/model/series";
+import { charts, clock, period, span } from "../src/model/series";
 
 const points = [0, 1].map((second) => ({ x: new Date(1000 * second), y: 1 }));
 
@@ -30,6 +30,16 @@ test("time passes from a job's creation on, whatever the clock says", () => {
     [created, new Date("2026-01-01T01:01:00Z")],
     [created, new Date("2026-01-01T01:11:00Z")],
   ]);
+});
+
+test("times of more than a day are told apart by their dates", () => {
+  const first = new Date("2026-01-01T12:00:00Z");
+  const written = (hours: number) => {
+    const format = clock("en", first, new Date(first.getTime() + 3_600_000 * hours));
+    return [first, new Date(first.getTime() + 86_400_000)].map((time) => format.format(time));
+  };
+  expect(new Set(written(72)).size).toBe(2);
+  expect(written(2)[0]).toMatch(/:00:00/);
 });
 
 test.each([

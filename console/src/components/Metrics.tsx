@@ -14,7 +14,7 @@ import type { Clients } from "../aws/clients";
 import { wording } from "../aws/errors";
 import { useWords } from "../i18n";
 import { instanceCount } from "../model/instances";
-import { type Chart, charts, type Metric, period, type Series, span } from "../model/series";
+import { type Chart, charts, clock, type Metric, period, type Series, span } from "../model/series";
 
 const NAMESPACE = "/aws/sagemaker/TrainingJobs";
 const LIVE_MILLISECONDS = 3000;
@@ -58,7 +58,8 @@ export function Metrics({ job, over }: { job: DescribeTrainingJobResponse; over:
 function Drawn({ chart }: { chart: Chart }) {
   const { t, measured, locale } = useWords();
   const times = chart.series.flatMap((each) => each.points.map((point) => point.x.getTime()));
-  const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+  const [first, last] = [new Date(Math.min(...times)), new Date(Math.max(...times, Math.min(...times) + 1000))];
+  const written = clock(locale, first, last);
   return (
     <Container header={<Header variant="h3">{chart.title}</Header>}>
       <LineChart
@@ -68,9 +69,9 @@ function Drawn({ chart }: { chart: Chart }) {
           data: each.points,
           valueFormatter: (value: number) => measured(value),
         }))}
-        xDomain={[new Date(Math.min(...times)), new Date(Math.max(...times, Math.min(...times) + 1000))]}
+        xDomain={[first, last]}
         xScaleType="time"
-        xTickFormatter={(time) => clock.format(time)}
+        xTickFormatter={(time) => written.format(time)}
         yTickFormatter={(value) => measured(value)}
         xTitle={t("metrics.at")}
         height={180}

@@ -15,7 +15,7 @@ export interface Words {
   number: (value: number, digits?: number) => string;
   /** A measured value, of any size: so many digits that count, or behind the point, whichever says more. */
   measured: (value: number, digits?: number) => string;
-  /** A moment with seconds, in the browser's time zone. */
+  /** A moment with seconds, in the browser's time zone, which it names. */
   moment: (value: Date | number | undefined) => string;
   /** Seconds in words, such as "1 min 5 s". */
   duration: (seconds: number) => string;
@@ -38,7 +38,7 @@ export function words(locale: Locale, catalogue: Catalogue): Words {
     const options = notation === "standard" ? precise : {};
     return new Intl.NumberFormat(tag, { notation, maximumSignificantDigits: digits, ...options }).format(value);
   };
-  const clock = new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium" });
+  const clock = new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "long" });
   const t = (key: Key, values?: Values) =>
     catalogue[key].replace(/\{(\w+)\}/g, (hole, name: string) => {
       const value = values?.[name];

@@ -29,6 +29,15 @@ export function span(created: Date, last: Date): [Date, Date] {
   return [created, new Date(Math.max(last.getTime(), created.getTime()) + 60_000)];
 }
 
+const DAY_MILLISECONDS = 24 * 60 * 60 * 1000;
+
+/** How times from `first` to `last` are written so that they can be told apart: of more than a day with the date. */
+export function clock(locale: string, first: Date, last: Date): Intl.DateTimeFormat {
+  const dated = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" } as const;
+  const long = last.getTime() - first.getTime() > DAY_MILLISECONDS;
+  return new Intl.DateTimeFormat(locale, long ? dated : { timeStyle: "medium" });
+}
+
 /** One chart for metrics that differ in their channel alone ("train:auc", "validation:auc"), one for each use of instances. */
 export function charts(series: readonly Series[]): Chart[] {
   const found = new Map<string, Chart>();
