@@ -302,6 +302,22 @@ def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
     expect(visitor.page.get_by_role("img", name="train:rmse / eta")).to_be_visible()
     visitor.picture("tuning")
     assert len(phalanx.evidence(best)["pairs"]) == 2
+    # What it was created with shows, and its training jobs are sorted by how good they are.
+    for shown in (network["Subnets"][0], "s3://test-bucket/train/", tuning["HyperParameterTuningJobArn"]):
+        visitor.sees(shown)
+    link = visitor.page.get_by_role("link", name=network["SecurityGroupIds"][0], exact=True)
+    expect(link).to_have_attribute("href", f"#/security-groups/{network['SecurityGroupIds'][0]}")
+    (eta,) = tuning["HyperParameterTuningJobConfig"]["ParameterRanges"]["ContinuousParameterRanges"]
+    ranges = visitor.page.get_by_role("table", name=visitor("tuning.ranges"), exact=True)
+    expect(ranges).to_contain_text(re.compile(f"{eta['MinValue']} . {eta['MaxValue']}"))
+    children = visitor.page.get_by_role("table", name=visitor("jobs.title"), exact=True)
+    children.get_by_role("button", name="train:rmse").press("Enter")
+    expect(children.get_by_role("row").nth(1)).to_contain_text(best)
+    visitor.button("form.addTag")
+    visitor.page.get_by_role("textbox", name=visitor("form.key"), exact=True).fill("team")
+    visitor.button("common.save")
+    visitor.sees(visitor("job.tagsSaved"))
+    assert sagemaker.list_tags(ResourceArn=tuning["HyperParameterTuningJobArn"])["Tags"] == [{"Key": "team", "Value": ""}]
 
     # A copy that goes on from it, as code.
     visitor.button("jobs.clone")
@@ -316,7 +332,10 @@ def test_the_procedure_for_tuning_jobs_ends_in_encrypted_training_jobs(visitor):
     copy = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=f"{name}-2")
     assert copy["TrainingJobDefinition"] == definition
     assert copy["WarmStartConfig"]["ParentHyperParameterTuningJobs"] == [{"HyperParameterTuningJobName": name}]
-    leave(visitor, "#/tuning")
+    leave(visitor, f"#/tuning/{name}-2")
+    visitor.sees(visitor("tuning.IdenticalDataAndAlgorithm"))
+    expect(visitor.page.get_by_role("link", name=name, exact=True)).to_have_attribute("href", f"#/tuning/{name}")
+    visitor.open("#/tuning")
     visitor.page.get_by_role("radio", name=name, exact=True).check()
     visitor.picture("tuning-jobs")
     visitor.button("common.actions")

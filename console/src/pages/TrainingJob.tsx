@@ -1,6 +1,4 @@
 import {
-  AddTagsCommand,
-  DeleteTagsCommand,
   DescribeTrainingJobCommand,
   type DescribeTrainingJobResponse,
   type WarmPoolStatus,
@@ -11,15 +9,13 @@ import Box from "@cloudscape-design/components/box";
 import Button from "@cloudscape-design/components/button";
 import ColumnLayout from "@cloudscape-design/components/column-layout";
 import Container from "@cloudscape-design/components/container";
-import CopyToClipboard from "@cloudscape-design/components/copy-to-clipboard";
 import Header from "@cloudscape-design/components/header";
 import KeyValuePairs from "@cloudscape-design/components/key-value-pairs";
 import Link from "@cloudscape-design/components/link";
 import SpaceBetween from "@cloudscape-design/components/space-between";
-import StatusIndicator from "@cloudscape-design/components/status-indicator";
 import Table from "@cloudscape-design/components/table";
 import Tabs from "@cloudscape-design/components/tabs";
-import { type ReactNode, useEffect, useState } from "react";
+import { useState } from "react";
 import { useHashLocation } from "wouter/use-hash-location";
 import { useNotices } from "../app/notices";
 import { usePoll } from "../app/poll";
@@ -28,19 +24,19 @@ import { useAws } from "../app/session";
 import { tagsOf } from "../aws/copies";
 import { wording } from "../aws/errors";
 import { CodeModal } from "../components/Code";
+import { Arn, Named, NetworkOf, present } from "../components/Described";
 import { Encryption } from "../components/Encryption";
-import { Pairs } from "../components/form";
 import { Logs } from "../components/Logs";
 import { Metrics } from "../components/Metrics";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
+import { Tags } from "../components/Tags";
 import { Traffic } from "../components/Traffic";
-import { type Key, useWords } from "../i18n";
+import { useWords } from "../i18n";
 import { said } from "../i18n/said";
 import { type Code, trainingJobCode } from "../model/code";
 import { savings } from "../model/cost";
 import { instanceGroups } from "../model/instances";
-import { type Pair, pairFaults } from "../model/draft";
 import { requestOf } from "../model/request";
 import { DeleteJob, StopJob } from "./TrainingJobs";
 
@@ -115,11 +111,6 @@ export default function TrainingJob({ name }: { name: string }) {
   );
 }
 
-/** What a job may have, as an item of a list of values; no item where it has not. */
-function present<Value>(label: string, value: Value | undefined, show: (value: Value) => ReactNode) {
-  return value === undefined ? [] : [{ label, value: show(value) }];
-}
-
 function Summary({ job }: { job: DescribeTrainingJobResponse }) {
   const { t, number, moment, duration } = useWords();
   const encrypted = job.EnableInterContainerTrafficEncryption;
@@ -147,13 +138,7 @@ function Summary({ job }: { job: DescribeTrainingJobResponse }) {
             label: t("job.instances"),
             value: instanceGroups(job.ResourceConfig).map((group) => t("job.instancesAre", group)).join(", "),
           },
-          {
-            label: t("job.arn"),
-            value: (
-              <CopyToClipboard variant="inline" textToCopy={job.TrainingJobArn ?? ""} copyButtonAriaLabel={t("common.copy")}
-                copySuccessText={t("common.copied")} copyErrorText={t("common.notCopied")} />
-            ),
-          },
+          { label: t("job.arn"), value: <Arn arn={job.TrainingJobArn} /> },
         ]}
       />
     </Container>
@@ -270,48 +255,6 @@ function Overview({ job }: { job: DescribeTrainingJobResponse }) {
   );
 }
 
-/** Values by their names, in order. */
-function Named({ title, none, items }: { title: Key; none: Key; items: [string, string][] }) {
-  const { t, locale } = useWords();
-  return (
-    <Table
-      header={<Header variant="h2">{t(title)}</Header>}
-      ariaLabels={{ tableLabel: t(title) }}
-      items={items.sort(([one], [other]) => one.localeCompare(other, locale))}
-      trackBy={([key]) => key}
-      empty={t(none)}
-      columnDefinitions={[
-        { id: "key", header: t("form.key"), minWidth: 160, isRowHeader: true, cell: ([key]) => <span className="whole">{key}</span> },
-        { id: "value", header: t("form.value"), minWidth: 240, cell: ([, value]) => <span className="whole">{value}</span> },
-      ]}
-      wrapLines
-    />
-  );
-}
-
-function NetworkOf({ job }: { job: DescribeTrainingJobResponse }) {
-  const { t } = useWords();
-  const vpc = job.VpcConfig;
-  return (
-    <KeyValuePairs
-      columns={2}
-      items={[
-        { label: t("network.subnets"), value: vpc?.Subnets?.join(", ") ?? t("network.none") },
-        {
-          label: t("network.groups"),
-          value: vpc === undefined ? "–" : (
-            <SpaceBetween size="xxs">
-              {(vpc.SecurityGroupIds ?? []).map((id) => <Link key={id} href={`#/security-groups/${id}`}>{id}</Link>)}
-            </SpaceBetween>
-          ),
-        },
-        { label: t("network.isolation"), value: t(job.EnableNetworkIsolation ? "job.on" : "job.off") },
-        { label: t("network.encrypt"), value: t(job.EnableInterContainerTrafficEncryption ? "job.on" : "job.off") },
-      ]}
-    />
-  );
-}
-
 function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
   const { t } = useWords();
   const aws = useAws();
@@ -339,58 +282,5 @@ function Artifacts({ job }: { job: DescribeTrainingJobResponse }) {
       {key && model !== undefined && <Box>{t("job.ciphertext", { model })}</Box>}
       {!key && model?.endsWith(".tar.gz") && <Button iconName="download" onClick={() => void download()}>{t("job.download")}</Button>}
     </SpaceBetween>
-  );
-}
-
-function Tags({ arn }: { arn: string }) {
-  const { t } = useWords();
-  const aws = useAws();
-  const notices = useNotices();
-  const { value: kept, error, loading, refresh } = usePoll(async () => {
-    const found = await tagsOf(aws, arn);
-    return found.map(({ Key, Value }) => ({ key: Key ?? "", value: Value ?? "" }));
-  }, [aws, arn]);
-  const [tags, setTags] = useState<Pair[]>([]);
-  const [busy, setBusy] = useState(false);
-  useEffect(() => {
-    if (kept !== undefined) setTags(kept);
-  }, [kept]);
-  const [tried, setTried] = useState(false);
-  const faults = pairFaults("tags", tags);
-  const save = async () => {
-    setTried(true);
-    if (Object.keys(faults).length > 0) return;
-    setBusy(true);
-    try {
-      const wanted = tags.filter((tag) => tag.key !== "");
-      // As they are now: a refused attempt may have added some.
-      const stored = (await tagsOf(aws, arn)).map(({ Key }) => Key ?? "");
-      const gone = stored.filter((key) => wanted.every((tag) => tag.key !== key));
-      // Whatever is refused, nothing is lost.
-      if (wanted.length > 0) {
-        const Tags = wanted.map(({ key, value }) => ({ Key: key, Value: value }));
-        await aws.sagemaker.send(new AddTagsCommand({ ResourceArn: arn, Tags }));
-      }
-      if (gone.length > 0) await aws.sagemaker.send(new DeleteTagsCommand({ ResourceArn: arn, TagKeys: gone }));
-      notices.done(t("job.tagsSaved"));
-      refresh();
-    } catch (failure) {
-      notices.failed(failure);
-    }
-    setBusy(false);
-  };
-  return (
-    <Container
-      header={
-        <Header variant="h2" actions={<Button loading={busy} disabled={loading} onClick={() => void save()}>{t("common.save")}</Button>}>
-          {t("form.tags")}
-        </Header>
-      }
-    >
-      {error !== undefined && <Alert type="error">{wording(error)}</Alert>}
-      {loading ? <StatusIndicator type="loading">{t("common.loading")}</StatusIndicator> : (
-        <Pairs field="tags" items={tags} faults={tried ? faults : {}} add="form.addTag" none="form.noTags" onChange={setTags} />
-      )}
-    </Container>
   );
 }

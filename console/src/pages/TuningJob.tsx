@@ -1,8 +1,10 @@
 import {
   DescribeHyperParameterTuningJobCommand,
   type DescribeHyperParameterTuningJobResponse,
+  type HyperParameterTrainingJobDefinition,
   type HyperParameterTrainingJobSummary,
   ListTrainingJobsForHyperParameterTuningJobCommand,
+  type ParameterRanges,
 } from "@aws-sdk/client-sagemaker";
 import Alert from "@cloudscape-design/components/alert";
 import Badge from "@cloudscape-design/components/badge";
@@ -24,10 +26,13 @@ import type { Clients } from "../aws/clients";
 import { tagsOf } from "../aws/copies";
 import { wording } from "../aws/errors";
 import { CodeModal } from "../components/Code";
+import { Arn, Named, NetworkOf, present } from "../components/Described";
 import { Page } from "../components/Page";
 import { isOver, Status } from "../components/Status";
+import { Tags } from "../components/Tags";
 import { useWords } from "../i18n";
 import { type Code, tuningJobCode } from "../model/code";
+import { instanceGroups } from "../model/instances";
 import { tuningRequestOf } from "../model/request";
 import { axes, type Trial, trials } from "../model/tuning";
 import { DeleteTuning, StopTuning } from "./TuningJobs";
@@ -91,12 +96,21 @@ export default function TuningJob({ name }: { name: string }) {
       {done.length > 1 && <Parallel done={done} objective={objective} best={job.BestTrainingJob?.TrainingJobName} />}
       {done.length > 1 && <Scatters done={done} objective={objective} />}
       <Children items={children} objective={objective} />
+      <Settings job={job} />
+      {definitionsOf(job).map((definition, index) => (
+        <Definition key={index} definition={definition} ranges={definition.HyperParameterRanges ?? job.HyperParameterTuningJobConfig?.ParameterRanges} />
+      ))}
+      <Tags arn={job.HyperParameterTuningJobArn!} />
       {asking === "stop" && <StopTuning name={name} close={() => { setAsking(undefined); refresh(); }} />}
       {asking === "delete" && <DeleteTuning name={name} close={() => setAsking(undefined)} done={() => navigate("/tuning")} />}
       {code !== undefined && <CodeModal code={code} close={() => setCode(undefined)} />}
     </Page>
   );
 }
+
+/** What its training jobs are made by: one definition, or several. */
+const definitionsOf = ({ TrainingJobDefinition, TrainingJobDefinitions }: DescribeHyperParameterTuningJobResponse) =>
+  [TrainingJobDefinition, ...(TrainingJobDefinitions ?? [])].filter((each) => each !== undefined);
 
 async function load(aws: Clients, HyperParameterTuningJobName: string) {
   const job = await aws.sagemaker.send(new DescribeHyperParameterTuningJobCommand({ HyperParameterTuningJobName }));
@@ -118,7 +132,7 @@ function Summary({ job, objective }: { job: DescribeHyperParameterTuningJobRespo
   const counters = job.TrainingJobStatusCounters;
   const all = config?.ResourceLimits?.MaxNumberOfTrainingJobs ?? 0;
   const ended = (counters?.Completed ?? 0) + (counters?.Stopped ?? 0) + (counters?.NonRetryableError ?? 0);
-  const definitions = [job.TrainingJobDefinition, ...(job.TrainingJobDefinitions ?? [])].filter((each) => each !== undefined);
+  const definitions = definitionsOf(job);
   const encrypted = definitions.length > 0 && definitions.every((each) => each.EnableInterContainerTrafficEncryption);
   return (
     <Container header={<Header variant="h2">{t("job.summary")}</Header>}>
@@ -128,6 +142,7 @@ function Summary({ job, objective }: { job: DescribeHyperParameterTuningJobRespo
           items={[
             { label: t("jobs.status"), value: <Status status={job.HyperParameterTuningJobStatus} /> },
             { label: t("jobs.created"), value: moment(job.CreationTime) },
+            ...present(t("jobs.ended"), job.HyperParameterTuningEndTime, moment),
             { label: t("tuning.strategy"), value: config?.Strategy },
             { label: t("tuning.objective"), value: objective },
             {
@@ -147,6 +162,103 @@ function Summary({ job, objective }: { job: DescribeHyperParameterTuningJobRespo
         />
       </SpaceBetween>
     </Container>
+  );
+}
+
+/** How it searches: limits, what ends it, and what it goes on from. */
+function Settings({ job }: { job: DescribeHyperParameterTuningJobResponse }) {
+  const { t, number, measured, duration } = useWords();
+  const { HyperParameterTuningJobConfig: config, WarmStartConfig: warm } = job;
+  const { ResourceLimits: limits, TuningJobCompletionCriteria: criteria } = config ?? {};
+  const hyperband = config?.StrategyConfig?.HyperbandStrategyConfig;
+  const parents = (warm?.ParentHyperParameterTuningJobs ?? []).flatMap((each) => each.HyperParameterTuningJobName ?? []);
+  return (
+    <Container header={<Header variant="h2">{t("tuning.settings")}</Header>}>
+      <KeyValuePairs
+        columns={3}
+        items={[
+          { label: t("job.arn"), value: <Arn arn={job.HyperParameterTuningJobArn} /> },
+          ...present(t("tuning.maxJobs"), limits?.MaxNumberOfTrainingJobs, number),
+          ...present(t("tuning.maxParallel"), limits?.MaxParallelTrainingJobs, number),
+          ...present(t("tuning.maxRuntime"), limits?.MaxRuntimeInSeconds, duration),
+          ...present(t("tuning.minResource"), hyperband?.MinResource, number),
+          ...present(t("tuning.maxResource"), hyperband?.MaxResource, number),
+          { label: t("tuning.earlyStopping"), value: t(config?.TrainingJobEarlyStoppingType === "Auto" ? "job.on" : "job.off") },
+          ...present(t("tuning.target"), criteria?.TargetObjectiveMetricValue, measured),
+          ...present(t("tuning.notImproving"), criteria?.BestObjectiveNotImproving?.MaxNumberOfTrainingJobsNotImproving, number),
+          ...present(t("tuning.convergence"), criteria?.ConvergenceDetected?.CompleteOnConvergence, (on) =>
+            t(on === "Enabled" ? "job.on" : "job.off")),
+          ...present(t("tuning.autotune"), job.Autotune, () => t("job.on")),
+          ...present(t("tuning.seed"), config?.RandomSeed, String),
+          ...present(t("tuning.warmType"), warm?.WarmStartType, (type) => t(`tuning.${type}`)),
+          ...present(t("tuning.parents"), warm, () => (
+            <SpaceBetween size="xxs">
+              {parents.map((parent) => <Link key={parent} href={`#/tuning/${parent}`}>{parent}</Link>)}
+            </SpaceBetween>
+          )),
+        ]}
+      />
+    </Container>
+  );
+}
+
+/** What a definition of training jobs says, and the ranges that are searched with it. */
+function Definition({ definition, ranges }: { definition: HyperParameterTrainingJobDefinition; ranges: ParameterRanges | undefined }) {
+  const { t, duration } = useWords();
+  const choices = definition.HyperParameterTuningResourceConfig;
+  const types = choices?.InstanceConfigs?.map(({ InstanceType, InstanceCount }) => ({ type: InstanceType ?? "", count: InstanceCount ?? 1 }));
+  const { AlgorithmSpecification: algorithm } = definition;
+  const name = definition.DefinitionName;
+  const searched = [
+    ...(ranges?.IntegerParameterRanges ?? []).map((range) => ({ kind: "Integer", ...range })),
+    ...(ranges?.ContinuousParameterRanges ?? []).map((range) => ({ kind: "Continuous", ...range })),
+    ...(ranges?.CategoricalParameterRanges ?? []).map((range) => ({ kind: "Categorical", ...range })),
+    ...(ranges?.AutoParameters ?? []).map((range) => ({ kind: "Auto", ...range })),
+  ];
+  return (
+    <>
+      <Container header={<Header variant="h2">{[t("tuning.definition"), name].filter(Boolean).join(" · ")}</Header>}>
+        <SpaceBetween size="l">
+          <KeyValuePairs
+            columns={3}
+            items={[
+              algorithm?.AlgorithmName === undefined
+                ? { label: t("form.image"), value: algorithm?.TrainingImage ?? "–" }
+                : { label: t("form.resource"), value: algorithm.AlgorithmName },
+              { label: t("form.role"), value: definition.RoleArn ?? "–" },
+              { label: t("job.instances"), value: (types ?? instanceGroups(definition.ResourceConfig ?? choices)).map((group) => t("job.instancesAre", group)).join(", ") },
+              ...present(t("form.maxRuntime"), definition.StoppingCondition?.MaxRuntimeInSeconds, duration),
+              { label: t("form.outputPath"), value: definition.OutputDataConfig?.S3OutputPath ?? "–" },
+              ...present(t("form.checkpoint"), definition.CheckpointConfig?.S3Uri, (uri) => uri),
+              ...(definition.InputDataConfig ?? []).map((channel) => ({
+                label: t("form.channel", { name: channel.ChannelName ?? "" }),
+                value: channel.DataSource?.S3DataSource?.S3Uri,
+              })),
+            ]}
+          />
+          <NetworkOf job={definition} />
+        </SpaceBetween>
+      </Container>
+      <Table
+        header={<Header variant="h2">{t("tuning.ranges")}</Header>}
+        ariaLabels={{ tableLabel: t("tuning.ranges") }}
+        items={searched}
+        trackBy="Name"
+        columnDefinitions={[
+          { id: "name", header: t("tuning.hyperparameter"), isRowHeader: true, cell: ({ Name }) => Name },
+          { id: "kind", header: t("tuning.kind"), cell: ({ kind }) => kind },
+          {
+            id: "values",
+            header: t("tuning.values"),
+            cell: (range) =>
+              "MinValue" in range ? `${range.MinValue} – ${range.MaxValue}` : "Values" in range ? range.Values?.join(", ") : range.ValueHint,
+          },
+          { id: "scaling", header: t("tuning.scaling"), cell: (range) => ("ScalingType" in range ? (range.ScalingType ?? "Auto") : "–") },
+        ]}
+        wrapLines
+      />
+      <Named title="form.hyperparameters" none="form.noHyperparameters" items={Object.entries(definition.StaticHyperParameters ?? {})} />
+    </>
   );
 }
 
@@ -253,11 +365,27 @@ function Scatter(props: { points: [number, number][]; name: string; objective: s
 function Children({ items, objective }: { items: HyperParameterTrainingJobSummary[]; objective: string }) {
   const { t, number, measured, moment } = useWords();
   const value = (job: HyperParameterTrainingJobSummary) => job.FinalHyperParameterTuningJobObjectiveMetric?.Value;
+  const [sort, setSort] = useState<{ by: "objective" | "created"; descending: boolean }>();
+  const rank = (job: HyperParameterTrainingJobSummary) => (sort?.by === "objective" ? value(job) : job.CreationTime?.getTime());
+  // Those that have no value yet are last, however the others are sorted.
+  const sorted =
+    sort === undefined
+      ? items
+      : [...items].sort((one, other) => {
+          const [left, right] = [rank(one), rank(other)];
+          if (left === undefined || right === undefined) return Number(left === undefined) - Number(right === undefined);
+          return sort.descending ? right - left : left - right;
+        });
   return (
     <Table
       header={<Header variant="h2" counter={`(${number(items.length)})`}>{t("jobs.title")}</Header>}
       ariaLabels={{ tableLabel: t("jobs.title") }}
-      items={items}
+      items={sorted}
+      sortingColumn={sort && { sortingField: sort.by }}
+      sortingDescending={sort?.descending}
+      onSortingChange={({ detail }) =>
+        setSort({ by: detail.sortingColumn.sortingField as "objective" | "created", descending: detail.isDescending ?? false })
+      }
       trackBy="TrainingJobName"
       empty={t("tuning.noChildren")}
       columnDefinitions={[
@@ -268,13 +396,13 @@ function Children({ items, objective }: { items: HyperParameterTrainingJobSummar
           cell: (job) => <Link href={`#/jobs/${job.TrainingJobName}`}>{job.TrainingJobName}</Link>,
         },
         { id: "status", header: t("jobs.status"), cell: (job) => <Status status={job.TrainingJobStatus} /> },
-        { id: "objective", header: objective, cell: (job) => (value(job) === undefined ? "–" : measured(value(job)!)) },
+        { id: "objective", header: objective, sortingField: "objective", cell: (job) => (value(job) === undefined ? "–" : measured(value(job)!)) },
         {
           id: "tuned",
           header: t("form.hyperparameters"),
           cell: (job) => Object.entries(job.TunedHyperParameters ?? {}).map(([name, text]) => `${name} = ${text}`).join(", "),
         },
-        { id: "created", header: t("jobs.created"), cell: (job) => moment(job.CreationTime) },
+        { id: "created", header: t("jobs.created"), sortingField: "created", cell: (job) => moment(job.CreationTime) },
       ]}
     />
   );
