@@ -216,7 +216,7 @@ function Definition({ definition, ranges }: { definition: HyperParameterTraining
     ...(ranges?.AutoParameters ?? []).map((range) => ({ kind: "Auto", ...range })),
   ];
   return (
-    <>
+    <SpaceBetween size="l">
       <Container header={<Header variant="h2">{[t("tuning.definition"), name].filter(Boolean).join(" · ")}</Header>}>
         <SpaceBetween size="l">
           <KeyValuePairs
@@ -253,12 +253,12 @@ function Definition({ definition, ranges }: { definition: HyperParameterTraining
             cell: (range) =>
               "MinValue" in range ? `${range.MinValue} – ${range.MaxValue}` : "Values" in range ? range.Values?.join(", ") : range.ValueHint,
           },
-          { id: "scaling", header: t("tuning.scaling"), cell: (range) => ("ScalingType" in range ? (range.ScalingType ?? "Auto") : "–") },
+          { id: "scaling", header: t("tuning.scaling"), cell: (range) => ("MinValue" in range ? (range.ScalingType ?? "Auto") : "–") },
         ]}
         wrapLines
       />
       <Named title="form.hyperparameters" none="form.noHyperparameters" items={Object.entries(definition.StaticHyperParameters ?? {})} />
-    </>
+    </SpaceBetween>
   );
 }
 
