@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from phalanx.algorithms import catalog
@@ -60,6 +62,12 @@ def test_contexts_are_complete_and_pinned(context):
     for file in context.glob("*s.txt"):
         for line in file.read_text().split():
             assert "==" in line
+
+
+def test_torch_is_the_one_for_cpus():
+    """PyPI's cannot be imported without NVIDIA's libraries, which the images do not have."""
+    (place,) = {context for algorithm in catalog.ALGORITHMS for context in algorithm.contexts if context.parent.name == "torch"}
+    assert any(re.fullmatch(r"torch==[0-9.]+\+cpu", line) for line in (place / "requirements.txt").read_text().split())
 
 
 def test_images_share_layers_and_a_program_is_one_of_its_own():
