@@ -698,6 +698,7 @@ SAGEMAKERS = """
 import json, os, pickle, sys, xgboost
 import sagemaker_xgboost_container.encoder as encoders
 from sagemaker_containers import entry_point
+from sagemaker_containers.beta.framework import content_types
 from sagemaker_xgboost_container import distributed
 from sagemaker_xgboost_container.data_utils import get_dmatrix
 
@@ -710,7 +711,7 @@ def boost(params, data, directory, is_master):
 
 hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
 assert not any("/opt/program" == place for place in sys.path), sys.path
-assert encoders.decode(b"1,,3", "text/csv").num_col() == 3
+assert encoders.decode(b"1,,3", content_types.CSV).num_col() == 3
 entry_point._wait_hostname_resolution()
 data = get_dmatrix(os.environ["SM_CHANNEL_TRAIN"], KIND)
 distributed.rabit_run(

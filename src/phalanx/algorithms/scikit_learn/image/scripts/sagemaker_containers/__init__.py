@@ -1,0 +1,1 @@
+../../../../shared/image/scripts/sagemaker_containers/__init__.py

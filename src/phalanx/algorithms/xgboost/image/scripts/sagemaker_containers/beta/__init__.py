@@ -1,0 +1,1 @@
+../../../../../shared/image/scripts/sagemaker_containers/beta/__init__.py
