@@ -575,6 +575,26 @@ def test_tags_of_a_resource_bind_every_operation_on_it(server):
     assert server.ask(bound, "phalanx", "DescribeTrainingJobEncryption", named).error[0] == "AccessDeniedException"
 
 
+def test_a_tag_hides_none_whose_key_differs_from_its_own_in_case_alone(server):
+    """Condition keys know no case, and tags of SageMaker's do: what one of them is bound by, another must not lift."""
+    one = job(Tags=[{"Key": "Team", "Value": "speech"}])
+    assert server.ask(server.key, "sagemaker", "CreateTrainingJob", one).status == 200
+    named, arn = {"TrainingJobName": one["TrainingJobName"]}, f"{JOB_ARN}/{one['TrainingJobName']}"
+    kept_out = server.user(allow("*"), deny("sagemaker:Describe*", **when("StringEquals", "aws:ResourceTag/Team", "speech")))
+    of_vision = when("StringEquals", "aws:ResourceTag/Team", "vision")
+    let_in = server.user(allow("sagemaker:AddTags"), allow("sagemaker:Describe*", **of_vision))
+    for key in (kept_out, let_in):
+        add = {"ResourceArn": arn, "Tags": [{"Key": "TEAM", "Value": "vision"}, {"Key": "team", "Value": "vision"}]}
+        assert server.ask(key, "sagemaker", "AddTags", add).status == 200
+        assert server.ask(key, "sagemaker", "DescribeTrainingJob", named).error[0] == "AccessDeniedException"
+    asked = when("StringEquals", "aws:RequestTag/Team", "vision")
+    maker = server.user(allow("sagemaker:AddTags"), allow("sagemaker:CreateTrainingJob", **asked), PASS)
+    for keys, made in ((("Team", "team"), False), (("team", "Team"), False), (("team",), True)):
+        tags = [{"Key": key, "Value": "vision" if key == "team" else "speech"} for key in keys]
+        reply = server.ask(maker, "sagemaker", "CreateTrainingJob", job(Tags=tags))
+        assert (reply.status == 200) is made, reply.body
+
+
 @pytest.mark.parametrize("key", ["aws:ResourceTag/guarded", "iam:ResourceTag/guarded"])
 def test_tags_of_users_roles_and_policies(server, key):
     number = next(_names)

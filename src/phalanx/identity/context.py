@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from botocore.model import StructureShape
@@ -177,13 +177,22 @@ def _tags(members: Members, resource: str, tags: Tags) -> dict[str, Value]:
         given += specification.get("Tags") or []
     # KMS calls them otherwise than all others.
     pairs = [(tag.get("Key", tag.get("TagKey")), tag.get("Value", tag.get("TagValue", ""))) for tag in given]
-    found = {f"aws:requesttag/{key.lower()}": Value((value,)) for key, value in pairs if key is not None}
+    found = {f"aws:requesttag/{key}": value for key, value in _folded((key, value) for key, value in pairs if key is not None)}
     keys = [key for key, _ in pairs if key is not None] + list(members.get("TagKeys") or [])
     if keys:
         found["aws:tagkeys"] = Value(tuple(dict.fromkeys(keys)))
     # By whose resource it is: not all operations on training jobs are of SageMaker's own service.
     owner = resource.split(":", 3)[2] if resource.count(":") > 2 else ""
-    for key, value in tags(resource).items():
+    for key, value in _folded(tags(resource).items()):
         for prefix in ("aws", owner):
-            found[f"{prefix}:resourcetag/{key.lower()}"] = Value((value,))
+            found[f"{prefix}:resourcetag/{key}"] = value
     return found
+
+
+def _folded(tags: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Value]]:
+    """Tags by their keys in lower case, as condition keys have them. Of several that differ in case alone each value counts:
+    who may add a tag `team` must not hide what `Team` says."""
+    values: dict[str, list[str]] = {}
+    for key, value in tags:
+        values.setdefault(key.lower(), []).append(value)
+    return ((key, Value(tuple(each))) for key, each in values.items())
