@@ -8,9 +8,8 @@ import threading
 import pytest
 
 from phalanx.data import channels, objects, sources
-from phalanx.data.channels import Cancelled
 from phalanx.data.model import Channel
-from phalanx.data.objects import DataError
+from phalanx.data.objects import Cancelled, DataError
 
 OWNER = (100_123, 100_456)
 
@@ -215,3 +214,10 @@ def test_cancelling_ends_it_and_leaves_no_incomplete_file(store, bucket, tmp_pat
     assert not (tmp_path / ".c.partial").exists()
     get(store, bucket, tmp_path / "c")
     assert len(tree(tmp_path)) == 6
+
+
+def test_cancelling_ends_the_look_at_what_a_manifest_names(store, bucket, tmp_path):
+    """Each object is looked at before the first is fetched, which takes minutes where there are many."""
+    fill(bucket, {"m.json": json.dumps([{"prefix": f"s3://{bucket[0]}/"}, "a", "b"]).encode()})
+    with pytest.raises(Cancelled):
+        get(store, bucket, tmp_path / "c", "m.json", data_type="ManifestFile", cancelled=lambda: True)

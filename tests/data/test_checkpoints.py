@@ -5,9 +5,8 @@ import os
 import pytest
 
 from phalanx.data import checkpoints, objects, tree
-from phalanx.data.channels import Cancelled
 from phalanx.data.model import Checkpoints, DataKey
-from phalanx.data.objects import DataError, list_objects, parse_uri
+from phalanx.data.objects import Cancelled, DataError, list_objects, parse_uri
 
 OWNER = (100_123, 100_456)
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from phalanx.data.channels import Cancelled
 from phalanx.data.checkpoints import Withheld
+from phalanx.data.objects import Cancelled
 from phalanx.ipsec.charon import LOG_LIMIT, Charon
 from phalanx.ipsec.errors import MeshError
 from phalanx.network.errors import NetworkError

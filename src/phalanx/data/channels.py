@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,14 +14,11 @@ from typing import Any
 from phalanx.data import sources
 from phalanx.data.gunzip import unpacked
 from phalanx.data.model import Channel, DataKey, ObjectStore
-from phalanx.data.objects import DataError, S3Object, client, get
+from phalanx.data.objects import Cancelled, DataError, S3Object, client, get
+from phalanx.data.several import for_each
 from phalanx.data.sources import WHAT
 
 _PARALLEL = 8
-
-
-class Cancelled(Exception):
-    """The caller asked to end the download; what has arrived so far is no complete channel."""
 
 
 def download(
@@ -40,7 +36,7 @@ def download(
 
     Raises DataError (a FailureReason), and Cancelled once `cancelled()` is true.
     """
-    bucket, prefix, found = sources.objects(store, channel)
+    bucket, prefix, found = sources.objects(store, channel, cancelled)
     objects = sources.share(found, channel, 0)
     files = _names(objects, prefix, channel)
     size = sum(o.size for o in objects)
@@ -106,21 +102,11 @@ def _fetch_all(job: _Job, files: dict[PurePosixPath, S3Object]) -> None:
         os.chown(job.into / folder, *job.owner)
     failed = threading.Event()
 
-    def fetch(number: int, path: PurePosixPath, entry: S3Object) -> None:
-        try:
-            _fetch(job, job.partial / str(number), path, entry, failed)
-        except BaseException:
-            failed.set()
-            raise
+    def fetch(item: tuple[int, tuple[PurePosixPath, S3Object]]) -> None:
+        number, (path, entry) = item
+        _fetch(job, job.partial / str(number), path, entry, failed)
 
-    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="download") as pool:
-        futures = [pool.submit(fetch, number, path, entry) for number, (path, entry) in enumerate(files.items())]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-    errors = [error for future in done if (error := future.exception()) is not None]
-    if errors:
-        raise errors[0]
+    for_each(fetch, enumerate(files.items()), _PARALLEL, "download", failed)
 
 
 def _fetch(job: _Job, draft: Path, path: PurePosixPath, entry: S3Object, failed: threading.Event) -> None:

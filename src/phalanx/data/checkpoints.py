@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.data import channels, tree
 from phalanx.data.model import Channel, Checkpoints, ObjectStore
-from phalanx.data.objects import Readable, client, failure, list_objects, parse_uri, put
+from phalanx.data.objects import Cancelled, Readable, client, failure, list_objects, parse_uri, put
 from phalanx.linux import files
 
 FOLDER = "checkpoints"
@@ -50,7 +50,7 @@ class Sync:
         self._mine = mine
 
     def restore(self, owner: tuple[int, int], cancelled: Callable[[], bool]) -> None:
-        """Download what lies under the prefix; the files belong to `owner` (uid, gid). Raises DataError, channels.Cancelled."""
+        """Download what lies under the prefix; the files belong to `owner` (uid, gid). Raises DataError, Cancelled."""
         folder = self._opt_ml / FOLDER
         if list_objects(self._store, self._uri):
             channels.download(self._store, Channel(FOLDER, self._uri), folder, owner, cancelled)
@@ -59,12 +59,12 @@ class Sync:
     def push(self, cancelled: Callable[[], bool]) -> None:
         """Upload what is new or changed since the last time, and delete from S3 what is gone.
 
-        Raises DataError, Withheld, and channels.Cancelled once `cancelled()` is true: the next time does it all.
+        Raises DataError, Withheld, and Cancelled once `cancelled()` is true: the next time does it all.
         """
 
         def go_on() -> None:
             if cancelled():
-                raise channels.Cancelled("the upload of checkpoints was ended")
+                raise Cancelled("the upload of checkpoints was ended")
             if not self._mine():
                 raise Withheld
 

@@ -39,6 +39,10 @@ class DataError(Exception):
     """Data could not be moved. Its text is a FailureReason: `ClientError: …` (the user's) or `InternalServerError: …`."""
 
 
+class Cancelled(Exception):
+    """The caller asked to end it; what was done so far is not all."""
+
+
 @dataclass(frozen=True, slots=True)
 class S3Object:
     """An object of a listing: its key, and its size in bytes."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from phalanx.data.model import Channel, ObjectStore
-from phalanx.data.objects import DataError, S3Object, client, failure, get, list_objects, parse_uri
+from phalanx.data.objects import Cancelled, DataError, S3Object, client, failure, get, list_objects, parse_uri
+from phalanx.data.several import for_each
 
 WHAT = "Data download failed"
 """What begins the text of every DataError about a channel."""
@@ -22,13 +23,16 @@ _AUGMENTED = 512 << 20
 T = TypeVar("T")
 
 
-def objects(store: ObjectStore, channel: Channel) -> tuple[str, str, list[S3Object]]:
+def objects(
+    store: ObjectStore, channel: Channel, cancelled: Callable[[], bool] = lambda: False
+) -> tuple[str, str, list[S3Object]]:
     """Bucket, prefix and objects of a channel, in the order of the manifest, or of the keys' UTF-8 bytes.
 
-    Raises DataError, also where there are none.
+    Raises DataError, also where there are none, and Cancelled once `cancelled()` is true: each object of a manifest is looked
+    at, and there may be a million.
     """
     if channel.data_type == "ManifestFile":
-        bucket, prefix, found = _manifest(store, channel.uri)
+        bucket, prefix, found = _manifest(store, channel.uri, cancelled)
     else:
         bucket, prefix = parse_uri(channel.uri)
         found = list_objects(store, channel.uri)
@@ -62,8 +66,10 @@ def share(items: Sequence[T], channel: Channel, epoch: int) -> Sequence[T]:
     return items[channel.shard :: channel.shards] if channel.distribution == "ShardedByS3Key" else items
 
 
-def _manifest(store: ObjectStore, uri: str) -> tuple[str, str, list[S3Object]]:
-    """Bucket, prefix and objects that a manifest names (S3DataSource.S3DataType ManifestFile). Raises DataError.
+def _manifest(store: ObjectStore, uri: str, cancelled: Callable[[], bool]) -> tuple[str, str, list[S3Object]]:
+    """Bucket, prefix and objects that a manifest names (S3DataSource.S3DataType ManifestFile).
+
+    Raises DataError, Cancelled.
 
     It is `[{"prefix": "s3://bucket/some/"}, "path", ...]`; each object's key is the prefix with a path behind it.
     """
@@ -79,15 +85,19 @@ def _manifest(store: ObjectStore, uri: str) -> tuple[str, str, list[S3Object]]:
         raise _no_manifest(uri)
 
     s3 = client(store, connections=_PARALLEL)
+    sizes: dict[str, int] = {}
 
-    def look(path: str) -> S3Object:
+    def look(path: str) -> None:
+        if cancelled():
+            raise Cancelled(f"looking for what {uri} names was ended")
         try:
-            return S3Object(prefix + path, s3.head_object(Bucket=place, Key=prefix + path)["ContentLength"])
+            sizes[path] = s3.head_object(Bucket=place, Key=prefix + path)["ContentLength"]
         except (ClientError, BotoCoreError) as error:
             raise failure(WHAT, f"s3://{place}/{prefix}{path}", error) from error
 
-    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="manifest") as pool:
-        return place, prefix, list(pool.map(look, dict.fromkeys(paths)))
+    once = dict.fromkeys(paths)
+    for_each(look, once, _PARALLEL, "manifest", threading.Event())
+    return place, prefix, [S3Object(prefix + path, sizes[path]) for path in once]
 
 
 def _no_manifest(uri: str) -> DataError:

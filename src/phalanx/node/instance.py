@@ -21,7 +21,7 @@ from phalanx.data.checkpoints import Sync
 from phalanx.data.credentials import Endpoint
 from phalanx.data.fastfile import FastFile, release
 from phalanx.data.model import Channel, RoleCredentials
-from phalanx.data.objects import DataError
+from phalanx.data.objects import Cancelled, DataError
 from phalanx.data.pipes import Pipes
 from phalanx.data.process import ProcessError
 from phalanx.ipsec.errors import MeshError
@@ -230,7 +230,7 @@ class Instance:
                 self.checkpoints.restore(owner, cancelled.is_set)
         except DataError as error:
             raise InstanceError(str(error)) from error
-        except channels.Cancelled:
+        except Cancelled:
             return
         self._stream()
         done.touch()

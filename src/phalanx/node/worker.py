@@ -14,9 +14,8 @@ from typing import Any
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from phalanx.data.channels import Cancelled
 from phalanx.data.checkpoints import Withheld
-from phalanx.data.objects import DataError
+from phalanx.data.objects import Cancelled, DataError
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.member import Member
 from phalanx.network.errors import NetworkError
