@@ -183,14 +183,14 @@ class Cluster:
         return self.image.python(self.root / host, code, given)
 
 
-def recordio(table, sparse=False):
-    """Rows of label and features as recordio-protobuf; `sparse` leaves out features that are 0."""
+def recordio(table, sparse=False, first=0):
+    """Rows of label and features as recordio-protobuf; `sparse` leaves out features that are 0, the first is number `first`."""
     frames = []
     for label, *features in table:
         kept = [(i, value) for i, value in enumerate(features) if value or not sparse]
         tensor = _field(1, struct.pack(f"<{len(kept)}f", *(value for _, value in kept)))
         if sparse:
-            tensor += _field(2, b"".join(_varint(i) for i, _ in kept)) + _field(3, _varint(len(features)))
+            tensor += _field(2, b"".join(_varint(first + i) for i, _ in kept)) + _field(3, _varint(len(features)))
         record = b"".join(
             _field(number, _field(1, b"values") + _field(2, _field(2, content)))
             for number, content in ((1, tensor), (2, _field(1, struct.pack("<f", label))))

@@ -216,6 +216,11 @@ USER_ERRORS = {
         {"train": ("application/x-recordio-protobuf", {"t": recordio(TRAIN)[:-9]})},
         f"record {len(TRAIN)}.*cut off",
     ),
+    "index of recordio": (
+        {},
+        {"train": ("application/x-recordio-protobuf", {"t": recordio(TRAIN, sparse=True, first=2**63)})},
+        r"\(t, record 1\): it has a feature 922337203685477\d+",
+    ),
     "regression metric": ({"objective": "reg:gamma", "eval_metric": "accuracy"}, {}, "accuracy is of classification"),
     "header": ({}, {"train": ("text/csv", {"t": "label,age\n1,2\n"})}, "Failed to load csv data of channel train .*no header"),
     "decimal commas": (

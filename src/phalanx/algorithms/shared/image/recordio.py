@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 _MAGIC = 0xCED7230A
 _WHOLE, _FIRST, _LAST = 0, 1, 3
 """The kinds of frame in the three high bits of a length: a record that contains the magic number is split there."""
+_LAST_FEATURE = 2**31 - 2
 _TENSORS = {"Float32Tensor": (2, "TYPE_FLOAT"), "Float64Tensor": (3, "TYPE_DOUBLE"), "Int32Tensor": (7, "TYPE_INT32")}
 
 
@@ -37,10 +38,10 @@ def load(name: str, paths: Iterable[Path]) -> tuple[Any, Any]:
                     tensor, label = _tensor(record.features["values"]), _tensor(record.label["values"])
                     if not len(label.values):
                         raise ValueError("it has no label")
-                    labels.append(label.values[0])
+                    keys.append(_indices(tensor.keys) if tensor.keys else None)
+                    shapes.append(int(_indices(tensor.shape[:1])[0]) if tensor.shape else 0)
                     values.append(np.asarray(tensor.values, np.float32))
-                    keys.append(np.asarray(tensor.keys, np.int64) if tensor.keys else None)
-                    shapes.append(int(tensor.shape[0]) if tensor.shape else 0)
+                    labels.append(label.values[0])
         except (ValueError, DecodeError) as error:
             place = f"{path.name}, record {len(labels) - before + 1}"
             raise UserError(
@@ -92,6 +93,15 @@ def _tensor(value: Any) -> Any:
     if kind is None:
         raise ValueError('it has no tensor "values"')
     return getattr(value, kind)
+
+
+def _indices(numbers: Sequence[int]) -> Any:
+    """Numbers of features. Raises ValueError for one that no matrix has: of 2^63 and more, libraries would make addresses
+    before the matrix."""
+    found = np.asarray(numbers, np.uint64)
+    if found.max() > _LAST_FEATURE:
+        raise ValueError(f"it has a feature {found.max()}, and {_LAST_FEATURE} is the last that there can be")
+    return found.astype(np.int64)
 
 
 def _record_class() -> Any:
