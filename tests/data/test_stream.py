@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import struct
+import tracemalloc
 
 import pytest
 
@@ -122,6 +123,26 @@ def test_what_is_no_augmented_manifest_is_the_users_error(store, bucket, line, t
     with pytest.raises(DataError, match=text) as caught:
         epoch(store, bucket, "m", **AUGMENTED)
     assert str(caught.value).startswith("ClientError:")
+
+
+@pytest.mark.parametrize("more", [{}, {"shuffle_seed": 1}])
+def test_a_manifest_of_many_short_lines_takes_little_memory(store, bucket, more):
+    """The process that reads it is on the host, beyond the limits of its container."""
+    count = 1 << 20
+    fill(bucket, {"m": b"[]\n" * count})
+    tracemalloc.start()
+    try:
+        read = Stream(store, Channel("train", f"s3://{bucket[0]}/m", mode="Pipe", **AUGMENTED, **more))
+        with pytest.raises(DataError, match="no JSON object"):
+            next(read.epoch(0))
+        assert tracemalloc.get_traced_memory()[1] < 20 * count
+    finally:
+        tracemalloc.stop()
+
+
+def test_lines_may_end_in_any_way_and_be_empty(store, bucket):
+    fill(bucket, {"m": b'\r\n \t\n{"a": 1}\r\n\n{"a": 2}\r{"a": 3}'})
+    assert epoch(store, bucket, "m", data_type="AugmentedManifestFile", attributes=("a",)) == b"123"
 
 
 def test_too_long_a_record_is_refused(store, bucket, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -19,6 +21,7 @@ WHAT = "Data download failed"
 _PARALLEL = 8
 _MANIFEST = 64 << 20
 _AUGMENTED = 512 << 20
+_LINE = re.compile(rb"[^\r\n]+")
 
 T = TypeVar("T")
 
@@ -44,26 +47,50 @@ def objects(
     return bucket, prefix, found
 
 
-def lines(store: ObjectStore, uri: str) -> list[bytes]:
+def lines(store: ObjectStore, uri: str) -> Lines:
     """The lines of an augmented manifest (JSON Lines), without those that are empty. Raises DataError."""
-    found = [line for line in _read(store, uri, _AUGMENTED).splitlines() if line.strip()]
-    if not found:
+    found = Lines(_read(store, uri, _AUGMENTED))
+    if not len(found):
         raise DataError(f"ClientError: {WHAT}:The augmented manifest {uri} has no lines")
     return found
 
 
+class Lines:
+    """The lines of a text, without those that are empty.
+
+    What is kept of each is where it begins: a manifest may be of two hundred million, and each by itself takes forty bytes.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._starts = array("I", (line.start() for line in _LINE.finditer(content) if not line[0].isspace()))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, number: int) -> bytes:
+        line = _LINE.match(self._content, self._starts[number])
+        return line[0] if line else b""
+
+
 def share(items: Sequence[T], channel: Channel, epoch: int) -> Sequence[T]:
-    """An instance's part of a channel in an epoch, in order.
+    """An instance's part of a channel in an epoch, in order; see `order`."""
+    return [items[number] for number in order(len(items), channel, epoch)]
+
+
+def order(count: int, channel: Channel, epoch: int) -> Sequence[int]:
+    """Which of so many items are an instance's in an epoch, in order.
 
     ShuffleConfig: all instances shuffle the whole alike, in each epoch anew, before ShardedByS3Key gives an instance every
     n-th item, maybe none: what went to one node may go to another in the next epoch, as in SageMaker.
     """
+    numbers: Sequence[int] = range(count)
     if channel.shuffle_seed is not None:
+        shuffled = array("I", numbers)
         # No secret: the order must be the same on every host.
-        shuffled = list(items)
         random.Random(f"{channel.shuffle_seed}/{epoch}").shuffle(shuffled)  # noqa: S311
-        items = shuffled
-    return items[channel.shard :: channel.shards] if channel.distribution == "ShardedByS3Key" else items
+        numbers = shuffled
+    return numbers[channel.shard :: channel.shards] if channel.distribution == "ShardedByS3Key" else numbers
 
 
 def _manifest(store: ObjectStore, uri: str, cancelled: Callable[[], bool]) -> tuple[str, str, list[S3Object]]:

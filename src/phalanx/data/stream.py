@@ -49,7 +49,7 @@ class Stream:
         self._channel = channel
         self._s3 = client(store, connections=_AHEAD)
         self._objects: list[_Object] = []
-        self._lines: list[bytes] = []
+        self._lines: sources.Lines | None = None
         if channel.data_type == "AugmentedManifestFile":
             self._lines = sources.lines(store, channel.uri)
         else:
@@ -74,8 +74,9 @@ class Stream:
 
     def _items(self, epoch: int) -> Iterator[_Object | bytes]:
         yield from sources.share(self._objects, self._channel, epoch)
-        for line in sources.share(self._lines, self._channel, epoch):
-            yield from self._attributes(line)
+        if self._lines is not None:
+            for number in sources.order(len(self._lines), self._channel, epoch):
+                yield from self._attributes(self._lines[number])
 
     def _attributes(self, line: bytes) -> Iterator[_Object | bytes]:
         try:
