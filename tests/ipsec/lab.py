@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phalanx.ipsec import netns, pki
+from phalanx.ipsec.charon import Charon
 from phalanx.ipsec.member import Member
 from phalanx.ipsec.model import MeshSpec, PlaneName
 from phalanx.network.model import HOST_MTU
@@ -65,6 +66,11 @@ class Host:
             return opened
 
         return netns.inside(self.space, make)
+
+    def rekey(self, peer: str) -> None:
+        """Have charon rekey the CHILD_SA with a peer now, make before break."""
+        with Charon(self.space, self.rundir)._session() as session:
+            session.rekey({"child": peer})
 
     def processes(self) -> list[int]:
         """Everything that runs in the namespace."""

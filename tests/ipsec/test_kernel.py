@@ -204,7 +204,6 @@ def test_a_mesh_on_the_kernel_stands_or_fails_closed(wire: Wire) -> None:
     assert capture.plaintext() == []
     for host in wire.hosts:
         host.member.stop()
-        host.member.unguard()
         assert host.processes() == []
 
 

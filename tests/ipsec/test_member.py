@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipsec.lab import PORT, Host, Wire, begin_of_ike, eventually, run
-from phalanx.ipsec import charon, member, netns, pki
+from phalanx.ipsec import charon, guard, member, netns, pki
 from phalanx.ipsec.charon import Charon
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.member import Member
@@ -262,7 +262,7 @@ def test_rekeying_loses_nothing(wire: Wire) -> None:
     spis = {one.member.measure().pairs[0].spi_out}
     sent = 0
     for _ in range(3):
-        one.member._charon.rekey("algo-2")
+        one.rekey("algo-2")
         while (spi := one.member.measure().pairs[0].spi_out) in spis:
             assert one.reaches(two)
             sent += 1
@@ -314,23 +314,21 @@ def test_another_agent_adopts_what_runs(wire: Wire) -> None:
     assert again.measure().pairs[0].rekeys == 0
 
 
-def test_stop_and_unguard_leave_nothing(wire: Wire) -> None:
+def test_stop_leaves_nothing_but_the_guard(wire: Wire) -> None:
     one, two = wire.hosts
     wire.mesh()
-    with pytest.raises(MeshError, match="still runs"):
-        one.member.unguard()
     mounts = one.mounts()
     one.member.stop()
     assert one.processes() == []
     assert {path.name for path in one.rundir.iterdir() if path.suffix != ".log"} <= {"engine.lock"}
     assert not one.reaches(two, seconds=0.2)
     assert eventually(lambda: two.member.established() == frozenset(), 2)
-    one.member.unguard()
-    with Xfrm.kernel(one.space) as xfrm:
-        assert xfrm.policies() == []
+    assert one.member.unguarded() is None
     assert one.mounts() == mounts
     one.member.stop()
-    one.member.unguard()
+    guard.down(one.space, [two.address])
+    with Xfrm.kernel(one.space) as xfrm:
+        assert xfrm.policies() == []
 
 
 @pytest.mark.usefixtures("many_descriptors")

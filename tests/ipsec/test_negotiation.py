@@ -116,7 +116,7 @@ def test_keys_are_renewed_with_an_exchange_on_p384_or_not_at_all(wire: Wire, wea
     assert eventually(lambda: two.member.established())
     for host, peer in ((one, "algo-2"), (two, "algo-1")):
         with contextlib.suppress(MeshError, CommandException):
-            Charon(host.space, host.rundir).rekey(peer)
+            host.rekey(peer)
     assert eventually(lambda: "NO_PROP" in log(one) and "NO_PROP" in log(two))
     assert [pair.rekeys for host in (one, two) for pair in host.member.measure().pairs] == [0, 0]
     # The twin: the same pair renews its keys once both offer the same.
@@ -125,7 +125,7 @@ def test_keys_are_renewed_with_an_exchange_on_p384_or_not_at_all(wire: Wire, wea
         list(mended.terminate({"ike": "algo-2", "force": "yes", "timeout": "-1"}))
         assert eventually(lambda: initiate(mended, "algo-2"))
     assert eventually(lambda: two.member.established())
-    Charon(one.space, one.rundir).rekey("algo-2")
+    one.rekey("algo-2")
     assert eventually(lambda: [pair.rekeys for pair in two.member.measure().pairs] == [2])
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from network.lab import ALL_IN, ALL_OUT, icmp, ipv4
 from phalanx.data.credentials import ADDRESS
-from phalanx.ipsec import pki
+from phalanx.ipsec import guard, pki
 from phalanx.ipsec.errors import MeshError
 from phalanx.ipsec.member import Member
 from phalanx.ipsec.model import Lifetimes
@@ -879,12 +879,12 @@ def _(rig: Rig) -> None:
 
 @scenario("the wire goes, and then the guards")
 def _(rig: Rig) -> None:
-    for host in rig.hosts:
+    for host, peer in ((rig.a, rig.b), (rig.b, rig.a)):
         rig.shout(rounds=1)
         rig.router.detach(host.eni.id)
         rig.shout(rounds=1)
         if rig.encrypted:
-            host.member.unguard()
+            guard.down(host.space, [peer.eni.address])
     rig.shout(rounds=1)
 
 

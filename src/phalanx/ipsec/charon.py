@@ -223,11 +223,6 @@ class Charon:
                 # Not session.initiate(), which also wants to be told what charon logs meanwhile.
                 session.request("initiate", {"ike": name, "child": name, "timeout": "-1", "init-limits": "no"})
 
-    def rekey(self, name: str) -> None:
-        """Rekey the CHILD_SA with a peer now, make before break."""
-        with self._session() as session:
-            session.rekey({"child": name})
-
     def associations(self) -> list[IkeSa]:
         """All IKE_SAs and their CHILD_SAs."""
         with self._session() as session:

@@ -8,9 +8,7 @@ protects charon, not secrets: plaintext to and from peers is the guard's.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 
 from phalanx.ipsec import netns
@@ -25,7 +23,7 @@ _TABLE = "inet phalanx"
 
 
 class Firewall:
-    """The rules before charon in the namespace `space`, whose wire is or will be `device`. All methods raise MeshError."""
+    """The rules before charon in the namespace `space`, whose wire is or will be `device`. They go with the namespace."""
 
     def __init__(self, space: str, peers: Sequence[str], device: str) -> None:
         self._netns = space
@@ -33,22 +31,13 @@ class Firewall:
         self._standing: int | None = None
 
     def up(self) -> None:
-        """Have the rules stand, also where somebody has changed them; where nobody has, it costs one netlink message."""
-        with self._explained():
+        """Have the rules stand, also where somebody has changed them; where nobody has, it costs one netlink message.
+
+        Raises MeshError.
+        """
+        try:
             if self._standing is None or netns.inside(self._netns, nft.generation) != self._standing:
                 self._standing = netns.inside(self._netns, lambda: nft.enforce(lambda: self._rules))
-
-    def down(self) -> None:
-        """Take the rules away; a namespace that is gone took them along."""
-        self._standing = None
-        with self._explained():
-            if os.path.exists(netns.path(self._netns)):
-                netns.inside(self._netns, lambda: nft.load(f"table {_TABLE}\ndelete table {_TABLE}\n"))
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
         except (NftError, OSError) as error:
             raise MeshError(f"the rules before charon in namespace {self._netns}: {error}") from error
 

@@ -247,13 +247,6 @@ class Member:
             self._plane.stop()
             self._mtu.unlink(missing_ok=True)
 
-    def unguard(self) -> None:
-        """Take the guard down. Refuses while charon runs: the guard falls after the last one is gone."""
-        if self._charon.pid() is not None:
-            raise MeshError(f"charon still runs in namespace {self._netns}: stop it before the guard falls")
-        guard.down(self._netns, self._addresses)
-        self._firewall.down()
-
     def _mtu_fault(self) -> str | None:
         """What is wrong where the wire has another MTU than at first; None where it has not, or nothing was started yet.
 

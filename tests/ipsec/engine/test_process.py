@@ -12,7 +12,7 @@ import pytest
 
 from phalanx.ipsec.engine.devices import LONGEST, inner_mtu, packet_size, sealed_size
 from phalanx.ipsec.engine.errors import EngineError
-from phalanx.ipsec.engine.process import CONTROL_SOCKET, Engine
+from phalanx.ipsec.engine.process import CONTROL_SOCKET, DEAD, Engine
 from phalanx.ipsec.engine.server import listen
 from phalanx.ipsec.model import Work
 from phalanx.ipsec.plane import Association, PlaneReport, Totals
@@ -36,12 +36,12 @@ def test_inner_mtu_of_wire_and_giant_frames():
 
 def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
     site = testbed.a
-    assert not site.engine.alive()
+    assert site.engine.fault() == DEAD
     site.start_engine()
     pid = site.engine_pid()
     site.start_engine()
     assert site.engine_pid() == pid
-    assert Engine(str(site.netns), site.rundir).alive()  # found by its sockets, not remembered
+    assert Engine(str(site.netns), site.rundir).fault() is None  # found by its sockets, not remembered
     assert f"ipsec0: <POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP> mtu {inner_mtu(LONGEST)}" in links(site)
     assert f"{site.peer} dev ipsec0 scope link src {site.address}" in site.run("ip", "route").stdout
     report = site.report()
@@ -49,7 +49,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(testbed):
     assert set(report.drops.values()) == {0}
     for _ in range(2):
         site.engine.stop()
-        assert not site.engine.alive()
+        assert site.engine.fault() == DEAD
         assert "ipsec0" not in links(site)
         assert sorted(path.name for path in site.rundir.iterdir()) == ["engine.lock", "engine.log"]
     with pytest.raises(EngineError, match=r"dead or hangs.*traffic to peers stands still"):
@@ -80,7 +80,7 @@ def test_a_failed_start_says_why(testbed, options, cause):
     site = testbed.a
     with pytest.raises(EngineError, match=cause):
         site.engine.start(**{"address": site.address, "peers": [site.peer], **options})
-    assert not site.engine.alive()
+    assert site.engine.fault() == DEAD
 
 
 def test_a_namespace_that_is_not_there(tmp_path):
@@ -175,7 +175,7 @@ def test_a_hung_engine_is_replaced(testbed, monkeypatch):
     testbed.a.start_engine()
     hung = testbed.a.engine_pid()
     os.kill(hung, signal.SIGSTOP)
-    assert not testbed.a.engine.alive()
+    assert testbed.a.engine.fault() == DEAD
     testbed.a.start_engine()
     assert testbed.a.engine_pid() != hung
 
@@ -184,7 +184,7 @@ def test_an_engine_whose_device_goes_away_ends_and_says_so(testbed):
     site = testbed.a
     site.start_engine()
     site.run("ip", "link", "delete", "ipsec0")
-    until(lambda: not site.engine.alive(), "the engine gives up")
+    until(lambda: site.engine.fault() == DEAD, "the engine gives up")
     assert "a packet thread has failed" in (site.rundir / "engine.log").read_text()
 
 
@@ -267,4 +267,4 @@ def test_a_client_that_talks_nonsense_is_disconnected(testbed):
         client.settimeout(5)
         client.send(b"hello, engine, this is no netlink")
         assert client.recv(100) == b""
-    assert testbed.a.engine.alive()
+    assert testbed.a.engine.fault() is None

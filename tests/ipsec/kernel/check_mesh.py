@@ -83,7 +83,7 @@ def test_rekeying_by_either_side_loses_nothing(mesh: Mesh) -> None:
     before = one.member.measure().pairs[0]
     spis, sent = {before.spi_out}, 0
     for host, peer in ((one, "algo-2"), (two, "algo-1")):
-        host.member._charon.rekey(peer)
+        host.rekey(peer)
         while (spi := one.member.measure().pairs[0].spi_out) in spis:
             assert one.reaches(two)
             sent += 1
@@ -140,7 +140,7 @@ def test_after_the_last_daemon_the_guard_stands_and_goes_without_a_trace(mesh: M
     two.member.stop()
     for host, peer in ((one, two), (two, one)):
         assert guard.check(host.space, [peer.address], "eth0") is None
-        host.member.unguard()
+        guard.down(host.space, [peer.address])
         assert host.processes() == []
         with Xfrm.kernel(host.space) as tables:
             assert (tables.states(), tables.policies()) == ([], [])

@@ -74,7 +74,7 @@ def test_the_planes_understand_each_other(wire: Wire, planes: tuple[str, str]) -
         assert two.reaches(one, os.urandom(size))
     spis = {one.member.measure().pairs[0].spi_out}
     for host, peer in ((one, "algo-2"), (two, "algo-1")):
-        host.member._charon.rekey(peer)
+        host.rekey(peer)
         while (spi := one.member.measure().pairs[0].spi_out) in spis:
             assert one.reaches(two)
         spis.add(spi)

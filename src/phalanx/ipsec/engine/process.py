@@ -142,10 +142,6 @@ class Engine:
     def _last_words(self) -> str:
         return "".join(files.last_lines(self._rundir / LOG)) or "it said nothing"
 
-    def alive(self) -> bool:
-        """Whether the engine runs and answers."""
-        return self._ask() is not None
-
     def fault(self) -> str | None:
         """None where the engine runs, answers and is the way to all its peers; else what is wrong, in words."""
         answer = self._ask()
