@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,3 +60,24 @@ def test_a_group_that_goes_while_it_is_read_is_gone(
         patch.setattr(Path, "read_text", late)
         assert look(groups) == nothing
     assert look(groups) == nothing
+
+
+def test_a_host_without_control_groups_is_told_apart_from_one_whose_groups_vanish() -> None:
+    code = "from phalanx.runtime.cgroup import Cgroups; Cgroups('phalanx-test').make_monitor('c')"
+    for bare in ("true", "mount -t tmpfs none /sys/fs/cgroup"):
+        done = subprocess.run(
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                f'umount --recursive /sys/fs/cgroup && {bare} && exec "$0" -c "$1"',
+                sys.executable,
+                code,
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "CgroupError: no control groups are mounted at /sys/fs/cgroup" in done.stderr

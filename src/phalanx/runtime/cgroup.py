@@ -45,7 +45,14 @@ class Cgroups:
         return f"/{self._parent}/{id}/{part}"
 
     def make_monitor(self, id: str) -> Path:
-        """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it."""
+        """Makes the monitor's group; returns the file that a process writes its pid to in order to enter it.
+
+        Raises CgroupError where the host has none, OSError.
+        """
+        # What is there else is a plain directory, which limits nothing, or sysfs, which answers as if one had just vanished.
+        mount = self._group("pids", "/")
+        if not (mount / "cgroup.procs").exists():
+            raise CgroupError(f"no control groups are mounted at {mount}")
         directory = self._members(id, "monitor")
         _make(directory)
         # In every hierarchy, because the parent goes with the last container and comes with the next one: from here on a
