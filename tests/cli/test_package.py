@@ -59,6 +59,17 @@ def test_an_upgrade_stops_nothing_and_reloads_what_runs(machine):
     assert [line for line in told if "is-active" not in line] == ["daemon-reload", "reload phalanx"]
 
 
+@pytest.mark.parametrize("action", [("upgrade", "0.2.0"), ("remove",)])
+def test_no_bytecode_stays_of_modules_that_go(machine, tmp_path, action):
+    module = tmp_path / "opt" / "phalanx" / "lib" / "module"
+    (module / "__pycache__").mkdir(parents=True)
+    (module / "__pycache__" / "__init__.cpython-311.pyc").touch()
+    (module / "__init__.py").touch()
+    machine("prerm", *action)
+    # What dpkg finds are its own files, and it removes their directories with them.
+    assert [path.name for path in module.iterdir()] == ["__init__.py"]
+
+
 def test_settings_are_roots_to_read(machine, tmp_path):
     (tmp_path / "etc" / "phalanx").mkdir(parents=True)
     (tmp_path / "etc" / "phalanx").chmod(0o755)
