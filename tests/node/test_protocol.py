@@ -1,6 +1,7 @@
 """Calls to the agent: what goes in comes out, and no request is fatal."""
 
 import json
+import socket
 import threading
 from functools import partial
 
@@ -109,3 +110,25 @@ def test_secrets_are_not_printed():
     text = repr(spec())
     assert "PRIVATE KEY" not in text
     assert "'secret'" not in text
+
+
+def test_who_is_gone_when_there_is_an_answer_leaves_no_traceback_in_the_agents_log(tmp_path, capfd):
+    asked, gone = threading.Event(), threading.Event()
+
+    def answer(line):
+        asked.set()
+        assert gone.wait(30)
+        return line
+
+    with protocol.LineServer(tmp_path / "s", answer, protocol.LINE_LIMIT) as server:
+        # The server waits for its threads at its end.
+        server.daemon_threads = False
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "s"))
+            client.sendall(b"a line\n")
+            assert asked.wait(30)
+        gone.set()
+        server.shutdown()
+    assert capfd.readouterr().err == ""

@@ -52,9 +52,10 @@ class _Connection(socketserver.StreamRequestHandler):
     server: LineServer
 
     def handle(self) -> None:
-        for line in iter(lambda: self.rfile.readline(self.server.limit), b""):
-            self.wfile.write(self.server.answer(line))
-            self.wfile.flush()
+        # Who has asked may be gone by now, killed, or tired of waiting: there is nobody to tell, and no fault to report.
+        with contextlib.suppress(ConnectionError):
+            for line in iter(lambda: self.rfile.readline(self.server.limit), b""):
+                self.wfile.write(self.server.answer(line))
 
 
 def call(path: Path, agent: type, method: str, arguments: Mapping[str, object], timeout: float, term: int | None = None) -> Any:
