@@ -446,6 +446,19 @@ def test_texts_of_any_length_stay_within_their_columns(chromium, phalanx):
     visitor.page.context.close()
 
 
+def test_why_a_program_failed_is_said_in_the_lines_that_it_wrote(chromium, phalanx):
+    program = ["sh", "-c", r"printf 'Traceback:\n  in mine.py' > /opt/ml/output/failure; exit 1"]
+    algorithm = {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": program}
+    phalanx.create("traced", instances=1, AlgorithmSpecification=algorithm, HyperParameters=None)
+    assert "Traceback:\n  in mine.py" in phalanx.ended("traced")["FailureReason"]
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/jobs/traced")
+    visitor.sign_in()
+    visitor.sees("AlgorithmError")
+    assert "Traceback:\n  in mine.py" in visitor.page.get_by_text("AlgorithmError").first.inner_text()
+    visitor.page.context.close()
+
+
 def test_a_log_that_grows_is_followed_until_somebody_reads_in_it(chromium, phalanx):
     database = Database(sqlite_url(phalanx.data_dir / "phalanx.db"))
     stream = "talking/algo-1-1"

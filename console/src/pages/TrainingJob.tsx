@@ -89,7 +89,7 @@ export default function TrainingJob({ name }: { name: string }) {
       }
     >
       {error !== undefined && <Alert type="error" header={t("common.unanswered")}>{wording(error)}</Alert>}
-      {job.FailureReason && <Alert type="error" header={t("job.failed")}>{job.FailureReason}</Alert>}
+      {job.FailureReason && <Alert type="error" header={t("job.failed")}><span className="whole">{job.FailureReason}</span></Alert>}
       <Traffic job={job} />
       <Summary job={job} />
       <Tabs
