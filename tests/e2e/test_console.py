@@ -229,9 +229,17 @@ def test_a_group_is_made_fit_by_the_wizard(visitor):
     visitor.page.get_by_role("button", name=visitor("rules.allPorts"), exact=True).first.click()
     visitor.sees(visitor("rules.espPorts"))
     visitor.picture("security-group")
-    rules = visitor.phalanx.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+    ec2 = visitor.phalanx.client("ec2")
+    rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
     found = {(rule["IsEgress"], rule["IpProtocol"]) for rule in rules["SecurityGroupRules"]}
     assert found == {(False, "udp"), (True, "udp"), (False, "50"), (True, "50")}
+    # A rule names a prefix list as well as a group or a block; what was copied with a space is what was meant.
+    listed = ec2.create_managed_prefix_list(PrefixListName=visitor.language, MaxEntries=1, AddressFamily="IPv4")["PrefixList"]
+    visitor.page.get_by_role("button", name=visitor("rules.add"), exact=True).first.click()
+    dialog = visitor.page.get_by_role("dialog")
+    dialog.get_by_label(visitor("rules.source"), exact=True).fill(f" {listed['PrefixListId']} ")
+    dialog.get_by_role("button", name=visitor("rules.add"), exact=True).click()
+    expect(visitor.page.get_by_role("table", name=visitor("rules.ingress"))).to_contain_text(listed["PrefixListId"])
 
 
 def test_no_rule_is_said_to_be_missing_before_it_is_known_where_the_instances_are(chromium, phalanx):

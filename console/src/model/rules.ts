@@ -11,7 +11,7 @@ export interface NewRule {
   kind: Kind;
   /** "22" or "8000-8010"; for TCP and UDP. */
   ports: string;
-  /** A CIDR block or a group's id. */
+  /** A CIDR block, or the id of a group or of a prefix list. */
   peer: string;
   description: string;
 }
@@ -34,7 +34,7 @@ export const peerOf = (rule: Rule): string =>
 export function ruleFaults(rule: NewRule): ("ports" | "peer")[] {
   const faults: ("ports" | "peer")[] = [];
   if ((rule.kind === "tcp" || rule.kind === "udp") && ports(rule.ports) === undefined) faults.push("ports");
-  if (!/^(sg-[0-9a-f]+|\d{1,3}(\.\d{1,3}){3}\/\d{1,2}|[0-9a-fA-F:]+\/\d{1,3})$/.test(rule.peer)) faults.push("peer");
+  if (!/^((sg|pl)-[0-9a-f]+|\d{1,3}(\.\d{1,3}){3}\/\d{1,2}|[0-9a-fA-F:]+\/\d{1,3})$/.test(rule.peer.trim())) faults.push("peer");
   return faults;
 }
 
@@ -44,12 +44,13 @@ export function permissionOf(rule: NewRule): IpPermission {
   const protocol = { ike: "udp", esp: "50", all: "-1", tcp: "tcp", udp: "udp" }[rule.kind];
   const described = { Description: rule.description || undefined };
   const ranged = rule.kind === "esp" || rule.kind === "all" ? {} : { FromPort: from, ToPort: to };
-  const peer = rule.peer.startsWith("sg-")
-    ? { UserIdGroupPairs: [{ GroupId: rule.peer, ...described }] }
-    : rule.peer.includes(":")
-      ? { Ipv6Ranges: [{ CidrIpv6: rule.peer, ...described }] }
-      : { IpRanges: [{ CidrIp: rule.peer, ...described }] };
-  return clean({ IpProtocol: protocol, ...ranged, ...peer });
+  return clean({ IpProtocol: protocol, ...ranged, ...peers(rule.peer.trim(), described) });
+}
+
+function peers(peer: string, described: { Description?: string }): IpPermission {
+  if (peer.startsWith("sg-")) return { UserIdGroupPairs: [{ GroupId: peer, ...described }] };
+  if (peer.startsWith("pl-")) return { PrefixListIds: [{ PrefixListId: peer, ...described }] };
+  return peer.includes(":") ? { Ipv6Ranges: [{ CidrIpv6: peer, ...described }] } : { IpRanges: [{ CidrIp: peer, ...described }] };
 }
 
 function ports(text: string): [number, number] | undefined {
