@@ -454,6 +454,28 @@ def test_texts_of_any_length_stay_within_their_columns(chromium, phalanx):
     visitor.page.context.close()
 
 
+def test_an_answer_of_a_proxy_whose_service_is_away_is_told_by_its_status(chromium, phalanx):
+    phalanx.create("behind", instances=1)
+    phalanx.ended("behind")
+    visitor = chromium.visit(phalanx, "en")
+    visitor.open("#/jobs/behind")
+    visitor.sign_in()
+    expect(visitor.page.get_by_role("heading", name="behind", exact=True)).to_be_visible()
+    page, body = visitor.page, "<html><body>Bad gateway</body></html>"
+    page.route(
+        f"{phalanx.env['AWS_ENDPOINT_URL']}/", lambda route: route.fulfill(status=502, body=body, content_type="text/html")
+    )
+    page.get_by_role("tab", name=visitor("job.encryption"), exact=True).click()
+    expect(page.get_by_role("tabpanel").get_by_text("HTTP 502", exact=True)).to_be_visible()
+    for path in ("#/jobs", "#/security-groups"):
+        visitor.open(path)
+        visitor.sees(visitor("common.unanswered"))
+        expect(page.get_by_text("HTTP 502", exact=True)).to_be_visible()
+    page.unroute_all()
+    expect(page.get_by_text("HTTP 502", exact=True)).to_have_count(0)
+    page.context.close()
+
+
 def test_why_a_program_failed_is_said_in_the_lines_that_it_wrote(chromium, phalanx):
     program = ["sh", "-c", r"printf 'Traceback:\n  in mine.py' > /opt/ml/output/failure; exit 1"]
     algorithm = {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": program}

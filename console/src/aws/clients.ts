@@ -95,7 +95,9 @@ export function clients(key: Key, settings: Settings): Clients {
       );
       const { host: _, ...headers } = signed.headers;
       const response = await fetch("/", { method: "POST", headers, body });
-      const answer = await response.json();
+      const answer = await response.json().catch(() => {
+        throw new Error(`HTTP ${response.status}`);
+      });
       if (!response.ok) {
         throw Object.assign(new Error(answer.Message ?? answer.message), { name: answer.__type });
       }
