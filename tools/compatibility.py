@@ -32,6 +32,8 @@ OPERATIONS = (
     *("DeleteExperiment", "DeleteTrial", "DeleteTrialComponent"),
     *("ListExperiments", "ListTrials", "ListTrialComponents"),
     *("AssociateTrialComponent", "DisassociateTrialComponent"),
+    *("CreateArtifact", "DescribeArtifact", "UpdateArtifact", "DeleteArtifact", "ListArtifacts"),
+    *("AddAssociation", "DeleteAssociation", "ListAssociations"),
 )
 """The operations of SageMaker, in the order of the page."""
 
@@ -47,6 +49,10 @@ NOTES = {
     "DeleteExperiment": "refused while it has trials",
     "DeleteTrial": "refused while it has trial components",
     "DeleteTrialComponent": "refused while it belongs to a trial",
+    "CreateArtifact": "one of each source: its URI and `SourceTypes`",
+    "DeleteArtifact": "refused while it has associations",
+    "AddAssociation": "of artifacts, experiments and trial components; there are no actions and contexts",
+    "ListAssociations": "what an experiment or trial component that is deleted was in is no longer there",
     "BatchPutMetrics": "kept as summaries: what `Run.log_metric` of the SDK logs",
     "GetMetricData": "no metric math",
     "GetMetricStatistics": "metrics of jobs (dimension `TrainingJobName`) and CPU, memory, disk of instances (`Host`)",

@@ -8,6 +8,7 @@ from sagemaker import image_uris
 from sagemaker.estimator import Estimator
 from sagemaker.experiments.run import Run
 from sagemaker.inputs import TrainingInput
+from sagemaker.lineage.association import Association
 
 
 def main(subnet, group):
@@ -33,9 +34,19 @@ def main(subnet, group):
     with Run(experiment_name="trying", run_name="once", sagemaker_session=session) as run:
         for step in range(3):
             run.log_metric("loss", 1 / 2**step, step=step)
+        run.log_file(__file__, name="program")
+    for _ in range(2):
+        with Run(experiment_name="trying", run_name="once", sagemaker_session=session) as run:
+            # What log_roc_curve, log_precision_recall and log_confusion_matrix do when scikit-learn has computed.
+            run._log_graph_artifact({"type": "ROCCurve"}, "ROCCurve", True, "roc")
+            run._log_graph_artifact({"type": "ConfusionMatrix"}, "ConfusionMatrix", False, "confusion")
     component = session.sagemaker_client.describe_trial_component(TrialComponentName="trying-once")
     (loss,) = component["Metrics"]
+    arn = component["TrialComponentArn"]
     facts = {
+        "produced": [each.destination_name for each in Association.list(source_arn=arn, sagemaker_session=session)],
+        "contributed": [each.source_type for each in Association.list(destination_arn=arn, sagemaker_session=session)],
+        "file": component["OutputArtifacts"]["program"]["MediaType"],
         "logged": [loss[name] for name in ("MetricName", "Count", "Min", "Max", "Last")],
         "job": job.name,
         "status": job.describe()["TrainingJobStatus"],

@@ -23,6 +23,7 @@ from phalanx.identity.exempt import Exempt
 from phalanx.identity.throttle import Throttle
 from phalanx.identity.trail import verify
 from phalanx.store.identity import Session
+from phalanx.store.lineage import artifact_name
 from phalanx.store.network import NatGateway
 from phalanx.wire.loader import service_model
 from phalanx.wire.service import Client
@@ -235,6 +236,9 @@ def test_keys_end(server):
 # --------------------------------------------------------------------------------------- who may not: operation by operation
 
 POINTS = [{"MetricName": "loss", "Timestamp": 0, "Value": 1}]
+SAGEMAKER = JOB_ARN.rpartition(":")[0]
+SOURCE = {"SourceUri": "s3://bucket/roc.json"}
+BETWEEN = {"SourceArn": f"{SAGEMAKER}:artifact/a", "DestinationArn": f"{SAGEMAKER}:experiment-trial-component/a"}
 NOTHING = [
     ("sagemaker", "CreateTrainingJob", job(), f"{JOB_ARN}/job-"),
     ("sagemaker", "DescribeTrainingJob", {"TrainingJobName": "a"}, f"{JOB_ARN}/a"),
@@ -251,6 +255,13 @@ NOTHING = [
     ("sagemaker", "DescribeTrialComponent", {"TrialComponentName": "a"}, "experiment-trial-component/a"),
     ("sagemaker-metrics", "BatchPutMetrics", {"TrialComponentName": "a", "MetricData": POINTS}, "experiment-trial-component/a"),
     ("sagemaker", "DescribeAlgorithm", {"AlgorithmName": "a"}, "algorithm/a"),
+    ("sagemaker", "CreateArtifact", {"ArtifactType": "a", "Source": SOURCE}, f"artifact/{artifact_name(SOURCE)}"),
+    ("sagemaker", "DeleteArtifact", {"Source": SOURCE}, f"artifact/{artifact_name(SOURCE)}"),
+    ("sagemaker", "DescribeArtifact", {"ArtifactArn": f"{SAGEMAKER}:artifact/a"}, "artifact/a"),
+    ("sagemaker", "ListArtifacts", {}, "*"),
+    ("sagemaker", "AddAssociation", BETWEEN, "artifact/a"),
+    ("sagemaker", "DeleteAssociation", BETWEEN, "artifact/a"),
+    ("sagemaker", "ListAssociations", {}, "*"),
     ("ec2", "CreateVpc", {"CidrBlock": "10.9.0.0/16"}, "vpc/*"),
     ("ec2", "DeleteVpc", {"VpcId": "vpc-1"}, "vpc/vpc-1"),
     ("ec2", "DescribeVpcs", {}, "*"),
@@ -593,6 +604,15 @@ def test_a_tag_hides_none_whose_key_differs_from_its_own_in_case_alone(server):
         tags = [{"Key": key, "Value": "vision" if key == "team" else "speech"} for key in keys]
         reply = server.ask(maker, "sagemaker", "CreateTrainingJob", job(Tags=tags))
         assert (reply.status == 200) is made, reply.body
+
+
+@pytest.mark.parametrize("operation", ["AddAssociation", "DeleteAssociation"])
+@pytest.mark.parametrize("end", BETWEEN)
+def test_what_is_associated_is_a_matter_of_both(server, operation, end):
+    bound = server.user(allow("*"), deny("*", resource=BETWEEN[end]))
+    assert server.ask(bound, "sagemaker", operation, BETWEEN).error[0] == "AccessDeniedException"
+    other = server.user(allow("*"), deny("*", resource=f"{BETWEEN[end]}-other"))
+    assert server.ask(other, "sagemaker", operation, BETWEEN).error[0] == "ResourceNotFound"
 
 
 @pytest.mark.parametrize("key", ["aws:ResourceTag/guarded", "iam:ResourceTag/guarded"])

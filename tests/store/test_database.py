@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
-from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
+from phalanx.store import experiments, identity, jobs, keys, lineage, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base, now_ms
 from phalanx.store.database import UNAVAILABLE, Database, Unsuitable, session_on, sqlite_url
 from phalanx.store.identity import AccessKey

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, select
 
 import phalanx.store
-from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401
+from phalanx.store import experiments, identity, jobs, keys, lineage, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base
 from phalanx.store.database import REVISION, Database, sqlite_url
 from phalanx.store.network import ResourceTag

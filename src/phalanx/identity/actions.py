@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from phalanx.identity import names
+from phalanx.store.lineage import artifact_name
 from phalanx.store.network import BY_PREFIX
 from phalanx.wire.service import Caller, Members
 
@@ -150,6 +151,12 @@ def definitions_of(members: Members) -> list[Members]:
 def _sagemaker(base: str, operation: str, members: Members, find: Find) -> Iterator[str]:
     if "ResourceArn" in members:
         yield members["ResourceArn"]
+        return
+    if operation in ("AddAssociation", "DeleteAssociation"):
+        yield from (members["SourceArn"], members["DestinationArn"])
+        return
+    if operation in ("CreateArtifact", "DeleteArtifact") and "Source" in members:
+        yield _named(base, "Artifact", artifact_name(members["Source"]), find)
         return
     verb = _VERBS.fullmatch(operation)
     rest = verb["rest"] if verb else operation

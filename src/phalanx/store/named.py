@@ -1,4 +1,4 @@
-"""What SageMaker's resources with a name of their own and an ARN are kept in."""
+"""What SageMaker's resources with a name and an ARN are kept in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, bindparam, select
 
 from phalanx.store.experiments import Algorithm, Experiment, Trial, TrialComponent
 from phalanx.store.jobs import TrainingJob
+from phalanx.store.lineage import Artifact
 from phalanx.store.tuning import TuningJob
 
 NAMED: dict[str, Any] = {
@@ -17,6 +18,7 @@ NAMED: dict[str, Any] = {
     "experiment": Experiment,
     "experiment-trial": Trial,
     "experiment-trial-component": TrialComponent,
+    "artifact": Artifact,
 }
 """By the resource type in the ARN; each has the columns `name` and `arn`."""
 

@@ -10,6 +10,7 @@ from phalanx.services.sagemaker.errors import no_such
 from phalanx.services.times import moment
 from phalanx.store.base import Json, now_ms
 from phalanx.store.experiments import Authored
+from phalanx.store.lineage import Artifact
 from phalanx.wire.service import Caller, Members
 
 Row = TypeVar("Row", bound=Authored)
@@ -29,7 +30,7 @@ def made(caller: Caller) -> dict[str, Any]:
     return {"created": now, "created_by": user, "modified": now, "modified_by": user}
 
 
-def touch(row: Authored, caller: Caller) -> None:
+def touch(row: Authored | Artifact, caller: Caller) -> None:
     """Put down that the caller changes it now."""
     row.modified, row.modified_by = now_ms(), _user_context(caller)
 

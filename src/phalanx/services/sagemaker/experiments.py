@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from phalanx.services.sagemaker import authored, tags
+from phalanx.services.sagemaker import associations, authored, tags
 from phalanx.services.sagemaker.errors import over_limit, taken, validation
 from phalanx.services.sagemaker.paging import Orders, between, page
 from phalanx.store.database import Database
@@ -68,6 +68,7 @@ def delete(database: Database, _: Caller, members: Members) -> Members:
                 "delete them first."
             )
         tags.forget(session, experiment.arn)
+        associations.forget(session, experiment.arn)
         session.delete(experiment)
     return {"ExperimentArn": experiment.arn}
 

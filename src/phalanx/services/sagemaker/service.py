@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from phalanx.jobs.control import JobControl
-from phalanx.services.sagemaker import algorithms, experiments, tags, trial_components, trials, tuning
+from phalanx.services.sagemaker import algorithms, artifacts, associations, experiments, tags, trial_components, trials, tuning
 from phalanx.services.sagemaker.create import EncryptionPolicy, create
 from phalanx.services.sagemaker.delete import delete_training_job
 from phalanx.services.sagemaker.describe import describe
@@ -43,7 +43,12 @@ def service(database: Database, control: JobControl, *, require_encryption: Encr
             "DeleteAlgorithm": partial(algorithms.delete, database),
             **{
                 f"{verb}{noun}": partial(handler, database)
-                for noun, room in (("Experiment", experiments), ("Trial", trials), ("TrialComponent", trial_components))
+                for noun, room in (
+                    ("Experiment", experiments),
+                    ("Trial", trials),
+                    ("TrialComponent", trial_components),
+                    ("Artifact", artifacts),
+                )
                 for verb, handler in (
                     ("Create", room.create),
                     ("Describe", room.describe),
@@ -54,6 +59,10 @@ def service(database: Database, control: JobControl, *, require_encryption: Encr
             "ListExperiments": partial(experiments.listing, database),
             "ListTrials": partial(trials.listing, database),
             "ListTrialComponents": partial(trial_components.listing, database),
+            "ListArtifacts": partial(artifacts.listing, database),
+            "AddAssociation": partial(associations.add, database),
+            "DeleteAssociation": partial(associations.delete, database),
+            "ListAssociations": partial(associations.listing, database),
             "AssociateTrialComponent": partial(trials.associate, database),
             "DisassociateTrialComponent": partial(trials.disassociate, database),
             "AddTags": partial(tags.add, database),

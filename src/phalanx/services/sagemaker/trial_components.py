@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from phalanx.services.sagemaker import authored, series, tags, trials
+from phalanx.services.sagemaker import associations, authored, series, tags, trials
 from phalanx.services.sagemaker.describe import described as described_job
 from phalanx.services.sagemaker.errors import over_limit, taken, validation
 from phalanx.services.sagemaker.paging import Orders, between, page
@@ -76,6 +76,7 @@ def follow(session: Session, caller: Caller, config: Members, request: Members, 
         component = _add(session, caller, name, config.get("TrialComponentDisplayName"))
     component.source = job_arn
     component.run = config.get("RunName")
+    associations.follow(session, component)
     authored.touch(component, caller)
     if trial is not None:
         trials.join(session, trial, component)
@@ -134,6 +135,7 @@ def delete(database: Database, _: Caller, members: Members) -> Members:
                 "deleted: disassociate it first."
             )
         tags.forget(session, component.arn)
+        associations.forget(session, component.arn)
         session.delete(component)
     return {"TrialComponentArn": component.arn}
 

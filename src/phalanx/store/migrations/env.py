@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from phalanx.store import experiments, identity, jobs, keys, metrics, network, replicas, tuning  # noqa: F401  (their tables belong to the metadata)
+from phalanx.store import experiments, identity, jobs, keys, lineage, metrics, network, replicas, tuning  # noqa: F401  (their tables belong to the metadata)
 from phalanx.store.base import Base
 
 context.configure(
