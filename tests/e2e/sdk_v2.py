@@ -43,7 +43,19 @@ def main(subnet, group):
     component = session.sagemaker_client.describe_trial_component(TrialComponentName="trying-once")
     (loss,) = component["Metrics"]
     arn = component["TrialComponentArn"]
+    metrics = session.boto_session.client("sagemaker-metrics")
+    query = {"MetricName": "loss", "ResourceArn": arn, "MetricStat": "Avg"}
+    (steps,) = metrics.batch_get_metrics(
+        MetricQueries=[{**query, "Period": "IterationNumber", "XAxisType": "IterationNumber"}]
+    )["MetricQueryResults"]
+    # As sagemaker.mlflow.forward_sagemaker_metrics asks, which hands the times on to MLflow.
+    query |= {"MetricName": "train:auc", "ResourceArn": job.describe()["TrainingJobArn"]}
+    (of_job,) = metrics.batch_get_metrics(MetricQueries=[{**query, "Period": "OneMinute", "XAxisType": "Timestamp"}])[
+        "MetricQueryResults"
+    ]
     facts = {
+        "steps": [steps["Status"], steps["XAxisValues"], steps["MetricValues"]],
+        "of_job": [of_job["Status"], len(of_job["XAxisValues"]) > 0, all(0 < value <= 1 for value in of_job["MetricValues"])],
         "produced": [each.destination_name for each in Association.list(source_arn=arn, sagemaker_session=session)],
         "contributed": [each.source_type for each in Association.list(destination_arn=arn, sagemaker_session=session)],
         "file": component["OutputArtifacts"]["program"]["MediaType"],

@@ -63,6 +63,8 @@ def test_sdk_v2_trains_streams_complete_logs_and_attaches(phalanx, network, prog
     assert facts["attached_subnets"] == network["Subnets"]
     assert (facts["produced"], facts["contributed"]) == (["roc"], ["ConfusionMatrix"])
     assert facts["file"] == "text/x-python"
+    assert facts["steps"] == ["Complete", [0, 1, 2], [1.0, 0.5, 0.25]]
+    assert facts["of_job"] == ["Complete", True, True]
     assert facts["logged"] == ["loss", 3, 0.25, 1.0, 0.25]
     all_was_shown(shown, written(phalanx, facts["job"]))
     assert phalanx.evidence(facts["job"])["pairs"][0]["algorithm"] == "AES_GCM_16"

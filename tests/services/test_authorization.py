@@ -236,6 +236,7 @@ def test_keys_end(server):
 # --------------------------------------------------------------------------------------- who may not: operation by operation
 
 POINTS = [{"MetricName": "loss", "Timestamp": 0, "Value": 1}]
+QUERY = {"MetricName": "loss", "MetricStat": "Avg", "Period": "OneMinute", "XAxisType": "Timestamp"}
 SAGEMAKER = JOB_ARN.rpartition(":")[0]
 SOURCE = {"SourceUri": "s3://bucket/roc.json"}
 BETWEEN = {"SourceArn": f"{SAGEMAKER}:artifact/a", "DestinationArn": f"{SAGEMAKER}:experiment-trial-component/a"}
@@ -254,6 +255,7 @@ NOTHING = [
     ("sagemaker", "DescribeTrial", {"TrialName": "a"}, "experiment-trial/a"),
     ("sagemaker", "DescribeTrialComponent", {"TrialComponentName": "a"}, "experiment-trial-component/a"),
     ("sagemaker-metrics", "BatchPutMetrics", {"TrialComponentName": "a", "MetricData": POINTS}, "experiment-trial-component/a"),
+    ("sagemaker-metrics", "BatchGetMetrics", {"MetricQueries": [{**QUERY, "ResourceArn": f"{JOB_ARN}/a"}]}, f"{JOB_ARN}/a"),
     ("sagemaker", "DescribeAlgorithm", {"AlgorithmName": "a"}, "algorithm/a"),
     ("sagemaker", "CreateArtifact", {"ArtifactType": "a", "Source": SOURCE}, f"artifact/{artifact_name(SOURCE)}"),
     ("sagemaker", "DeleteArtifact", {"Source": SOURCE}, f"artifact/{artifact_name(SOURCE)}"),
@@ -604,6 +606,14 @@ def test_a_tag_hides_none_whose_key_differs_from_its_own_in_case_alone(server):
         tags = [{"Key": key, "Value": "vision" if key == "team" else "speech"} for key in keys]
         reply = server.ask(maker, "sagemaker", "CreateTrainingJob", job(Tags=tags))
         assert (reply.status == 200) is made, reply.body
+
+
+def test_metrics_are_a_matter_of_each_resource_that_they_are_of(server):
+    queries = [{**QUERY, "ResourceArn": f"{JOB_ARN}/{name}"} for name in ("open", "guarded")]
+    bound = server.user(allow("*"), deny("sagemaker:BatchGetMetrics", resource=f"{JOB_ARN}/guarded"))
+    refused = server.ask(bound, "sagemaker-metrics", "BatchGetMetrics", {"MetricQueries": queries})
+    assert refused.error[0] == "AccessDeniedException"
+    assert server.ask(bound, "sagemaker-metrics", "BatchGetMetrics", {"MetricQueries": queries[:1]}).status == 200
 
 
 @pytest.mark.parametrize("operation", ["AddAssociation", "DeleteAssociation"])

@@ -152,6 +152,9 @@ def _sagemaker(base: str, operation: str, members: Members, find: Find) -> Itera
     if "ResourceArn" in members:
         yield members["ResourceArn"]
         return
+    if operation == "BatchGetMetrics":
+        yield from (query["ResourceArn"] for query in members["MetricQueries"])
+        return
     if operation in ("AddAssociation", "DeleteAssociation"):
         yield from (members["SourceArn"], members["DestinationArn"])
         return

@@ -68,6 +68,21 @@ class TrialComponent(Authored):
     EndTime in milliseconds; and of a source that was deleted, what it had come to, with Settled."""
 
 
+class LoggedValue(Base):
+    """A value of a metric that a program logged for a trial component; `number` is the how-manieth of that metric, from 1."""
+
+    __tablename__ = "logged_values"
+    # The key is the table: half the bytes on the disk.
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+
+    component: Mapped[str] = mapped_column(ForeignKey("trial_components.name", ondelete="CASCADE"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[int | None]
+    at: Mapped[int]
+    value: Mapped[float]
+
+
 class TrialMember(Base):
     """A trial component that is associated with a trial."""
 

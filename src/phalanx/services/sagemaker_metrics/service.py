@@ -1,4 +1,4 @@
-"""BatchPutMetrics of Amazon SageMaker Metrics: what a run logs (`Run.log_metric`), as summaries of its trial component."""
+"""Amazon SageMaker Metrics: what a run logs (`Run.log_metric`), as summaries of its trial component and value by value."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import math
 from phalanx.jobs.series import LARGEST
 from phalanx.services.sagemaker import authored
 from phalanx.services.sagemaker.trial_components import logged
+from phalanx.services.sagemaker_metrics.queries import batch_get_metrics
 from phalanx.services.times import milliseconds
 from phalanx.store.base import Json
 from phalanx.store.database import Database
-from phalanx.store.experiments import TrialComponent
+from phalanx.store.experiments import LoggedValue, TrialComponent
 from phalanx.wire.service import Caller, Members, Service
 
 METRICS = 300
 """Most metrics of a component that programs log. SageMaker's quota is not on record."""
+VALUES = 20_000
+"""Values of one of them that are kept one by one, the first ones; all of them go into the summary."""
 
 
 def service(database: Database) -> Service:
@@ -23,7 +26,10 @@ def service(database: Database) -> Service:
     def put(_: Caller, members: Members) -> Members:
         return batch_put_metrics(database, members)
 
-    return Service("sagemaker-metrics", {"BatchPutMetrics": put})
+    def get(_: Caller, members: Members) -> Members:
+        return batch_get_metrics(database, members)
+
+    return Service("sagemaker-metrics", {"BatchPutMetrics": put, "BatchGetMetrics": get})
 
 
 def batch_put_metrics(database: Database, members: Members) -> Members:
@@ -41,7 +47,11 @@ def batch_put_metrics(database: Database, members: Members) -> Members:
             elif name not in known and len(known) >= METRICS:
                 errors.append({"Code": "METRIC_LIMIT_EXCEEDED", "MetricIndex": index})
             else:
-                known[name] = _with(known.get(name), name, value, milliseconds(point["Timestamp"]))
+                at = milliseconds(point["Timestamp"])
+                known[name] = _with(known.get(name), name, value, at)
+                place = {"component": component.name, "metric": name, "number": known[name]["Count"]}
+                if known[name]["Count"] <= VALUES:
+                    session.add(LoggedValue(**place, step=point.get("Step"), at=at, value=value))
         component.content = {**component.content, "Metrics": [*known.values(), *of_job]}
     return {"Errors": errors} if errors else {}
 
