@@ -80,6 +80,34 @@ def test_the_documented_procedure_and_each_of_its_four_rules(phalanx, aws):
     assert phalanx.ended("mended")["TrainingJobStatus"] == "Completed"
 
 
+def test_a_network_acl_that_does_not_let_esp_into_a_subnet_and_the_command_that_mends_it(phalanx, aws):
+    vpc = aws("aws ec2 create-vpc --cidr-block 10.42.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        aws(f"aws ec2 create-subnet --vpc-id {vpc} --cidr-block 10.42.{number}.0/24")["Subnet"]["SubnetId"] for number in (1, 2)
+    ]
+    mine = f"--filters Name=vpc-id,Values={vpc}"
+    group = aws(f"aws ec2 describe-security-groups {mine}")["SecurityGroups"][0]["GroupId"]
+    (default,) = aws(f"aws ec2 describe-network-acls {mine}")["NetworkAcls"]
+    acl = aws(f"aws ec2 create-network-acl --vpc-id {vpc}")["NetworkAcl"]["NetworkAclId"]
+    (second,) = [each for each in default["Associations"] if each["SubnetId"] == subnets[1]]
+    aws(f"aws ec2 replace-network-acl-association --association-id {second['NetworkAclAssociationId']} --network-acl-id {acl}")
+    entry = f"aws ec2 create-network-acl-entry --network-acl-id {acl} --cidr-block 10.42.0.0/16 --rule-number 100"
+    aws(f"{entry} --egress --protocol all --rule-action allow")
+    aws(f"{entry} --ingress --protocol udp --port-range From=500,To=500 --rule-action allow")
+    create(aws, "behind-an-acl", ",".join(subnets), group)
+    job = phalanx.ended("behind-an-acl")
+    assert job["TrainingJobStatus"] == "Failed"
+    reason, _, command = job["FailureReason"].partition(" Run: ")
+    assert reason.startswith(f"ClientError: Network ACL {acl} lets no inbound ESP (protocol 50) from 10.42.1.")
+    assert command in phalanx.run("explain", "behind-an-acl").stdout
+    aws(command)
+    create(aws, "let-in", ",".join(subnets), group)
+    assert phalanx.ended("let-in")["TrainingJobStatus"] == "Completed"
+    pairs = phalanx.evidence("let-in")["pairs"]
+    assert len(pairs) == 2
+    assert all(pair["algorithm"] == "AES_GCM_16" and pair["bytes"] > 0 for pair in pairs)
+
+
 CALLER = """
 import os, urllib.request
 assert os.environ["OBJECT"].startswith(os.environ["AWS_ENDPOINT_URL_S3"])

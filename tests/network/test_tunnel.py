@@ -12,7 +12,21 @@ import pytest
 from network.lab import ALL_IN, ALL_OUT, Instance, guard, icmp, ipv4, run
 from phalanx.network import namespace, tunnel
 from phalanx.network.errors import NetworkError
-from phalanx.network.model import ENI_MTU, HOST_MTU, Eni, Guard, Overlay, Remote, Rule, SecurityGroup, VpcState
+from phalanx.network.model import (
+    ENI_MTU,
+    HOST_MTU,
+    NO_EXITS,
+    Acl,
+    AclRule,
+    Eni,
+    Exits,
+    Guard,
+    Overlay,
+    Remote,
+    Rule,
+    SecurityGroup,
+    VpcState,
+)
 from phalanx.network.router import Router
 from phalanx.network.ruleset import TUNNEL
 
@@ -44,6 +58,7 @@ class Lab:
     b: Host
     groups: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
     guards: tuple[Guard, ...] = ()
+    exits: Exits = NO_EXITS
 
     def instance(self, host: Host, *groups: str, mtu: int = 1450) -> Instance:
         number = 4 + len(self.a.instances) + len(self.b.instances)
@@ -58,7 +73,7 @@ class Lab:
         for host, other in ((self.a, self.b), (self.b, self.a)):
             remotes = tuple(Remote(instance.eni, other.address) for instance in other.instances)
             enis = tuple(instance.eni for instance in host.instances)
-            host.router.apply(VpcState("vpc-1", groups, enis, self.guards, remotes=remotes))
+            host.router.apply(VpcState("vpc-1", groups, enis, self.guards, self.exits, remotes))
             with namespace.entered(host.name):
                 host.router.reach(Overlay(VNI, host.address, remotes))
 
@@ -73,6 +88,22 @@ def lab(prefix: str) -> Lab:
         run(name, "ip", "addr", "add", f"{address}/24", "dev", "wire")
         run(name, "ip", "link", "set", "wire", "up")
     return Lab(prefix, Host(names[0], "192.168.7.1"), Host(names[1], "192.168.7.2"))
+
+
+def test_network_acls_watch_borders_that_are_between_hosts(lab: Lab):
+    lab.groups["sg-1"] = (ALL_OUT, ALL_IN)
+    one, two = lab.instance(lab.a, "sg-1"), lab.instance(lab.b, "sg-1")
+    lab.guards = (guard("job", one, two),)
+    rules = [AclRule(100, True, rule) for rule in (ALL_OUT, ALL_IN)]
+    denied = [AclRule(number, False, Rule(way, "50", cidr="0.0.0.0/0")) for number, way in ((1, "egress"), (2, "ingress"))]
+    for subnet in (one, two):
+        for own in ([], denied[:1], denied[1:]):
+            lab.exits = Exits(acls=(Acl("acl-1", (f"{subnet.address}/32",), (*own, *rules)),))
+            lab.apply()
+            out, into = (not own or own[0].rule.direction != way for way in ("egress", "ingress"))
+            here, there = (one, two) if subnet is one else (two, one)
+            assert (here.reaches_protocol(there, 50), there.reaches_protocol(here, 50)) == (out, into)
+            assert here.reaches_udp(there, 500, 500)
 
 
 def test_groups_are_evaluated_at_both_ends(lab: Lab):

@@ -275,6 +275,9 @@ NOTHING = [
     ("ec2", "CreateRoute", {"RouteTableId": "rtb-1", "GatewayId": "igw-1", "DestinationCidrBlock": "0.0.0.0/0"}, "rtb-1"),
     ("ec2", "CreateTags", {"ResourceId.1": "vpc-1", "Tag.1.Key": "a", "Tag.1.Value": "b"}, "vpc/vpc-1"),
     ("ec2", "CreateVpc", {"CidrBlock": "10.9.0.0/16", "DryRun": "true"}, "vpc/*"),
+    ("ec2", "CreateNetworkAcl", {"VpcId": "vpc-1"}, "network-acl/*"),
+    ("ec2", "DeleteNetworkAcl", {"NetworkAclId": "acl-1"}, "network-acl/acl-1"),
+    ("ec2", "DeleteNetworkAclEntry", {"NetworkAclId": "acl-1", "RuleNumber": "1", "Egress": "true"}, "network-acl/acl-1"),
     ("logs", "DescribeLogGroups", {}, "log-group::log-stream:"),
     ("logs", "GetLogEvents", {"logGroupName": "/aws/g", "logStreamName": "s"}, "log-group:/aws/g:log-stream:s"),
     ("logs", "FilterLogEvents", {"logGroupName": "/aws/g"}, "log-group:/aws/g:log-stream:"),
@@ -348,6 +351,11 @@ def test_an_association_is_a_matter_of_what_it_is_of(server, nobody):
         association = made.association_id
     of_address = server.ask(nobody, "ec2", "DisassociateAddress", {"AssociationId": association}).error[1]
     assert f" on resource: arn:aws:ec2:{REGION}:{ACCOUNT}:elastic-ip/eipalloc-1 " in of_address
+    subnets = server.ask(server.key, "ec2", "DescribeSubnets").body.decode()
+    subnet = re.search("<subnetId>(.*?)</subnetId>", subnets)[1]
+    asked = {"AssociationId": subnet.replace("subnet", "aclassoc"), "NetworkAclId": "acl-1"}
+    bound = server.user(allow("*"), deny("ec2:ReplaceNetworkAclAssociation", resource=f"arn:aws:ec2:*:*:subnet/{subnet}"))
+    assert server.ask(bound, "ec2", "ReplaceNetworkAclAssociation", asked).error[0] == "UnauthorizedOperation"
     of_none = server.ask(nobody, "ec2", "DisassociateAddress", {"AssociationId": "eipassoc-1"}).error[1]
     assert " on resource: * " in of_none
 

@@ -163,6 +163,28 @@ def test_errors(client, expected, operation, members):
     assert code(getattr(client, operation), **members) == expected
 
 
+def test_network_acls(client, vpc, subnet):
+    acl = client.create_network_acl(VpcId=vpc)["NetworkAcl"]["NetworkAclId"]
+    entries = [
+        {"RuleNumber": 100, "Egress": True, "Protocol": "6", "RuleAction": "allow", "PortRange": {"From": 443, "To": 443}},
+        {"RuleNumber": 90, "Egress": False, "Protocol": "1", "RuleAction": "deny", "IcmpTypeCode": {"Type": 8, "Code": -1}},
+        {"RuleNumber": 100, "Egress": False, "Protocol": "-1", "RuleAction": "allow"},
+    ]
+    blocks = [{"CidrBlock": "10.0.0.0/8"}, {"CidrBlock": "0.0.0.0/0"}, {"Ipv6CidrBlock": "::/0"}]
+    for entry, block in zip(entries, blocks, strict=True):
+        client.create_network_acl_entry(NetworkAclId=acl, **entry, **block)
+    filters = [{"Name": "association.subnet-id", "Values": [subnet]}]
+    (default,) = client.describe_network_acls(Filters=filters)["NetworkAcls"]
+    (first,) = [each["NetworkAclAssociationId"] for each in default["Associations"] if each["SubnetId"] == subnet]
+    second = client.replace_network_acl_association(AssociationId=first, NetworkAclId=acl)["NewAssociationId"]
+    (shown,) = client.describe_network_acls(Filters=filters)["NetworkAcls"]
+    assert shown["Associations"] == [{"NetworkAclAssociationId": second, "NetworkAclId": acl, "SubnetId": subnet}]
+    known = [{**entry, **block} for entry, block in zip(entries, blocks, strict=True)]
+    assert [each for each in shown["Entries"] if each["RuleNumber"] < 32767] == known
+    client.replace_network_acl_association(AssociationId=second, NetworkAclId=default["NetworkAclId"])
+    client.delete_network_acl(NetworkAclId=acl)
+
+
 def test_a_client_token(client, vpc):
     first = client.create_route_table(VpcId=vpc, ClientToken="once")
     again = client.create_route_table(VpcId=vpc, ClientToken="once")

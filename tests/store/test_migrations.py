@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, select
 
 import phalanx.store
+from phalanx.services.ec2 import network_acls
 from phalanx.store import experiments, identity, jobs, keys, lineage, metrics, network, replicas, tuning  # noqa: F401
 from phalanx.store.base import Base
 from phalanx.store.database import REVISION, Database, sqlite_url
@@ -77,6 +78,25 @@ def test_tags_of_interfaces_that_are_gone_go(database):
     database.migrate()
     with database.read() as session:
         assert set(session.scalars(select(ResourceTag.resource_id))) == {"eni-here", "vpc-1"}
+
+
+def test_network_acls_that_there_were_allow_everything(database):
+    vpc = {"id": "vpc-1", "cidr": "10.0.0.0/16", "is_default": False, "state": "available", "created": 1}
+    upgrade(
+        database,
+        "0005",
+        vpcs={**vpc, "dns_support": True, "dns_hostnames": False, "usage_metrics": False},
+        network_acls={"id": "acl-1", "vpc_id": "vpc-1"},
+    )
+    database.migrate()
+    with database.write() as session:
+        acl = session.get_one(network.NetworkAcl, "acl-1")
+        made = network.NetworkAcl(vpc_id="vpc-1", entries={})
+        network_acls.add_default(session, "vpc-1")
+        session.add(made)
+        session.flush()
+        (new,) = [each for each in session.scalars(select(network.NetworkAcl)) if each not in (acl, made)]
+        assert (acl.vpc_id, acl.is_default, acl.entries) == ("vpc-1", True, new.entries)
 
 
 def test_trial_components_of_deleted_jobs_follow_no_namesake(database):

@@ -1,4 +1,4 @@
-"""`phalanx explain`: which security-group rule lets traffic pass between two instances of a job, or stops it."""
+"""`phalanx explain`: which rule of security groups and network ACLs lets traffic pass between instances, or stops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from phalanx.cli.settings import DEFAULT_DATA_DIR, DataDir, fail
 from phalanx.cli.stored import stored, stored_job
-from phalanx.jobs.explain import ESP, IKE, Flow, Verdict, ends, rules, verdict
+from phalanx.jobs import acls
+from phalanx.jobs.explain import ESP, IKE, Flow, Taken, Verdict, ends, rules, verdict
 from phalanx.jobs.interfaces import InterfaceError
 from phalanx.store.jobs import TrainingJob
 
@@ -29,12 +30,12 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Say which security-group rule allows or blocks traffic from one instance of a job to another, as the rules are now."""
+    """Say which rule of security groups and network ACLs allows or blocks traffic between two instances, as they are now."""
     try:
         with stored(data_dir) as database, database.read() as session:
             found = stored_job(session, job, data_dir)
             flows = _flows(found, protocol, port)
-            there, known = ends(session, found), rules(session, found)
+            there, known, borders = ends(session, found), rules(session, found), acls.of_job(session, found)
     except InterfaceError as error:
         fail(f"The network of {job} is no longer there: {error}")
     for host in (sender, receiver):
@@ -42,7 +43,8 @@ def explain(
             fail(f"{job} has no instance {host}: it has {', '.join(there)}.")
     if sender == receiver:
         fail(f"{sender} needs no rule to reach itself: name two instances.")
-    verdicts = [verdict(flow, there[sender], there[receiver], known) for flow in flows]
+    taken: Taken = set()
+    verdicts = [verdict(flow, there[sender], there[receiver], known, borders, taken) for flow in flows]
     if as_json:
         typer.echo(
             json.dumps({"job": job, "from": sender, "to": receiver, "flows": [_as_json(each) for each in verdicts]}, indent=2)

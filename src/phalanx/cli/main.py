@@ -24,8 +24,8 @@ COMMANDS = {
     "compare": "Run a job again, encrypted and in the clear in turns, and hold the estimate of"
     " what encryption costs against it.",
     "audit": "List jobs, deleted ones too, that ran on several instances without encryption or proof of it; status 1 for any.",
-    "explain": "Say which security-group rule allows or blocks traffic from one instance of a job to another,"
-    " as the rules are now.",
+    "explain": "Say which rule of security groups and network ACLs allows or blocks traffic between two instances,"
+    " as they are now.",
     "capture": "Count every frame between the instances of a VPC by kind, until the last has left or Ctrl-C is pressed.",
     "interrupt": "Interrupt a managed spot job: SIGTERM, after 120 s SIGKILL; later it begins again, from its checkpoints.",
     "decrypt": "Decrypt what a job with a KmsKeyId wrote, as its model.tar.gz. Of what is not encrypted it says so,"

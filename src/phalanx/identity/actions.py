@@ -71,6 +71,7 @@ _EC2_MADE = {
     "CreateManagedPrefixList": "prefix-list",
     "CreateVpcEndpoint": "vpc-endpoint",
     "CreateDhcpOptions": "dhcp-options",
+    "CreateNetworkAcl": "network-acl",
     "AllocateAddress": "elastic-ip",
 }
 _S3_ACTIONS = {

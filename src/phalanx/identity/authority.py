@@ -21,7 +21,15 @@ from phalanx.store.identity import ManagedPolicy, Role, User, role_named, user_n
 from phalanx.store.jobs import Tag
 from phalanx.store.keys import Key, KeyAlias
 from phalanx.store.named import NAMED, arns
-from phalanx.store.network import BY_PREFIX, ElasticAddress, NatGateway, ResourceTag, RouteTableAssociation, SecurityGroup
+from phalanx.store.network import (
+    BY_PREFIX,
+    ElasticAddress,
+    NatGateway,
+    ResourceTag,
+    RouteTableAssociation,
+    SecurityGroup,
+    Subnet,
+)
 from phalanx.wire.errors import AwsError, Denied
 from phalanx.wire.service import Caller, Client, Event, Members
 
@@ -151,6 +159,10 @@ class Authority:
                 association = transaction.get(RouteTableAssociation, name)
                 if association is not None:
                     return [association.route_table_id]
+                for subnet in transaction.scalars(select(Subnet).where(Subnet.acl_association == name)):
+                    return [subnet.id]
+                if name.startswith("aclassoc-") and transaction.get(Subnet, name.replace("aclassoc", "subnet")) is not None:
+                    return [name.replace("aclassoc", "subnet")]
                 gateways = transaction.scalars(select(NatGateway).where(NatGateway.state == "available"))
                 return [each.allocation_id for each in gateways if each.allocation_id and each.association_id == name]
             if kind == "Vpc":

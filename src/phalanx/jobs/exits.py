@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, collapse_addresses
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import explain, interfaces, plan
+from phalanx.jobs import acls, explain, interfaces, plan
 from phalanx.network.model import NO_EXITS, S3_ADDRESS, S3_PORT, Eni, Exits
 from phalanx.store.network import (
     DhcpOptions,
@@ -36,13 +37,18 @@ _NEEDED_OPTIONS = ("domain-name-servers", "domain-name")
 
 
 def of_vpc(session: Session, vpc_id: str) -> Exits:
-    """The ways out of a VPC as its subnets, route tables, gateways and endpoints stand now; none where it is not stored."""
+    """The ways out of a VPC as its subnets, route tables, gateways, endpoints and network ACLs stand now; none where it is not
+    stored."""
     vpc = session.get(Vpc, vpc_id)
     if vpc is None:
         return NO_EXITS
     routes = _Routes(session, vpc)
     s3, outside = [], []
-    for subnet in session.scalars(select(Subnet).filter_by(vpc_id=vpc_id).order_by(Subnet.id)):
+    subnets = {subnet.id: subnet for subnet in session.scalars(select(Subnet).filter_by(vpc_id=vpc_id).order_by(Subnet.id))}
+    through: dict[str, list[tuple[str, str]]] = {}
+    for subnet in subnets.values():
+        for nat, network in routes.through(subnet.id):
+            through.setdefault(subnets[nat].cidr, []).append((subnet.cidr, str(network)))
         ways = list(collapse_addresses(routes.ways(subnet.id)))
         if any(_S3.subnet_of(way) for way in ways):
             s3.append(subnet.cidr)
@@ -57,11 +63,15 @@ def of_vpc(session: Session, vpc_id: str) -> Exits:
             Eni(row.id, row.address, row.groups)
             for row in session.scalars(endpoints.where(NetworkInterface.vpc_id == vpc_id).order_by(NetworkInterface.id))
         ),
+        acls=tuple(
+            replace(acl, behind=tuple(pair for network in acl.networks for pair in through.get(network, ())))
+            for acl in acls.of_vpc(session, vpc_id)
+        ),
     )
 
 
 def reaches_s3(session: Session, made: plan.Plan) -> bool:
-    """Whether routes and security groups let every instance of a job in a VPC reach S3."""
+    """Whether routes, security groups and network ACLs let every instance of a job in a VPC reach S3."""
     exits, rules = of_vpc(session, made.vpc_id), interfaces.rules(session, made.vpc_id)
     flow = explain.Flow("6", S3_PORT)
     s3 = explain.End("S3", (_S3,), ("S3",))  # no group is called so: only a rule's address can mean it
@@ -69,11 +79,11 @@ def reaches_s3(session: Session, made: plan.Plan) -> bool:
     def reaches(eni: Eni) -> bool:
         own = explain.End.at(eni.id, eni.address, eni.groups)
         if any(own.networks[0].subnet_of(IPv4Network(subnet)) for subnet in exits.s3):
-            leaving, _ = explain.verdict(flow, own, s3, rules).checks
+            leaving, _ = explain.verdict(flow, own, s3, rules, exits.acls).checks
             if leaving.allowed_by:
                 return True
         ends = (explain.End.at(each.id, each.address, each.groups) for each in exits.endpoints)
-        return any(explain.verdict(flow, own, end, rules).allowed for end in ends)
+        return any(explain.verdict(flow, own, end, rules, exits.acls).allowed for end in ends)
 
     return all(reaches(placement.eni) for placement in made.placements)
 
@@ -131,13 +141,19 @@ class _Routes:
         for network, target in self._own(subnet):
             if target.startswith("vpce-"):
                 yield network
-            elif target in self._nats:
+        for _, network in self.through(subnet):
+            yield network
+
+    def through(self, subnet: str) -> Iterator[tuple[str, IPv4Network]]:
+        """What of that they reach by NAT gateways, each with the subnet that its gateway is in."""
+        for network, target in self._own(subnet):
+            if target in self._nats:
                 beyond = [
                     way
                     for way, next_target in self._own(self._nats[target])
                     if next_target in self._gateways or next_target.startswith("vpce-")
                 ]
-                yield from _common(network, beyond)
+                yield from ((self._nats[target], way) for way in _common(network, beyond))
 
     def _own(self, subnet: str) -> list[tuple[IPv4Network, str]]:
         """A subnet's routes, each without what a more specific one has taken: first of all the VPC's own addresses."""

@@ -1,4 +1,4 @@
-"""Why traffic between two instances of a job passes the security groups, or why not: rule by rule, in words."""
+"""Why traffic between two instances of a job passes security groups and network ACLs, or why not: rule by rule, in words."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from phalanx.jobs import interfaces, plan
-from phalanx.network.model import Direction, Rule
+from phalanx.network.model import Acl, AclRule, Direction, Rule
 from phalanx.store.jobs import TrainingJob
 from phalanx.store.network import Subnet
 
@@ -43,16 +44,18 @@ ESP = Flow("50")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An instance: `networks` is its address, or the job's subnets where it never got one."""
+    """An instance: `networks` is its address, or the job's subnets where it never got one; `subnet` is where that is."""
 
     host: str
     networks: tuple[IPv4Network, ...]
     groups: tuple[str, ...]
+    subnet: IPv4Network | None = None
 
     @classmethod
-    def at(cls, host: str, address: str, groups: Iterable[str]) -> End:
-        """One that has its address."""
-        return cls(host, (IPv4Network(address),), tuple(groups))
+    def at(cls, host: str, address: str, groups: Iterable[str], blocks: Iterable[IPv4Network] = ()) -> End:
+        """One that has its address, in that of the subnets' blocks which has it."""
+        own = IPv4Network(address)
+        return cls(host, (own,), tuple(groups), next((block for block in blocks if own.subnet_of(block)), None))
 
     @property
     def address(self) -> str:
@@ -84,9 +87,18 @@ class Verdict:
         return all(check.allowed_by for check in self.checks)
 
 
-def verdict(flow: Flow, sender: End, receiver: End, rules: Rules) -> Verdict:
-    """Whether `flow` may begin from `sender` to `receiver`. `rules` are those of each group that exists, with their ids."""
-    return Verdict(flow, (_check(flow, sender, receiver, "egress", rules), _check(flow, receiver, sender, "ingress", rules)))
+Taken = set[tuple[str, Direction, int]]
+"""Numbers of rules that commands have taken already: of which ACL, in which direction."""
+
+
+def verdict(
+    flow: Flow, sender: End, receiver: End, rules: Rules, acls: Sequence[Acl] = (), taken: Taken | None = None
+) -> Verdict:
+    """Whether `flow` may begin from `sender` to `receiver`. `rules` are those of each group that exists, with their ids, `acls`
+    those that do not allow everything; what mends several flows shares `taken`."""
+    taken = set() if taken is None else taken
+    leaves = _check(flow, sender, receiver, "egress", rules, acls, taken)
+    return Verdict(flow, (leaves, _check(flow, receiver, sender, "ingress", rules, acls, taken)))
 
 
 def passing(flow: Flow, own: End, other: End, direction: Direction, rules: Rules) -> Iterator[tuple[str, str, Rule]]:
@@ -95,6 +107,52 @@ def passing(flow: Flow, own: End, other: End, direction: Direction, rules: Rules
         for id_, rule in rules.get(group, ()):
             if rule.direction == direction and _covers(rule, flow) and _names(rule, other):
                 yield group, id_, rule
+
+
+def border(acls: Sequence[Acl], own: End, other: End) -> Acl | None:
+    """The ACL that watches what passes between an end's subnet and another end; none does within a subnet."""
+    for acl in acls:
+        for network in map(IPv4Network, acl.networks):
+            if any(each.subnet_of(network) for each in own.networks):
+                within = all(each.subnet_of(network) for each in (*own.networks, *other.networks))
+                return None if within else acl
+    return None
+
+
+def deciding(acl: Acl, flow: Flow, other: End, direction: Direction) -> AclRule | None:
+    """The first rule of an ACL that is about a flow from or to another end; None for the last, which denies all."""
+    about = (each for each in acl.rules if each.rule.direction == direction)
+    return next((each for each in about if _covers(each.rule, flow) and _names(each.rule, other)), None)
+
+
+def denied(acl: Acl, flows: Sequence[Flow], direction: Direction, found: AclRule | None, other: str) -> str:
+    """That an ACL lets flows not pass from or to `other`, and by which of its rules."""
+    rule = "no rule allows it" if found is None else f"rule {found.number} denies it"
+    what = " and ".join(map(str, flows))
+    return f"Network ACL {acl.id} lets no {_SIDES[direction]} {what} {_WAYS[direction]} {other} pass: {rule}."
+
+
+def enter(acl: Acl, flow: Flow, direction: Direction, found: AclRule | None, other: End, taken: Taken) -> str | None:
+    """The AWS CLI command that has an ACL allow a flow from or to another end's subnet, before the rule that denies it.
+
+    None where no number is left; else the number is taken.
+    """
+    last = 32767 if found is None else found.number
+    there = {each.number for each in acl.rules if each.rule.direction == direction}
+    free = (each for each in range(last - 1, 0, -1) if each not in there and (acl.id, direction, each) not in taken)
+    number = next(free, None)
+    if number is None:
+        return None
+    taken.add((acl.id, direction, number))
+    detail = ""
+    if flow.protocol == "1":
+        detail = f" --icmp-type-code Type={-1 if flow.port is None else flow.port},Code=-1"
+    elif flow.port is not None:
+        detail = f" --port-range From={flow.port},To={flow.port}"
+    return (
+        f"aws ec2 create-network-acl-entry --network-acl-id {acl.id} --{direction} --rule-number {number}"
+        f" --protocol {flow.protocol}{detail} --cidr-block {other.subnet or other.networks[0]} --rule-action allow"
+    )
 
 
 def lacking(what: Sequence[tuple[Direction, Flow]], groups: Sequence[str], peers: Sequence[str]) -> str:
@@ -114,20 +172,18 @@ def authorize(flows: Iterable[Flow], direction: Direction, group: str, peer: str
     return f"aws ec2 authorize-security-group-{direction} --group-id {group} --ip-permissions {permissions}"
 
 
-def planned(made: plan.Plan) -> list[End]:
-    """The instances of a plan, in its order."""
-    return [End.at(each.host, each.eni.address, each.eni.groups) for each in made.placements]
-
-
 def ends(session: Session, job: TrainingJob) -> dict[str, End]:
     """The instances of a job by host: as they are, as they were, or as they would have been. Raises InterfaceError."""
+    config = job.request.get("VpcConfig")
+    blocks = _subnets(session, config["Subnets"]) if config else []
     if job.plan is not None:
-        return {end.host: end for end in planned(plan.Plan.from_json(job.plan))}
+        made = plan.Plan.from_json(job.plan)
+        return {each.host: End.at(each.host, each.eni.address, each.eni.groups, blocks) for each in made.placements}
     if job.evidence is not None and job.evidence["instances"]:
         return {
-            item["host"]: End.at(item["host"], item["address"], item["security_groups"]) for item in job.evidence["instances"]
+            item["host"]: End.at(item["host"], item["address"], item["security_groups"], blocks)
+            for item in job.evidence["instances"]
         }
-    config = job.request.get("VpcConfig")
     if config:
         interfaces.check_vpc_config(session, config["Subnets"], config["SecurityGroupIds"])
         networks = tuple(IPv4Network(session.get_one(Subnet, subnet).cidr) for subnet in config["Subnets"])
@@ -147,8 +203,15 @@ def rules(session: Session, job: TrainingJob) -> dict[str, list[tuple[str, Rule]
     return interfaces.rules(session, vpc_id)
 
 
-def _check(flow: Flow, own: End, other: End, direction: Direction, rules: Rules) -> Check:
+def _check(flow: Flow, own: End, other: End, direction: Direction, rules: Rules, acls: Sequence[Acl], taken: Taken) -> Check:
+    acl = border(acls, own, other)
+    found = None if acl is None else deciding(acl, flow, other, direction)
     allowing = tuple(f"{id_} of {group}: {_words(rule)}" for group, id_, rule in passing(flow, own, other, direction, rules))
+    if allowing and acl is not None:
+        if found is None or not found.allow:
+            reason = denied(acl, [flow], direction, found, other.address)
+            return Check(own.host, direction, (), reason, enter(acl, flow, direction, found, other, taken))
+        allowing += (f"rule {found.number} of {acl.id}",)
     if allowing:
         return Check(own.host, direction, allowing, None, None)
     gone = [group for group in own.groups if group not in rules]
@@ -156,6 +219,11 @@ def _check(flow: Flow, own: End, other: End, direction: Direction, rules: Rules)
     there = next((group for group in own.groups if group in rules), None)
     command = None if there is None else authorize([flow], direction, there, other.groups[0])
     return Check(own.host, direction, (), f"{lacking([(direction, flow)], own.groups, other.groups)}{lost}", command)
+
+
+def _subnets(session: Session, ids: Sequence[str]) -> list[IPv4Network]:
+    """The blocks of these subnets, those that there are."""
+    return [IPv4Network(cidr) for cidr in session.scalars(select(Subnet.cidr).where(Subnet.id.in_(ids)))]
 
 
 def _covers(rule: Rule, flow: Flow) -> bool:

@@ -1,10 +1,10 @@
-"""Whether security groups let the instances of an encrypted job speak to each other, and what the job is told of it."""
+"""Whether security groups and network ACLs let the instances of an encrypted job reach each other, and what it hears of it."""
 
 from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from phalanx.jobs import explain, plan, preflight, record
+from phalanx.jobs import acls, explain, plan, preflight, record
 from phalanx.store.jobs import TrainingJob
 
 STOPPED = "Traffic between the instances is stopped: "
@@ -15,22 +15,28 @@ FLOWS = "Traffic between the instances flows again."
 
 def fault(session: Session, job: TrainingJob) -> str | None:
     """The FailureReason of an encrypted job whose instances may not reach each other as the rules are now; None if they may."""
-    return preflight.failure_reason(_missing(session, job))
+    return _reason(*_stopped(session, job))
 
 
 def tell(session: Session, job: TrainingJob) -> None:
     """Say in a training job's transitions that rules have stopped its traffic, or that it flows again. Idempotent."""
-    missing = _missing(session, job)
+    missing, blocked = _stopped(session, job)
     last = record.last_transition(session, job)
-    if (reason := preflight.failure_reason(missing)) is not None:
-        stopped = any(rule.flow == explain.ESP for rule in missing)
+    if (reason := _reason(missing, blocked)) is not None:
+        stopped = explain.ESP in [*(rule.flow for rule in missing), *(each.flow for each in blocked)]
         record.transition(session, job, "Training", (STOPPED if stopped else AT_RISK) + reason.removeprefix("ClientError: "))
     elif last is not None and last.message.startswith((STOPPED, AT_RISK)):
         record.transition(session, job, "Training", FLOWS)
 
 
-def _missing(session: Session, job: TrainingJob) -> list[preflight.MissingRule]:
+def _stopped(session: Session, job: TrainingJob) -> tuple[list[preflight.MissingRule], list[preflight.Blocked]]:
+    """What security groups, and what network ACLs keep the instances of an encrypted job from."""
     if job.plan is None or not job.encrypted:
-        return []
-    made = plan.Plan.from_json(job.plan)
-    return preflight.missing_rules(explain.planned(made), plan.rules(session, made.vpc_id))
+        return [], []
+    vpc_id = plan.Plan.from_json(job.plan).vpc_id
+    ends = explain.ends(session, job).values()
+    return preflight.missing_rules(ends, plan.rules(session, vpc_id)), preflight.blocked(ends, acls.of_vpc(session, vpc_id))
+
+
+def _reason(missing: list[preflight.MissingRule], blocked: list[preflight.Blocked]) -> str | None:
+    return preflight.failure_reason(missing) or preflight.border_reason(blocked)

@@ -66,18 +66,49 @@ EXIT = Eni("exit", "169.254.1.2", ())
 
 
 @dataclass(frozen=True, slots=True)
+class AclRule:
+    """One rule of a network ACL: what `rule`, which names a CIDR, is about is allowed, or it is not."""
+
+    number: int
+    allow: bool
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """A network ACL, and the networks (subnets) whose borders it watches. The first rule about a packet decides; what no rule
+    is about does not pass.
+
+    `behind` are pairs of networks, a subnet and where it leads by a NAT gateway in one of the ACL's: there and back is across
+    that one's borders, too.
+    """
+
+    id: str
+    networks: tuple[str, ...]
+    rules: tuple[AclRule, ...]
+    behind: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Exits:
-    """How the subnets of a VPC lead out of it.
+    """How the subnets of a VPC lead out of it, and what their network ACLs let pass.
 
     From the networks (subnets) in `s3` packets may leave for S3, from those in `names` for the name server, which groups have
     no say in; `outside` are pairs of networks, a subnet and where it leads by a NAT gateway. `endpoints` are the network
-    interfaces of S3 interface endpoints: every subnet leads to them, and their groups decide.
+    interfaces of S3 interface endpoints: every subnet leads to them, and their groups decide. `acls` are those that do not
+    allow everything.
     """
 
     s3: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     outside: tuple[tuple[str, str], ...] = ()
     endpoints: tuple[Eni, ...] = ()
+    acls: tuple[Acl, ...] = ()
+
+    @property
+    def lead(self) -> bool:
+        """Whether anything leaves."""
+        return bool(self.s3 or self.names or self.outside or self.endpoints)
 
 
 NO_EXITS = Exits()

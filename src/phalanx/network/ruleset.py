@@ -3,7 +3,8 @@
 A forwarded packet passes four base chains, each with policy drop; accepting in one hands it to the next (nft(8)):
 
     prerouting   only from an ENI, only with that ENI's IPv4 address; ESP is taken out of connection tracking
-    guard        between instances of an encrypted job: IKE and ESP only, counted at the sender; connections mean nothing here
+    guard        between instances of an encrypted job: IKE and ESP only, counted at the sender; connections mean nothing here.
+                 Then what the network ACLs of both ends' subnets allow, each packet by itself
     egress       a tracked flow that was let in, a question for names where the sender's routes lead, or what its groups allow
     ingress      a tracked flow that was let in, or what the receiver's groups allow, or where the sender's routes lead
 
@@ -29,7 +30,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 
-from phalanx.network.model import AZURE, EXIT, RESOLVER, S3_ADDRESS, S3_PORT, Eni, Exits, Guard, Rule, VpcState
+from phalanx.network.model import (
+    AZURE,
+    DIRECTIONS,
+    EXIT,
+    RESOLVER,
+    S3_ADDRESS,
+    S3_PORT,
+    Acl,
+    Direction,
+    Eni,
+    Exits,
+    Guard,
+    Rule,
+    VpcState,
+)
 
 TABLE = "inet phalanx"
 """The one table of a router namespace."""
@@ -127,6 +142,18 @@ _BASE_RULES = {
 }
 
 
+_BORDERS = _BASE_RULES["forward-guard"].index("ip saddr vmap @guards") + 1
+"""Where in that chain network ACLs have their say: after the guards, which go on with what they let pass."""
+
+
+_BORDER_RULES = (
+    "ip saddr vmap @borders-egress",
+    "ip daddr vmap @borders-ingress",
+    "ip saddr . ip daddr vmap @behind",
+    "ip daddr . ip saddr vmap @behind",
+)
+
+
 def counter(job: str, name: str) -> str:
     """Name of a guard's counter in the table; `name` is one of GUARD_COUNTERS."""
     return f"guard-{_name(job)}-{name}"
@@ -178,7 +205,11 @@ def ruleset(state: VpcState) -> str:
     parts.append(_elements("map guards", "ipv4_addr : verdict", guarded))
     for name, (hook, priority, policy) in BASE_CHAINS.items():
         hooked = f"type filter hook {hook} priority {priority}; policy {policy};"
-        parts.append(_chain(name, (hooked, *_BASE_RULES[name])))
+        lines: Sequence[str] = _BASE_RULES[name]
+        if name == "forward-guard" and state.exits.acls:
+            lines = [*lines[:_BORDERS], *_BORDER_RULES, *lines[_BORDERS:]]
+        parts.append(_chain(name, (hooked, *lines)))
+    parts += _borders(state.exits.acls)
     parts += [_chain(f"guard-{guard.job}", _guard(guard)) for guard in state.guards]
     for direction, bit in (("egress", _BEGUN), ("ingress", _ANSWERED)):
         parts.append(_chain(f"{direction}-untracked", (f"ct state new ct mark set ct mark or {bit}", "accept")))
@@ -216,6 +247,49 @@ def _guard(guard: Guard) -> Iterator[str]:
         yield f'{what} iifname != "{TUNNEL}" counter name "{name}" return'
         yield f"{what} return"
     yield f'counter name "{dropped}" drop'
+
+
+def _borders(acls: Sequence[Acl]) -> Iterator[str]:
+    """What network ACLs let leave and enter their subnets: a chain for each subnet, which leads to the ACL's rules.
+
+    They have no say within a subnet, and none about the name server ("Network ACLs can't block DNS requests to or from the
+    Route 53 Resolver", Amazon VPC user guide).
+    """
+    if not acls:
+        return
+    subnets = [(str(IPv4Network(network)), index) for index, acl in enumerate(acls) for network in acl.networks]
+    _once("subnet of a network ACL", [network for network, _ in subnets])
+    for direction in DIRECTIONS:
+        other = "daddr" if direction == "egress" else "saddr"
+        for index, acl in enumerate(acls):
+            yield _chain(f"acl-{direction}-{index}", (*_acl_rules(acl, direction, other), "drop"))
+        for number, (network, index) in enumerate(subnets):
+            exempt = f"ip {other} {{ {network}, {RESOLVER} }} return"
+            yield _chain(f"border-{direction}-{number}", (exempt, f"goto acl-{direction}-{index}"))
+        borders = [f"{network} : jump border-{direction}-{number}" for number, (network, _) in enumerate(subnets)]
+        yield _elements(f"map borders-{direction}", "ipv4_addr : verdict; flags interval", borders)
+    pairs = []
+    for index, acl in enumerate(acls):
+        # In and out again, there and back: the one looks at whence a packet comes, the other at where it goes.
+        names = (f"ip {end} {RESOLVER} return" for end in ("saddr", "daddr"))
+        yield _chain(f"behind-{index}", (*names, f"jump acl-ingress-{index}", f"jump acl-egress-{index}"))
+        pairs += [f"{IPv4Network(subnet)} . {IPv4Network(where)} : jump behind-{index}" for subnet, where in acl.behind]
+    yield _elements("map behind", "ipv4_addr . ipv4_addr : verdict; flags interval", pairs)
+
+
+def _acl_rules(acl: Acl, direction: Direction, other: str) -> Iterator[str]:
+    for each in acl.rules:
+        span, peer = _span(each.rule), _peer(each.rule)
+        if each.rule.direction != direction or span is None or not isinstance(peer, IPv4Network):
+            continue
+        number = int(each.rule.protocol)
+        about = [] if number == _ALL else [f"meta l4proto {number}"]
+        if span != _EVERY:
+            # As in `_admission`: ICMP has type and code there.
+            about.append(f"th {'sport' if number == _ICMP else 'dport'} {span[0]}-{span[1]}")
+        if peer != _ANYWHERE:
+            about.append(f"ip {other} {peer}")
+        yield " ".join([*about, "return" if each.allow else "drop"])
 
 
 def _exit_sets(exits: Exits) -> Iterator[str]:

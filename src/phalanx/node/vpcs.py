@@ -120,7 +120,7 @@ class Vpcs:
                 return False
             router, state = self._router(vpc_id), self._state(vpc_id)
             if router.verify(state):
-                if state.exits != NO_EXITS and not self._exit(vpc_id).stands():
+                if state.exits.lead and not self._exit(vpc_id).stands():
                     self._lead_out(vpc_id)
                 return False
             changed = router.applied(state)
@@ -172,7 +172,7 @@ class Vpcs:
 
     def _lead_out(self, vpc_id: str) -> None:
         """Make the VPC's exit where it has a way out. One that is there stays: the router decides what takes it."""
-        if self._rules(vpc_id).exits != NO_EXITS:
+        if self._rules(vpc_id).exits.lead:
             _, host, port = next(iter(self._members[vpc_id].values())).store.location
             self._exit(vpc_id).ensure((host, port))
 

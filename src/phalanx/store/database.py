@@ -39,7 +39,7 @@ WRITE_SECONDS = Histogram(
 )
 _OLDEST = 14
 """PostgreSQL's oldest version that knows all that is asked of it."""
-REVISION = "0007"
+REVISION = "0008"
 """The schema of this version: the last of `migrations`."""
 CHANNEL = "phalanx"
 """On which replicas hear of each other's commits (PostgreSQL's NOTIFY)."""

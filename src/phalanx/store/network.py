@@ -71,6 +71,10 @@ class Subnet(Resource):
     is_default: Mapped[bool] = mapped_column(default=False)
     map_public: Mapped[bool] = mapped_column(default=False)
     """Whether interfaces are to get a public address: EC2's MapPublicIpOnLaunch."""
+    acl_id: Mapped[str | None]
+    """Id of the network ACL that it was given; null for its VPC's default one."""
+    acl_association: Mapped[str | None]
+    """Id of what associates the two, from when it was given one."""
     created: Mapped[int] = mapped_column(default=now_ms)
 
 
@@ -190,12 +194,17 @@ class NetworkInterfaceGroup(Base):
 
 
 class NetworkAcl(Resource):
-    """The default network ACL of a VPC, which allows everything."""
+    """A network ACL. `is_default` marks the one that came with its VPC, which subnets have that were given no other.
+
+    `entries` are the model's NetworkAclEntry by direction and number, such as `egress-100`, but for the last, which denies all.
+    """
 
     __tablename__ = "network_acls"
     prefix, type_name = "acl", "network-acl"
 
-    vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), unique=True)
+    vpc_id: Mapped[str] = mapped_column(ForeignKey("vpcs.id"), index=True)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    entries: Mapped[Json]
 
 
 class RouteTable(Resource):

@@ -16,7 +16,17 @@ from phalanx.services.ec2.lookup import default_vpc, find
 from phalanx.services.ec2.query import Filters, truth
 from phalanx.services.ec2.zones import zone_names
 from phalanx.store.database import Database
-from phalanx.store.network import InternetGateway, NetworkInterface, Route, RouteTable, SecurityGroup, Subnet, Vpc, VpcEndpoint
+from phalanx.store.network import (
+    InternetGateway,
+    NetworkAcl,
+    NetworkInterface,
+    Route,
+    RouteTable,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+    VpcEndpoint,
+)
 from phalanx.wire.errors import AwsError
 from phalanx.wire.service import Caller, Members
 
@@ -100,8 +110,9 @@ def delete_vpc(session: Session, caller: Caller, request: Members) -> Members:
     groups = list(session.scalars(select(SecurityGroup).filter_by(vpc_id=vpc.id)))
     tables = list(session.scalars(select(RouteTable).filter_by(vpc_id=vpc.id)))
     inside = (Subnet, NetworkInterface, InternetGateway, VpcEndpoint)
+    acls = session.scalars(select(NetworkAcl).filter_by(vpc_id=vpc.id)).all()
     used = any(session.scalar(select(exists().where(kind.vpc_id == vpc.id))) for kind in inside)
-    if used or len(tables) > 1 or any(not group.is_default for group in groups):
+    if used or len(tables) > 1 or len(acls) > 1 or any(not group.is_default for group in groups):
         raise dependency_violation(f"The vpc '{vpc.id}' has dependencies and cannot be deleted.")
     for group in groups:
         security_groups.remove(session, group)
