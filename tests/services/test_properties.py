@@ -102,6 +102,8 @@ FURNITURE = (
     ("sagemaker", "ListExperiments", {}),
     ("sagemaker", "ListTrials", {}),
     ("sagemaker", "ListTrialComponents", {}),
+    ("sagemaker", "CreateArtifact", {"ArtifactType": "DataSet", "Source": {"SourceUri": "s3://bucket/curve"}}),
+    ("sagemaker", "ListArtifacts", {}),
     ("kms", "CreateKey", {}),
     ("kms", "CreateKey", {"Description": "second"}),
     ("kms", "ListKeys", {}),
